@@ -1,0 +1,12 @@
+// Marks what the shared library exports; everything else is hidden.
+
+#ifndef MSB_EXPORT_H_
+#define MSB_EXPORT_H_
+
+#if defined(_WIN32)
+#error "msb runs on Linux only"
+#endif
+
+#define MSB_EXPORT __attribute__((visibility("default")))
+
+#endif  // MSB_EXPORT_H_

@@ -1,0 +1,16 @@
+// msb: disk snapshots of microVM sandboxes. This header is the whole API.
+
+#ifndef MSB_MSB_H_
+#define MSB_MSB_H_
+
+#include "msb/artifact.h"
+#include "msb/client.h"
+#include "msb/context.h"
+#include "msb/error.h"
+#include "msb/handle.h"
+#include "msb/sandbox.h"
+#include "msb/snapshot.h"
+#include "msb/version.h"
+#include "msb/vmm/backend.h"
+
+#endif  // MSB_MSB_H_

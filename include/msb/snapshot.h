@@ -1,0 +1,109 @@
+// Snapshot is the entry to the snapshot API. It mirrors the microsandbox Go SDK's Snapshot value:
+// same names, same order of arguments, same meaning; docs/api.md maps one to the other.
+//
+//   auto snap = msb::Snapshot::Create(ctx, "baseline", {.name = "after-pip-install"});
+//   auto worker = msb::CreateSandbox(ctx, "worker", {msb::WithSnapshot("after-pip-install")});
+//
+// All functions may be called from any thread, at any time, also for the same snapshot; several
+// processes may work on the same home. Every function may throw kCancelled (see Context) and kIO.
+
+#ifndef MSB_SNAPSHOT_H_
+#define MSB_SNAPSHOT_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "msb/artifact.h"
+#include "msb/client.h"
+#include "msb/context.h"
+#include "msb/export.h"
+#include "msb/handle.h"
+
+namespace msb {
+
+// Set exactly one of name and path.
+struct SnapshotCreateOptions {
+  // A bare name; the artifact is written under the snapshots directory. Not empty, UTF-8, at most
+  // 255 bytes, no '/', '\' or ':', no control characters, and no leading '.' or '~'.
+  std::string name = {};
+  // The artifact directory to make, an explicit path. Its parent must exist.
+  std::string path = {};
+  std::map<std::string, std::string> labels = {};
+  // Replace an artifact that is at the destination. One of the two is there at any moment.
+  bool force = false;
+  // Record a hash of the content, so that Verify can check it: a BLAKE3 Merkle tree, or, in the
+  // manifest generation, a SHA-256, which is slower and reads the holes as zeros.
+  bool record_integrity = false;
+};
+
+struct SnapshotExportOptions {
+  bool with_parents = false;  // Include the snapshot's parent chain.
+  bool with_image = false;    // Include the base image.
+  bool plain_tar = false;     // Write an uncompressed .tar instead of .tar.zst.
+  bool sparse = false;        // A manifest.json artifact: sparse entries, for 0.6.7 and later only.
+};
+
+class MSB_EXPORT Snapshot {
+ public:
+  Snapshot() = delete;
+
+  // Makes an artifact of a sandbox that is not running. It is built aside, flushed to disk and
+  // published by one rename, so that after a crash it is there whole or not at all; then it is
+  // added to the index, a failure of which is logged, not thrown. Holes stay holes, and where the
+  // file system can share blocks (reflink), nothing is copied.
+  //
+  // kInvalidArgument: not exactly one of name and path. kInvalidConfig: a name that is none, a
+  // sandbox without a pinned image or without a disk of its own. kSandboxNotFound.
+  // kSnapshotSandboxRunning: it runs, or its disk changed meanwhile. kSnapshotAlreadyExists.
+  static SnapshotArtifact Create(const Context& ctx, const std::string& source_sandbox,
+                                 const SnapshotCreateOptions& options,
+                                 Client& client = Client::Default());
+
+  // Opens an artifact. What contains '/' or begins with '.' or '~' is a path; anything else is a
+  // name under the snapshots directory, "GROUP:NAME" or "GROUP" (its head) in a 0.7 home. Checks
+  // the manifest, and that the upper is a regular file of the recorded size; reads none of its
+  // content (see Verify). An artifact under the snapshots directory that is not in the index is
+  // added to it. kSnapshotNotFound, kSnapshotIntegrity.
+  static SnapshotArtifact Open(const Context& ctx, const std::string& path_or_name,
+                               Client& client = Client::Default());
+
+  // Looks a snapshot up in the index, by name, digest or path. kSnapshotNotFound.
+  static SnapshotHandle Get(const Context& ctx, const std::string& name_or_digest,
+                            Client& client = Client::Default());
+
+  // All snapshots in the index, newest first. Does not touch the artifacts.
+  static std::vector<SnapshotHandle> List(const Context& ctx, Client& client = Client::Default());
+
+  // The artifacts in the subdirectories of dir, by name. Skips hidden directories, symbolic links
+  // and what is no artifact; logs and skips malformed ones. Empty if dir does not exist. Does not
+  // touch the index.
+  static std::vector<SnapshotArtifact> ListDir(const Context& ctx, const std::string& dir,
+                                               Client& client = Client::Default());
+
+  // Deletes an artifact, by name, digest or path, and its index row. kSnapshotHasChildren: indexed
+  // snapshots name it as their parent, and force is false. kSnapshotNotFound.
+  static void Remove(const Context& ctx, const std::string& path_or_name, bool force,
+                     Client& client = Client::Default());
+
+  // Rebuilds the index rows of the artifacts in dir ("": the snapshots directory) in one
+  // transaction, and drops the rows of those that are gone. Returns how many it indexed.
+  static std::uint32_t Reindex(const Context& ctx, const std::string& dir,
+                               Client& client = Client::Default());
+
+  // Bundles a snapshot into an archive at out_path.
+  // Not available yet: throws kUnsupportedOperation.
+  static void Export(const Context& ctx, const std::string& name_or_path,
+                     const std::string& out_path, const SnapshotExportOptions& options,
+                     Client& client = Client::Default());
+
+  // Unpacks a snapshot archive into dest ("": the snapshots directory).
+  // Not available yet: throws kUnsupportedOperation.
+  static SnapshotHandle Import(const Context& ctx, const std::string& archive,
+                               const std::string& dest, Client& client = Client::Default());
+};
+
+}  // namespace msb
+
+#endif  // MSB_SNAPSHOT_H_

@@ -1,0 +1,165 @@
+// snapshot.json, releases 0.6.7 to 0.6.18.
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "src/artifact/fields.h"
+#include "src/artifact/manifest_json.h"
+#include "src/artifact/merkle.h"
+#include "src/base/text.h"
+
+namespace msb::artifact {
+namespace {
+
+using base::AppendJsonString;
+using base::Json;
+using Others = Fields::Others;
+
+bool IsReservedFile(std::string_view name) {
+  return name == "snapshot.json" || name == "manifest.json" || name == ".manifest.json.legacy" ||
+         name == ".snapshot-migration.lock";
+}
+
+void ReadFileState(const Json& value, Manifest& manifest) {
+  const Fields state(value, "state", {"kind", "format", "fstype", "upper"}, Others::kRefuse);
+  const Fields upper(state.At("upper"), "state.upper", {"file", "size_bytes", "integrity"},
+                     Others::kRefuse);
+  if (manifest.scope != "disk") Malformed("state.kind", "is file, which needs scope disk");
+  Layer layer{.file = upper.Text("file"),
+              .format = state.Format("format"),
+              .file_bytes = upper.Size("size_bytes"),
+              .integrity = std::nullopt};
+  if (!base::IsPlainFileName(layer.file) || IsReservedFile(layer.file)) {
+    Malformed("state.upper.file", "is not one plain, unreserved file name");
+  }
+  if (!upper.IsNull("integrity")) {
+    layer.integrity =
+        ReadIntegrity(upper.At("integrity"), "state.upper.integrity", layer.file_bytes);
+  }
+  manifest.fstype = state.Text("fstype");
+  manifest.size_bytes = *layer.file_bytes;
+  manifest.layers = {std::move(layer)};
+}
+
+void ReadState(const Json& value, Manifest& manifest) {
+  const Fields any(value, "state", {"kind"}, Others::kIgnore);
+  manifest.state_kind = any.Text("kind");
+  if (manifest.state_kind == "file") return ReadFileState(value, manifest);
+  if (manifest.state_kind != "checkpoint")
+    Malformed("state.kind", "is neither file nor checkpoint");
+  const Fields state(value, "state", {"kind", "checkpoint_id", "manifest"}, Others::kRefuse);
+  manifest.checkpoint_id = state.Text("checkpoint_id");
+  manifest.checkpoint_manifest = state.Digest("manifest", "sha256");
+}
+
+std::vector<std::string> ReadRequired(const Fields& root) {
+  const Json& list = root.At("requires");
+  const Json& extensions = root.At("extensions");
+  if (!list.is_array()) Malformed("requires", "is no array");
+  std::vector<std::string> required;
+  for (const Json& entry : list) {
+    if (!entry.is_string()) Malformed("requires", "has an entry that is no string");
+    required.push_back(entry.get<std::string>());
+    if (!extensions.contains(required.back())) {
+      Malformed("requires",
+                fmt::format("names '{}', which extensions has not", base::Quoted(required.back())));
+    }
+  }
+  const auto not_less = [](const auto& a, const auto& b) { return !(a < b); };
+  if (std::adjacent_find(required.begin(), required.end(), not_less) != required.end()) {
+    Malformed("requires", "is not sorted and unique");
+  }
+  return required;
+}
+
+void AppendIntegrity(std::string& out, const Layer& upper, std::uint64_t size) {
+  if (!upper.integrity) {
+    out += "null";
+    return;
+  }
+  out += R"({"algorithm":)";
+  AppendJsonString(out, upper.integrity->algorithm);
+  if (upper.integrity->algorithm == kFileMerkle) {
+    out += fmt::format(R"(,"root":"{}","logical_size":{},"leaf_size":{}}})",
+                       upper.integrity->digest, size, kMerkleLeafBytes);
+  } else {
+    out += fmt::format(R"(,"digest":"{}"}})", upper.integrity->digest);
+  }
+}
+
+void AppendState(std::string& out, const Manifest& manifest) {
+  if (manifest.state_kind == "checkpoint") {
+    out += R"({"kind":"checkpoint","checkpoint_id":)";
+    AppendJsonString(out, manifest.checkpoint_id);
+    out += R"(,"manifest":)";
+    base::AppendJsonOptional(out, manifest.checkpoint_manifest);
+    out += '}';
+    return;
+  }
+  const Layer& upper = manifest.layers.at(0);
+  out += fmt::format(R"({{"kind":"file","format":"{}","fstype":)", ToString(upper.format));
+  AppendJsonString(out, manifest.fstype);
+  out += R"(,"upper":{"file":)";
+  AppendJsonString(out, upper.file);
+  out += fmt::format(R"(,"size_bytes":{},"integrity":)", manifest.size_bytes);
+  AppendIntegrity(out, upper, manifest.size_bytes);
+  out += "}}";
+}
+
+}  // namespace
+
+Manifest ReadDescriptorJson(const Json& document) {
+  const Fields root(document, "",
+                    {"schema", "artifact", "scope", "created_at", "parent", "image",
+                     "source_sandbox", "state", "labels", "extensions", "requires"},
+                    Others::kRefuse);
+  root.Expect("schema", 1U);
+  root.Expect("artifact", "snapshot");
+  const Fields image(root.At("image"), "image", {"ref", "manifest_digest"}, Others::kRefuse);
+  Manifest manifest;
+  manifest.form = ManifestForm::kDescriptor;
+  manifest.scope = root.Text("scope");
+  if (manifest.scope != "disk" && manifest.scope != "resumable") {
+    Malformed("scope", "is neither disk nor resumable");
+  }
+  manifest.created_at = root.Text("created_at");
+  manifest.parent = root.OptionalDigest("parent", "sha256");
+  manifest.image = {image.Text("ref"), image.Digest("manifest_digest", "sha256")};
+  manifest.source_sandbox = root.OptionalText("source_sandbox");
+  ReadState(root.At("state"), manifest);
+  manifest.labels = root.TextMap("labels");
+  if (!root.At("extensions").is_object()) Malformed("extensions", "is no object");
+  manifest.extensions.clear();
+  base::AppendCanonicalJson(manifest.extensions, root.At("extensions"));
+  manifest.required = ReadRequired(root);
+  return manifest;
+}
+
+std::string WriteDescriptorJson(const Manifest& manifest) {
+  std::string out = fmt::format(R"({{"schema":1,"artifact":"snapshot","scope":"{}","created_at":)",
+                                manifest.scope);
+  AppendJsonString(out, manifest.created_at);
+  out += R"(,"parent":)";
+  base::AppendJsonOptional(out, manifest.parent);
+  out += R"(,"image":{"ref":)";
+  AppendJsonString(out, manifest.image.ref);
+  out += R"(,"manifest_digest":)";
+  AppendJsonString(out, manifest.image.manifest_digest);
+  out += R"(},"source_sandbox":)";
+  base::AppendJsonOptional(out, manifest.source_sandbox);
+  out += R"(,"state":)";
+  AppendState(out, manifest);
+  out += R"(,"labels":)";
+  base::AppendJsonObject(out, manifest.labels);
+  out += fmt::format(R"(,"extensions":{},"requires":[)", manifest.extensions);
+  for (const char* separator = ""; const std::string& key : manifest.required) {
+    out += separator;
+    AppendJsonString(out, key);
+    separator = ",";
+  }
+  out += "]}";
+  return out;
+}
+
+}  // namespace msb::artifact

@@ -1,0 +1,136 @@
+// snapshot.json and its neighbours, releases 0.7.x. Read only, and its identity is the hash of its
+// bytes as they are, so fields that a later release may add are no error.
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "src/artifact/fields.h"
+#include "src/artifact/manifest_json.h"
+#include "src/base/text.h"
+
+namespace msb::artifact {
+namespace {
+
+using base::Json;
+using Others = Fields::Others;
+
+struct NamedLayer {
+  std::string id;
+  std::uint64_t virtual_size = 0;
+  std::optional<std::string> backing;
+  Layer layer;
+};
+
+// An id becomes part of a path.
+std::string ReadId(const Fields& fields, std::string_view field) {
+  std::string id = fields.Text(field);
+  const bool plain = std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return c < 0x80 && (std::isalnum(c) != 0 || c == '_' || c == '-');
+  });
+  if (!plain || id.size() > 128) Malformed(fields.PathOf(field), "is no plain identifier");
+  return id;
+}
+
+std::optional<std::string> ReadOptionalId(const Fields& fields, std::string_view field) {
+  if (fields.IsNull(field)) return std::nullopt;
+  return ReadId(fields, field);
+}
+
+NamedLayer ReadLayer(const Json& value) {
+  const Fields fields(value, "state.layers[]",
+                      {"backing", "format", "layer_id", "payload", "virtual_size"},
+                      Others::kIgnore);
+  const Fields payload(fields.At("payload"), "state.layers[].payload", {"file_kind", "integrity"},
+                       Others::kIgnore);
+  payload.Expect("file_kind", "regular");
+  NamedLayer named{.id = ReadId(fields, "layer_id"),
+                   .virtual_size = fields.Size("virtual_size"),
+                   .backing = ReadOptionalId(fields, "backing"),
+                   .layer = {.file = {},
+                             .format = fields.Format("format"),
+                             .file_bytes = std::nullopt,
+                             .integrity = std::nullopt}};
+  named.layer.file = fmt::format("layers/{}.{}", named.id, ToString(named.layer.format));
+  if (named.layer.format == DiskFormat::kRaw) named.layer.file_bytes = named.virtual_size;
+  if (!payload.IsNull("integrity")) {
+    named.layer.integrity =
+        ReadIntegrity(payload.At("integrity"), payload.PathOf("integrity"), named.layer.file_bytes);
+  }
+  return named;
+}
+
+// The layers from the head down, by their backing.
+std::vector<NamedLayer> ReadChain(const Fields& state) {
+  const Json& list = state.At("layers");
+  if (!list.is_array()) Malformed("state.layers", "is no array");
+  std::map<std::string, NamedLayer> layers;
+  for (const Json& value : list) {
+    NamedLayer layer = ReadLayer(value);
+    const std::string id = layer.id;
+    if (!layers.emplace(id, std::move(layer)).second) Malformed("state.layers", "has an id twice");
+  }
+  std::vector<NamedLayer> chain;
+  for (std::optional<std::string> id = ReadId(state, "head"); id;) {
+    auto node = layers.extract(*id);
+    if (node.empty()) Malformed("state.layers", "is no chain: a layer is missing, or in a loop");
+    id = node.mapped().backing;
+    chain.push_back(std::move(node.mapped()));
+  }
+  if (!layers.empty()) Malformed("state.layers", "has a layer that the head does not stand on");
+  return chain;
+}
+
+void ReadState(const Json& value, Manifest& manifest) {
+  const Fields any(value, "state", {"kind"}, Others::kIgnore);
+  if (any.Text("kind") != "file") {
+    manifest.state_kind = "checkpoint";
+    return;
+  }
+  const Fields state(value, "state",
+                     {"disk_format", "filesystem", "head", "layers", "virtual_size"},
+                     Others::kIgnore);
+  manifest.fstype = state.Text("filesystem");
+  manifest.size_bytes = state.Size("virtual_size");
+  for (NamedLayer& named : ReadChain(state)) {
+    const bool is_head = manifest.layers.empty();
+    if (is_head && (named.layer.format != state.Format("disk_format") ||
+                    named.virtual_size != manifest.size_bytes)) {
+      Malformed("state", "says otherwise than its head layer");
+    }
+    manifest.layers.push_back(std::move(named.layer));
+  }
+}
+
+}  // namespace
+
+Manifest ReadLayeredJson(const Json& document) {
+  const Fields root(
+      document, "",
+      {"capture", "image", "parent", "requires", "schema", "scope", "snapshot_id", "state"},
+      Others::kIgnore);
+  root.Expect("schema", "microsandbox.snapshot/1");
+  const Fields capture(root.At("capture"), "capture", {"created_at", "source_lineage"},
+                       Others::kIgnore);
+  const Fields image(root.At("image"), "image", {"reference", "manifest_digest"}, Others::kIgnore);
+  Manifest manifest;
+  manifest.form = ManifestForm::kLayered;
+  manifest.snapshot_id = ReadId(root, "snapshot_id");
+  manifest.created_at = capture.Text("created_at");
+  manifest.parent = ReadOptionalId(root, "parent");
+  manifest.image = {image.Text("reference"), image.Digest("manifest_digest", "sha256")};
+  manifest.source_sandbox = capture.OptionalText("source_lineage");
+  // The index of this era calls the scope of a plain snapshot "disk", as earlier ones do.
+  manifest.scope = root.Text("scope") == "file" ? "disk" : "resumable";
+  ReadState(root.At("state"), manifest);
+  const Json& required = root.At("requires");
+  if (!required.is_array()) Malformed("requires", "is no array");
+  for (const Json& entry : required) {
+    if (!entry.is_string()) Malformed("requires", "has an entry that is no string");
+    manifest.required.push_back(entry.get<std::string>());
+  }
+  return manifest;
+}
+
+}  // namespace msb::artifact

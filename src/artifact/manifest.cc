@@ -1,0 +1,101 @@
+#include "src/artifact/manifest.h"
+
+#include <stdexcept>
+
+#include "src/artifact/fields.h"
+#include "src/artifact/manifest_json.h"
+#include "src/base/digest.h"
+#include "src/base/throw.h"
+
+namespace msb::artifact {
+namespace {
+
+using base::Json;
+
+// Calls read on the parsed document; what is wrong with it becomes kSnapshotIntegrity.
+template <typename Function>
+auto Read(std::string_view bytes, std::string_view origin, const Function& read) {
+  try {
+    return read(base::ParseJson(bytes));
+  } catch (const std::invalid_argument& e) {
+    base::Throw(ErrorKind::kSnapshotIntegrity, "malformed manifest {}: {}", origin, e.what());
+  } catch (const Json::exception& e) {
+    base::Throw(ErrorKind::kSnapshotIntegrity, "malformed manifest {}: {}", origin, e.what());
+  }
+}
+
+std::string Canonical(const Manifest& manifest) {
+  return manifest.form == ManifestForm::kManifest ? WriteManifestJson(manifest)
+                                                  : WriteDescriptorJson(manifest);
+}
+
+Manifest FromJson(ManifestForm form, const Json& document, std::string_view bytes) {
+  Manifest manifest = form == ManifestForm::kManifest     ? ReadManifestJson(document)
+                      : form == ManifestForm::kDescriptor ? ReadDescriptorJson(document)
+                                                          : ReadLayeredJson(document);
+  const auto created = base::ParseRfc3339(manifest.created_at);
+  if (!created) Malformed("created_at", "is not RFC 3339");
+  manifest.created = *created;
+  if (form == ManifestForm::kLayered) {
+    manifest.digest = base::Sha256Digest(bytes);
+  } else {
+    SealManifest(manifest);
+  }
+  return manifest;
+}
+
+// The text that field has in a small document of this schema.
+std::string ReadOneText(std::string_view bytes, std::string_view origin, const char* schema,
+                        std::string_view field) {
+  return Read(bytes, origin, [&](const Json& document) {
+    const Fields fields(document, "", {"schema", field}, Fields::Others::kIgnore);
+    fields.Expect("schema", schema);
+    return fields.Text(field);
+  });
+}
+
+}  // namespace
+
+std::string_view ManifestFileName(ManifestForm form) {
+  return form == ManifestForm::kManifest ? "manifest.json" : "snapshot.json";
+}
+
+Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin) {
+  return Read(bytes, origin, [&](const Json& document) { return FromJson(form, document, bytes); });
+}
+
+Manifest ParseSnapshotJson(std::string_view bytes, std::string_view origin) {
+  return Read(bytes, origin, [&](const Json& document) {
+    const Fields any(document, "", {"schema"}, Fields::Others::kIgnore);
+    const bool layered = any.At("schema").is_string();
+    return FromJson(layered ? ManifestForm::kLayered : ManifestForm::kDescriptor, document, bytes);
+  });
+}
+
+std::string SealManifest(Manifest& manifest) {
+  if (manifest.form == ManifestForm::kDescriptor) {
+    manifest.created_at = base::FormatDescriptorTime(manifest.created);
+  }
+  std::string bytes = Canonical(manifest);
+  manifest.digest = base::Sha256Digest(bytes);
+  return bytes;
+}
+
+std::map<std::string, std::string> ParseLayeredMetadata(std::string_view bytes,
+                                                        std::string_view origin) {
+  return Read(bytes, origin, [](const Json& document) {
+    const Fields fields(document, "", {"schema", "labels"}, Fields::Others::kIgnore);
+    fields.Expect("schema", "microsandbox.snapshot-metadata/1");
+    return fields.TextMap("labels");
+  });
+}
+
+std::string ParseGroupMember(std::string_view bytes, std::string_view origin) {
+  return ReadOneText(bytes, origin, "microsandbox.snapshot-group-member/1", "name");
+}
+
+std::string ParseGroupHead(std::string_view bytes, std::string_view origin) {
+  return ReadOneText(bytes, origin, "microsandbox.snapshot-group/1", "head");
+}
+
+}  // namespace msb::artifact

@@ -1,0 +1,80 @@
+// Artifacts on disk: finding, opening, making and walking them. Nothing here knows the index.
+
+#ifndef MSB_SRC_ARTIFACT_STORE_H_
+#define MSB_SRC_ARTIFACT_STORE_H_
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "msb/context.h"
+#include "src/artifact/manifest.h"
+#include "src/base/file.h"
+
+namespace msb::artifact {
+
+// A member of a 0.7 group.
+struct Membership {
+  std::string group;  // The group directory's name.
+  std::string name;
+  std::filesystem::path group_path;
+};
+
+struct Artifact {
+  std::filesystem::path path = {};  // Absolute.
+  Manifest manifest = {};
+  std::optional<Membership> member = {};
+
+  // The name it is indexed by: a member's name in its group, else that of its directory.
+  std::string Name() const;
+};
+
+// True for what contains '/' or begins with '.' or '~': a path, not a name.
+bool IsPath(std::string_view path_or_name);
+
+// Opens the artifact that a path or a name under snapshots_dir ("NAME", "GROUP:NAME", "GROUP") is.
+// Checks the manifest and that every layer is a regular file of the recorded size.
+// kSnapshotNotFound, kSnapshotIntegrity, kInvalidConfig (what is neither path nor name).
+Artifact OpenArtifact(const std::filesystem::path& snapshots_dir, const std::string& path_or_name);
+// The artifact, or the head of the group, in exactly this directory.
+Artifact OpenArtifactAt(const std::filesystem::path& path);
+
+// True for a directory with a manifest, sound or not: what Remove and force may delete.
+bool HoldsArtifact(const std::filesystem::path& path);
+
+// A layer of an artifact, open for reading, checked as OpenArtifact does.
+base::UniqueFd OpenLayer(const Artifact& artifact, const Layer& layer);
+
+// The artifacts in the subdirectories of dir, and the members of the groups there, by name. Skips
+// hidden directories, symbolic links and what has no manifest; tells malformed, and skips, what
+// cannot be opened. Calls found for each; empty if dir is absent.
+void WalkArtifacts(const Context& ctx, const std::filesystem::path& dir,
+                   const std::function<void(Artifact)>& found,
+                   const std::function<void(std::string_view message)>& malformed);
+
+// What a new artifact is made of.
+struct NewArtifact {
+  std::filesystem::path destination = {};  // Its parent must exist.
+  std::filesystem::path upper = {};        // The file to copy.
+  Manifest manifest = {};  // Complete but for digest, and its one layer's size and integrity.
+  std::optional<std::string> integrity_algorithm = {};  // What to record, if anything.
+  bool force = false;                                   // Replace what is at the destination.
+  // Called when the upper is copied, before the artifact is published; throws to prevent that.
+  std::function<void()> confirm = {};
+};
+
+// Makes an artifact; it is on disk when this returns, and on failure nothing of it is left.
+// kSnapshotAlreadyExists; kSnapshotSandboxRunning: the upper changed while it was copied.
+Artifact CreateArtifact(const Context& ctx, NewArtifact spec);
+
+// Computes the integrity that a layer records and compares. Nothing recorded: returns nothing.
+// kSnapshotIntegrity: it differs, or the file changed meanwhile.
+std::optional<Integrity> VerifyLayer(const Context& ctx, const Artifact& artifact,
+                                     const Layer& layer);
+
+}  // namespace msb::artifact
+
+#endif  // MSB_SRC_ARTIFACT_STORE_H_

@@ -1,0 +1,121 @@
+// Files and directories by descriptor. Functions that take a directory and a name open what the
+// name is in that directory and never follow a symbolic link; the name must be a plain one.
+// Failures throw kIO unless said otherwise.
+
+#ifndef MSB_SRC_BASE_FILE_H_
+#define MSB_SRC_BASE_FILE_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace msb::base {
+
+// Owns a file descriptor.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    Reset(std::exchange(other.fd_, -1));
+    return *this;
+  }
+  ~UniqueFd() { Reset(-1); }
+
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  void Reset(int fd);
+  int Release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_ = -1;
+};
+
+// What identifies a file and changes when its content does.
+struct FileStamp {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t size = 0;     // Bytes, apparent.
+  std::int64_t mtime_ns = 0;  // Last change of the content.
+  std::int64_t ctime_ns = 0;  // Last change of content, mode or links.
+  std::uint64_t blocks = 0;   // Allocated, in units of 512 bytes.
+  std::uint32_t mode = 0;     // Permission bits.
+
+  // The same file with the same content, as far as a stamp can tell.
+  bool SameContent(const FileStamp& other) const {
+    return device == other.device && inode == other.inode && size == other.size &&
+           mtime_ns == other.mtime_ns;
+  }
+};
+
+FileStamp StampOf(int fd);
+// Nothing if there is no regular file at path; a symbolic link counts as none.
+std::optional<FileStamp> StampOf(const std::filesystem::path& path);
+
+enum class EntryType { kAbsent, kRegularFile, kDirectory, kSymlink, kOther };
+
+// "a symbolic link", …: for messages.
+std::string_view Describe(EntryType type);
+
+// A name in a directory; fd is open for reading if it is a regular file or a directory.
+struct Entry {
+  EntryType type = EntryType::kAbsent;
+  UniqueFd fd;
+};
+Entry OpenEntryAt(int dir, const std::string& name);
+
+// Follows symbolic links; an empty UniqueFd if path is absent or no directory.
+UniqueFd TryOpenDirectory(const std::filesystem::path& path);
+UniqueFd OpenDirectory(const std::filesystem::path& path);
+// Makes the directory and its parents where they are absent.
+UniqueFd MakeDirectory(const std::filesystem::path& path);
+
+// Opens a new file for reading and writing; fails if the name exists.
+UniqueFd CreateFileAt(int dir, const std::string& name, mode_t mode);
+
+struct DirectoryEntry {
+  std::string name;
+  EntryType type;
+};
+// All names but "." and "..", sorted by their bytes.
+std::vector<DirectoryEntry> ListDirectory(int dir);
+
+// The whole content of an open file; nothing if it is longer than limit bytes.
+std::optional<std::string> ReadAll(int fd, std::size_t limit);
+
+// Reads or writes exactly size bytes at offset. ReadExactly throws if the file ends before.
+void ReadExactly(int fd, void* buffer, std::size_t size, std::uint64_t offset);
+void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t offset);
+
+// Cuts the file to size bytes, or extends it with a hole.
+void Resize(int fd, std::uint64_t size);
+
+// Flushes a file's or directory's content and metadata to the disk.
+void Sync(int fd);
+
+// Makes a file with this content, on disk when it returns.
+void WriteNewFileAt(int dir, const std::string& name, std::string_view content, mode_t mode);
+// As WriteNewFileAt, but in place of what may be there: after a crash it is the old or the new.
+void ReplaceFileAt(int dir, const std::string& name, std::string_view content, mode_t mode);
+
+// Removes a file; false if it was absent.
+bool RemoveFile(const std::filesystem::path& path);
+// Removes a tree without following links; what is gone already is no error.
+void RemoveTree(const std::filesystem::path& path);
+
+// Absolute and without "." and ".."; expands a leading "~/". Does not touch the file system.
+std::filesystem::path AbsolutePath(const std::string& path);
+
+// 16 random hex digits.
+std::string RandomSuffix();
+
+}  // namespace msb::base
+
+#endif  // MSB_SRC_BASE_FILE_H_

@@ -1,0 +1,29 @@
+// Which process is which. A pid alone does not tell: the kernel gives it out again.
+
+#ifndef MSB_SRC_BASE_PROCESS_H_
+#define MSB_SRC_BASE_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+namespace msb::base {
+
+struct ProcessIdentity {
+  pid_t pid = 0;
+  // When it started, in clock ticks after boot: field 22 of /proc/PID/stat (proc(5)).
+  std::uint64_t start_ticks = 0;
+
+  static ProcessIdentity Self();
+  // Nothing if no such process runs; one that has ended but was not waited for does not run.
+  static std::optional<ProcessIdentity> Of(pid_t pid);
+
+  bool IsAlive() const;
+  std::chrono::system_clock::time_point StartTime() const;
+};
+
+}  // namespace msb::base
+
+#endif  // MSB_SRC_BASE_PROCESS_H_

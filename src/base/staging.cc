@@ -1,0 +1,123 @@
+#include "src/base/staging.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <thread>
+
+#include "src/base/throw.h"
+
+namespace msb::base {
+namespace {
+
+constexpr std::string_view kPrefix = ".msb-stage-";
+
+bool IsSameFile(int fd, int dir, const std::string& name) {
+  struct stat ours;
+  struct stat theirs;
+  return fstat(fd, &ours) == 0 && fstatat(dir, name.c_str(), &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
+         ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
+}
+
+void RemoveStaleStages(int parent, const std::filesystem::path& path) {
+  for (const DirectoryEntry& entry : ListDirectory(parent)) {
+    if (entry.type != EntryType::kDirectory || !entry.name.starts_with(kPrefix)) continue;
+    const Entry stale = OpenEntryAt(parent, entry.name);
+    if (stale.fd && TryLock(stale.fd.get())) RemoveTree(path / entry.name);
+  }
+}
+
+}  // namespace
+
+bool TryLock(int fd) {
+  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return false;
+    if (errno != EINTR) ThrowErrno("lock", "an open file or directory");
+  }
+  return true;
+}
+
+void Lock(const Context& ctx, int fd) {
+  // flock(2) has no time-out, and a blocking one would not see a cancellation.
+  while (!TryLock(fd)) {
+    ctx.Check();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+Stage::Stage(const std::filesystem::path& parent) : parent_(OpenDirectory(parent)) {
+  RemoveStaleStages(parent_.get(), parent);
+  // Between making a stage and locking it, another process may take it for a stale one.
+  do {
+    const std::string name = std::string(kPrefix) + RandomSuffix();
+    if (mkdirat(parent_.get(), name.c_str(), 0777) != 0) {
+      ThrowErrno("create a directory in", parent.native());
+    }
+    path_ = parent / name;
+    fd_ = OpenEntryAt(parent_.get(), name).fd;
+  } while (!fd_ || !TryLock(fd_.get()) ||
+           !IsSameFile(fd_.get(), parent_.get(), path_.filename().native()));
+}
+
+Stage::~Stage() {
+  if (!discard_) return;
+  try {
+    RemoveTree(path_);
+  } catch (const Error&) {
+    // The next stage made here sweeps it.
+  }
+}
+
+bool Stage::Rename(const std::string& name, unsigned flags) {
+  return renameat2(parent_.get(), path_.filename().c_str(), parent_.get(), name.c_str(), flags) ==
+         0;
+}
+
+bool Stage::Publish(const std::string& name) {
+  Sync(fd_.get());
+  if (!Rename(name, RENAME_NOREPLACE)) {
+    if (errno == EEXIST) return false;
+    ThrowErrno("rename to", name);
+  }
+  discard_ = false;
+  Sync(parent_.get());
+  return true;
+}
+
+void Stage::PublishOver(const std::string& name) {
+  while (!Publish(name)) {
+    if (Rename(name, RENAME_EXCHANGE)) {
+      // What the stage's name holds now is the old one, for the destructor to remove.
+      Sync(parent_.get());
+      return;
+    }
+    if (errno != ENOENT) ThrowErrno("exchange with", name);
+  }
+}
+
+void Stage::PublishFile(const std::string& name, const std::string& target) {
+  if (renameat(fd_.get(), name.c_str(), parent_.get(), target.c_str()) != 0) {
+    ThrowErrno("rename to", target);
+  }
+  Sync(parent_.get());
+}
+
+bool RemoveDurably(const std::filesystem::path& parent, const std::string& name) {
+  const UniqueFd dir = TryOpenDirectory(parent);
+  if (!dir) return false;
+  RemoveStaleStages(dir.get(), parent);
+  const std::string hidden = std::string(kPrefix) + RandomSuffix();
+  if (renameat2(dir.get(), name.c_str(), dir.get(), hidden.c_str(), RENAME_NOREPLACE) != 0) {
+    if (errno == ENOENT) return false;
+    ThrowErrno("remove", name);
+  }
+  Sync(dir.get());
+  RemoveTree(parent / hidden);
+  return true;
+}
+
+}  // namespace msb::base

@@ -1,0 +1,59 @@
+// A directory that is built aside and published in one rename, so that after a crash it is there
+// whole or not at all.
+//
+// A stage is a hidden sibling of its destination, ".msb-stage-…", locked (flock) by the process
+// that builds it. One that nobody has locked was left by a crash; whoever makes the next stage in
+// that directory removes it.
+
+#ifndef MSB_SRC_BASE_STAGING_H_
+#define MSB_SRC_BASE_STAGING_H_
+
+#include <filesystem>
+#include <string>
+
+#include "msb/context.h"
+#include "src/base/file.h"
+
+namespace msb::base {
+
+// Takes an exclusive advisory lock on an open file or directory, released when fd is closed.
+// False if another process or descriptor has it.
+bool TryLock(int fd);
+// Waits for the lock. kCancelled.
+void Lock(const Context& ctx, int fd);
+
+class Stage {
+ public:
+  // Makes an empty stage in the existing directory parent.
+  explicit Stage(const std::filesystem::path& parent);
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+  // Removes what was not published.
+  ~Stage();
+
+  int fd() const { return fd_.get(); }
+  const std::filesystem::path& path() const { return path_; }
+
+  // Flushes the stage and renames it to parent/name; false, with nothing changed, if that exists.
+  bool Publish(const std::string& name);
+  // As Publish, but in place of what may be there, which is removed after.
+  void PublishOver(const std::string& name);
+  // Moves one file out of the stage to parent/target, over what may be there.
+  void PublishFile(const std::string& name, const std::string& target);
+
+ private:
+  bool Rename(const std::string& name, unsigned flags);
+
+  UniqueFd parent_;
+  std::filesystem::path path_;
+  UniqueFd fd_;
+  bool discard_ = true;
+};
+
+// Removes parent/name and what is in it: it is renamed to a hidden name first, so that after a
+// crash it is there whole or not at all. False if there is none.
+bool RemoveDurably(const std::filesystem::path& parent, const std::string& name);
+
+}  // namespace msb::base
+
+#endif  // MSB_SRC_BASE_STAGING_H_

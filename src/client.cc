@@ -1,0 +1,101 @@
+#include "msb/client.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "src/base/file.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/client_state.h"
+#include "src/vmm/local_backend.h"
+#include "src/vmm/microsandbox_backend.h"
+
+namespace msb {
+namespace {
+
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+std::filesystem::path DefaultHome() {
+  std::string user_home = Environment("HOME");
+  if (user_home.empty()) {
+    const passwd* user = getpwuid(getuid());
+    if (user != nullptr && user->pw_dir != nullptr) user_home = user->pw_dir;
+  }
+  if (user_home.empty()) {
+    base::Throw(ErrorKind::kInvalidConfig, "no home directory: set HOME, MSB_HOME or Config::home");
+  }
+  return std::filesystem::path(user_home) / ".microsandbox";
+}
+
+void LogToStandardError(std::string_view message) {
+  std::fprintf(stderr, "msb: %.*s\n", static_cast<int>(message.size()), message.data());
+}
+
+Config WithDefaults(Config config) {
+  if (config.home.empty()) config.home = DefaultHome();
+  config.home = base::AbsolutePath(config.home.native());
+  const auto default_below = [&](std::filesystem::path& dir, const char* name) {
+    dir = dir.empty() ? config.home / name : base::AbsolutePath(dir.native());
+  };
+  default_below(config.snapshots_dir, "snapshots");
+  default_below(config.sandboxes_dir, "sandboxes");
+  default_below(config.cache_dir, "cache");
+  if (!config.log) config.log = LogToStandardError;
+  auto* backend = std::get_if<std::string>(&config.backend);
+  if (backend != nullptr && backend->empty()) {
+    *backend = base::StampOf(handle::RuntimeDatabase(config.home)) ? "microsandbox" : "local";
+  }
+  return config;
+}
+
+std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
+  if (const auto* own = std::get_if<std::shared_ptr<vmm::Backend>>(&config.backend)) {
+    if (!*own) base::Throw(ErrorKind::kInvalidConfig, "Config::backend is a null pointer");
+    return *own;
+  }
+  const auto& name = std::get<std::string>(config.backend);
+  if (name == "local") {
+    return std::make_shared<vmm::LocalBackend>(config.sandboxes_dir, config.cache_dir,
+                                               config.upper_format, config.log);
+  }
+  if (name == "microsandbox") {
+    return std::make_shared<vmm::MicrosandboxBackend>(handle::RuntimeDatabase(config.home),
+                                                      config.sandboxes_dir);
+  }
+  if (name == "qemu") {
+    base::Throw(ErrorKind::kUnsupportedOperation, "the qemu backend is not available yet");
+  }
+  base::Throw(ErrorKind::kInvalidConfig,
+              "unknown backend '{}': it is one of local, microsandbox and qemu",
+              base::Quoted(name));
+}
+
+}  // namespace
+
+Config Config::FromEnvironment() {
+  return {.home = Environment("MSB_HOME"), .backend = Environment("MSB_BACKEND")};
+}
+
+internal::ClientState::ClientState(Config given)
+    : config(WithDefaults(std::move(given))),
+      backend(MakeBackend(config)),
+      catalog(config.home, config.snapshots_dir, config.log) {}
+
+Client::Client(Config config)
+    : state_(std::make_shared<internal::ClientState>(std::move(config))) {}
+
+Client& Client::Default() {
+  static Client client;
+  return client;
+}
+
+const Config& Client::config() const { return state_->config; }
+
+}  // namespace msb

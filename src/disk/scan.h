@@ -1,0 +1,49 @@
+// Reading all the data of a sparse file once, on all cores.
+//
+// The file is cut into aligned regions. Each worker takes the next region that has data, reads it
+// and has it processed, which several workers do at a time; then, in the order of the file and one
+// at a time, each region is committed. Holes are not read.
+
+#ifndef MSB_SRC_DISK_SCAN_H_
+#define MSB_SRC_DISK_SCAN_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "src/base/progress.h"
+#include "src/disk/extents.h"
+
+namespace msb::disk {
+
+// Bytes. A worker holds one region in memory: large enough for the disk, small enough that all
+// workers together stay below 40 MiB.
+inline constexpr std::uint64_t kRegionBytes = 2 << 20;
+// Regions are filled with zeros around their data up to the next multiple of this.
+inline constexpr std::uint64_t kBlockBytes = 64 << 10;
+// Bytes before a region's first that Process may overwrite.
+inline constexpr std::size_t kRegionHeadroom = 64;
+
+struct Region {
+  std::uint64_t offset = 0;  // In the file; a multiple of kRegionBytes.
+  // The region's content, up to the end of the file. Blocks without data are undefined.
+  std::span<std::byte> bytes;
+  std::span<const Extent> data;  // Where it has data; not empty. Offsets in the file.
+};
+
+class RegionConsumer {
+ public:
+  virtual ~RegionConsumer() = default;
+  // Called by several threads at a time, in no order. Must leave the bytes as they are.
+  virtual void Process(const Region& /*region*/) {}
+  // Called after Process, one region at a time, in the order of their offsets.
+  virtual void Commit(const Region& /*region*/) {}
+};
+
+// Reads the first size bytes of fd. Adds the bytes of data to meter. What the consumer throws ends
+// the scan and is rethrown.
+void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer);
+
+}  // namespace msb::disk
+
+#endif  // MSB_SRC_DISK_SCAN_H_

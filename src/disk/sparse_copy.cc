@@ -1,0 +1,126 @@
+#include "src/disk/sparse_copy.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "src/base/file.h"
+#include "src/base/throw.h"
+
+namespace msb::disk {
+namespace {
+
+// The most that the kernel copies between two looks at the Context, bytes.
+constexpr std::uint64_t kCopyStep = 8 << 20;
+
+bool Reflink(int source, int target, std::uint64_t size) {
+  if (ioctl(target, FICLONE, source) != 0) return false;
+  base::Resize(target, size);  // The source may have grown since its size was read.
+  return true;
+}
+
+bool IsNetworkFileSystem(int fd) {
+  struct statfs file_system;
+  if (fstatfs(fd, &file_system) != 0) return false;
+  const auto type = static_cast<std::uint32_t>(file_system.f_type);
+  return type == NFS_SUPER_MAGIC || type == SMB2_SUPER_MAGIC || type == CIFS_SUPER_MAGIC;
+}
+
+// Writes the data of each region to a file, after handing it to another consumer.
+class Writer : public RegionConsumer {
+ public:
+  Writer(int target, RegionConsumer& next) : target_(target), next_(next) {}
+
+  void Process(const Region& region) override { next_.Process(region); }
+
+  void Commit(const Region& region) override {
+    next_.Commit(region);
+    for (const Extent& extent : region.data) {
+      base::WriteExactly(target_, region.bytes.data() + (extent.offset - region.offset),
+                         extent.length, extent.offset);
+    }
+    // Has the kernel write this out while the next region is read. Only a hint: what counts is the
+    // flush at the end.
+    sync_file_range(target_, static_cast<off_t>(region.offset), kRegionBytes,
+                    SYNC_FILE_RANGE_WRITE);
+  }
+
+ private:
+  int target_;
+  RegionConsumer& next_;
+};
+
+// False where the kernel cannot copy between these two files.
+bool CopyExtentInKernel(int source, int target, Extent extent, base::ProgressMeter& meter) {
+  while (extent.length > 0) {
+    auto from = static_cast<off_t>(extent.offset);
+    auto to = from;
+    const std::size_t step = std::min(extent.length, kCopyStep);
+    const ssize_t n = copy_file_range(source, &from, target, &to, step, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      if (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS) return false;
+      base::ThrowErrno("copy", "an extent");
+    }
+    if (n == 0) base::Throw(ErrorKind::kIO, "the file shrinks while it is copied");
+    const auto done = static_cast<std::uint64_t>(n);
+    extent = {extent.offset + done, extent.length - done};
+    meter.Add(done);
+  }
+  return true;
+}
+
+std::uint64_t TotalFor(const Context& ctx, int source, std::uint64_t size) {
+  return base::ProgressMeter::Wanted(ctx) ? CountDataBytes(ctx, source, size) : 0;
+}
+
+}  // namespace
+
+bool CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter) {
+  ExtentReader extents(source, size);
+  for (bool first = true; const auto extent = extents.Next(); first = false) {
+    if (CopyExtentInKernel(source, target, *extent, meter)) continue;
+    if (first) return false;
+    base::Throw(ErrorKind::kIO, "the kernel stopped copying half way");
+  }
+  return true;
+}
+
+void CopySparse(const Context& ctx, int source, int target, std::uint64_t size) {
+  base::ProgressMeter meter(ctx, "copy", TotalFor(ctx, source, size));
+  ctx.Check();
+  if (!Reflink(source, target, size)) {
+    base::Resize(target, size);
+    if (!IsNetworkFileSystem(target) || !CopyInKernel(source, target, size, meter)) {
+      RegionConsumer nothing;
+      Writer writer(target, nothing);
+      ScanData(source, size, meter, writer);
+    }
+  }
+  base::Sync(target);
+  ctx.Check();
+  meter.Finish();
+}
+
+void CopySparse(const Context& ctx, int source, int target, std::uint64_t size,
+                RegionConsumer& consumer) {
+  base::ProgressMeter meter(ctx, "copy", TotalFor(ctx, source, size));
+  ctx.Check();
+  if (Reflink(source, target, size)) {
+    ScanData(source, size, meter, consumer);
+  } else {
+    base::Resize(target, size);
+    Writer writer(target, consumer);
+    ScanData(source, size, meter, writer);
+  }
+  base::Sync(target);
+  ctx.Check();
+  meter.Finish();
+}
+
+}  // namespace msb::disk

@@ -1,0 +1,62 @@
+// The index of a home, kept in step with its artifacts: which database it is in, what a name, a
+// digest or a path leads to, and the changes that touch both.
+//
+// Safe to use from several threads; several processes may have the same home.
+
+#ifndef MSB_SRC_HANDLE_CATALOG_H_
+#define MSB_SRC_HANDLE_CATALOG_H_
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "msb/context.h"
+#include "src/artifact/store.h"
+#include "src/base/file.h"
+#include "src/index/index.h"
+
+namespace msb::handle {
+
+// Where the runtime keeps its database below a home.
+std::filesystem::path RuntimeDatabase(const std::filesystem::path& home);
+
+class Catalog {
+ public:
+  using Log = std::function<void(std::string_view message)>;
+
+  Catalog(std::filesystem::path home, std::filesystem::path snapshots_dir, Log log);
+
+  // kSnapshotNotFound.
+  index::Row Get(const Context& ctx, const std::string& name_digest_or_path);
+  // Newest first.
+  std::vector<index::Row> List(const Context& ctx);
+  // Adds an artifact, or brings its row up to date. A failure is logged, not thrown.
+  void Record(const Context& ctx, const artifact::Artifact& artifact);
+  std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir);
+  // Deletes the artifact and the row. kSnapshotNotFound, kSnapshotHasChildren.
+  void Remove(const Context& ctx, const std::string& name_digest_or_path, bool force);
+
+  // True if the home's runtime is from before the descriptor generation.
+  bool RuntimePredatesDescriptors();
+
+ private:
+  // The open index; call with mutex_ held.
+  index::Index& Connect(const Context& ctx);
+  std::uint32_t Rebuild(const Context& ctx, index::Index& index, const std::filesystem::path& dir);
+  std::optional<index::Row> Find(const index::Index& index, const std::string& key) const;
+
+  const std::filesystem::path home_;
+  const std::filesystem::path snapshots_dir_;
+  const Log log_;
+  std::mutex mutex_;  // Guards what follows.
+  std::optional<index::Index> index_;
+  base::FileStamp opened_;  // Of the file that index_ is.
+};
+
+}  // namespace msb::handle
+
+#endif  // MSB_SRC_HANDLE_CATALOG_H_

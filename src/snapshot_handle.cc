@@ -1,0 +1,45 @@
+#include <utility>
+
+#include "msb/handle.h"
+#include "src/client_state.h"
+
+namespace msb {
+
+using internal::HandleState;
+
+SnapshotHandle HandleState::Wrap(std::shared_ptr<internal::ClientState> client, index::Row row) {
+  auto state = std::make_shared<HandleState>();
+  state->client = std::move(client);
+  state->row = std::move(row);
+  return SnapshotHandle(std::move(state));
+}
+
+SnapshotHandle::SnapshotHandle(std::shared_ptr<const HandleState> state)
+    : state_(std::move(state)) {}
+
+const std::string& SnapshotHandle::Digest() const { return state_->row.digest; }
+std::optional<std::string> SnapshotHandle::Name() const {
+  const index::Row& row = state_->row;
+  return row.name && row.group_name ? *row.group_name + ":" + *row.name : row.name;
+}
+std::optional<std::string> SnapshotHandle::ParentDigest() const {
+  return state_->row.parent_digest;
+}
+const std::string& SnapshotHandle::ImageRef() const { return state_->row.image_ref; }
+const std::string& SnapshotHandle::Format() const { return state_->row.format; }
+std::optional<std::uint64_t> SnapshotHandle::SizeBytes() const { return state_->row.size_bytes; }
+const std::string& SnapshotHandle::Path() const { return state_->row.artifact_path; }
+std::chrono::system_clock::time_point SnapshotHandle::CreatedAt() const {
+  return state_->row.created_at.ToTimePoint();
+}
+
+SnapshotArtifact SnapshotHandle::Open(const Context& ctx) const {
+  const auto& client = state_->client;
+  return internal::ArtifactState::Wrap(client, internal::OpenSnapshot(ctx, *client, Path()));
+}
+
+void SnapshotHandle::Remove(const Context& ctx, bool force) const {
+  state_->client->catalog.Remove(ctx, Digest(), force);
+}
+
+}  // namespace msb

@@ -1,0 +1,31 @@
+#include "msb/vmm/backend.h"
+
+namespace msb {
+
+std::string_view ToString(SandboxStatus status) noexcept {
+  switch (status) {
+    case SandboxStatus::kCreated:
+      return "created";
+    case SandboxStatus::kStarting:
+      return "starting";
+    case SandboxStatus::kRunning:
+      return "running";
+    case SandboxStatus::kDraining:
+      return "draining";
+    case SandboxStatus::kPaused:
+      return "paused";
+    case SandboxStatus::kStopped:
+      return "stopped";
+    case SandboxStatus::kCrashed:
+      return "crashed";
+  }
+  return "unknown";
+}
+
+std::string_view ToString(DiskFormat format) noexcept {
+  return format == DiskFormat::kRaw ? "raw" : "qcow2";
+}
+
+vmm::Backend::~Backend() = default;
+
+}  // namespace msb
