@@ -8,10 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 
 #include "src/base/digest.h"
@@ -37,7 +37,9 @@ TempDir::~TempDir() {
 std::string ReadFile(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("cannot read " + path.native());
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ostringstream content;
+  content << file.rdbuf();
+  return std::move(content).str();
 }
 
 void WriteFile(const fs::path& path, std::string_view content) {
@@ -123,7 +125,8 @@ fs::path UnpackFixtureHome(const std::string& release, const fs::path& dir) {
 fs::path PeerPath(const std::string& release) {
   const char* peers = std::getenv("MSB_PEERS");
   if (peers == nullptr || *peers == '\0') return {};
-  return fs::path(peers) / ("msb-" + release);
+  const fs::path peer = fs::path(peers) / ("msb-" + release);
+  return fs::exists(peer) ? peer : fs::path();
 }
 
 Client LocalClient(const fs::path& home, std::vector<std::string>* log) {

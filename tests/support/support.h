@@ -75,7 +75,8 @@ std::vector<std::string> FixtureReleases();
 std::filesystem::path UnpackFixtureHome(const std::string& release,
                                         const std::filesystem::path& dir);
 
-// The executable of a released runtime, from the folder that MSB_PEERS names; empty without it.
+// The executable of a released runtime, from the folder that MSB_PEERS names; empty if it is not
+// there.
 std::filesystem::path PeerPath(const std::string& release);
 
 // A client of the local backend in a home below dir, whose warnings go to log if it is given.

@@ -1,0 +1,290 @@
+// Times the library beside its peers, in one run on one disk, and prints medians and ratios.
+//
+//   bench_snapshot DIR IMAGE [RUNTIME]
+//
+// DIR: a directory to work in, on the disk to measure. IMAGE: the disk image to snapshot. RUNTIME:
+// the executable of a released microsandbox runtime of the descriptor generation. Each case is run
+// once to warm up, then five times, alternating with its peer; what is said is the median.
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "msb/msb.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Seconds = std::chrono::duration<double>;
+
+constexpr int kRuns = 5;
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+double Time(const std::function<void()>& run) {
+  const auto start = std::chrono::steady_clock::now();
+  run();
+  return Seconds(std::chrono::steady_clock::now() - start).count();
+}
+
+void Shell(const std::string& command) {
+  if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
+}
+
+struct Case {
+  std::string name;
+  std::function<void()> prepare;  // Not timed.
+  std::function<void()> run;
+};
+
+// Runs the cases in turn, kRuns times after one to warm up, and prints each one's median.
+std::vector<double> Compare(const std::vector<Case>& cases) {
+  std::vector<std::vector<double>> times(cases.size());
+  for (int round = 0; round <= kRuns; ++round) {
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      cases[i].prepare();
+      Shell("sync");
+      const double seconds = Time(cases[i].run);
+      if (round > 0) times[i].push_back(seconds);
+    }
+  }
+  std::vector<double> medians;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    medians.push_back(Median(times[i]));
+    const auto [low, high] = std::minmax_element(times[i].begin(), times[i].end());
+    std::printf("  %-44s %10.2f ms   (%.2f to %.2f)\n", cases[i].name.c_str(), medians[i] * 1e3,
+                *low * 1e3, *high * 1e3);
+  }
+  std::fflush(stdout);
+  return medians;
+}
+
+void PrintRatio(const char* what, double ours, double theirs) {
+  std::printf("  => %s: %.2f\n", what, ours / theirs);
+  std::fflush(stdout);
+}
+
+// The most memory that run uses, in MiB, in a process of its own.
+double PeakMemory(const std::function<void()>& run) {
+  std::fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      run();
+      _exit(0);
+    } catch (const std::exception& e) {
+      std::cerr << e.what() << "\n";
+      _exit(1);
+    }
+  }
+  int status = 0;
+  rusage usage{};
+  wait4(child, &status, 0, &usage);
+  if (status != 0) throw std::runtime_error("the measured call failed");
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+class Bench {
+ public:
+  Bench(fs::path dir, fs::path image, std::string runtime)
+      : dir_(std::move(dir)), image_(std::move(image)), runtime_(std::move(runtime)) {
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+    home_ = dir_ / "home";
+  }
+
+  ~Bench() { fs::remove_all(dir_); }
+
+  void Run() {
+    MakeBaseline();
+    BenchCreate();
+    BenchVerify();
+    BenchEmpty();
+    BenchIndex();
+    BenchMemory();
+  }
+
+ private:
+  msb::Client NewClient() const { return msb::Client({.home = home_, .backend = "local"}); }
+
+  void MakeBaseline() {
+    msb::Client client = NewClient();
+    auto sandbox = msb::CreateSandbox(ctx_, "baseline", {msb::WithImage(image_.native())}, client);
+    sandbox.Close();
+    upper_ = msb::GetSandbox(ctx_, "baseline", client).Upper().path;
+    Shell("cat '" + upper_ + "' >/dev/null");  // Into the page cache, for all alike.
+  }
+
+  Case CreateCase(const std::string& name, bool integrity) {
+    return {name, [this] { fs::remove_all(home_ / "snapshots"); },
+            [this, integrity] {
+              msb::Client client = NewClient();
+              msb::Snapshot::Create(ctx_, "baseline",
+                                    {.name = "bench", .record_integrity = integrity}, client);
+            }};
+  }
+
+  void BenchCreate() {
+    std::printf("Create, %s\n", image_.c_str());
+    const std::string copy = dir_ / "copy";
+    const auto times = Compare({{"cp --sparse=auto + sync of the file", [&] { fs::remove(copy); },
+                                 [&] {
+                                   Shell("cp --sparse=auto '" + upper_ + "' '" + copy +
+                                         "' && sync '" + copy + "'");
+                                 }},
+                                CreateCase("Create", false),
+                                CreateCase("Create with integrity", true)});
+    fs::remove(copy);
+    PrintRatio("Create / cp + sync (at most 1.05)", times[1], times[0]);
+    PrintRatio("Create with integrity / Create (at most 1.2)", times[2], times[1]);
+  }
+
+  void BenchVerify() {
+    std::printf("Verify\n");
+    const auto nothing = [] {};
+    const fs::path artifact = home_ / "snapshots" / "bench";  // The one with integrity.
+    std::vector<Case> cases = {{"Verify", nothing, [&] {
+                                  msb::Client client = NewClient();
+                                  msb::Snapshot::Open(ctx_, artifact, client).Verify(ctx_);
+                                }}};
+    if (!runtime_.empty()) {
+      const std::string peer_home = dir_ / "peer-home";
+      cases.push_back({"runtime: snapshot verify", nothing, [&, peer_home] {
+                         Shell("MSB_HOME='" + peer_home + "' '" + runtime_ + "' snapshot verify '" +
+                               artifact.native() + "' >/dev/null");
+                       }});
+    }
+    const auto times = Compare(cases);
+    if (!runtime_.empty()) PrintRatio("runtime / Verify (at least 2)", times[1], times[0]);
+  }
+
+  // What remains of Create when there is nothing to copy: the flushes, timed alone, are its peer.
+  void BenchEmpty() {
+    std::printf("Create of an empty 4 GiB upper\n");
+    const fs::path image = dir_ / "empty.img";
+    std::ofstream(image).flush();
+    fs::resize_file(image, std::uintmax_t{4} << 30);
+    msb::Client client = NewClient();
+    msb::CreateSandbox(ctx_, "empty", {msb::WithImage(image.native())}, client).Close();
+    const fs::path snapshot = home_ / "snapshots" / "empty";
+    const fs::path flushed = dir_ / "flushed";
+    const auto times =
+        Compare({{"Create", [&] { fs::remove_all(snapshot); },
+                  [&] { msb::Snapshot::Create(ctx_, "empty", {.name = "empty"}, client); }},
+                 {"the same files, made and flushed", [&] { fs::remove_all(flushed); },
+                  [&] { MakeFlushed(flushed); }}});
+    std::printf("  => beyond the flushes: %.2f ms (under 10)\n", (times[0] - times[1]) * 1e3);
+  }
+
+  static void MakeFlushed(const fs::path& dir) {
+    const auto flush = [](const fs::path& path) {
+      FILE* file = std::fopen(path.c_str(), "r");
+      if (file == nullptr || fsync(fileno(file)) != 0) throw std::runtime_error("cannot flush");
+      std::fclose(file);
+    };
+    fs::create_directories(dir);
+    std::ofstream(dir / "upper").flush();
+    fs::resize_file(dir / "upper", std::uintmax_t{4} << 30);
+    flush(dir / "upper");
+    std::ofstream(dir / "manifest") << std::string(500, 'm');
+    flush(dir / "manifest");
+    flush(dir);
+    fs::rename(dir / "manifest", dir / "published");
+    flush(dir.parent_path());
+  }
+
+  void BenchIndex() {
+    constexpr int kArtifacts = 10'000;
+    std::printf("Index of %d artifacts\n", kArtifacts);
+    const fs::path home = dir_ / "many";
+    msb::Client client({.home = home, .backend = "local"});
+    const fs::path tiny = dir_ / "tiny.img";
+    std::ofstream(tiny) << "tiny";
+    msb::CreateSandbox(ctx_, "tiny", {msb::WithImage(tiny.native())}, client).Close();
+    const fs::path first = msb::Snapshot::Create(ctx_, "tiny", {.name = "s0"}, client).Path();
+    const std::string manifest = ReadAll(first / "snapshot.json");
+    for (int i = 1; i < kArtifacts; ++i) {
+      const fs::path dir = home / "snapshots" / ("s" + std::to_string(i));
+      fs::create_directory(dir);
+      fs::copy(first / "upper.ext4", dir / "upper.ext4");
+      // Another label makes another identity.
+      std::string own = manifest;
+      own.replace(own.find("\"labels\":{}"), 11,
+                  "\"labels\":{\"n\":\"" + std::to_string(i) + "\"}");
+      std::ofstream(dir / "snapshot.json") << own;
+    }
+    const auto nothing = [] {};
+    Compare({{"Reindex (under 1000)", nothing,
+              [&] {
+                const auto n = msb::Snapshot::Reindex(ctx_, "", client);
+                if (n != kArtifacts) throw std::runtime_error("indexed " + std::to_string(n));
+              }},
+             {"List (under 50)", nothing, [&] {
+                if (msb::Snapshot::List(ctx_, client).size() != kArtifacts) {
+                  throw std::runtime_error("List misses some");
+                }
+              }}});
+    std::printf("  peak memory: Reindex %.1f MiB, List %.1f MiB (under 64)\n", PeakMemory([&] {
+                  msb::Client own({.home = home, .backend = "local"});
+                  msb::Snapshot::Reindex(ctx_, "", own);
+                }),
+                PeakMemory([&] {
+                  msb::Client own({.home = home, .backend = "local"});
+                  msb::Snapshot::List(ctx_, own);
+                }));
+  }
+
+  void BenchMemory() {
+    const Case create = CreateCase("", true);
+    create.prepare();
+    const double create_mib = PeakMemory(create.run);
+    const double verify_mib = PeakMemory([&] {
+      msb::Client client = NewClient();
+      msb::Snapshot::Open(ctx_, "bench", client).Verify(ctx_);
+    });
+    std::printf("  peak memory: Create with integrity %.1f MiB, Verify %.1f MiB (under 64)\n",
+                create_mib, verify_mib);
+  }
+
+  static std::string ReadAll(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  const msb::Context ctx_ = msb::Context::Background();
+  fs::path dir_;
+  fs::path image_;
+  std::string runtime_;
+  fs::path home_;
+  std::string upper_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3 && argc != 4) {
+    std::cerr << "usage: bench_snapshot DIR IMAGE [RUNTIME]\n";
+    return 2;
+  }
+  try {
+    Bench(argv[1], argv[2], argc == 4 ? argv[3] : "").Run();
+    return 0;
+  } catch (const std::exception& e) {
+    std::cerr << e.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,244 @@
+// Homes: where the index is, what happens when it is lost or moves, and many users at once.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "src/base/sqlite.h"
+#include "tests/support/support.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+using ::testing::UnorderedElementsAre;
+
+class HomeTest : public ::testing::Test {
+ protected:
+  HomeTest() { MakeStoppedSandbox(client_, "baseline", dir_ / "base.img"); }
+
+  SnapshotArtifact Create(const std::string& name) {
+    return Snapshot::Create(ctx_, "baseline", {.name = name}, client_);
+  }
+
+  static std::vector<std::string> NamesIn(Client& client) {
+    std::vector<std::string> names;
+    for (const auto& handle : Snapshot::List(Context::Background(), client)) {
+      names.push_back(handle.Name().value_or("(none)"));
+    }
+    return names;
+  }
+
+  const Context ctx_ = Context::Background();
+  TempDir dir_;
+  const fs::path home_ = dir_ / "home";
+  std::vector<std::string> log_;
+  Client client_ = LocalClient(home_, &log_);
+};
+
+TEST_F(HomeTest, KeepsItsOwnIndexAndNeverMakesTheRuntimes) {
+  Create("a");
+  EXPECT_TRUE(fs::exists(home_ / "db/snapshots.db"));
+  EXPECT_FALSE(fs::exists(home_ / "db/msb.db"));
+}
+
+TEST_F(HomeTest, ALostIndexIsReadAgainFromTheArtifacts) {
+  Create("a");
+  Create("b");
+  fs::remove_all(home_ / "db");
+  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("a", "b"));
+  fs::remove_all(home_ / "db");
+  Client fresh = LocalClient(home_);
+  EXPECT_EQ(Snapshot::Get(ctx_, "a", fresh).Name(), "a");
+}
+
+TEST_F(HomeTest, MovesToTheRuntimesIndexOnceThereIsOne) {
+  Create("a");
+  Create("b");
+  const fs::path other = UnpackFixtureHome("0.6.18", dir_ / "fixture");
+  fs::copy(other / "db/msb.db", home_ / "db/msb.db");
+  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("a", "b", "plain", "labelled"));
+  EXPECT_FALSE(fs::exists(home_ / "db/snapshots.db"));
+  Create("c");
+  const base::Database db(home_ / "db/msb.db", base::Database::Mode::kReadOnly);
+  base::Statement count(db, "SELECT COUNT(*) FROM snapshot_index");
+  ASSERT_TRUE(count.Step());
+  EXPECT_EQ(count.Integer(0), 5);
+}
+
+TEST_F(HomeTest, AnIndexThatCannotBeWrittenIsLoggedNotThrown) {
+  Create("a");
+  base::Database db(home_ / "db/snapshots.db", base::Database::Mode::kReadWrite);
+  db.Execute("DROP TABLE snapshot_index");
+  db.Execute("CREATE TABLE snapshot_index (digest TEXT, unknown TEXT NOT NULL)");
+  const auto snapshot = Create("b");
+  EXPECT_EQ(Snapshot::Open(ctx_, "b", client_).Digest(), snapshot.Digest());
+  EXPECT_FALSE(log_.empty());
+  EXPECT_MSB_ERROR(Snapshot::List(ctx_, client_), ErrorKind::kUnsupportedOperation);
+}
+
+TEST_F(HomeTest, OpenAddsWhatTheIndexLacksAndGetDoesNot) {
+  Create("a");
+  fs::rename(home_ / "snapshots/a", home_ / "snapshots/b");
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "b", client_), ErrorKind::kSnapshotNotFound);
+  Snapshot::Open(ctx_, "b", client_);
+  EXPECT_EQ(Snapshot::Get(ctx_, "b", client_).Path(), home_ / "snapshots/b");
+  // What is elsewhere is not this home's.
+  fs::rename(home_ / "snapshots/b", dir_ / "c");
+  Snapshot::Open(ctx_, dir_ / "c", client_);
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, dir_ / "c", client_), ErrorKind::kSnapshotNotFound);
+}
+
+TEST_F(HomeTest, ReindexFindsWhatIsThereAndDropsWhatIsGone) {
+  Create("a");
+  Create("b");
+  const auto elsewhere = Snapshot::Create(ctx_, "baseline", {.path = dir_ / "elsewhere"}, client_);
+  fs::remove_all(home_ / "snapshots/a");
+  fs::create_directory(dir_ / "more");
+  fs::copy(home_ / "snapshots/b", dir_ / "more/c", fs::copy_options::recursive);
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
+  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "elsewhere"));
+  // c is the same snapshot as b, elsewhere: the index knows each digest once.
+  EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "more", client_), 1U);
+  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("c", "elsewhere"));
+  EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "nowhere", client_), 0U);
+}
+
+TEST_F(HomeTest, ReindexDoesNotReadTheDisksNorTouchTheArtifacts) {
+  Create("a");
+  const auto before = ListTree(home_ / "snapshots");
+  WriteFile(home_ / "snapshots/broken/snapshot.json", "{");
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
+  fs::remove_all(home_ / "snapshots/broken");
+  EXPECT_EQ(ListTree(home_ / "snapshots"), before);
+  EXPECT_EQ(log_.size(), 1U);
+}
+
+TEST_F(HomeTest, AMovedHomeIsWholeAfterReindex) {
+  const auto snapshot = Create("a");
+  fs::rename(home_, dir_ / "moved");
+  Client moved = LocalClient(dir_ / "moved");
+  EXPECT_EQ(Snapshot::Open(ctx_, "a", moved).Digest(), snapshot.Digest());
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", moved), 1U);
+  EXPECT_EQ(Snapshot::Get(ctx_, snapshot.Digest(), moved).Path(), dir_ / "moved/snapshots/a");
+  ASSERT_EQ(Snapshot::List(ctx_, moved).size(), 1U);
+}
+
+TEST_F(HomeTest, RemoveByDigestFindsTheArtifactInAMovedHome) {
+  const auto snapshot = Create("a");
+  fs::rename(home_, dir_ / "moved");
+  Client moved = LocalClient(dir_ / "moved");
+  Snapshot::Remove(ctx_, snapshot.Digest(), false, moved);
+  EXPECT_FALSE(fs::exists(dir_ / "moved/snapshots/a"));
+  EXPECT_TRUE(Snapshot::List(ctx_, moved).empty());
+}
+
+TEST_F(HomeTest, StaleStagesOfCrashedProcessesAreSwept) {
+  WriteFile(home_ / "snapshots/.msb-stage-0123456789abcdef/upper.ext4", "half");
+  Create("a");
+  EXPECT_FALSE(fs::exists(home_ / "snapshots/.msb-stage-0123456789abcdef"));
+}
+
+TEST_F(HomeTest, ManyThreadsShareAClient) {
+  std::atomic<int> failures = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < 8; ++i) {
+          const std::string name = "s" + std::to_string(t) + "-" + std::to_string(i);
+          try {
+            const auto snapshot = Create(name);
+            if (Snapshot::Open(ctx_, name, client_).Digest() != snapshot.Digest()) ++failures;
+            if (Snapshot::Get(ctx_, snapshot.Digest(), client_).Name() != name) ++failures;
+            Snapshot::List(ctx_, client_);
+            if (i % 2 == 1) Snapshot::Remove(ctx_, name, false, client_);
+          } catch (const Error& e) {
+            ADD_FAILURE() << e.what();
+            ++failures;
+          }
+        }
+      });
+    }
+  }
+  EXPECT_EQ(failures, 0);
+  EXPECT_EQ(NamesIn(client_).size(), 16U);
+  EXPECT_TRUE(log_.empty()) << log_[0];
+}
+
+TEST_F(HomeTest, ManyProcessesShareAHome) {
+  constexpr int kProcesses = 4;
+  constexpr int kSnapshots = 6;
+  fs::remove_all(home_ / "db");
+  std::vector<pid_t> children;
+  for (int p = 0; p < kProcesses; ++p) {
+    const pid_t child = fork();
+    if (child == 0) {
+      try {
+        std::vector<std::string> log;
+        Client own = LocalClient(home_, &log);
+        for (int i = 0; i < kSnapshots; ++i) {
+          const std::string name = "p" + std::to_string(p) + "-" + std::to_string(i);
+          Snapshot::Create(ctx_, "baseline", {.name = name}, own);
+          Snapshot::Reindex(ctx_, "", own);
+        }
+        _exit(log.empty() ? 0 : 1);
+      } catch (const std::exception&) {
+        _exit(2);
+      }
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  EXPECT_EQ(NamesIn(client_).size(), static_cast<std::size_t>(kProcesses * kSnapshots));
+}
+
+TEST_F(HomeTest, OfManyCreatorsOfANameOneWins) {
+  std::atomic<int> created = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&] {
+        try {
+          Create("same");
+          ++created;
+        } catch (const Error& e) {
+          EXPECT_EQ(e.kind(), ErrorKind::kSnapshotAlreadyExists) << e.what();
+        }
+      });
+    }
+  }
+  EXPECT_EQ(created, 1);
+  EXPECT_EQ(ListTree(home_ / "snapshots").size(), 3U);
+}
+
+TEST_F(HomeTest, TheEnvironmentSaysWhereHomeIs) {
+  setenv("MSB_HOME", home_.c_str(), 1);
+  setenv("MSB_BACKEND", "local", 1);
+  const Client client;
+  EXPECT_EQ(client.config().home, home_);
+  EXPECT_EQ(client.config().snapshots_dir, home_ / "snapshots");
+  EXPECT_EQ(client.config().sandboxes_dir, home_ / "sandboxes");
+  EXPECT_EQ(client.config().cache_dir, home_ / "cache");
+  EXPECT_EQ(std::get<std::string>(client.config().backend), "local");
+  unsetenv("MSB_BACKEND");
+  EXPECT_EQ(std::get<std::string>(Client().config().backend), "local");
+  UnpackFixtureHome("0.6.6", dir_ / "fixture");
+  setenv("MSB_HOME", (dir_ / "fixture/msb").c_str(), 1);
+  EXPECT_EQ(std::get<std::string>(Client().config().backend), "microsandbox");
+  unsetenv("MSB_HOME");
+  setenv("HOME", dir_.path().c_str(), 1);
+  EXPECT_EQ(Client().config().home, dir_ / ".microsandbox");
+}
+
+}  // namespace
+}  // namespace msb::test

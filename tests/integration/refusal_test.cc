@@ -1,0 +1,257 @@
+// What the API refuses: the kind of error, and that nothing was left behind.
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "tests/support/support.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RefusalTest : public ::testing::Test {
+ protected:
+  RefusalTest() {
+    MakeStoppedSandbox(client_, "baseline", dir_ / "base.img");
+    Snapshot::Create(ctx_, "baseline", {.name = "s", .record_integrity = true}, client_);
+  }
+
+  void ExpectRefused(const SnapshotCreateOptions& options, ErrorKind kind,
+                     const std::string& sandbox = "baseline") {
+    const auto before = ListTree(dir_.path());
+    EXPECT_MSB_ERROR(Snapshot::Create(ctx_, sandbox, options, client_), kind);
+    EXPECT_EQ(ListTree(dir_.path()), before);
+  }
+
+  void ExpectOpenRefused(const std::string& path_or_name, ErrorKind kind) {
+    const auto before = ListTree(dir_ / "home/snapshots");
+    EXPECT_MSB_ERROR(Snapshot::Open(ctx_, path_or_name, client_), kind);
+    EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
+  }
+
+  const Context ctx_ = Context::Background();
+  TempDir dir_;
+  std::vector<std::string> log_;
+  Client client_ = LocalClient(dir_ / "home", &log_);
+  const fs::path artifact_ = dir_ / "home/snapshots/s";
+};
+
+TEST_F(RefusalTest, NamesThatAreNone) {
+  const std::vector<std::string> names = {"a/b",     "../a", "/a",  ".hidden",
+                                          "~a",      "a\\b", "a:b", std::string(256, 'a'),
+                                          "caf\xe9", "a\nb", "..",  std::string("a\0b", 3)};
+  for (const std::string& name : names) {
+    ExpectRefused({.name = name}, ErrorKind::kInvalidConfig);
+    // Before anything else is looked at.
+    ExpectRefused({.name = name}, ErrorKind::kInvalidConfig, "no such sandbox");
+  }
+  const auto handle = GetSandbox(ctx_, "baseline", client_);
+  EXPECT_MSB_ERROR(handle.Snapshot(ctx_, ""), ErrorKind::kInvalidConfig);
+}
+
+TEST_F(RefusalTest, NamesThatAreUnusualAreFine) {
+  for (const std::string& name : {std::string(255, 'a'), std::string("caf\xc3\xa9"),
+                                  std::string("a b"), std::string("-x"), std::string("a.b~")}) {
+    const auto created = Snapshot::Create(ctx_, "baseline", {.name = name}, client_);
+    EXPECT_EQ(Snapshot::Open(ctx_, name, client_).Digest(), created.Digest());
+  }
+}
+
+TEST_F(RefusalTest, NeitherOrBothOfNameAndPath) {
+  ExpectRefused({}, ErrorKind::kInvalidArgument);
+  ExpectRefused({.name = "x", .path = dir_ / "x"}, ErrorKind::kInvalidArgument);
+  ExpectRefused({.path = "/"}, ErrorKind::kInvalidArgument);
+}
+
+TEST_F(RefusalTest, LabelsThatNoManifestCanHold) {
+  ExpectRefused({.name = "x", .labels = {{"k", "\xff"}}}, ErrorKind::kInvalidArgument);
+  ExpectRefused({.name = "x", .labels = {{"k", std::string(10 << 20, 'v')}}},
+                ErrorKind::kInvalidArgument);
+}
+
+TEST_F(RefusalTest, SandboxesThatAreNoneOrRun) {
+  for (const std::string name : {"nobody", "../baseline", "", ".", "baseline/x"}) {
+    ExpectRefused({.name = "x"}, ErrorKind::kSandboxNotFound, name);
+  }
+  const Sandbox running = StartSandbox(ctx_, "baseline", client_);
+  ExpectRefused({.name = "x"}, ErrorKind::kSnapshotSandboxRunning);
+}
+
+TEST_F(RefusalTest, DestinationsThatExist) {
+  ExpectRefused({.name = "s"}, ErrorKind::kSnapshotAlreadyExists);
+  WriteFile(dir_ / "file", "mine");
+  ExpectRefused({.path = dir_ / "file"}, ErrorKind::kSnapshotAlreadyExists);
+  // Force replaces snapshots, not whatever is there.
+  ExpectRefused({.path = dir_ / "file", .force = true}, ErrorKind::kSnapshotAlreadyExists);
+  WriteFile(dir_ / "precious/file", "mine");
+  ExpectRefused({.path = dir_ / "precious", .force = true}, ErrorKind::kSnapshotAlreadyExists);
+}
+
+TEST_F(RefusalTest, AMissingParentDirectory) {
+  ExpectRefused({.path = dir_ / "no/such/place"}, ErrorKind::kIO);
+}
+
+TEST_F(RefusalTest, AnUpperThatChangesWhileItIsCopied) {
+  const std::string upper = GetSandbox(ctx_, "baseline", client_).Upper().path;
+  const auto stamp = fs::last_write_time(upper);
+  for (const auto& change : std::vector<std::function<void()>>{
+           [&] { fs::resize_file(upper, fs::file_size(upper) + 4096); },
+           [&] { PatchFile(upper, 1 << 20, "changed"); },
+           [&] {
+             fs::copy(upper, upper + ".new");
+             fs::rename(upper + ".new", upper);
+             fs::last_write_time(upper, stamp);
+           }}) {
+    // The progress function runs in the middle of the call.
+    bool changed = false;
+    const Context ctx = ctx_.WithProgress([&](const Progress&) {
+      if (!std::exchange(changed, true)) change();
+    });
+    EXPECT_MSB_ERROR(Snapshot::Create(ctx, "baseline", {.name = "x"}, client_),
+                     ErrorKind::kSnapshotSandboxRunning);
+    EXPECT_EQ(ListTree(dir_ / "home/snapshots").size(), 3U);  // s and its two files.
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "x", client_), ErrorKind::kSnapshotNotFound);
+  }
+}
+
+TEST_F(RefusalTest, ASandboxThatIsStartedWhileItIsCopied) {
+  std::optional<Sandbox> running;
+  const Context ctx = ctx_.WithProgress([&](const Progress&) {
+    if (!running) running = StartSandbox(ctx_, "baseline", client_);
+  });
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx, "baseline", {.name = "x"}, client_),
+                   ErrorKind::kSnapshotSandboxRunning);
+  EXPECT_EQ(ListTree(dir_ / "home/snapshots").size(), 3U);
+}
+
+TEST_F(RefusalTest, AnUpperThatIsNoRegularFile) {
+  const fs::path upper = GetSandbox(ctx_, "baseline", client_).Upper().path;
+  fs::rename(upper, dir_ / "kept");
+  fs::create_symlink(dir_ / "kept", upper);
+  ExpectRefused({.name = "x"}, ErrorKind::kIO);
+  fs::remove(upper);
+  ASSERT_EQ(mkfifo(upper.c_str(), 0600), 0);
+  ExpectRefused({.name = "x"}, ErrorKind::kIO);
+}
+
+TEST_F(RefusalTest, ACancelledCreateLeavesNothing) {
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  const Context cancelling = ctx.WithProgress([cancel = cancel](const Progress&) { cancel(); });
+  const auto before = ListTree(dir_.path());
+  EXPECT_MSB_ERROR(Snapshot::Create(cancelling, "baseline", {.name = "x"}, client_),
+                   ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_.WithTimeout(std::chrono::seconds(0)), "baseline",
+                                    {.name = "s", .force = true}, client_),
+                   ErrorKind::kCancelled);
+  EXPECT_EQ(ListTree(dir_.path()), before);
+}
+
+TEST_F(RefusalTest, ArtifactsThatAreNotThere) {
+  for (const std::string key : {"nobody", "/nowhere/s", "./s", "~/no-such-snapshot", "s:member"}) {
+    ExpectOpenRefused(key, ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, key, client_), ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, key, true, client_), ErrorKind::kSnapshotNotFound);
+  }
+  const std::string digest = "sha256:" + std::string(64, 'a');
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, digest, client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, digest, false, client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "", true, client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, dir_.path(), true, client_),
+                   ErrorKind::kSnapshotNotFound);
+  fs::create_directory(dir_ / "home/snapshots/empty");
+  ExpectOpenRefused("empty", ErrorKind::kSnapshotNotFound);
+}
+
+TEST_F(RefusalTest, UppersThatAreNotWhatTheManifestSays) {
+  const fs::path upper = artifact_ / "upper.ext4";
+  const fs::path kept = dir_ / "kept";
+  fs::rename(upper, kept);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  fs::create_symlink(kept, upper);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  fs::remove(upper);
+  fs::create_directory(upper);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  fs::remove(upper);
+  ASSERT_EQ(mkfifo(upper.c_str(), 0600), 0);
+  EXPECT_MSB_ERROR(Snapshot::Open(ctx_, "s", client_), ErrorKind::kSnapshotIntegrity);
+  fs::remove(upper);
+  fs::copy(kept, upper);
+  fs::resize_file(upper, fs::file_size(kept) - 1);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  fs::resize_file(upper, fs::file_size(kept) + 1);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot("s")}, client_),
+                   ErrorKind::kSnapshotIntegrity);
+  EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/w"));
+}
+
+TEST_F(RefusalTest, ManifestsThatAreMalformed) {
+  const fs::path manifest = artifact_ / "snapshot.json";
+  const std::string good = ReadFile(manifest);
+  std::string long_label = good;
+  long_label.replace(good.find("\"labels\":{"), 10,
+                     "\"labels\":{\"k\":\"" + std::string(10 << 20, 'v') + "\"");
+  std::string no_parent = good;
+  no_parent.erase(good.find("\"parent\":null,"), 14);
+  const std::string deep = std::string(1000, '[') + std::string(1000, ']');
+  std::string over_deep = good;
+  over_deep.replace(good.find("\"extensions\":{}"), 15, "\"extensions\":{\"a\":" + deep + "}");
+  const std::vector<std::string> bad = {"",
+                                        "{}",
+                                        "null",
+                                        good.substr(0, good.size() - 1),
+                                        good + "x",
+                                        "{\"schema\":1," + good.substr(1),
+                                        std::string(good).replace(good.find("raw"), 3, "r\xffw"),
+                                        no_parent,
+                                        long_label,
+                                        deep,
+                                        over_deep};
+  for (const std::string& content : bad) {
+    WriteFile(manifest, content);
+    ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+    ExpectOpenRefused(artifact_, ErrorKind::kSnapshotIntegrity);
+  }
+  EXPECT_TRUE(Snapshot::ListDir(ctx_, dir_ / "home/snapshots", client_).empty());
+  EXPECT_FALSE(log_.empty());
+  // What cannot be opened can still be removed.
+  Snapshot::Remove(ctx_, "s", false, client_);
+  EXPECT_FALSE(fs::exists(artifact_));
+}
+
+TEST_F(RefusalTest, ANameThatIsALinkElsewhere) {
+  fs::rename(artifact_, dir_ / "elsewhere");
+  fs::create_directory_symlink(dir_ / "elsewhere", artifact_);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+}
+
+TEST_F(RefusalTest, WhatIsNotAvailableYetSaysSo) {
+  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", dir_ / "out", {}, client_),
+                   ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "in", "", client_),
+                   ErrorKind::kUnsupportedOperation);
+  EXPECT_FALSE(fs::exists(dir_ / "out"));
+  EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = "qemu"}),
+                   ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = "nonesuch"}),
+                   ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = std::shared_ptr<vmm::Backend>()}),
+                   ErrorKind::kInvalidConfig);
+}
+
+TEST_F(RefusalTest, SnapshotsThatNeedWhatIsNotKnownCanBeOpenedButNotBooted) {
+  std::string manifest = ReadFile(artifact_ / "snapshot.json");
+  manifest.replace(manifest.find("\"extensions\":{}"), 15, "\"extensions\":{\"x.y\":1}");
+  manifest.replace(manifest.find("\"requires\":[]"), 13, "\"requires\":[\"x.y\"]");
+  WriteFile(artifact_ / "snapshot.json", manifest);
+  EXPECT_EQ(Snapshot::Open(ctx_, "s", client_).Verify(ctx_).upper.kind, "verified");
+  const auto before = ListTree(dir_ / "home/sandboxes");
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot("s")}, client_),
+                   ErrorKind::kUnsupportedOperation);
+  EXPECT_EQ(ListTree(dir_ / "home/sandboxes"), before);
+}
+
+}  // namespace
+}  // namespace msb::test

@@ -1,0 +1,233 @@
+// Sandboxes on the local backend.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "tests/support/support.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SandboxTest : public ::testing::Test {
+ protected:
+  SandboxTest() { MakeSparseFile(image_, 4 << 20, {{1 << 20, Noise(70'000, 7)}}); }
+
+  Sandbox Create(const std::string& name, std::vector<SandboxOption> more = {}) {
+    more.push_back(WithImage(image_));
+    return CreateSandbox(ctx_, name, more, client_);
+  }
+
+  SandboxStatus StatusOf(const std::string& name) {
+    return GetSandbox(ctx_, name, client_).Status();
+  }
+
+  const Context ctx_ = Context::Background();
+  TempDir dir_;
+  const fs::path image_ = dir_ / "base.img";
+  Client client_ = LocalClient(dir_ / "home");
+};
+
+TEST_F(SandboxTest, RunsUntilItIsStoppedAndMayBeStartedAgain) {
+  Sandbox sandbox = Create("a");
+  EXPECT_EQ(sandbox.Name(), "a");
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning);
+  sandbox.Stop(ctx_, {WithStopTimeout(std::chrono::seconds(1))});
+  sandbox.Stop(ctx_);
+  EXPECT_EQ(sandbox.WaitUntilStopped(ctx_), SandboxStatus::kStopped);
+  sandbox.Close();
+  Sandbox again = StartSandbox(ctx_, "a", client_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  again.Kill(ctx_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+}
+
+TEST_F(SandboxTest, AClosedHandleIsInvalid) {
+  Sandbox sandbox = Create("a");
+  sandbox.Close();
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle);
+  EXPECT_MSB_ERROR(sandbox.Stop(ctx_), ErrorKind::kInvalidHandle);
+  EXPECT_MSB_ERROR(sandbox.Kill(ctx_), ErrorKind::kInvalidHandle);
+  EXPECT_MSB_ERROR(sandbox.Detach(ctx_), ErrorKind::kInvalidHandle);
+  EXPECT_MSB_ERROR(sandbox.Name(), ErrorKind::kInvalidHandle);
+  EXPECT_MSB_ERROR(sandbox.WaitUntilStopped(ctx_), ErrorKind::kInvalidHandle);
+}
+
+TEST_F(SandboxTest, GoingOutOfScopeStopsIt) {
+  { const Sandbox sandbox = Create("a"); }
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  Sandbox moved = Create("b");
+  {
+    const Sandbox owner = std::move(moved);
+    EXPECT_EQ(StatusOf("b"), SandboxStatus::kRunning);
+  }
+  EXPECT_EQ(StatusOf("b"), SandboxStatus::kStopped);
+  Sandbox first = Create("c");
+  first = Create("d");
+  EXPECT_EQ(StatusOf("c"), SandboxStatus::kStopped);
+  EXPECT_EQ(StatusOf("d"), SandboxStatus::kRunning);
+}
+
+TEST_F(SandboxTest, ADetachedOneGoesOn) {
+  Sandbox sandbox = Create("a");
+  sandbox.Detach(ctx_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle);
+  Create("b", {WithDetached()}).Close();
+  EXPECT_EQ(StatusOf("b"), SandboxStatus::kRunning);
+}
+
+TEST_F(SandboxTest, CountsAsCrashedWhenItsProcessIsGone) {
+  for (const bool detached : {false, true}) {
+    const std::string name = detached ? "detached" : "attached";
+    const pid_t child = fork();
+    if (child == 0) {
+      // The process ends without closing anything, as if killed.
+      auto* leaked = new Sandbox(
+          Create(name, detached ? std::vector{WithDetached()} : std::vector<SandboxOption>()));
+      _exit(leaked == nullptr ? 1 : 0);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+  }
+  EXPECT_EQ(StatusOf("attached"), SandboxStatus::kCrashed);
+  EXPECT_EQ(StatusOf("detached"), SandboxStatus::kRunning);
+  Snapshot::Create(ctx_, "attached", {.name = "s"}, client_);
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "detached", {.name = "t"}, client_),
+                   ErrorKind::kSnapshotSandboxRunning);
+  StartSandbox(ctx_, "attached", client_).Close();
+  EXPECT_EQ(StatusOf("attached"), SandboxStatus::kStopped);
+}
+
+TEST_F(SandboxTest, WantsExactlyOneOfImageAndSnapshot) {
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("a", {WithSnapshot("s")}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("a", {WithCPUs(0)}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", "\xff")}), ErrorKind::kInvalidArgument);
+  EXPECT_FALSE(fs::exists(dir_ / "home"));
+}
+
+TEST_F(SandboxTest, RefusesNamesImagesAndSnapshotsThatAreNone) {
+  for (const std::string name : {"", "a/b", ".a", "..", std::string(129, 'a').c_str()}) {
+    EXPECT_MSB_ERROR(Create(name), ErrorKind::kInvalidConfig);
+  }
+  const auto create = [&](const SandboxOption& option) {
+    CreateSandbox(ctx_, "a", {option}, client_);
+  };
+  EXPECT_MSB_ERROR(create(WithImage(dir_ / "nothing")), ErrorKind::kImageNotFound);
+  EXPECT_MSB_ERROR(create(WithImage(dir_.path())), ErrorKind::kImageNotFound);
+  EXPECT_MSB_ERROR(create(WithImage("sha256:" + std::string(64, '0'))), ErrorKind::kImageNotFound);
+  EXPECT_MSB_ERROR(create(WithSnapshot("nothing")), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
+}
+
+TEST_F(SandboxTest, ANameIsTakenOnceUnlessReplaced) {
+  Create("a", {WithLabel("n", "1")}).Close();
+  const auto before = ListTree(dir_ / "home/sandboxes");
+  EXPECT_MSB_ERROR(Create("a"), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_EQ(ListTree(dir_ / "home/sandboxes"), before);
+  Sandbox replaced = Create("a", {WithReplace(), WithLabels({{"n", "2"}})});
+  EXPECT_THAT(GetSandbox(ctx_, "a", client_).ConfigJSON(), ::testing::HasSubstr(R"("n":"2")"));
+  // A directory that is no sandbox is nobody's to replace.
+  WriteFile(dir_ / "home/sandboxes/mine/file", "precious");
+  EXPECT_MSB_ERROR(Create("mine", {WithReplace()}), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_EQ(ReadFile(dir_ / "home/sandboxes/mine/file"), "precious");
+}
+
+TEST_F(SandboxTest, OfManyUsersOfANameOneWins) {
+  std::atomic<int> created = 0;
+  std::atomic<int> refused = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 8; ++i) {
+      threads.emplace_back([&] {
+        try {
+          Client own = LocalClient(dir_ / "home");
+          CreateSandbox(ctx_, "a", {WithImage(image_), WithDetached()}, own).Close();
+          ++created;
+        } catch (const Error& e) {
+          if (e.kind() == ErrorKind::kSandboxAlreadyExists) ++refused;
+        }
+      });
+    }
+  }
+  EXPECT_EQ(created, 1);
+  EXPECT_EQ(refused, 7);
+  // Nothing but the sandbox, its record and its disk; the image in the cache once.
+  EXPECT_EQ(ListTree(dir_ / "home/sandboxes").size(), 3U);
+}
+
+TEST_F(SandboxTest, TheUpperMayGrowButNotShrink) {
+  Create("a", {WithOCIUpperSize(6)}).Close();
+  const std::string upper = GetSandbox(ctx_, "a", client_).Upper().path;
+  EXPECT_EQ(fs::file_size(upper), 6U << 20);
+  EXPECT_EQ(ReadFile(upper).substr(0, 4 << 20), ReadFile(image_));
+  EXPECT_EQ(ExtentsOf(upper), ExtentsOf(image_));
+  EXPECT_MSB_ERROR(Create("b", {WithOCIUpperSize(3)}), ErrorKind::kInvalidArgument);
+  EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/b"));
+}
+
+TEST_F(SandboxTest, AnotherFormatThanTheImagesIsRefused) {
+  Client client({.home = dir_ / "home", .backend = "local", .upper_format = DiskFormat::kQcow2});
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, client),
+                   ErrorKind::kUnsupportedOperation);
+  EXPECT_TRUE(ListTree(dir_ / "home/sandboxes").empty());
+}
+
+TEST_F(SandboxTest, TheImageIsPinnedByDigestAndKeptOnce) {
+  Create("a").Close();
+  Create("b").Close();
+  const std::string digest = GetSandbox(ctx_, "a", client_).Upper().base_digest;
+  Create("c", {}).Close();
+  fs::remove(image_);
+  CreateSandbox(ctx_, "d", {WithImage(digest)}, client_).Close();
+  EXPECT_EQ(GetSandbox(ctx_, "d", client_).Upper().base_digest, digest);
+  int images = 0;
+  for (const auto& entry : fs::directory_iterator(dir_ / "home/cache/disks")) {
+    if (entry.is_regular_file()) ++images;
+  }
+  EXPECT_EQ(images, 1);
+}
+
+TEST_F(SandboxTest, IsListedNewestFirstUntilRemoved) {
+  for (const std::string name : {"b", "c", "a"}) Create(name).Close();
+  fs::create_directories(dir_ / "home/sandboxes/somebody-elses");
+  std::vector<std::string> names;
+  for (const auto& handle : ListSandboxes(ctx_, client_)) names.push_back(handle.Name());
+  EXPECT_THAT(names, ::testing::ElementsAre("a", "c", "b"));
+  SandboxHandle handle = GetSandbox(ctx_, "c", client_);
+  handle.Start(ctx_).Close();
+  EXPECT_GE(handle.UpdatedAt(), handle.CreatedAt());
+  handle.Remove(ctx_);
+  EXPECT_MSB_ERROR(handle.Refresh(ctx_), ErrorKind::kSandboxNotFound);
+  EXPECT_EQ(ListSandboxes(ctx_, client_).size(), 2U);
+  EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/c"));
+}
+
+TEST_F(SandboxTest, ARunningOneSeesItselfStoppedByAnother) {
+  Sandbox sandbox = Create("a");
+  std::jthread other([&] { GetSandbox(ctx_, "a", client_).Stop(ctx_); });
+  EXPECT_EQ(sandbox.WaitUntilStopped(ctx_.WithTimeout(std::chrono::seconds(30))),
+            SandboxStatus::kStopped);
+}
+
+TEST_F(SandboxTest, WaitingIsCancelled) {
+  const Sandbox sandbox = Create("a");
+  EXPECT_MSB_ERROR(sandbox.WaitUntilStopped(ctx_.WithTimeout(std::chrono::milliseconds(1))),
+                   ErrorKind::kCancelled);
+}
+
+}  // namespace
+}  // namespace msb::test
