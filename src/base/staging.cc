@@ -77,6 +77,19 @@ bool Stage::Rename(const std::string& name, unsigned flags) {
          0;
 }
 
+void Stage::SyncRenamed(const std::string& name, unsigned flags) {
+  try {
+    Sync(parent_.get());
+  } catch (const Error&) {
+    // Nobody knows what a crash would leave now, so what is reported as failed must be undone.
+    if (renameat2(parent_.get(), name.c_str(), parent_.get(), path_.filename().c_str(), flags) ==
+        0) {
+      discard_ = true;
+    }
+    throw;
+  }
+}
+
 bool Stage::Publish(const std::string& name) {
   Sync(fd_.get());
   if (!Rename(name, RENAME_NOREPLACE)) {
@@ -84,7 +97,7 @@ bool Stage::Publish(const std::string& name) {
     ThrowErrno("rename to", name);
   }
   discard_ = false;
-  Sync(parent_.get());
+  SyncRenamed(name, RENAME_NOREPLACE);
   return true;
 }
 
@@ -92,7 +105,7 @@ void Stage::PublishOver(const std::string& name) {
   while (!Publish(name)) {
     if (Rename(name, RENAME_EXCHANGE)) {
       // What the stage's name holds now is the old one, for the destructor to remove.
-      Sync(parent_.get());
+      SyncRenamed(name, RENAME_EXCHANGE);
       return;
     }
     if (errno != ENOENT) ThrowErrno("exchange with", name);

@@ -43,6 +43,8 @@ class Stage {
 
  private:
   bool Rename(const std::string& name, unsigned flags);
+  // Flushes the renaming, or takes it back.
+  void SyncRenamed(const std::string& name, unsigned flags);
 
   UniqueFd parent_;
   std::filesystem::path path_;
