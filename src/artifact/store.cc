@@ -129,13 +129,21 @@ Artifact OpenMember(const std::filesystem::path& snapshots_dir, const std::strin
                     const std::string& name) {
   const UniqueFd dir = OpenNamed(snapshots_dir, group);
   const std::filesystem::path path = snapshots_dir / group;
+  std::optional<Error> damaged;  // A member whose name cannot be told; it may be this one.
   for (const std::string& id : Subdirectories(dir.get())) {
     const Entry member = base::OpenEntryAt(dir.get(), id);
     if (member.type != EntryType::kDirectory) continue;
-    const auto membership = ReadMembership(member.fd.get(), path / id);
+    std::optional<Membership> membership;
+    try {
+      membership = ReadMembership(member.fd.get(), path / id);
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kSnapshotIntegrity) throw;
+      damaged = e;
+    }
     if (!membership || membership->name != name) continue;
     if (auto artifact = TryOpenAt(member.fd.get(), path / id)) return *artifact;
   }
+  if (damaged) throw *damaged;
   Throw(ErrorKind::kSnapshotNotFound, "group {} has no snapshot '{}'", path.native(),
         base::Quoted(name));
 }
@@ -149,6 +157,12 @@ bool Exists(const std::filesystem::path& path) {
   const bool artifact = HoldsArtifact(path);
   Throw(ErrorKind::kSnapshotAlreadyExists, "{} exists{}", path.native(),
         artifact ? "; remove it, or create with force" : " and is no snapshot");
+}
+
+void CheckDestination(const NewArtifact& spec) {
+  if (Exists(spec.destination) && !(spec.force && HoldsArtifact(spec.destination))) {
+    RefuseExisting(spec.destination);
+  }
 }
 
 // Copies the upper into the stage, and completes the manifest's layer.
@@ -263,9 +277,7 @@ bool HoldsArtifact(const std::filesystem::path& path) {
 Artifact CreateArtifact(const Context& ctx, NewArtifact spec) {
   ctx.Check();
   const std::string name = spec.destination.filename().native();
-  if (Exists(spec.destination) && !(spec.force && HoldsArtifact(spec.destination))) {
-    RefuseExisting(spec.destination);
-  }
+  CheckDestination(spec);
   base::Stage stage(spec.destination.parent_path());
   CopyUpper(ctx, spec, stage.fd());
   base::WriteNewFileAt(stage.fd(), std::string(ManifestFileName(spec.manifest.form)),
@@ -273,6 +285,7 @@ Artifact CreateArtifact(const Context& ctx, NewArtifact spec) {
   if (spec.confirm) spec.confirm();
   ctx.Check();
   if (spec.force) {
+    CheckDestination(spec);  // Copying took a while, and what is replaced is lost.
     stage.PublishOver(name);
   } else if (!stage.Publish(name)) {
     RefuseExisting(spec.destination);

@@ -43,6 +43,35 @@ TEST_F(FlowTest, WhatWasInstalledOnceIsInEverySandboxBootedFromTheSnapshot) {
   EXPECT_EQ(ReadFile(UpperOf("worker-2")), installed);
 }
 
+// As a guest sees it: files in a file system, written and read from outside with debugfs(8).
+TEST_F(FlowTest, AMarkerFileOfTheFirstSandboxIsFoundInTheSecond) {
+  const std::string tools = "export PATH=$PATH:/usr/sbin; ";
+  const std::string image = dir_ / "ext4.img";
+  const std::string marker = dir_ / "marker";
+  ASSERT_EQ(RunCommand(tools + "truncate -s 32M " + image + " && mkfs.ext4 -q " + image).status, 0);
+  const auto debugfs = [&](const std::string& sandbox, const std::string& request) {
+    return RunCommand(tools + "debugfs -w -R '" + request + "' " + UpperOf(sandbox) +
+                      " 2>/dev/null")
+        .output;
+  };
+  CreateSandbox(ctx_, "first", {WithImage(image)}, client_).Close();
+  WriteFile(marker, "installed once");
+  debugfs("first", "write " + marker + " marker");
+  const auto snapshot =
+      Snapshot::Create(ctx_, "first", {.name = "s", .record_integrity = true}, client_);
+  EXPECT_EQ(snapshot.Fstype(), "ext4");
+  Boot("second", "s");
+  EXPECT_EQ(debugfs("second", "cat marker"), "installed once");
+  debugfs("second", "rm marker");
+  WriteFile(marker, "another");
+  debugfs("first", "write " + marker + " more");
+  EXPECT_EQ(debugfs("first", "cat marker"), "installed once");
+  EXPECT_EQ(debugfs("second", "cat marker"), "");
+  EXPECT_EQ(debugfs("second", "cat more"), "");
+  EXPECT_EQ(snapshot.Verify(ctx_).upper.kind, "verified");
+  EXPECT_EQ(RunCommand(tools + "fsck.ext4 -fn " + UpperOf("second")).status, 0);
+}
+
 TEST_F(FlowTest, SandboxesAndSnapshotGoTheirOwnWays) {
   const auto snapshot =
       Snapshot::Create(ctx_, "baseline", {.name = "s", .record_integrity = true}, client_);

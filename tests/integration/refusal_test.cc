@@ -13,6 +13,8 @@ namespace fs = std::filesystem;
 class RefusalTest : public ::testing::Test {
  protected:
   RefusalTest() {
+    // Small, for the trees are compared often; two regions, so that both workers have one.
+    MakeSparseFile(dir_ / "base.img", 3 << 20, {{0, Noise(4096, 1)}, {5 << 19, Noise(100'000, 2)}});
     MakeStoppedSandbox(client_, "baseline", dir_ / "base.img");
     Snapshot::Create(ctx_, "baseline", {.name = "s", .record_integrity = true}, client_);
   }

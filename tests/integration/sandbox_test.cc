@@ -118,7 +118,9 @@ TEST_F(SandboxTest, WantsExactlyOneOfImageAndSnapshot) {
 }
 
 TEST_F(SandboxTest, RefusesNamesImagesAndSnapshotsThatAreNone) {
-  for (const std::string name : {"", "a/b", ".a", "..", std::string(129, 'a').c_str()}) {
+  const std::string long_name(129, 'a');
+  for (const std::string& name :
+       {std::string(), std::string("a/b"), std::string(".a"), std::string(".."), long_name}) {
     EXPECT_MSB_ERROR(Create(name), ErrorKind::kInvalidConfig);
   }
   const auto create = [&](const SandboxOption& option) {

@@ -36,7 +36,7 @@ constexpr std::string_view kLabelledDigest =
 
 Manifest Parse(const json& document) { return ParseSnapshotJson(document.dump(), "snapshot.json"); }
 
-std::string Refusal(std::string_view text) {
+std::string RefusalOfText(std::string_view text) {
   try {
     ParseSnapshotJson(text, "snapshot.json");
   } catch (const Error& e) {
@@ -48,7 +48,7 @@ std::string Refusal(std::string_view text) {
   return {};
 }
 
-std::string Refusal(const json& document) { return Refusal(document.dump()); }
+std::string Refusal(const json& document) { return RefusalOfText(document.dump()); }
 
 json With(const std::string& pointer, const json& value) {
   json document = json::parse(kLabelled);
@@ -238,11 +238,11 @@ TEST(LayeredJsonTest, RefusesValuesThatItCannotUse) {
 
 TEST(LayeredJsonTest, RefusesDamagedText) {
   for (std::size_t length = 0; length < kLabelled.size(); ++length) {
-    Refusal(kLabelled.substr(0, length));
+    RefusalOfText(kLabelled.substr(0, length));
   }
   std::string twice(kLabelled);
   twice.insert(twice.find(R"("layout")"), R"("layout":"managed",)");
-  EXPECT_THAT(Refusal(twice), HasSubstr("dupl"));
+  EXPECT_THAT(RefusalOfText(twice), HasSubstr("dupl"));
 }
 
 TEST(LayeredJsonTest, ListsACheckpointWithoutLayers) {

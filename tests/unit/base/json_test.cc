@@ -126,9 +126,12 @@ TEST(JsonTest, TakesWhiteSpaceAroundTheDocument) {
 }
 
 TEST(JsonTest, RefusesWhatIsNoWholeDocument) {
-  for (const char* text : {"", " ", "\n", "{", "[1,", "[1,]", R"({"a":1,})", R"({"a"})", "{a:1}",
-                           "'a'", "\"a", "nul", "True", "NaN", "Infinity", "01", "+1", "1.", ".5",
-                           "1e", "0x1", "-", "\"\n\"", R"("\x")", "// comment\n{}", "/**/{}"}) {
+  for (const char* text : {"",      " ",           "\n",       "{",       "[1,",
+                           "[1,]",  R"({"a":1,})", R"({"a"})", "{a:1}",   "'a'",
+                           "\"a",   "nul",         "True",     "NaN",     "Infinity",
+                           "01",    "+1",          "1.",       ".5",      "1e",
+                           "0x1",   "-",           "\"\n\"",   R"("\x")", "// comment\n{}",
+                           "/**/{}"}) {
     EXPECT_NE(Refusal(text), "") << text;
   }
 }
@@ -214,8 +217,9 @@ TEST(JsonTest, KeepsIntegersAsTheyAre) {
 }
 
 TEST(JsonTest, WritesFloatsThatReadBackTheSame) {
-  for (const char* text : {"0.1", "0.30000000000000004", "9007199254740993.0", "9.999999999999999e15",
-                           "2.2250738585072014e-308", "1.7976931348623157e308", "-3.5e-9"}) {
+  for (const char* text :
+       {"0.1", "0.30000000000000004", "9007199254740993.0", "9.999999999999999e15",
+        "2.2250738585072014e-308", "1.7976931348623157e308", "-3.5e-9"}) {
     const std::string canonical = Canonical(text);
     EXPECT_EQ(ParseJson(canonical).get<double>(), ParseJson(text).get<double>()) << text;
     EXPECT_EQ(Canonical(canonical), canonical) << text;

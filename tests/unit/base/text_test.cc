@@ -64,8 +64,7 @@ TEST(TextTest, RefusesNamesThatAreNotBare) {
 }
 
 TEST(TextTest, CountsTheBytesOfANameNotItsCharacters) {
-  EXPECT_MSB_ERROR(CheckBareName("sandbox", std::string(129, 'n'), 128),
-                   ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(CheckBareName("sandbox", std::string(129, 'n'), 128), ErrorKind::kInvalidConfig);
   EXPECT_NO_THROW(CheckBareName("sandbox", "\u00e9\u00e9", 4));
   EXPECT_MSB_ERROR(CheckBareName("sandbox", "\u00e9\u00e9", 3), ErrorKind::kInvalidConfig);
 }

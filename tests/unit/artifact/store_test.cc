@@ -1,0 +1,350 @@
+// Opening artifacts, walking over them and verifying them.
+
+#include "src/artifact/store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "tests/support/support.h"
+
+namespace msb::artifact {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr std::uint64_t kSize = 300'000;
+
+class StoreTest : public testing::Test {
+ protected:
+  // Writes an artifact by hand.
+  fs::path Make(const std::string& name, ManifestForm form = ManifestForm::kDescriptor) {
+    Manifest manifest;
+    manifest.form = form;
+    manifest.created_at = "2026-11-23T12:59:23Z";
+    manifest.created = *base::ParseRfc3339(manifest.created_at);
+    manifest.image = {"fixture:1", "sha256:" + std::string(64, 'a')};
+    manifest.labels = {{"name", name}};
+    manifest.fstype = "ext4";
+    manifest.size_bytes = kSize;
+    manifest.layers = {{.file = "upper.ext4", .file_bytes = kSize}};
+    const fs::path path = snapshots_ / name;
+    test::WriteFile(path / ManifestFileName(form), SealManifest(manifest));
+    test::MakeSparseFile(path / "upper.ext4", kSize, {{4096, test::Noise(9000, 1)}});
+    return path;
+  }
+
+  // Unpacks a group of two members, as release 0.7.2 wrote it.
+  fs::path MakeGroup() {
+    fs::rename(test::UnpackFixtureHome("0.7.2", dir_ / "fixture") / "snapshots" / "baseline",
+               snapshots_ / "baseline");
+    return snapshots_ / "baseline";
+  }
+
+  Artifact Open(const std::string& name) const { return OpenArtifact(snapshots_, name); }
+
+  // The names that a walk finds, and what it tells.
+  std::vector<std::string> Walk(const fs::path& dir) {
+    std::vector<std::string> names;
+    told_.clear();
+    WalkArtifacts(
+        Context::Background(), dir,
+        [&](const Artifact& artifact) { names.push_back(artifact.Name()); },
+        [&](std::string_view message) { told_.emplace_back(message); });
+    return names;
+  }
+
+  test::TempDir dir_;
+  const fs::path snapshots_ = MakeDir(dir_ / "snapshots");
+  std::vector<std::string> told_;
+
+ private:
+  static fs::path MakeDir(fs::path path) {
+    fs::create_directories(path);
+    return path;
+  }
+};
+
+const std::string kPlainId = "snap_e38b7af9964bdf5ba2de63f9db86d0a8";
+const std::string kLabelledId = "snap_d6985e229700c6f3a1bb5d54773a53e0";
+
+TEST_F(StoreTest, TellsPathsFromNames) {
+  for (const char* path : {"/a", "./a", "a/b", ".a", "..", "~", "~/a", "a/", ".a:b"}) {
+    EXPECT_TRUE(IsPath(path)) << path;
+  }
+  for (const char* name : {"a", "a.b", "a~", "group:name", "", "sha256:0"}) {
+    EXPECT_FALSE(IsPath(name)) << name;
+  }
+}
+
+TEST_F(StoreTest, OpensAnArtifactByItsNameAndByItsPath) {
+  for (const ManifestForm form : {ManifestForm::kManifest, ManifestForm::kDescriptor}) {
+    const fs::path path = Make("base", form);
+    const Artifact named = Open("base");
+    EXPECT_EQ(named.path, path);
+    EXPECT_EQ(named.Name(), "base");
+    EXPECT_EQ(named.manifest.form, form);
+    EXPECT_EQ(named.manifest.labels.at("name"), "base");
+    for (const std::string& spelled :
+         {path.native(), path.native() + "/", (snapshots_ / "." / "x" / ".." / "base").native()}) {
+      EXPECT_EQ(Open(spelled).path, path);
+      EXPECT_EQ(Open(spelled).manifest.digest, named.manifest.digest);
+    }
+    EXPECT_EQ(OpenArtifactAt(path).manifest.digest, named.manifest.digest);
+    fs::remove_all(path);
+  }
+}
+
+TEST_F(StoreTest, OpensWhatEachReleaseWrote) {
+  for (const std::string release : {"0.6.6", "0.6.18"}) {
+    const fs::path home = test::UnpackFixtureHome(release, dir_ / release);
+    EXPECT_EQ(OpenArtifact(home / "snapshots", "plain").manifest.size_bytes, 16777216U);
+    const Artifact labelled = OpenArtifact(home / "snapshots", "labelled");
+    EXPECT_EQ(labelled.manifest.labels.at("owner"), "fixture");
+    EXPECT_NO_THROW(
+        VerifyLayer(Context::Background(), labelled, labelled.manifest.layers.at(0)).value());
+  }
+}
+
+TEST_F(StoreTest, OpensAMemberOfAGroupByItsNameAndTheHeadByThatOfTheGroup) {
+  const fs::path group = MakeGroup();
+  const Artifact plain = Open("baseline:plain");
+  EXPECT_EQ(plain.path, group / kPlainId);
+  EXPECT_EQ(plain.Name(), "plain");
+  ASSERT_TRUE(plain.member);
+  EXPECT_EQ(plain.member->group, "baseline");
+  EXPECT_EQ(plain.member->group_path, group);
+  EXPECT_TRUE(plain.manifest.labels.empty());
+  for (const std::string& head :
+       {std::string("baseline"), std::string("baseline:labelled"), group.native()}) {
+    const Artifact labelled = Open(head);
+    EXPECT_EQ(labelled.path, group / kLabelledId);
+    EXPECT_EQ(labelled.Name(), "labelled");
+    EXPECT_EQ(labelled.manifest.labels.at("stage"), "post-deps");
+    EXPECT_NO_THROW(
+        VerifyLayer(Context::Background(), labelled, labelled.manifest.layers.at(0)).value());
+  }
+}
+
+TEST_F(StoreTest, OpensAMemberThoughAnotherIsDamaged) {
+  const fs::path group = MakeGroup();
+  test::WriteFile(group / kLabelledId / "group-member.json", "{");
+  EXPECT_EQ(Open("baseline:plain").path, group / kPlainId);
+  EXPECT_MSB_ERROR(Open("baseline:labelled"), ErrorKind::kSnapshotIntegrity);
+}
+
+TEST_F(StoreTest, FindsTheLayerOfAMigratedSnapshotBesideTheManifest) {
+  const fs::path member = MakeGroup() / kPlainId;
+  fs::rename(member / "layers" / "layer_be55d6e64092bef595e37119718a300e.raw",
+             member / "upper.ext4");
+  EXPECT_EQ(Open("baseline:plain").manifest.layers.at(0).file, "upper.ext4");
+}
+
+TEST_F(StoreTest, DoesNotFindWhatIsNotThere) {
+  Make("base");
+  MakeGroup();
+  fs::create_directory(snapshots_ / "empty");
+  test::WriteFile(dir_ / "file", "");
+  for (const std::string& name :
+       {std::string("gone"), (dir_ / "gone").native(), (dir_ / "file").native(),
+        (dir_ / "file" / "x").native(), std::string("empty"), (snapshots_ / "empty").native(),
+        std::string("baseline:gone"), std::string("gone:plain"), std::string("base:plain"),
+        std::string("baseline:"), std::string(255, 'n')}) {
+    EXPECT_MSB_ERROR(Open(name), ErrorKind::kSnapshotNotFound);
+  }
+  EXPECT_MSB_ERROR(OpenArtifact(dir_ / "no-snapshots", "base"), ErrorKind::kSnapshotNotFound);
+}
+
+TEST_F(StoreTest, RefusesWhatIsNeitherAPathNorAName) {
+  for (const std::string& name : {std::string(), std::string("a\\b"), std::string(":plain"),
+                                  std::string(256, 'n'), std::string("a\nb")}) {
+    EXPECT_MSB_ERROR(Open(name), ErrorKind::kInvalidConfig);
+  }
+}
+
+TEST_F(StoreTest, RefusesAnUpperThatIsNotTheFileTheManifestTellsOf) {
+  const fs::path path = Make("base");
+  const fs::path upper = path / "upper.ext4";
+  const auto refused = [&] {
+    EXPECT_MSB_ERROR(Open("base"), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(Open(path.native()), ErrorKind::kSnapshotIntegrity);
+  };
+  fs::resize_file(upper, kSize - 1);
+  refused();
+  fs::resize_file(upper, kSize + 1);
+  refused();
+  fs::resize_file(upper, kSize);
+  EXPECT_NO_THROW(Open("base"));
+  fs::rename(upper, dir_ / "elsewhere");
+  refused();
+  fs::create_symlink(dir_ / "elsewhere", upper);
+  refused();
+  fs::remove(upper);
+  fs::create_directory(upper);
+  refused();
+  fs::remove(upper);
+  // Opened for reading, this would wait for a writer for ever.
+  ASSERT_EQ(mkfifo(upper.c_str(), 0600), 0);
+  refused();
+}
+
+TEST_F(StoreTest, RefusesALayerThatIsReachedThroughALink) {
+  const fs::path layers = MakeGroup() / kPlainId / "layers";
+  fs::rename(layers, dir_ / "layers");
+  fs::create_directory_symlink(dir_ / "layers", layers);
+  EXPECT_MSB_ERROR(Open("baseline:plain"), ErrorKind::kSnapshotIntegrity);
+}
+
+TEST_F(StoreTest, RefusesAManifestThatIsNoRegularFileOfReasonableLength) {
+  const fs::path path = Make("base");
+  for (const ManifestForm form : {ManifestForm::kManifest, ManifestForm::kDescriptor}) {
+    const fs::path manifest = path / ManifestFileName(form);
+    fs::remove(path / "snapshot.json");
+    const auto refused = [&] {
+      EXPECT_MSB_ERROR(Open("base"), ErrorKind::kSnapshotIntegrity);
+      fs::remove(manifest);
+    };
+    fs::create_symlink("upper.ext4", manifest);
+    refused();
+    fs::create_symlink("nowhere", manifest);
+    refused();
+    fs::create_directory(manifest);
+    refused();
+    ASSERT_EQ(mkfifo(manifest.c_str(), 0600), 0);
+    refused();
+    test::WriteFile(manifest, std::string(10 << 20, ' '));
+    refused();
+    test::MakeSparseFile(manifest, std::uint64_t{1} << 40, {});
+    refused();
+    test::WriteFile(manifest, "");
+    refused();
+  }
+}
+
+TEST_F(StoreTest, CountsTheNewerManifestWhereThereAreTwo) {
+  const fs::path path = Make("base", ManifestForm::kManifest);
+  const std::string old_digest = Open("base").manifest.digest;
+  EXPECT_EQ(Make("base"), path);
+  EXPECT_EQ(Open("base").manifest.form, ManifestForm::kDescriptor);
+  EXPECT_NE(Open("base").manifest.digest, old_digest);
+}
+
+TEST_F(StoreTest, RefusesALinkInPlaceOfANamedArtifactButFollowsThePathOfAUser) {
+  const fs::path path = Make("base");
+  fs::create_directory_symlink(path, snapshots_ / "link");
+  EXPECT_MSB_ERROR(Open("link"), ErrorKind::kSnapshotIntegrity);
+  EXPECT_EQ(Open((snapshots_ / "link").native()).manifest.digest, Open("base").manifest.digest);
+  test::WriteFile(snapshots_ / "file", "");
+  EXPECT_MSB_ERROR(Open("file"), ErrorKind::kSnapshotIntegrity);
+}
+
+TEST_F(StoreTest, RefusesAGroupWhoseHeadIsNotInIt) {
+  const fs::path group = MakeGroup();
+  Make("base");
+  for (const std::string& head : {std::string("../base"), std::string(".."), std::string("gone"),
+                                  (snapshots_ / "base").native()}) {
+    test::WriteFile(group / "group.json",
+                    R"({"schema":"microsandbox.snapshot-group/1","head":")" + head + "\"}");
+    EXPECT_MSB_ERROR(Open("baseline"), ErrorKind::kSnapshotIntegrity);
+  }
+}
+
+TEST_F(StoreTest, SaysWhatHoldsAnArtifact) {
+  EXPECT_TRUE(HoldsArtifact(Make("base")));
+  EXPECT_TRUE(HoldsArtifact(Make("old", ManifestForm::kManifest)));
+  test::WriteFile(snapshots_ / "base" / "snapshot.json", "not even JSON");
+  EXPECT_TRUE(HoldsArtifact(snapshots_ / "base"));
+  EXPECT_FALSE(HoldsArtifact(snapshots_));
+  EXPECT_FALSE(HoldsArtifact(snapshots_ / "gone"));
+  EXPECT_FALSE(HoldsArtifact(snapshots_ / "base" / "snapshot.json"));
+}
+
+TEST_F(StoreTest, WalksOverArtifactsAndGroupsOnly) {
+  Make("b");
+  Make("a", ManifestForm::kManifest);
+  Make(".hidden");
+  MakeGroup();
+  fs::create_directory_symlink(snapshots_ / "a", snapshots_ / "link");
+  fs::create_directories(snapshots_ / "empty" / "a");
+  test::WriteFile(snapshots_ / "file", "");
+  test::WriteFile(snapshots_ / "other" / "readme", "");
+  EXPECT_THAT(Walk(snapshots_), ElementsAre("a", "b", "labelled", "plain"));
+  EXPECT_THAT(told_, ElementsAre());
+  EXPECT_THAT(Walk(dir_ / "gone"), ElementsAre());
+}
+
+TEST_F(StoreTest, WalksOnPastWhatIsMalformedAndTellsIt) {
+  Make("good");
+  test::WriteFile(Make("bad") / "snapshot.json", "{}");
+  fs::remove(Make("no-upper") / "upper.ext4");
+  test::WriteFile(snapshots_ / "odd-group" / "group.json", "[]");
+  EXPECT_THAT(Walk(snapshots_), ElementsAre("good"));
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("bad/snapshot.json"), HasSubstr("no-upper/upper.ext4"),
+                                 HasSubstr("odd-group/group.json")));
+}
+
+TEST_F(StoreTest, DoesNotEnterAGroupInAGroup) {
+  const fs::path group = MakeGroup();
+  fs::create_directory(group / "inner");
+  fs::copy_file(group / "group.json", group / "inner" / "group.json");
+  fs::rename(group / kPlainId, group / "inner" / kPlainId);
+  EXPECT_THAT(Walk(snapshots_), ElementsAre("labelled"));
+}
+
+TEST_F(StoreTest, EndsAWalkThatIsCancelled) {
+  Make("a");
+  const auto [ctx, cancel] = Context::Background().WithCancel();
+  cancel();
+  EXPECT_MSB_ERROR(
+      WalkArtifacts(
+          ctx, snapshots_, [](const Artifact&) { ADD_FAILURE(); }, [](std::string_view) {}),
+      ErrorKind::kCancelled);
+}
+
+TEST_F(StoreTest, FindsTheOneFlippedByteWhenItVerifies) {
+  const fs::path home = test::UnpackFixtureHome("0.6.18", dir_ / "home");
+  const Artifact artifact = OpenArtifact(home / "snapshots", "labelled");
+  const Layer& layer = artifact.manifest.layers.at(0);
+  const Context ctx = Context::Background();
+  EXPECT_EQ(VerifyLayer(ctx, artifact, layer), layer.integrity);
+  const fs::path upper = artifact.path / "upper.ext4";
+  const auto [offset, length] = test::ExtentsOf(upper).back();
+  const char last = test::ReadFile(upper).at(offset + length - 1);
+  test::PatchFile(upper, offset + length - 1, std::string(1, static_cast<char>(last ^ 1)));
+  EXPECT_MSB_ERROR(VerifyLayer(ctx, artifact, layer), ErrorKind::kSnapshotIntegrity);
+  test::PatchFile(upper, offset + length - 1, std::string(1, last));
+  EXPECT_NO_THROW(VerifyLayer(ctx, artifact, layer));
+}
+
+TEST_F(StoreTest, VerifiesNothingWhereNothingIsRecorded) {
+  Make("base");
+  const Artifact artifact = Open("base");
+  EXPECT_EQ(VerifyLayer(Context::Background(), artifact, artifact.manifest.layers.at(0)),
+            std::nullopt);
+}
+
+TEST_F(StoreTest, RefusesAFileThatChangesWhileItIsVerified) {
+  const fs::path home = test::UnpackFixtureHome("0.6.18", dir_ / "home");
+  const Artifact artifact = OpenArtifact(home / "snapshots", "labelled");
+  const fs::path upper = artifact.path / "upper.ext4";
+  fs::last_write_time(upper, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  const std::string start = test::ReadFile(upper).substr(0, 1);
+  // Called when all is read, too late to be seen in the hash.
+  const Context ctx = Context::Background().WithProgress(
+      [&](const Progress&) { test::PatchFile(upper, 0, start); });
+  EXPECT_MSB_ERROR(VerifyLayer(ctx, artifact, artifact.manifest.layers.at(0)),
+                   ErrorKind::kSnapshotIntegrity);
+}
+
+TEST_F(StoreTest, SaysThatItCannotVerifyByAnAlgorithmThatItDoesNotKnow) {
+  Make("base", ManifestForm::kManifest);
+  Artifact artifact = Open("base");
+  artifact.manifest.layers.at(0).integrity = {"crc32", "crc32:0"};
+  EXPECT_MSB_ERROR(VerifyLayer(Context::Background(), artifact, artifact.manifest.layers.at(0)),
+                   ErrorKind::kUnsupportedOperation);
+}
+
+}  // namespace
+}  // namespace msb::artifact

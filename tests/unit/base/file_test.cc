@@ -1,0 +1,352 @@
+#include "src/base/file.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/support.h"
+
+namespace msb::base {
+namespace {
+
+namespace fs = std::filesystem;
+using test::ReadFile;
+using test::TempDir;
+using test::WriteFile;
+
+UniqueFd OpenFile(const fs::path& path, int flags = O_RDONLY) {
+  return UniqueFd(open(path.c_str(), flags | O_CLOEXEC));
+}
+
+bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+
+// Another $HOME while it lives.
+class ScopedHome {
+ public:
+  explicit ScopedHome(const char* home) {
+    if (const char* old = std::getenv("HOME")) old_ = old;
+    Set(home);
+  }
+  ScopedHome(const ScopedHome&) = delete;
+  ScopedHome& operator=(const ScopedHome&) = delete;
+  ~ScopedHome() { Set(old_ ? old_->c_str() : nullptr); }
+
+ private:
+  static void Set(const char* home) {
+    if (home != nullptr) {
+      setenv("HOME", home, 1);
+    } else {
+      unsetenv("HOME");
+    }
+  }
+  std::optional<std::string> old_;
+};
+
+TEST(UniqueFdTest, ClosesWhatItOwnsAndNothingElse) {
+  int raw = -1;
+  int released = -1;
+  {
+    UniqueFd first = OpenFile("/dev/null");
+    raw = first.get();
+    UniqueFd second = std::move(first);
+    EXPECT_FALSE(first);  // NOLINT(bugprone-use-after-move): what a moved-from one is.
+    EXPECT_EQ(second.get(), raw);
+    UniqueFd third = OpenFile("/dev/null");
+    released = third.Release();
+    EXPECT_TRUE(IsOpen(raw));
+  }
+  EXPECT_FALSE(IsOpen(raw));
+  EXPECT_TRUE(IsOpen(released));
+  close(released);
+}
+
+TEST(FileTest, OpensFilesAndDirectories) {
+  const TempDir dir;
+  WriteFile(dir / "file", "content");
+  fs::create_directory(dir / "sub");
+  const UniqueFd fd = OpenDirectory(dir.path());
+  const Entry file = OpenEntryAt(fd.get(), "file");
+  EXPECT_EQ(file.type, EntryType::kRegularFile);
+  EXPECT_EQ(ReadAll(file.fd.get(), 100), "content");
+  const Entry sub = OpenEntryAt(fd.get(), "sub");
+  EXPECT_EQ(sub.type, EntryType::kDirectory);
+  EXPECT_TRUE(ListDirectory(sub.fd.get()).empty());
+}
+
+TEST(FileTest, OpensNoSymbolicLink) {
+  const TempDir dir;
+  WriteFile(dir / "file", "content");
+  fs::create_symlink("file", dir / "to-file");
+  fs::create_symlink(".", dir / "to-dir");
+  fs::create_symlink("nowhere", dir / "dangling");
+  const UniqueFd fd = OpenDirectory(dir.path());
+  for (const char* name : {"to-file", "to-dir", "dangling"}) {
+    const Entry entry = OpenEntryAt(fd.get(), name);
+    EXPECT_EQ(entry.type, EntryType::kSymlink) << name;
+    EXPECT_FALSE(entry.fd) << name;
+  }
+}
+
+TEST(FileTest, DoesNotWaitForTheOtherEndOfAFifo) {
+  const TempDir dir;
+  ASSERT_EQ(mkfifo((dir / "fifo").c_str(), 0600), 0);
+  const UniqueFd fd = OpenDirectory(dir.path());
+  const Entry entry = OpenEntryAt(fd.get(), "fifo");
+  EXPECT_EQ(entry.type, EntryType::kOther);
+  EXPECT_FALSE(entry.fd);
+}
+
+TEST(FileTest, OpensNoDevice) {
+  const UniqueFd fd = OpenDirectory("/dev");
+  const Entry entry = OpenEntryAt(fd.get(), "null");
+  EXPECT_EQ(entry.type, EntryType::kOther);
+  EXPECT_FALSE(entry.fd);
+}
+
+TEST(FileTest, FindsNothingUnderANameThatIsNotThere) {
+  const TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  EXPECT_EQ(OpenEntryAt(fd.get(), "absent").type, EntryType::kAbsent);
+  EXPECT_EQ(OpenEntryAt(fd.get(), std::string(300, 'n')).type, EntryType::kAbsent);
+}
+
+TEST(FileTest, OpensFilesWithOddNames) {
+  const TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  for (const std::string name : {"-rf", "a b", "a\nb", "a\\b", "*", "\xff", "..."}) {
+    WriteNewFileAt(fd.get(), name, name, 0600);
+    EXPECT_EQ(ReadAll(OpenEntryAt(fd.get(), name).fd.get(), 100), name);
+  }
+}
+
+TEST(FileTest, ReadsUpToTheLimitAndNotBeyond) {
+  const TempDir dir;
+  WriteFile(dir / "file", "12345");
+  WriteFile(dir / "empty", "");
+  const UniqueFd fd = OpenFile(dir / "file");
+  EXPECT_EQ(ReadAll(fd.get(), 6), "12345");
+  EXPECT_EQ(ReadAll(fd.get(), 5), "12345");
+  EXPECT_EQ(ReadAll(fd.get(), 4), std::nullopt);
+  EXPECT_EQ(ReadAll(fd.get(), 0), std::nullopt);
+  EXPECT_EQ(ReadAll(OpenFile(dir / "empty").get(), 0), "");
+}
+
+TEST(FileTest, ReadsFilesWhoseSizeTellsNothing) {
+  const UniqueFd fd = OpenFile("/proc/self/status");
+  const auto content = ReadAll(fd.get(), 1 << 20);
+  ASSERT_TRUE(content);
+  EXPECT_TRUE(content->starts_with("Name:"));
+  EXPECT_TRUE(content->ends_with("\n"));
+  EXPECT_EQ(ReadAll(fd.get(), 10), std::nullopt);
+}
+
+TEST(FileTest, RefusesToReadADirectory) {
+  const TempDir dir;
+  EXPECT_MSB_ERROR(ReadAll(OpenDirectory(dir.path()).get(), 1 << 20), ErrorKind::kIO);
+}
+
+TEST(FileTest, ReadsAndWritesAtOffsets) {
+  const TempDir dir;
+  const UniqueFd fd = CreateFileAt(OpenDirectory(dir.path()).get(), "file", 0600);
+  WriteExactly(fd.get(), "abc", 3, 5);
+  std::string read(4, '?');
+  ReadExactly(fd.get(), read.data(), 4, 4);
+  EXPECT_EQ(read, std::string("\0abc", 4));
+  EXPECT_MSB_ERROR(ReadExactly(fd.get(), read.data(), 4, 5), ErrorKind::kIO);
+  Resize(fd.get(), 6);
+  EXPECT_EQ(ReadAll(fd.get(), 100), std::string("\0\0\0\0\0a", 6));
+}
+
+TEST(FileTest, SaysThatAFileCannotBeWritten) {
+  const TempDir dir;
+  WriteFile(dir / "file", "old");
+  const UniqueFd fd = OpenFile(dir / "file");
+  EXPECT_MSB_ERROR(WriteExactly(fd.get(), "new", 3, 0), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Resize(fd.get(), 1), ErrorKind::kIO);
+  EXPECT_EQ(ReadFile(dir / "file"), "old");
+}
+
+TEST(FileTest, CreatesOnlyWhatIsNotThere) {
+  const TempDir dir;
+  WriteFile(dir / "file", "old");
+  fs::create_symlink("elsewhere", dir / "link");
+  const UniqueFd fd = OpenDirectory(dir.path());
+  EXPECT_MSB_ERROR(WriteNewFileAt(fd.get(), "file", "new", 0600), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(WriteNewFileAt(fd.get(), "link", "new", 0600), ErrorKind::kIO);
+  EXPECT_EQ(ReadFile(dir / "file"), "old");
+  EXPECT_FALSE(fs::exists(dir / "elsewhere"));
+  WriteNewFileAt(fd.get(), "new", "content", 0600);
+  EXPECT_EQ(ReadFile(dir / "new"), "content");
+  EXPECT_EQ(StampOf(dir / "new")->mode, 0600U);
+}
+
+TEST(FileTest, ReplacesAFileAndLeavesNoTemporary) {
+  const TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  ReplaceFileAt(fd.get(), "file", "first and longer", 0600);
+  ReplaceFileAt(fd.get(), "file", "second", 0600);
+  EXPECT_EQ(ReadFile(dir / "file"), "second");
+  EXPECT_EQ(test::ListTree(dir.path()).size(), 1U);
+}
+
+TEST(FileTest, ReplacesALinkAndNotWhatItPointsTo) {
+  const TempDir dir;
+  WriteFile(dir / "target", "old");
+  fs::create_symlink("target", dir / "link");
+  ReplaceFileAt(OpenDirectory(dir.path()).get(), "link", "new", 0600);
+  EXPECT_EQ(ReadFile(dir / "target"), "old");
+  EXPECT_EQ(ReadFile(dir / "link"), "new");
+  EXPECT_FALSE(fs::is_symlink(dir / "link"));
+}
+
+TEST(FileTest, LeavesNoTemporaryWhenItCannotReplace) {
+  const TempDir dir;
+  fs::create_directory(dir / "taken");
+  EXPECT_MSB_ERROR(ReplaceFileAt(OpenDirectory(dir.path()).get(), "taken", "new", 0600),
+                   ErrorKind::kIO);
+  EXPECT_EQ(test::ListTree(dir.path()), (std::map<std::string, std::string>{{"taken", "dir"}}));
+}
+
+TEST(FileTest, ListsEveryNameSortedByItsBytes) {
+  const TempDir dir;
+  for (const char* name : {"b", "a", "Z", "\xc3\xa9", ".hidden", "a.b"}) WriteFile(dir / name, "");
+  fs::create_directory(dir / "dir");
+  fs::create_symlink("dir", dir / "link");
+  ASSERT_EQ(mkfifo((dir / "fifo").c_str(), 0600), 0);
+  const UniqueFd fd = OpenDirectory(dir.path());
+  for (int round = 0; round < 2; ++round) {
+    std::vector<std::string> names;
+    for (const DirectoryEntry& entry : ListDirectory(fd.get())) {
+      names.push_back(entry.name + ": " + std::string(Describe(entry.type)));
+    }
+    const std::string file = ": a regular file";
+    EXPECT_EQ(names,
+              (std::vector<std::string>{".hidden" + file, "Z" + file, "a" + file, "a.b" + file,
+                                        "b" + file, "dir: a directory", "fifo: a special file",
+                                        "link: a symbolic link", "\xc3\xa9" + file}));
+  }
+}
+
+TEST(FileTest, OpensDirectoriesOnly) {
+  const TempDir dir;
+  WriteFile(dir / "file", "");
+  fs::create_symlink(".", dir / "link");
+  EXPECT_TRUE(TryOpenDirectory(dir / "link"));
+  EXPECT_FALSE(TryOpenDirectory(dir / "absent"));
+  EXPECT_FALSE(TryOpenDirectory(dir / "file"));
+  EXPECT_FALSE(TryOpenDirectory(dir / "file/below"));
+  EXPECT_MSB_ERROR(OpenDirectory(dir / "absent"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(OpenDirectory(dir / "file"), ErrorKind::kIO);
+}
+
+TEST(FileTest, MakesADirectoryWithItsParents) {
+  const TempDir dir;
+  EXPECT_TRUE(MakeDirectory(dir / "a/b/c"));
+  EXPECT_TRUE(MakeDirectory(dir / "a/b/c"));
+  EXPECT_TRUE(fs::is_directory(dir / "a/b/c"));
+  WriteFile(dir / "file", "");
+  EXPECT_MSB_ERROR(MakeDirectory(dir / "file"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(MakeDirectory(dir / "file/below"), ErrorKind::kIO);
+}
+
+TEST(FileTest, StampsRegularFilesOnly) {
+  const TempDir dir;
+  WriteFile(dir / "file", "12345");
+  fs::create_symlink("file", dir / "link");
+  const auto stamp = StampOf(dir / "file");
+  ASSERT_TRUE(stamp);
+  EXPECT_EQ(stamp->size, 5U);
+  EXPECT_TRUE(stamp->SameContent(StampOf(OpenFile(dir / "file").get())));
+  EXPECT_EQ(StampOf(dir / "link"), std::nullopt);
+  EXPECT_EQ(StampOf(dir.path()), std::nullopt);
+  EXPECT_EQ(StampOf(dir / "absent"), std::nullopt);
+}
+
+TEST(FileTest, ANewStampTellsAChangeOfContent) {
+  const TempDir dir;
+  WriteFile(dir / "file", "12345");
+  WriteFile(dir / "other", "12345");
+  const FileStamp before = *StampOf(dir / "file");
+  EXPECT_FALSE(before.SameContent(*StampOf(dir / "other")));
+  fs::last_write_time(dir / "file", fs::file_time_type::clock::now() - std::chrono::hours(1));
+  EXPECT_FALSE(before.SameContent(*StampOf(dir / "file")));
+}
+
+TEST(FileTest, RemovesAFileOnce) {
+  const TempDir dir;
+  WriteFile(dir / "file", "");
+  EXPECT_TRUE(RemoveFile(dir / "file"));
+  EXPECT_FALSE(RemoveFile(dir / "file"));
+  EXPECT_MSB_ERROR(RemoveFile(dir.path()), ErrorKind::kIO);
+}
+
+TEST(FileTest, RemovesATreeAndNothingThatItsLinksPointTo) {
+  const TempDir dir;
+  WriteFile(dir / "kept/file", "kept");
+  WriteFile(dir / "tree/a/b/file", "gone");
+  fs::create_directory_symlink(dir / "kept", dir / "tree/a/link");
+  fs::create_symlink(dir / "kept/file", dir / "tree/file-link");
+  RemoveTree(dir / "tree");
+  EXPECT_FALSE(fs::exists(dir / "tree"));
+  EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
+
+  fs::create_directory_symlink("kept", dir / "link");
+  RemoveTree(dir / "link");
+  EXPECT_FALSE(fs::is_symlink(dir / "link"));
+  EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
+  EXPECT_NO_THROW(RemoveTree(dir / "absent"));
+}
+
+TEST(FileTest, MakesPathsAbsoluteAndPlain) {
+  const std::string here = fs::current_path().native();
+  EXPECT_EQ(AbsolutePath("a"), here + "/a");
+  EXPECT_EQ(AbsolutePath("."), here);
+  EXPECT_EQ(AbsolutePath("./a/../b"), here + "/b");
+  EXPECT_EQ(AbsolutePath("/a/./b/../c"), "/a/c");
+  EXPECT_EQ(AbsolutePath("/a//b"), "/a/b");
+  EXPECT_EQ(AbsolutePath("/a/b/"), "/a/b");
+  EXPECT_EQ(AbsolutePath("/a/b/."), "/a/b");
+  EXPECT_EQ(AbsolutePath("/a/b/.."), "/a");
+  EXPECT_EQ(AbsolutePath("/../a"), "/a");
+  EXPECT_EQ(AbsolutePath("/"), "/");
+  EXPECT_EQ(AbsolutePath("/a/.."), "/");
+  EXPECT_MSB_ERROR(AbsolutePath(""), ErrorKind::kIO);
+}
+
+TEST(FileTest, ExpandsALeadingTildeOnly) {
+  const ScopedHome home("/home/of/user/");
+  const std::string here = fs::current_path().native();
+  EXPECT_EQ(AbsolutePath("~"), "/home/of/user");
+  EXPECT_EQ(AbsolutePath("~/"), "/home/of/user");
+  EXPECT_EQ(AbsolutePath("~/a/../b/"), "/home/of/user/b");
+  EXPECT_EQ(AbsolutePath("~user/a"), here + "/~user/a");
+  EXPECT_EQ(AbsolutePath("/a/~/b"), "/a/~/b");
+}
+
+TEST(FileTest, RefusesATildeWithoutAHome) {
+  for (const char* home : {"", static_cast<const char*>(nullptr)}) {
+    const ScopedHome scoped(home);
+    EXPECT_MSB_ERROR(AbsolutePath("~/a"), ErrorKind::kInvalidConfig);
+    EXPECT_EQ(AbsolutePath("/a"), "/a");
+  }
+}
+
+TEST(FileTest, MakesSuffixesThatDiffer) {
+  const std::string suffix = RandomSuffix();
+  EXPECT_EQ(suffix.size(), 16U);
+  EXPECT_EQ(suffix.find_first_not_of("0123456789abcdef"), std::string::npos);
+  EXPECT_NE(suffix, RandomSuffix());
+}
+
+}  // namespace
+}  // namespace msb::base

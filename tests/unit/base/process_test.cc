@@ -1,0 +1,122 @@
+#include "src/base/process.h"
+
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+
+#include "src/base/file.h"
+
+namespace msb::base {
+namespace {
+
+// A child process that lives until it is told to end.
+class Child {
+ public:
+  Child() {
+    std::array<int, 2> pipe_ends{};
+    if (pipe(pipe_ends.data()) != 0) ADD_FAILURE() << "no pipe";
+    UniqueFd read_end(pipe_ends[0]);
+    write_end_.Reset(pipe_ends[1]);
+    pid_ = fork();
+    if (pid_ == 0) {
+      close(write_end_.get());
+      char byte = 0;
+      _exit(read(read_end.get(), &byte, 1) == 0 ? 0 : 1);
+    }
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child() {
+    write_end_.Reset(-1);
+    Reap();
+  }
+
+  pid_t pid() const { return pid_; }
+
+  // Returns when it has ended, and is a zombie.
+  void End() {
+    write_end_.Reset(-1);
+    siginfo_t info{};
+    EXPECT_EQ(waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT), 0);
+  }
+
+  void Reap() {
+    if (!reaped_) waitpid(pid_, nullptr, 0);
+    reaped_ = true;
+  }
+
+ private:
+  UniqueFd write_end_;
+  pid_t pid_ = -1;
+  bool reaped_ = false;
+};
+
+TEST(ProcessTest, ThisProcessIsAlive) {
+  const ProcessIdentity self = ProcessIdentity::Self();
+  EXPECT_EQ(self.pid, getpid());
+  EXPECT_TRUE(self.IsAlive());
+}
+
+TEST(ProcessTest, AChildIsAliveUntilItEnds) {
+  Child child;
+  const auto identity = ProcessIdentity::Of(child.pid());
+  ASSERT_TRUE(identity);
+  EXPECT_TRUE(identity->IsAlive());
+  child.End();
+  child.Reap();
+  EXPECT_FALSE(identity->IsAlive());
+  EXPECT_FALSE(ProcessIdentity::Of(child.pid()));
+}
+
+TEST(ProcessTest, AChildThatNobodyWaitedForIsNotAlive) {
+  Child child;
+  const auto identity = ProcessIdentity::Of(child.pid());
+  ASSERT_TRUE(identity);
+  child.End();
+  EXPECT_EQ(kill(child.pid(), 0), 0);  // Its pid is still taken.
+  EXPECT_FALSE(identity->IsAlive());
+  EXPECT_FALSE(ProcessIdentity::Of(child.pid()));
+}
+
+TEST(ProcessTest, AnotherProcessWithTheSamePidIsNotTheOne) {
+  ProcessIdentity other = ProcessIdentity::Self();
+  ++other.start_ticks;
+  EXPECT_FALSE(other.IsAlive());
+  other.start_ticks = 0;
+  EXPECT_FALSE(other.IsAlive());
+}
+
+TEST(ProcessTest, PidsThatNameNoProcessAreNotAlive) {
+  EXPECT_FALSE(ProcessIdentity::Of(0));
+  EXPECT_FALSE(ProcessIdentity::Of(-1));
+  EXPECT_FALSE(ProcessIdentity::Of(1 << 30));
+  EXPECT_FALSE(ProcessIdentity().IsAlive());
+}
+
+TEST(ProcessTest, AProgramsNameConfusesNothing) {
+  std::array<char, 16> name{};
+  ASSERT_EQ(prctl(PR_GET_NAME, name.data()), 0);
+  const ProcessIdentity before = ProcessIdentity::Self();
+  ASSERT_EQ(prctl(PR_SET_NAME, ") Z 1 (2) 3\n4"), 0);
+  EXPECT_TRUE(before.IsAlive());
+  prctl(PR_SET_NAME, name.data());
+}
+
+TEST(ProcessTest, TellsWhenAProcessStarted) {
+  const auto before = std::chrono::system_clock::now();
+  const Child child;
+  const auto after = std::chrono::system_clock::now();
+  const auto identity = ProcessIdentity::Of(child.pid());
+  ASSERT_TRUE(identity);
+  // Clock ticks are coarse, and the clocks are read one after another.
+  EXPECT_GT(identity->StartTime(), before - std::chrono::seconds(2));
+  EXPECT_LT(identity->StartTime(), after + std::chrono::seconds(2));
+}
+
+}  // namespace
+}  // namespace msb::base

@@ -1,0 +1,182 @@
+#include "src/base/sqlite.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tests/support/support.h"
+
+namespace msb::base {
+namespace {
+
+namespace fs = std::filesystem;
+using test::TempDir;
+
+Database MakeTable(const fs::path& path) {
+  Database db(path, Database::Mode::kCreate);
+  db.Execute("CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT)");
+  return db;
+}
+
+std::int64_t CountRows(const Database& db) {
+  Statement count(db, "SELECT count(*) FROM t");
+  return count.Step() ? count.Integer(0) : -1;
+}
+
+TEST(SqliteTest, ReadsBackWhatWasBound) {
+  const TempDir dir;
+  const Database db = MakeTable(dir / "db");
+  const std::string with_nul("a\0b", 3);
+  Statement insert(db, "INSERT INTO t VALUES (?, ?)");
+  insert.Bind(1, std::numeric_limits<std::int64_t>::min()).Bind(2, std::string_view(with_nul));
+  insert.Run();
+  insert.Bind(1, std::int64_t{1}).Bind(2, std::optional<std::string>()).Run();
+  insert.Bind(1, std::int64_t{2}).Bind(2, std::optional<std::string>("x'\"\u00e9")).Run();
+  insert.Bind(1, std::int64_t{3}).Bind(2, std::string_view()).Run();
+
+  Statement select(db, "SELECT id, text FROM t ORDER BY id");
+  ASSERT_TRUE(select.Step());
+  EXPECT_EQ(select.Integer(0), std::numeric_limits<std::int64_t>::min());
+  EXPECT_EQ(select.Text(1), with_nul);
+  ASSERT_TRUE(select.Step());
+  EXPECT_EQ(select.OptionalText(1), std::nullopt);
+  EXPECT_EQ(select.OptionalInteger(1), std::nullopt);
+  EXPECT_EQ(select.Text(1), "");
+  ASSERT_TRUE(select.Step());
+  EXPECT_EQ(select.OptionalInteger(0), 2);
+  EXPECT_EQ(select.OptionalText(1), "x'\"\u00e9");
+  ASSERT_TRUE(select.Step());
+  EXPECT_EQ(select.Text(1), "");
+  EXPECT_FALSE(select.Step());
+}
+
+TEST(SqliteTest, TellsAnEmptyTextFromNone) {
+  const TempDir dir;
+  const Database db = MakeTable(dir / "db");
+  Statement insert(db, "INSERT INTO t VALUES (1, ?)");
+  insert.Bind(1, std::optional<std::string>("")).Run();
+  Statement select(db, "SELECT text FROM t");
+  ASSERT_TRUE(select.Step());
+  EXPECT_EQ(select.OptionalText(0), "");
+}
+
+TEST(SqliteTest, RunsAStatementAgain) {
+  const TempDir dir;
+  const Database db = MakeTable(dir / "db");
+  Statement insert(db, "INSERT INTO t (text) VALUES (?)");
+  for (int i = 0; i < 3; ++i) insert.Bind(1, std::string_view("x")).Run();
+  Statement select(db, "SELECT id FROM t WHERE id > ? ORDER BY id");
+  for (std::int64_t from = 0; from < 3; ++from) {
+    select.Bind(1, from);
+    std::int64_t rows = 0;
+    while (select.Step()) ++rows;
+    EXPECT_EQ(rows, 3 - from);
+  }
+}
+
+TEST(SqliteTest, ForgetsATransactionThatWasNotCommitted) {
+  const TempDir dir;
+  Database db = MakeTable(dir / "db");
+  {
+    const Transaction transaction(db);
+    db.Execute("INSERT INTO t VALUES (1, 'x')");
+    EXPECT_EQ(CountRows(db), 1);
+  }
+  EXPECT_EQ(CountRows(db), 0);
+  db.Execute("INSERT INTO t VALUES (1, 'x')");  // None is open any more.
+  EXPECT_EQ(CountRows(Database(dir / "db", Database::Mode::kReadOnly)), 1);
+}
+
+TEST(SqliteTest, ShowsOthersATransactionOnceItIsCommitted) {
+  const TempDir dir;
+  Database db = MakeTable(dir / "db");
+  const Database other(dir / "db", Database::Mode::kReadOnly);
+  {
+    Transaction transaction(db);
+    db.Execute("INSERT INTO t VALUES (1, 'x')");
+    EXPECT_EQ(CountRows(other), 0);
+    transaction.Commit();
+  }
+  EXPECT_EQ(CountRows(other), 1);
+}
+
+TEST(SqliteTest, RollsBackAfterAFailedStatement) {
+  const TempDir dir;
+  Database db = MakeTable(dir / "db");
+  db.Execute("INSERT INTO t VALUES (1, 'x')");
+  const auto insert_twice = [&] {
+    Transaction transaction(db);
+    db.Execute("INSERT INTO t VALUES (2, 'y')");
+    db.Execute("INSERT INTO t VALUES (1, 'taken')");
+    transaction.Commit();
+  };
+  EXPECT_MSB_ERROR(insert_twice(), ErrorKind::kIO);
+  EXPECT_EQ(CountRows(db), 1);
+}
+
+TEST(SqliteTest, MakesADatabaseOnlyWhenToldTo) {
+  const TempDir dir;
+  EXPECT_MSB_ERROR(Database(dir / "db", Database::Mode::kReadOnly), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Database(dir / "db", Database::Mode::kReadWrite), ErrorKind::kIO);
+  EXPECT_FALSE(fs::exists(dir / "db"));
+  EXPECT_MSB_ERROR(Database(dir / "absent/db", Database::Mode::kCreate), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Database(dir.path(), Database::Mode::kReadWrite), ErrorKind::kIO);
+  const Database db = MakeTable(dir / "db");
+  EXPECT_EQ(db.path(), dir / "db");
+  EXPECT_TRUE(fs::exists(dir / "db"));
+}
+
+TEST(SqliteTest, WritesNothingWhenOnlyReading) {
+  const TempDir dir;
+  { MakeTable(dir / "db"); }
+  Database db(dir / "db", Database::Mode::kReadOnly);
+  EXPECT_MSB_ERROR(db.Execute("INSERT INTO t VALUES (1, 'x')"), ErrorKind::kIO);
+  EXPECT_EQ(CountRows(db), 0);
+}
+
+TEST(SqliteTest, RefusesAFileThatIsNoDatabase) {
+  const TempDir dir;
+  const std::string content(8192, 'x');
+  test::WriteFile(dir / "db", content);
+  Database db(dir / "db", Database::Mode::kReadWrite);
+  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM t"), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(db.Execute("CREATE TABLE t (id)"), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(Transaction{db}, ErrorKind::kInternal);
+  EXPECT_EQ(test::ReadFile(dir / "db"), content);
+}
+
+TEST(SqliteTest, RefusesADatabaseWithDamagedPages) {
+  const TempDir dir;
+  {
+    Database db = MakeTable(dir / "db");
+    db.Execute("INSERT INTO t VALUES (1, 'x')");
+  }
+  // The page of the table; the first holds the schema.
+  test::PatchFile(dir / "db", 4096, std::string(4096, '\xff'));
+  const Database db(dir / "db", Database::Mode::kReadOnly);
+  EXPECT_MSB_ERROR(CountRows(db), ErrorKind::kInternal);
+}
+
+TEST(SqliteTest, RefusesADatabaseWithoutTheTable) {
+  const TempDir dir;
+  const Database db = MakeTable(dir / "db");
+  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM other"), ErrorKind::kInternal);
+}
+
+TEST(SqliteTest, NamesTheDatabaseInItsErrors) {
+  const TempDir dir;
+  try {
+    const Database db(dir / "absent", Database::Mode::kReadOnly);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find((dir / "absent").native()), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace msb::base

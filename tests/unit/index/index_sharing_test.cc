@@ -1,0 +1,197 @@
+// Several threads and processes with an index of one database.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+#include <latch>
+#include <thread>
+
+#include "src/base/digest.h"
+#include "src/index/index.h"
+#include "tests/support/support.h"
+
+namespace msb::index {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kWriters = 4;
+constexpr int kRowsEach = 12;
+
+Row MakeRow(const std::string& name) {
+  Row row;
+  row.digest = base::Sha256Digest(name);
+  row.name = name;
+  row.parent_digest = "sha256:parent";
+  row.image_ref = "fixture:1";
+  row.image_manifest_digest = "sha256:" + std::string(64, 'a');
+  row.format = "raw";
+  row.fstype = "ext4";
+  row.artifact_path = "/s/" + name;
+  return row;
+}
+
+Index Open(const fs::path& path) {
+  bool created = false;
+  return path.filename() == "msb.db" ? Index::OpenRuntime(path) : Index::OpenOwn(path, created);
+}
+
+void UpsertSome(const fs::path& path, int writer) {
+  Index index = Open(path);
+  for (int i = 0; i < kRowsEach; ++i) {
+    index.Upsert(MakeRow(std::to_string(writer) + "-" + std::to_string(i)));
+  }
+}
+
+// Runs function(0) to function(kWriters - 1), each in a process of its own; true if none failed.
+bool InProcesses(const std::function<void(int)>& function) {
+  std::vector<pid_t> children;
+  for (int i = 0; i < kWriters; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      try {
+        function(i);
+      } catch (const std::exception& e) {
+        std::fprintf(stderr, "writer %d: %s\n", i, e.what());
+        _exit(1);
+      }
+      _exit(0);
+    }
+    children.push_back(child);
+  }
+  bool good = true;
+  for (const pid_t child : children) {
+    int status = -1;
+    good = waitpid(child, &status, 0) == child && status == 0 && good;
+  }
+  return good;
+}
+
+// The same, in threads that start at once.
+bool InThreads(const std::function<void(int)>& function) {
+  std::latch start(kWriters);
+  std::atomic<int> failed = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < kWriters; ++i) {
+      threads.emplace_back([&, i] {
+        start.arrive_and_wait();
+        try {
+          function(i);
+        } catch (const std::exception& e) {
+          std::fprintf(stderr, "writer %d: %s\n", i, e.what());
+          ++failed;
+        }
+      });
+    }
+  }
+  return failed == 0;
+}
+
+void ExpectAllRows(const fs::path& path, std::size_t before) {
+  const Index index = Open(path);
+  EXPECT_EQ(index.All().size(), before + kWriters * kRowsEach);
+  for (int writer = 0; writer < kWriters; ++writer) {
+    for (int i = 0; i < kRowsEach; ++i) {
+      const std::string name = std::to_string(writer) + "-" + std::to_string(i);
+      EXPECT_TRUE(index.FindByDigest(base::Sha256Digest(name))) << name;
+    }
+  }
+}
+
+TEST(IndexSharingTest, MakesADatabaseOfItsOwnAndSaysSoOnce) {
+  const test::TempDir dir;
+  bool created = false;
+  {
+    Index index = Index::OpenOwn(dir / "snapshots.db", created);
+    EXPECT_TRUE(created);
+    EXPECT_EQ(index.era(), Era::kManifest);
+    EXPECT_EQ(index.path(), dir / "snapshots.db");
+    EXPECT_TRUE(index.All().empty());
+    index.Upsert(MakeRow("a"));
+  }
+  const Index again = Index::OpenOwn(dir / "snapshots.db", created);
+  EXPECT_FALSE(created);
+  EXPECT_EQ(again.All().at(0).name, "a");
+}
+
+TEST(IndexSharingTest, DoesNotMakeADatabaseOfTheRuntime) {
+  const test::TempDir dir;
+  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db"), ErrorKind::kIO);
+  EXPECT_FALSE(fs::exists(dir / "msb.db"));
+  bool created = false;
+  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "gone" / "snapshots.db", created), ErrorKind::kIO);
+}
+
+TEST(IndexSharingTest, RefusesAFileThatIsNoDatabase) {
+  const test::TempDir dir;
+  test::WriteFile(dir / "msb.db", test::Noise(8192, 1));
+  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db").All(), ErrorKind::kInternal);
+  bool created = false;
+  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "msb.db", created), ErrorKind::kInternal);
+  EXPECT_EQ(test::ReadFile(dir / "msb.db"), test::Noise(8192, 1));
+}
+
+TEST(IndexSharingTest, SeesAtOnceWhatAnotherWrites) {
+  const test::TempDir dir;
+  Index one = Open(dir / "snapshots.db");
+  Index other = Open(dir / "snapshots.db");
+  one.Upsert(MakeRow("a"));
+  EXPECT_TRUE(other.FindByName(std::nullopt, "a"));
+  other.Erase("/s/a");
+  EXPECT_TRUE(one.All().empty());
+}
+
+TEST(IndexSharingTest, LosesNothingThatThreadsWriteAtOnce) {
+  const test::TempDir dir;
+  EXPECT_TRUE(InThreads([&](int i) { UpsertSome(dir / "snapshots.db", i); }));
+  ExpectAllRows(dir / "snapshots.db", 0);
+}
+
+TEST(IndexSharingTest, LosesNothingThatProcessesWriteAtOnce) {
+  const test::TempDir dir;
+  EXPECT_TRUE(InProcesses([&](int i) { UpsertSome(dir / "snapshots.db", i); }));
+  ExpectAllRows(dir / "snapshots.db", 0);
+}
+
+TEST(IndexSharingTest, LosesNothingInADatabaseOfTheRuntime) {
+  for (const std::string& release : test::FixtureReleases()) {
+    SCOPED_TRACE(release);
+    const test::TempDir dir;
+    const fs::path path = test::UnpackFixtureHome(release, dir.path()) / "db" / "msb.db";
+    EXPECT_TRUE(InProcesses([&](int i) { UpsertSome(path, i); }));
+    ExpectAllRows(path, 2);
+  }
+}
+
+TEST(IndexSharingTest, CountsEachChildThatIsWrittenAtOnce) {
+  const test::TempDir dir;
+  Row parent = MakeRow("parent");
+  parent.digest = "sha256:parent";
+  parent.parent_digest.reset();
+  Open(dir / "snapshots.db").Upsert(parent);
+  EXPECT_TRUE(InThreads([&](int i) { UpsertSome(dir / "snapshots.db", i); }));
+  const base::Database db(dir / "snapshots.db", base::Database::Mode::kReadOnly);
+  base::Statement count(db, "SELECT child_count FROM snapshot_index WHERE name = 'parent'");
+  ASSERT_TRUE(count.Step());
+  EXPECT_EQ(count.Integer(0), kWriters * kRowsEach);
+}
+
+TEST(IndexSharingTest, OpensWhileOthersMakeTheDatabase) {
+  for (int round = 0; round < 20; ++round) {
+    const test::TempDir dir;
+    std::atomic<int> makers = 0;
+    EXPECT_TRUE(InThreads([&](int) {
+      bool created = false;
+      EXPECT_TRUE(Index::OpenOwn(dir / "snapshots.db", created).All().empty());
+      makers += created ? 1 : 0;
+    }));
+    EXPECT_GE(makers, 1);
+  }
+}
+
+}  // namespace
+}  // namespace msb::index
