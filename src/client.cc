@@ -3,6 +3,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
@@ -25,7 +26,10 @@ std::string Environment(const char* name) {
 std::filesystem::path DefaultHome() {
   std::string user_home = Environment("HOME");
   if (user_home.empty()) {
-    const passwd* user = getpwuid(getuid());
+    std::array<char, 4096> buffer;
+    passwd entry{};
+    passwd* user = nullptr;
+    getpwuid_r(getuid(), &entry, buffer.data(), buffer.size(), &user);
     if (user != nullptr && user->pw_dir != nullptr) user_home = user->pw_dir;
   }
   if (user_home.empty()) {

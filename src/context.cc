@@ -17,9 +17,11 @@ struct Context::State {
 
 namespace {
 
-// now + timeout without overflow: a time-out of "forever" is a legal one.
+// now + timeout without overflow: a time-out of "forever" is a legal one. Never before now, so that
+// the time left does not overflow either.
 SteadyTime DeadlineAfter(std::chrono::nanoseconds timeout) {
   const SteadyTime now = std::chrono::steady_clock::now();
+  if (timeout <= std::chrono::nanoseconds::zero()) return now;
   return timeout < SteadyTime::max() - now ? now + timeout : SteadyTime::max();
 }
 

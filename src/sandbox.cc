@@ -266,6 +266,7 @@ std::vector<SandboxHandle> ListSandboxes(const Context& ctx, Client& client) {
   std::stable_sort(records.begin(), records.end(),
                    [](const auto& a, const auto& b) { return a.created_at > b.created_at; });
   std::vector<SandboxHandle> handles;
+  handles.reserve(records.size());
   for (vmm::SandboxRecord& record : records) {
     handles.push_back(SandboxState::Handle(state, std::move(record)));
   }

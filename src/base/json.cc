@@ -105,6 +105,8 @@ void AppendFloat(std::string& out, double value) {
 Json ParseJson(std::string_view text) {
   // nlohmann's parser skips a byte order mark; JSON has none.
   if (text.starts_with("\xef\xbb\xbf")) throw std::invalid_argument("begins with a BOM");
+  // It takes a NUL byte for the end of the text, and would not see what follows.
+  if (text.find('\0') != text.npos) throw std::invalid_argument("contains a NUL byte");
   Json root;
   DocumentBuilder builder(root);
   Json::sax_parse(text, &builder);

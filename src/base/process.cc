@@ -21,8 +21,8 @@ std::optional<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
   if (pid <= 0) return std::nullopt;
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string line;
-  if (!std::getline(file, line)) return std::nullopt;
-  // The second field is the program's name in parentheses, and may contain any character.
+  // The second field is the program's name in parentheses, and may contain any character but NUL.
+  if (!std::getline(file, line, '\0')) return std::nullopt;
   const std::size_t name_end = line.rfind(')');
   if (name_end == std::string::npos) return std::nullopt;
   std::istringstream fields(line.substr(name_end + 1));

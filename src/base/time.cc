@@ -150,10 +150,14 @@ std::string FormatIndexTime(const UtcTime& time) {
 
 std::optional<UtcTime> ParseIndexTime(std::string_view text) {
   if (auto time = ParseRfc3339(text)) return time;
-  Scanner scanner{text};
-  const UtcTime time = ScanDateTime(scanner, " Tt");
-  if (!scanner.ok || !scanner.rest.empty()) return std::nullopt;
-  return time;
+  // The seconds, or the time of day, may be left out.
+  for (const std::string_view left_out : {"", ":00", " 00:00:00"}) {
+    const std::string whole = std::string(text).append(left_out);
+    Scanner scanner{whole};
+    const UtcTime time = ScanDateTime(scanner, " Tt");
+    if (scanner.ok && scanner.rest.empty()) return time;
+  }
+  return std::nullopt;
 }
 
 }  // namespace msb::base

@@ -94,6 +94,7 @@ void Table::CheckWritable() const {
 
 std::string Table::SelectSql(std::string_view rest) const {
   std::vector<std::string> columns;
+  columns.reserve(kRowColumns.size());
   for (const std::string_view column : kRowColumns) {
     columns.emplace_back(columns_.contains(std::string(column)) ? column : "NULL");
   }

@@ -18,7 +18,7 @@ struct PinnedImage {
 
 class ImageStore {
  public:
-  explicit ImageStore(std::filesystem::path cache_dir) : dir_(std::move(cache_dir) / "disks") {}
+  explicit ImageStore(const std::filesystem::path& cache_dir) : dir_(cache_dir / "disks") {}
 
   // Pins the disk image file that reference is the path of, or the cached image that it is the
   // digest of ("sha256:…"). A file that was pinned before and has not changed since (size,

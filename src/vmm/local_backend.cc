@@ -79,13 +79,14 @@ struct LocalBackend::Locked {
   LocalRecord record;
 };
 
-LocalBackend::LocalBackend(std::filesystem::path sandboxes_dir, std::filesystem::path cache_dir,
+LocalBackend::LocalBackend(std::filesystem::path sandboxes_dir,
+                           const std::filesystem::path& cache_dir,
                            std::optional<DiskFormat> upper_format,
                            std::function<void(std::string_view message)> log)
     : dir_(std::move(sandboxes_dir)),
       upper_format_(upper_format),
       log_(std::move(log)),
-      images_(std::move(cache_dir)) {}
+      images_(cache_dir) {}
 
 LocalBackend::Locked LocalBackend::OpenLocked(const Context& ctx, const std::string& name) const {
   for (;;) {

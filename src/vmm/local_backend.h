@@ -20,7 +20,7 @@ namespace msb::vmm {
 
 class LocalBackend : public Backend {
  public:
-  LocalBackend(std::filesystem::path sandboxes_dir, std::filesystem::path cache_dir,
+  LocalBackend(std::filesystem::path sandboxes_dir, const std::filesystem::path& cache_dir,
                std::optional<DiskFormat> upper_format,
                std::function<void(std::string_view message)> log);
 

@@ -107,8 +107,11 @@ TEST(TextTest, QuotesSoThatATerminalShowsIt) {
 }
 
 TEST(TextTest, CutsLongTextsAndShowsThatItDid) {
-  EXPECT_EQ(Quoted(std::string(200, 'x')), std::string(200, 'x'));
-  EXPECT_EQ(Quoted(std::string(201, 'x')), std::string(200, 'x') + "\u2026");
+  const std::string longest(200, 'x');
+  EXPECT_EQ(Quoted(longest), longest);
+  std::string cut = longest;
+  cut += "\u2026";
+  EXPECT_EQ(Quoted(longest + "y"), cut);
   EXPECT_LT(Quoted(std::string(1'000'000, '\xff')).size(), 220U);
 }
 

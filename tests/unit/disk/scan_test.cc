@@ -235,7 +235,7 @@ TEST(ScanTest, ReadsManyLayoutsAsAPlainReadDoes) {
       const std::uint64_t offset = below(size);
       const std::uint64_t length =
           std::min(1 + below(round % 2 == 0 ? 300'000 : 9000), size - offset);
-      data.emplace_back(offset, Noise(length, random()));
+      data.emplace_back(offset, Noise(length, static_cast<std::uint32_t>(n)));
     }
     MakeSparseFile(dir / "file", size, data);
     ExpectGoodScan(dir / "file", size);

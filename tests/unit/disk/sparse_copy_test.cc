@@ -119,7 +119,8 @@ TEST(SparseCopyTest, CopiesManyLayouts) {
     Data data;
     for (std::uint64_t n = below(10); n > 0; --n) {
       const std::uint64_t offset = below(size);
-      data.emplace_back(offset, Noise(std::min(1 + below(200'000), size - offset), random()));
+      const std::uint64_t length = std::min(1 + below(200'000), size - offset);
+      data.emplace_back(offset, Noise(length, static_cast<std::uint32_t>(n)));
     }
     MakeSparseFile(dir / "source", size, data);
     ExpectGoodCopies(dir);

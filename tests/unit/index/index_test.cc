@@ -75,8 +75,8 @@ class IndexTest : public testing::TestWithParam<std::string> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Releases, IndexTest, testing::ValuesIn(test::FixtureReleases()),
-                         [](const auto& info) {
-                           std::string name = "Release_" + info.param;
+                         [](const auto& release) {
+                           std::string name = "Release_" + release.param;
                            std::replace(name.begin(), name.end(), '.', '_');
                            return name;
                          });
@@ -112,7 +112,9 @@ TEST_P(IndexTest, FindsARowThatWasAdded) {
   EXPECT_EQ(index_.FindByDigest(row.digest)->name, "new");
   EXPECT_EQ(index_.FindByPath(row.artifact_path)->digest, row.digest);
   EXPECT_EQ(Find("new")->digest, row.digest);
-  if (Layered()) EXPECT_EQ(index_.FindBySnapshotId("group", "snap_new")->digest, row.digest);
+  if (Layered()) {
+    EXPECT_EQ(index_.FindBySnapshotId("group", "snap_new")->digest, row.digest);
+  }
   EXPECT_EQ(index_.All().size(), 3U);
 }
 

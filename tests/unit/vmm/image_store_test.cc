@@ -1,0 +1,195 @@
+#include "src/vmm/image_store.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "src/base/digest.h"
+#include "src/base/file.h"
+#include "tests/support/support.h"
+
+namespace msb::vmm {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::string_literals;
+
+class ImageStoreTest : public testing::Test {
+ protected:
+  PinnedImage Pin(const std::string& reference) { return store_.Pin(ctx_, reference); }
+
+  static std::uint64_t InodeOf(const fs::path& path) { return base::StampOf(path)->inode; }
+
+  // The disks in the cache.
+  std::size_t Count() const {
+    std::size_t count = 0;
+    for (const auto& entry : fs::directory_iterator(cache_ / "disks")) {
+      count += entry.is_regular_file() ? 1 : 0;
+    }
+    return count;
+  }
+
+  const Context ctx_ = Context::Background();
+  test::TempDir dir_;
+  const fs::path cache_ = dir_ / "cache";
+  const fs::path image_ = dir_ / "base.img";
+  ImageStore store_{cache_};
+};
+
+TEST_F(ImageStoreTest, KeepsAnImageUnderItsHash) {
+  test::MakeSparseFile(image_, 6 << 20, {{5 << 20, test::Noise(5000, 1)}});
+  const PinnedImage pinned = Pin(image_.native());
+  const std::string digest = base::Sha256Digest(test::ReadFile(image_));
+  EXPECT_EQ(pinned.image.ref, image_.native());
+  EXPECT_EQ(pinned.image.manifest_digest, digest);
+  EXPECT_EQ(pinned.disk.path, cache_ / "disks" / ("sha256_" + digest.substr(7) + ".raw"));
+  EXPECT_EQ(pinned.disk.format, DiskFormat::kRaw);
+  EXPECT_EQ(test::ReadFile(pinned.disk.path), test::ReadFile(image_));
+  EXPECT_EQ(test::ExtentsOf(pinned.disk.path), test::ExtentsOf(image_));
+  EXPECT_EQ(fs::status(pinned.disk.path).permissions() & fs::perms(0222), fs::perms::none);
+}
+
+TEST_F(ImageStoreTest, DoesNotCopyAnImageAgainThatHasNotChanged) {
+  test::WriteFile(image_, "content");
+  const PinnedImage first = Pin(image_.native());
+  const std::uint64_t inode = InodeOf(first.disk.path);
+  const PinnedImage second = Pin(image_.native());
+  EXPECT_EQ(second.image.manifest_digest, first.image.manifest_digest);
+  EXPECT_EQ(second.disk.path, first.disk.path);
+  EXPECT_EQ(InodeOf(second.disk.path), inode);
+}
+
+TEST_F(ImageStoreTest, GivesAChangedFileAnotherDigest) {
+  test::WriteFile(image_, "content");
+  fs::last_write_time(image_, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  const PinnedImage first = Pin(image_.native());
+  test::PatchFile(image_, 0, "C");
+  const PinnedImage second = Pin(image_.native());
+  EXPECT_EQ(second.image.manifest_digest, base::Sha256Digest("Content"));
+  EXPECT_EQ(test::ReadFile(second.disk.path), "Content");
+  EXPECT_EQ(test::ReadFile(first.disk.path), "content");
+  EXPECT_EQ(Count(), 2U);
+}
+
+TEST_F(ImageStoreTest, TakesAnotherFileOfTheSameTimeAndSizeForAnother) {
+  test::WriteFile(image_, "content");
+  const auto time = fs::last_write_time(image_) - std::chrono::hours(1);
+  fs::last_write_time(image_, time);
+  Pin(image_.native());
+  test::WriteFile(dir_ / "other.img", "CONTENT");
+  fs::last_write_time(dir_ / "other.img", time);
+  fs::rename(dir_ / "other.img", image_);
+  EXPECT_EQ(Pin(image_.native()).image.manifest_digest, base::Sha256Digest("CONTENT"));
+}
+
+TEST_F(ImageStoreTest, KeepsTheSameContentOnce) {
+  test::WriteFile(image_, "content");
+  test::WriteFile(dir_ / "copy.img", "content");
+  EXPECT_EQ(Pin(image_.native()).disk.path, Pin((dir_ / "copy.img").native()).disk.path);
+  EXPECT_EQ(Count(), 1U);
+}
+
+TEST_F(ImageStoreTest, CopiesAgainWhatIsGoneFromTheCache) {
+  test::WriteFile(image_, "content");
+  const fs::path cached = Pin(image_.native()).disk.path;
+  fs::remove(cached);
+  EXPECT_EQ(Pin(image_.native()).disk.path, cached);
+  EXPECT_EQ(test::ReadFile(cached), "content");
+}
+
+TEST_F(ImageStoreTest, IsNotHarmedByADamagedNoteOfAPin) {
+  test::WriteFile(image_, "content");
+  const PinnedImage first = Pin(image_.native());
+  const fs::path pin = fs::directory_iterator(cache_ / "disks" / "pins")->path();
+  const std::string note = test::ReadFile(pin);
+  for (const std::string& damaged :
+       {std::string(), note.substr(0, note.size() - 1), note.substr(0, note.size() - 71),
+        note.substr(0, note.size() - 71) + "sha256:../../../../../etc/passwd",
+        std::string(10'000, 'x')}) {
+    test::WriteFile(pin, damaged);
+    EXPECT_EQ(Pin(image_.native()).disk.path, first.disk.path);
+  }
+}
+
+TEST_F(ImageStoreTest, FindsACachedImageByItsDigest) {
+  test::WriteFile(image_, "content");
+  const std::string digest = Pin(image_.native()).image.manifest_digest;
+  fs::remove(image_);
+  const PinnedImage pinned = Pin(digest);
+  EXPECT_EQ(pinned.image.ref, digest);
+  EXPECT_EQ(pinned.image.manifest_digest, digest);
+  EXPECT_EQ(test::ReadFile(pinned.disk.path), "content");
+  EXPECT_MSB_ERROR(Pin("sha256:" + std::string(64, '0')), ErrorKind::kImageNotFound);
+}
+
+TEST_F(ImageStoreTest, DoesNotFindWhatIsNoFile) {
+  fs::create_directory(dir_ / "directory");
+  ASSERT_EQ(mkfifo((dir_ / "fifo").c_str(), 0600), 0);
+  fs::create_symlink("nowhere", dir_ / "dangling");
+  fs::create_symlink("loop", dir_ / "loop");
+  for (const std::string& reference :
+       {(dir_ / "gone").native(), (dir_ / "directory").native(), (dir_ / "fifo").native(),
+        (dir_ / "dangling").native(), (dir_ / "loop").native(), std::string("alpine:3.20"),
+        std::string("/"), std::string("sha256:short")}) {
+    EXPECT_MSB_ERROR(Pin(reference), ErrorKind::kImageNotFound);
+  }
+}
+
+TEST_F(ImageStoreTest, FollowsALinkOfTheUser) {
+  test::WriteFile(image_, "content");
+  fs::create_symlink("base.img", dir_ / "link");
+  EXPECT_EQ(Pin((dir_ / "link").native()).image.manifest_digest, base::Sha256Digest("content"));
+}
+
+TEST_F(ImageStoreTest, TellsFileSystemsByTheirSuperblock) {
+  const std::vector<std::pair<std::string, std::pair<std::uint64_t, std::string>>> disks = {
+      {"ext4", {1080, "\x53\xef"s}},   {"xfs", {0, "XFSB"s}},
+      {"btrfs", {65600, "_BHRfS_M"s}}, {"erofs", {1024, "\xe2\xe1\xf5\xe0"s}},
+      {"squashfs", {0, "hsqs"s}},      {"unknown", {0, "anything"s}}};
+  for (const auto& [name, magic] : disks) {
+    test::MakeSparseFile(dir_ / name, 1 << 20, {magic});
+    EXPECT_EQ(Pin((dir_ / name).native()).disk.fstype, name);
+    EXPECT_EQ(Pin((dir_ / name).native()).disk.format, DiskFormat::kRaw);
+  }
+  // Too short for most superblocks.
+  for (const std::size_t size : {0U, 1U, 2U, 3U, 4U, 1081U}) {
+    test::WriteFile(dir_ / "short", std::string(size, '\0'));
+    EXPECT_EQ(Pin((dir_ / "short").native()).disk.fstype, "unknown");
+  }
+}
+
+TEST_F(ImageStoreTest, TellsQcow2ByItsMagic) {
+  test::WriteFile(image_, "QFI\xfb" + std::string(1000, '\0'));
+  const PinnedImage pinned = Pin(image_.native());
+  EXPECT_EQ(pinned.disk.format, DiskFormat::kQcow2);
+  EXPECT_EQ(pinned.disk.fstype, "unknown");
+  EXPECT_EQ(pinned.disk.path.extension(), ".qcow2");
+  EXPECT_EQ(Pin(pinned.image.manifest_digest).disk.path, pinned.disk.path);
+}
+
+TEST_F(ImageStoreTest, TellsWhatTheDiskOfAReleaseHolds) {
+  const fs::path upper =
+      test::UnpackFixtureHome("0.6.6", dir_.path()) / "sandboxes" / "baseline" / "upper.ext4";
+  EXPECT_EQ(Pin(upper.native()).disk.fstype, "ext4");
+}
+
+TEST_F(ImageStoreTest, LeavesNothingWhenItIsCancelled) {
+  test::WriteFile(image_, test::Noise(100'000, 1));
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  cancel();
+  EXPECT_MSB_ERROR(store_.Pin(ctx, image_.native()), ErrorKind::kCancelled);
+  EXPECT_EQ(Count(), 0U);
+  EXPECT_EQ(test::ListTree(cache_ / "disks").size(), 1U);
+}
+
+TEST_F(ImageStoreTest, RefusesAFileThatChangesWhileItIsCopied) {
+  test::WriteFile(image_, test::Noise(100'000, 1));
+  fs::last_write_time(image_, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  const Context ctx =
+      ctx_.WithProgress([&](const Progress&) { test::PatchFile(image_, 50'000, "changed"); });
+  EXPECT_MSB_ERROR(store_.Pin(ctx, image_.native()), ErrorKind::kIO);
+  EXPECT_EQ(Count(), 0U);
+}
+
+}  // namespace
+}  // namespace msb::vmm

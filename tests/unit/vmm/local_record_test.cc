@@ -1,0 +1,176 @@
+#include "src/vmm/local_record.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/support.h"
+
+namespace msb::vmm {
+namespace {
+
+using nlohmann::json;
+using Pointer = json::json_pointer;
+
+const std::filesystem::path kDir = "/home/sandboxes/worker";
+
+LocalRecord MakeRecord() {
+  LocalRecord record;
+  SandboxRecord& sandbox = record.sandbox;
+  sandbox.name = "worker";
+  sandbox.status = SandboxStatus::kRunning;
+  sandbox.image = Image{"base.img", "sha256:" + std::string(64, 'a')};
+  sandbox.upper = Disk{kDir / "upper.qcow2", DiskFormat::kQcow2, "xfs"};
+  sandbox.snapshot_digest = "sha256:" + std::string(64, 'b');
+  sandbox.labels = {{"stage", "one"}, {"\u00e9\"", "\n"}};
+  sandbox.created_at = std::chrono::system_clock::time_point(std::chrono::nanoseconds(1234567890));
+  record.owner = base::ProcessIdentity::Self();
+  record.cpus = 3;
+  record.memory_mib = 4096;
+  return record;
+}
+
+std::string With(const std::string& pointer, const json& value) {
+  json document = json::parse(MakeRecord().Write());
+  document[Pointer(pointer)] = value;
+  return document.dump();
+}
+
+TEST(LocalRecordTest, ReadsBackWhatItWrote) {
+  LocalRecord record = MakeRecord();
+  const std::string text = record.Write();
+  const LocalRecord read = LocalRecord::Parse(text, kDir);
+  EXPECT_EQ(read.sandbox.name, "worker");
+  EXPECT_EQ(read.sandbox.status, SandboxStatus::kRunning);
+  EXPECT_EQ(read.sandbox.image->ref, "base.img");
+  EXPECT_EQ(read.sandbox.image->manifest_digest, record.sandbox.image->manifest_digest);
+  EXPECT_EQ(read.sandbox.upper->path, kDir / "upper.qcow2");
+  EXPECT_EQ(read.sandbox.upper->format, DiskFormat::kQcow2);
+  EXPECT_EQ(read.sandbox.upper->fstype, "xfs");
+  EXPECT_EQ(read.sandbox.snapshot_digest, record.sandbox.snapshot_digest);
+  EXPECT_EQ(read.sandbox.labels, record.sandbox.labels);
+  EXPECT_EQ(read.sandbox.created_at, record.sandbox.created_at);
+  EXPECT_EQ(read.sandbox.updated_at, record.sandbox.updated_at);
+  EXPECT_EQ(read.sandbox.config_json, text);
+  EXPECT_EQ(read.cpus, 3U);
+  EXPECT_EQ(read.memory_mib, 4096U);
+  ASSERT_TRUE(read.owner);
+  EXPECT_EQ(read.owner->pid, record.owner->pid);
+  EXPECT_EQ(read.owner->start_ticks, record.owner->start_ticks);
+}
+
+TEST(LocalRecordTest, ReadsBackARecordWithoutWhatIsOptional) {
+  LocalRecord record = MakeRecord();
+  record.sandbox.status = SandboxStatus::kStopped;
+  record.sandbox.labels.clear();
+  record.sandbox.snapshot_digest.reset();
+  record.owner.reset();
+  const LocalRecord read = LocalRecord::Parse(record.Write(), kDir);
+  EXPECT_EQ(read.sandbox.status, SandboxStatus::kStopped);
+  EXPECT_TRUE(read.sandbox.labels.empty());
+  EXPECT_EQ(read.sandbox.snapshot_digest, std::nullopt);
+  EXPECT_FALSE(read.owner);
+}
+
+TEST(LocalRecordTest, WritesTheTimeOfEachChange) {
+  LocalRecord record = MakeRecord();
+  const auto before = std::chrono::system_clock::now();
+  record.Write();
+  EXPECT_GE(record.sandbox.updated_at, before);
+  EXPECT_LE(record.sandbox.updated_at, std::chrono::system_clock::now());
+}
+
+TEST(LocalRecordTest, CountsARunningSandboxWithoutItsOwnerAsCrashed) {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  LocalRecord record = MakeRecord();
+  record.owner = base::ProcessIdentity{.pid = child, .start_ticks = 1};
+  // Ended, but not waited for yet.
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
+  EXPECT_EQ(LocalRecord::Parse(record.Write(), kDir).sandbox.status, SandboxStatus::kCrashed);
+
+  record.sandbox.status = SandboxStatus::kStopped;
+  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kStopped);
+}
+
+TEST(LocalRecordTest, DoesNotTakeAnotherProcessOfTheSamePidForTheOwner) {
+  LocalRecord record = MakeRecord();
+  record.owner->start_ticks -= 1;
+  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
+}
+
+TEST(LocalRecordTest, CountsADetachedSandboxAsRunning) {
+  LocalRecord record = MakeRecord();
+  record.owner.reset();
+  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kRunning);
+}
+
+TEST(LocalRecordTest, ToleratesWhatALaterReleaseMayAdd) {
+  EXPECT_NO_THROW(LocalRecord::Parse(With("/later", 1), kDir));
+  EXPECT_NO_THROW(LocalRecord::Parse(With("/upper/later", 1), kDir));
+}
+
+TEST(LocalRecordTest, RefusesARecordWithoutOneOfItsFields) {
+  for (const char* field :
+       {"/schema", "/status", "/owner", "/owner/pid", "/owner/start_ticks", "/image", "/image/ref",
+        "/image/manifest_digest", "/upper", "/upper/file", "/upper/format", "/upper/fstype",
+        "/snapshot", "/labels", "/cpus", "/memory_mib", "/created_at", "/updated_at"}) {
+    json document = json::parse(MakeRecord().Write());
+    const Pointer pointer(field);
+    document.at(pointer.parent_pointer()).erase(pointer.back());
+    SCOPED_TRACE(field);
+    EXPECT_MSB_ERROR(LocalRecord::Parse(document.dump(), kDir), ErrorKind::kInvalidConfig);
+  }
+}
+
+TEST(LocalRecordTest, RefusesValuesThatItCannotUse) {
+  const std::vector<std::pair<std::string, json>> bad = {{"/schema", "msb.sandbox/2"},
+                                                         {"/schema", 1},
+                                                         {"/status", "crashed"},
+                                                         {"/status", nullptr},
+                                                         {"/owner", 5},
+                                                         {"/owner/pid", -1},
+                                                         {"/owner/pid", std::uint64_t{1} << 31},
+                                                         {"/owner/pid", "1"},
+                                                         {"/owner/start_ticks", 1.5},
+                                                         {"/image", nullptr},
+                                                         {"/image/ref", ""},
+                                                         {"/image/manifest_digest", "sha256:1"},
+                                                         {"/upper", nullptr},
+                                                         {"/upper/file", "../upper.ext4"},
+                                                         {"/upper/file", "/dev/sda"},
+                                                         {"/upper/file", ".."},
+                                                         {"/upper/format", "vmdk"},
+                                                         {"/upper/fstype", ""},
+                                                         {"/snapshot", "sha256:1"},
+                                                         {"/labels", nullptr},
+                                                         {"/labels/stage", 1},
+                                                         {"/cpus", -1},
+                                                         {"/cpus", std::uint64_t{1} << 32},
+                                                         {"/memory_mib", "512"},
+                                                         {"/created_at", "yesterday"},
+                                                         {"/updated_at", 0}};
+  for (const auto& [field, value] : bad) {
+    SCOPED_TRACE(field + " = " + value.dump());
+    EXPECT_MSB_ERROR(LocalRecord::Parse(With(field, value), kDir), ErrorKind::kInvalidConfig);
+  }
+}
+
+TEST(LocalRecordTest, RefusesDamagedText) {
+  const std::string text = MakeRecord().Write();
+  for (std::size_t length = 0; length < text.size(); ++length) {
+    EXPECT_MSB_ERROR(LocalRecord::Parse(text.substr(0, length), kDir), ErrorKind::kInvalidConfig);
+  }
+  EXPECT_MSB_ERROR(LocalRecord::Parse(text + "x", kDir), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(LocalRecord::Parse("[]", kDir), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(LocalRecord::Parse("\xff", kDir), ErrorKind::kInvalidConfig);
+}
+
+}  // namespace
+}  // namespace msb::vmm

@@ -1,0 +1,296 @@
+#include "src/vmm/microsandbox_backend.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "src/base/sqlite.h"
+#include "src/base/time.h"
+#include "tests/support/support.h"
+
+namespace msb::vmm {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Database;
+using base::Statement;
+using nlohmann::json;
+
+constexpr std::string_view kImageDigest =
+    "sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac";
+
+// In the home that each of the releases made, which has one sandbox: baseline, stopped.
+class MicrosandboxBackendTest : public testing::TestWithParam<std::string> {
+ protected:
+  SandboxRecord Inspect(const std::string& name = "baseline") {
+    return backend_.Inspect(ctx_, name);
+  }
+
+  // Sets one column of baseline.
+  void Set(const std::string& column, const std::string& value) {
+    const Database db(database_, Database::Mode::kReadWrite);
+    Statement statement(db, "UPDATE sandbox SET " + column + " = ?1 WHERE id = 1");
+    statement.Bind(1, std::string_view(value)).Run();
+  }
+
+  void Execute(const std::string& sql) {
+    Database(database_, Database::Mode::kReadWrite).Execute(sql);
+  }
+
+  json Config() { return json::parse(Inspect().config_json); }
+
+  // Makes baseline one that runs as this process since then.
+  void SetRun(std::int64_t pid, const std::string& started_at) {
+    const Database db(database_, Database::Mode::kReadWrite);
+    Statement run(db,
+                  "INSERT INTO run (sandbox_id, pid, status, started_at) "
+                  "VALUES (1, ?1, 'Running', ?2)");
+    run.Bind(1, pid).Bind(2, std::string_view(started_at)).Run();
+  }
+
+  const Context ctx_ = Context::Background();
+  test::TempDir dir_;
+  const fs::path home_ = test::UnpackFixtureHome(GetParam(), dir_.path());
+  const fs::path database_ = home_ / "db" / "msb.db";
+  MicrosandboxBackend backend_{database_, home_ / "sandboxes"};
+};
+
+INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxBackendTest,
+                         testing::ValuesIn(test::FixtureReleases()), [](const auto& release) {
+                           std::string name = "Release_" + release.param;
+                           std::replace(name.begin(), name.end(), '.', '_');
+                           return name;
+                         });
+
+std::string Now() { return base::FormatIndexTime(base::UtcTime::Now()); }
+
+TEST_P(MicrosandboxBackendTest, ReadsTheSandboxThatTheReleaseMade) {
+  const SandboxRecord record = Inspect();
+  EXPECT_EQ(record.name, "baseline");
+  EXPECT_EQ(record.status, SandboxStatus::kStopped);
+  ASSERT_TRUE(record.image);
+  EXPECT_EQ(record.image->ref, "fixture:1");
+  EXPECT_EQ(record.image->manifest_digest, kImageDigest);
+  ASSERT_TRUE(record.upper);
+  EXPECT_EQ(record.upper->path, home_ / "sandboxes" / "baseline" / "upper.ext4");
+  EXPECT_TRUE(fs::exists(record.upper->path));
+  EXPECT_EQ(record.upper->format, DiskFormat::kRaw);
+  EXPECT_EQ(record.upper->fstype, "ext4");
+  EXPECT_EQ(record.snapshot_digest, std::nullopt);
+  EXPECT_TRUE(record.labels.empty());
+  EXPECT_LT(record.created_at, record.updated_at);
+  EXPECT_GT(record.created_at, std::chrono::sys_days(std::chrono::year(2026) / 11 / 23));
+  EXPECT_EQ(json::parse(record.config_json).at("name"), "baseline");
+  EXPECT_EQ(backend_.Name(), "microsandbox");
+}
+
+TEST_P(MicrosandboxBackendTest, ListsAllSandboxes) {
+  ASSERT_EQ(backend_.List(ctx_).size(), 1U);
+  EXPECT_EQ(backend_.List(ctx_)[0].name, "baseline");
+  Execute(
+      "INSERT INTO sandbox (name, config, status) SELECT 'other', config, 'Created' FROM sandbox");
+  ASSERT_EQ(backend_.List(ctx_).size(), 2U);
+  EXPECT_EQ(Inspect("other").upper->path, home_ / "sandboxes" / "other" / "upper.ext4");
+  Execute("DELETE FROM sandbox");
+  EXPECT_TRUE(backend_.List(ctx_).empty());
+}
+
+TEST_P(MicrosandboxBackendTest, DoesNotFindASandboxThatIsNotThere) {
+  for (const char* name : {"gone", "", "BASELINE", "baseline'--", "%"}) {
+    EXPECT_MSB_ERROR(Inspect(name), ErrorKind::kSandboxNotFound);
+  }
+}
+
+TEST_P(MicrosandboxBackendTest, FindsNoSandboxWhereThereIsNoDatabase) {
+  MicrosandboxBackend backend(dir_ / "gone.db", home_ / "sandboxes");
+  EXPECT_MSB_ERROR(backend.Inspect(ctx_, "baseline"), ErrorKind::kSandboxNotFound);
+  EXPECT_TRUE(backend.List(ctx_).empty());
+  EXPECT_FALSE(fs::exists(dir_ / "gone.db"));
+}
+
+TEST_P(MicrosandboxBackendTest, TellsEachStatus) {
+  SetRun(getpid(), Now());
+  const std::map<std::string, SandboxStatus> statuses = {
+      {"Created", SandboxStatus::kCreated}, {"Starting", SandboxStatus::kStarting},
+      {"Running", SandboxStatus::kRunning}, {"Draining", SandboxStatus::kDraining},
+      {"Paused", SandboxStatus::kPaused},   {"Stopped", SandboxStatus::kStopped},
+      {"Crashed", SandboxStatus::kCrashed}};
+  for (const auto& [text, status] : statuses) {
+    Set("status", text);
+    EXPECT_EQ(Inspect().status, status) << text;
+    EXPECT_EQ(backend_.List(ctx_).at(0).status, status) << text;
+  }
+}
+
+TEST_P(MicrosandboxBackendTest, RefusesAStatusThatItDoesNotKnow) {
+  for (const char* status : {"Hibernating", "", "running"}) {
+    Set("status", status);
+    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation);
+  }
+}
+
+TEST_P(MicrosandboxBackendTest, CountsASandboxWhoseProcessIsGoneAsCrashed) {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  SetRun(child, Now());
+  for (const bool waited_for : {false, true}) {
+    if (waited_for) ASSERT_EQ(waitpid(child, nullptr, 0), child);
+    for (const char* status : {"Starting", "Running", "Draining", "Paused"}) {
+      Set("status", status);
+      EXPECT_EQ(Inspect().status, SandboxStatus::kCrashed) << status;
+      EXPECT_EQ(backend_.List(ctx_).at(0).status, SandboxStatus::kCrashed) << status;
+    }
+    for (const char* status : {"Created", "Stopped"}) {
+      Set("status", status);
+      EXPECT_NE(Inspect().status, SandboxStatus::kCrashed) << status;
+    }
+  }
+}
+
+TEST_P(MicrosandboxBackendTest, TellsTheProcessOfASandboxFromALaterOneOfTheSamePid) {
+  Set("status", "Running");
+  SetRun(getpid(), Now());
+  EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);
+  SetRun(getpid(), "2020-01-01 00:00:00.000000000");
+  EXPECT_EQ(Inspect().status, SandboxStatus::kCrashed);
+}
+
+TEST_P(MicrosandboxBackendTest, LooksAtTheLastRunOnly) {
+  Set("status", "Running");
+  SetRun(getpid(), "2020-01-01 00:00:00.000000000");
+  SetRun(getpid(), Now());
+  EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);
+}
+
+TEST_P(MicrosandboxBackendTest, BelievesTheStatusWhereNoProcessIsRecorded) {
+  Set("status", "Running");
+  SetRun(getpid(), Now());
+  Execute("UPDATE run SET pid = NULL");
+  EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);
+  Execute("DELETE FROM run");
+  EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);
+}
+
+TEST_P(MicrosandboxBackendTest, TakesAPidThatNoProcessHasForAGoneOne) {
+  Set("status", "Running");
+  for (const std::int64_t pid :
+       {std::int64_t{0}, std::int64_t{-1}, std::int64_t{1} << 32 | getpid(), INT64_MIN}) {
+    SetRun(pid, Now());
+    EXPECT_EQ(Inspect().status, SandboxStatus::kCrashed) << pid;
+  }
+  SetRun(getpid(), Now());
+  Execute("UPDATE run SET started_at = NULL");
+  EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);
+}
+
+TEST_P(MicrosandboxBackendTest, ReadsTheImageOfAnOlderRow) {
+  json config = Config();
+  config["image"] = {{"Oci", "alpine:3.20"}};
+  Set("config", config.dump());
+  const SandboxRecord record = Inspect();
+  ASSERT_TRUE(record.image);
+  EXPECT_EQ(record.image->ref, "alpine:3.20");
+  EXPECT_EQ(record.image->manifest_digest, kImageDigest);
+  EXPECT_TRUE(record.upper);
+}
+
+TEST_P(MicrosandboxBackendTest, FindsNoUpperOfItsOwnUnderAnotherRootDisk) {
+  for (const char* kind : {"tmpfs", "disk-image", "flat", "later"}) {
+    json config = Config();
+    config["image"]["Oci"]["root_disk"] = {{"kind", kind}};
+    Set("config", config.dump());
+    EXPECT_FALSE(Inspect().upper) << kind;
+  }
+  json config = Config();
+  config["image"]["Oci"]["root_disk"] = {{"kind", "managed"}};
+  Set("config", config.dump());
+  EXPECT_TRUE(Inspect().upper);
+  config["image"]["Oci"].erase("root_disk");
+  Set("config", config.dump());
+  EXPECT_TRUE(Inspect().upper);
+}
+
+TEST_P(MicrosandboxBackendTest, FindsNeitherImageNorUpperOfARootThatIsNoOciImage) {
+  json config = Config();
+  for (const json& image : {json{{"DiskImage", {{"path", "/a"}}}}, json("x"), json(), json(1)}) {
+    config["image"] = image;
+    Set("config", config.dump());
+    EXPECT_FALSE(Inspect().image) << image;
+    EXPECT_FALSE(Inspect().upper) << image;
+  }
+}
+
+TEST_P(MicrosandboxBackendTest, FindsNoImageThatIsNotPinned) {
+  json config = Config();
+  config["manifest_digest"] = nullptr;
+  Set("config", config.dump());
+  EXPECT_FALSE(Inspect().image);
+  config.erase("manifest_digest");
+  Set("config", config.dump());
+  EXPECT_FALSE(Inspect().image);
+  EXPECT_TRUE(Inspect().upper);
+}
+
+TEST_P(MicrosandboxBackendTest, ReadsLabels) {
+  json config = Config();
+  config["labels"] = {{"stage", "one"}, {"odd", 1}};
+  Set("config", config.dump());
+  EXPECT_EQ(Inspect().labels, (std::map<std::string, std::string>{{"stage", "one"}}));
+}
+
+TEST_P(MicrosandboxBackendTest, RefusesAConfigurationThatIsNoJson) {
+  for (const char* config : {"", "{", "\xff", R"({"image":1,"image":2})"}) {
+    Set("config", config);
+    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig);
+  }
+  for (const char* config : {"[]", "null", "{}"}) {
+    Set("config", config);
+    EXPECT_FALSE(Inspect().upper) << config;
+  }
+}
+
+TEST_P(MicrosandboxBackendTest, MakesNoPathOfANameThatCouldLeadElsewhere) {
+  for (const char* name : {"a/b", "../../etc", "..", ".", "/etc", ""}) {
+    Set("name", name);
+    const SandboxRecord record = Inspect(name);
+    EXPECT_EQ(record.name, name);
+    EXPECT_FALSE(record.upper) << name;
+  }
+}
+
+TEST_P(MicrosandboxBackendTest, IsNotHarmedByValuesOfWrongTypes) {
+  Execute(
+      "UPDATE sandbox SET created_at = x'ff', updated_at = NULL, status = 'Running', "
+      "config = CAST(config AS BLOB); UPDATE run SET pid = 'many', started_at = x'00'");
+  const SandboxRecord record = Inspect();
+  EXPECT_EQ(record.created_at.time_since_epoch().count(), 0);
+  EXPECT_EQ(record.updated_at.time_since_epoch().count(), 0);
+  EXPECT_TRUE(record.upper);
+}
+
+TEST_P(MicrosandboxBackendTest, RefusesWhatItCannotDoYet) {
+  SandboxSpec spec;
+  spec.name = "baseline";
+  constexpr auto kUnsupported = ErrorKind::kUnsupportedOperation;
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, spec), kUnsupported);
+  EXPECT_MSB_ERROR(backend_.Start(ctx_, "baseline", true), kUnsupported);
+  EXPECT_MSB_ERROR(backend_.Stop(ctx_, "baseline", std::chrono::seconds(1)), kUnsupported);
+  EXPECT_MSB_ERROR(backend_.Kill(ctx_, "baseline"), kUnsupported);
+  EXPECT_MSB_ERROR(backend_.Detach(ctx_, "baseline"), kUnsupported);
+  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), kUnsupported);
+  EXPECT_EQ(Inspect().status, SandboxStatus::kStopped);
+}
+
+TEST_P(MicrosandboxBackendTest, EndsWhenItIsCancelled) {
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  cancel();
+  EXPECT_MSB_ERROR(backend_.Inspect(ctx, "baseline"), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.List(ctx), ErrorKind::kCancelled);
+}
+
+}  // namespace
+}  // namespace msb::vmm
