@@ -67,7 +67,7 @@ Hash HashLeafInPlace(std::byte* data) {
 Hash HashShortLeaf(std::span<const std::byte> data) {
   std::vector<std::byte> padded(kLeafDomain.size() + kMerkleLeafBytes);
   std::memcpy(padded.data(), kLeafDomain.data(), kLeafDomain.size());
-  std::memcpy(padded.data() + kLeafDomain.size(), data.data(), data.size());
+  std::copy(data.begin(), data.end(), padded.begin() + kLeafDomain.size());
   return Blake3().Add(padded.data(), padded.size()).Finish();
 }
 

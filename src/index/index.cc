@@ -6,7 +6,6 @@
 #include <unordered_set>
 
 #include "src/base/file.h"
-#include "src/base/staging.h"
 #include "src/base/throw.h"
 
 namespace msb::index {
@@ -88,9 +87,6 @@ Index Index::OpenRuntime(const std::filesystem::path& path) {
 }
 
 Index Index::OpenOwn(const std::filesystem::path& path, bool& created) {
-  // SQLite waits for other writers, but not for others who switch to write-ahead logging.
-  const base::UniqueFd dir = base::OpenDirectory(path.parent_path());
-  base::Lock(Context::Background(), dir.get());
   Index index(Database(path, Database::Mode::kCreate));
   created =
       !Statement(index.db_, "SELECT 1 FROM sqlite_master WHERE name = 'snapshot_index'").Step();

@@ -23,6 +23,7 @@ class Index {
   // Opens the runtime's database. It is never created, nor its journal mode changed.
   static Index OpenRuntime(const std::filesystem::path& path);
   // Opens a database of this library's own and makes it where there is none; created says which.
+  // The caller sees to it that only one process at a time makes it.
   static Index OpenOwn(const std::filesystem::path& path, bool& created);
 
   const std::filesystem::path& path() const { return db_.path(); }

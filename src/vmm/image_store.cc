@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <string_view>
@@ -38,6 +40,13 @@ std::string ImageFileName(const std::string& digest, DiskFormat format) {
 std::string StampLine(const FileStamp& stamp) {
   return fmt::format("{} {} {} {} {} ", stamp.device, stamp.inode, stamp.size, stamp.mtime_ns,
                      stamp.ctime_ns);
+}
+
+// False for a file changed so lately that one more change might leave its times as they are.
+bool IsSettled(const FileStamp& stamp) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto changed = std::chrono::nanoseconds(std::max(stamp.mtime_ns, stamp.ctime_ns));
+  return now - changed > std::chrono::seconds(1);
 }
 
 UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& reference) {
@@ -122,8 +131,12 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
   if (!stamp.SameContent(base::StampOf(source.get()))) {
     Throw(ErrorKind::kIO, "image {} changed while it was copied", path.native());
   }
-  stage.PublishFile("image", ImageFileName(digest, format));
-  base::ReplaceFileAt(pins.get(), pin_name, StampLine(stamp) + digest, 0666);
+  if (!FindCached(dir_, reference, digest)) {
+    stage.PublishFile("image", ImageFileName(digest, format));
+  }
+  if (IsSettled(stamp)) {
+    base::ReplaceFileAt(pins.get(), pin_name, StampLine(stamp) + digest, 0666);
+  }
   auto pinned = FindCached(dir_, reference, digest);
   if (!pinned) Throw(ErrorKind::kIO, "{} vanished from the cache", digest);
   return *std::move(pinned);

@@ -1,6 +1,6 @@
 #include "src/vmm/local_backend.h"
 
-#include "src/artifact/manifest.h"
+#include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
@@ -68,6 +68,14 @@ void CopyDisk(const Context& ctx, const Disk& disk, int stage, const SandboxSpec
   }
   base::Resize(upper.get(), size);
   base::Sync(upper.get());
+}
+
+// The snapshot may have been replaced, by force, between being opened and being copied.
+void CheckUnreplaced(const SnapshotSource& snapshot) {
+  const std::string now = artifact::OpenArtifactAt(snapshot.artifact).manifest.digest;
+  if (now == snapshot.digest) return;
+  Throw(ErrorKind::kSnapshotNotFound, "{} was replaced while it was copied: expected {}, found {}",
+        snapshot.artifact.native(), snapshot.digest, now);
 }
 
 }  // namespace
@@ -174,6 +182,7 @@ SandboxRecord LocalBackend::Create(const Context& ctx, const SandboxSpec& spec) 
                                : "upper." + std::string(ToString(source.format));
   base::Stage stage(dir_);
   CopyDisk(ctx, source, stage.fd(), spec, file);
+  if (spec.snapshot) CheckUnreplaced(*spec.snapshot);
   record.sandbox.upper->path = file;
   record.sandbox.status = SandboxStatus::kRunning;
   record.sandbox.labels = spec.labels;

@@ -39,7 +39,9 @@ std::uint32_t ReadCount(const Fields& fields, std::string_view field) {
 std::optional<base::ProcessIdentity> ReadOwner(const Fields& root) {
   if (root.IsNull("owner")) return std::nullopt;
   const Fields owner(root.At("owner"), "owner", {"pid", "start_ticks"}, Fields::Others::kIgnore);
-  return base::ProcessIdentity{.pid = static_cast<pid_t>(owner.Size("pid") & 0x7fffffff),
+  const std::uint64_t pid = owner.Size("pid");
+  if (pid > std::numeric_limits<pid_t>::max()) Malformed(owner.PathOf("pid"), "is too large");
+  return base::ProcessIdentity{.pid = static_cast<pid_t>(pid),
                                .start_ticks = owner.Size("start_ticks")};
 }
 

@@ -301,6 +301,7 @@ TEST(DescriptorJsonRefusalTest, RefusesADocumentThatEndsTooEarlyWhereverThatIs) 
 
 TEST(DescriptorJsonRefusalTest, RefusesADocumentThatGoesOn) {
   Refusal(std::string(kLabelled) + "x");
+  Refusal(std::string(kLabelled) + std::string(1, '\0'));
   Refusal(std::string(kLabelled) + std::string(kLabelled));
 }
 

@@ -289,6 +289,7 @@ TEST(ManifestJsonTest, RefusesWhatIsNotUtf8) {
 
 TEST(ManifestJsonTest, RefusesWhatIsNotQuiteJson) {
   Refusal(std::string(kLabelled) + "x");
+  Refusal(std::string(kLabelled) + std::string(1, '\0'));
   Refusal(std::string(kLabelled) + std::string(kLabelled));
   Refusal(Replaced(R"("labels":{)", R"("labels":{,)"));
   Refusal(Replaced(R"("post-deps"})", R"("post-deps",})"));

@@ -77,6 +77,9 @@ TEST(ProgressTest, NeverGoesBackNorRunsTwiceAtATime) {
   const Context ctx = Context::Background().WithProgress([&](const Progress& progress) {
     EXPECT_EQ(running.fetch_add(1), 0);
     done.push_back(progress.bytes_done);
+    // So slow that the next report is due before it returns.
+    const auto end = steady_clock::now() + milliseconds(60);
+    while (steady_clock::now() < end) std::this_thread::yield();
     running.fetch_sub(1);
   });
   ProgressMeter meter(ctx, "copy", 0);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -12,6 +13,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -240,6 +242,42 @@ TEST(ScanTest, ReadsManyLayoutsAsAPlainReadDoes) {
     MakeSparseFile(dir / "file", size, data);
     ExpectGoodScan(dir / "file", size);
   }
+}
+
+// Gives other workers the time to do what they should not; they may do what they like meanwhile.
+void LingerUnless(const std::function<bool()>& seen) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+  while (!seen() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
+
+TEST(ScanTest, CommitsInOrderHoweverLongTheFirstRegionTakes) {
+  const TempDir dir;
+  MakeRegions(dir / "file", 20);
+  std::atomic<int> commits = 0;
+  const auto process = [&](const Region& region) {
+    if (region.offset == 0) LingerUnless([&] { return commits > 0; });
+  };
+  Caller consumer(process, [&](const Region&) { ++commits; });
+  Scan(Context::Background(), dir / "file", 20 * kRegionBytes, consumer);
+  EXPECT_EQ(consumer.committed(), FirstNumbers(20));
+}
+
+TEST(ScanTest, CommitsNothingAfterARegionThatFailed) {
+  const TempDir dir;
+  MakeRegions(dir / "file", 20);
+  std::atomic<int> processed = 0;
+  const auto process = [&](const Region& region) {
+    if (region.offset != 0) {
+      ++processed;
+      return;
+    }
+    LingerUnless([&] { return processed > 0; });
+    throw std::domain_error("bad region");
+  };
+  Caller consumer(process, DoNothing);
+  EXPECT_THROW(Scan(Context::Background(), dir / "file", 20 * kRegionBytes, consumer),
+               std::domain_error);
+  EXPECT_TRUE(consumer.committed().empty());
 }
 
 TEST(ScanTest, PassesOnWhatProcessThrows) {

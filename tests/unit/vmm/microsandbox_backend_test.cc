@@ -138,7 +138,9 @@ TEST_P(MicrosandboxBackendTest, CountsASandboxWhoseProcessIsGoneAsCrashed) {
   ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
   SetRun(child, Now());
   for (const bool waited_for : {false, true}) {
-    if (waited_for) ASSERT_EQ(waitpid(child, nullptr, 0), child);
+    if (waited_for) {
+      ASSERT_EQ(waitpid(child, nullptr, 0), child);
+    }
     for (const char* status : {"Starting", "Running", "Draining", "Paused"}) {
       Set("status", status);
       EXPECT_EQ(Inspect().status, SandboxStatus::kCrashed) << status;

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Makes the disk image that docs/benchmarks.md speaks of, 8 GiB apparent with the files of /usr/share
+# and /usr/bin, and times the library on it beside cp and, if given, a released runtime.
+#   tests/bench/run.sh DIR [RUNTIME]     DIR: on the disk to measure; needs 10 GiB there
+set -euo pipefail
+source_dir=$(realpath "$(dirname "$0")/../..")
+dir=$(realpath -m "${1:?usage: run.sh DIR [RUNTIME]}")
+runtime=${2:+$(realpath "$2")}
+
+cmake -S "$source_dir" --preset release >/dev/null
+cmake --build "$source_dir/build/release" --target bench_snapshot >/dev/null
+
+mkdir -p "$dir"
+if [ ! -e "$dir/image.ext4" ]; then
+  mkdir -p "$dir/tree/usr"
+  cp -a /usr/share /usr/bin "$dir/tree/usr/"
+  truncate -s 8G "$dir/image.tmp"
+  PATH=$PATH:/usr/sbin mkfs.ext4 -q -F -d "$dir/tree" "$dir/image.tmp"
+  rm -rf "$dir/tree"
+  mv "$dir/image.tmp" "$dir/image.ext4"
+fi
+"$source_dir/build/release/tests/bench/bench_snapshot" "$dir/work" "$dir/image.ext4" $runtime
