@@ -52,6 +52,13 @@ Config WithDefaults(Config config) {
   default_below(config.sandboxes_dir, "sandboxes");
   default_below(config.cache_dir, "cache");
   if (!config.log) config.log = LogToStandardError;
+  // A log that fails must not make the call fail that it tells of.
+  config.log = [log = std::move(config.log)](std::string_view message) {
+    try {
+      log(message);
+    } catch (...) {
+    }
+  };
   auto* backend = std::get_if<std::string>(&config.backend);
   if (backend != nullptr && backend->empty()) {
     *backend = base::StampOf(handle::RuntimeDatabase(config.home)) ? "microsandbox" : "local";
@@ -71,7 +78,7 @@ std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
   }
   if (name == "microsandbox") {
     return std::make_shared<vmm::MicrosandboxBackend>(handle::RuntimeDatabase(config.home),
-                                                      config.sandboxes_dir);
+                                                      config.sandboxes_dir, config.log);
   }
   if (name == "qemu") {
     base::Throw(ErrorKind::kUnsupportedOperation, "the qemu backend is not available yet");

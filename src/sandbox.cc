@@ -16,10 +16,12 @@ using internal::ClientState;
 using internal::SandboxState;
 
 struct internal::SandboxState {
-  static Sandbox Wrap(std::shared_ptr<ClientState> client, std::string name, bool detached) {
+  static Sandbox Wrap(std::shared_ptr<ClientState> client, const vmm::SandboxRecord& record,
+                      bool detached) {
     auto state = std::make_unique<SandboxState>();
     state->client = std::move(client);
-    state->name = std::move(name);
+    state->name = record.name;
+    state->created_at = record.created_at;
     state->detached = detached;
     return Sandbox(std::move(state));
   }
@@ -30,6 +32,7 @@ struct internal::SandboxState {
 
   std::shared_ptr<ClientState> client;
   std::string name;
+  std::chrono::system_clock::time_point created_at;  // Tells it from a later one of its name.
   bool detached = false;
 };
 
@@ -187,7 +190,11 @@ void Sandbox::Close() {
   const std::unique_ptr<SandboxState> state = std::move(state_);
   if (state->detached) return;
   try {
-    state->client->backend->Stop(Context::Background(), state->name, StopConfig{}.timeout);
+    const Context ctx = Context::Background();
+    vmm::Backend& backend = *state->client->backend;
+    // The name may be another's by now.
+    if (backend.Inspect(ctx, state->name).created_at != state->created_at) return;
+    backend.Stop(ctx, state->name, StopConfig{}.timeout);
   } catch (const Error& e) {
     // Somebody removed it meanwhile: then it is stopped as well.
     if (e.kind() != ErrorKind::kSandboxNotFound) throw;
@@ -223,8 +230,8 @@ void SandboxHandle::Refresh(const Context& ctx) {
 }
 
 Sandbox SandboxHandle::Start(const Context& ctx) const {
-  client_->backend->Start(ctx, Name(), /*detached=*/false);
-  return SandboxState::Wrap(client_, Name(), /*detached=*/false);
+  const vmm::SandboxRecord started = client_->backend->Start(ctx, Name(), /*detached=*/false);
+  return SandboxState::Wrap(client_, started, /*detached=*/false);
 }
 
 void SandboxHandle::Stop(const Context& ctx, const std::vector<StopOption>& options) const {
@@ -251,8 +258,8 @@ Sandbox CreateSandbox(const Context& ctx, const std::string& name,
   SandboxConfig config;
   for (const SandboxOption& option : options) option(config);
   const auto state = ClientState::Of(client);
-  state->backend->Create(ctx, SpecFor(ctx, name, config, state));
-  return SandboxState::Wrap(state, name, config.detached);
+  const vmm::SandboxRecord created = state->backend->Create(ctx, SpecFor(ctx, name, config, state));
+  return SandboxState::Wrap(state, created, config.detached);
 }
 
 SandboxHandle GetSandbox(const Context& ctx, const std::string& name, Client& client) {

@@ -1,5 +1,6 @@
 #include "msb/snapshot.h"
 
+#include <chrono>
 #include <utility>
 
 #include "src/artifact/store.h"
@@ -17,6 +18,9 @@ using internal::ArtifactState;
 using internal::ClientState;
 using internal::HandleState;
 
+// How long a new snapshot waits for an index that others use.
+constexpr auto kIndexTimeout = std::chrono::seconds(10);
+
 std::filesystem::path DestinationOf(const SnapshotCreateOptions& options, const Config& config) {
   if (options.name.empty() == options.path.empty()) {
     Throw(ErrorKind::kInvalidArgument, "set exactly one of name and path");
@@ -30,6 +34,10 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options, const 
   }
   base::CheckBareName("snapshot", options.name, internal::kMaxSnapshotName);
   return config.snapshots_dir / options.name;
+}
+
+std::filesystem::path DirectoryOrDefault(const std::string& dir, const ClientState& client) {
+  return dir.empty() ? client.config.snapshots_dir : base::AbsolutePath(dir);
 }
 
 void CheckLabels(const std::map<std::string, std::string>& labels) {
@@ -56,7 +64,7 @@ void CheckNotRunning(const vmm::SandboxRecord& sandbox) {
         ToString(sandbox.status));
 }
 
-ManifestForm FormFor(ClientState& client) {
+ManifestForm FormFor(const Context& ctx, ClientState& client) {
   switch (client.config.generation) {
     case Generation::kManifest:
       return ManifestForm::kManifest;
@@ -65,8 +73,8 @@ ManifestForm FormFor(ClientState& client) {
     case Generation::kAuto:
       break;
   }
-  return client.catalog.RuntimePredatesDescriptors() ? ManifestForm::kManifest
-                                                     : ManifestForm::kDescriptor;
+  return client.catalog.RuntimePredatesDescriptors(ctx) ? ManifestForm::kManifest
+                                                        : ManifestForm::kDescriptor;
 }
 
 artifact::Manifest ManifestFor(const vmm::SandboxRecord& sandbox, ManifestForm form,
@@ -90,10 +98,8 @@ artifact::Manifest ManifestFor(const vmm::SandboxRecord& sandbox, ManifestForm f
   manifest.source_sandbox = sandbox.name;
   manifest.labels = options.labels;
   manifest.fstype = sandbox.upper->fstype;
-  const DiskFormat format = sandbox.upper->format;
-  manifest.layers = {{.file = format == DiskFormat::kRaw ? std::string(artifact::kRawUpperFile)
-                                                         : std::string("upper.qcow2"),
-                      .format = format}};
+  manifest.layers = {
+      {.file = artifact::UpperFileName(sandbox.upper->format), .format = sandbox.upper->format}};
   return manifest;
 }
 
@@ -108,7 +114,7 @@ SnapshotArtifact internal::CreateSnapshot(const Context& ctx,
   ctx.Check();
   const vmm::SandboxRecord sandbox = client->backend->Inspect(ctx, source_sandbox);
   CheckNotRunning(sandbox);
-  const ManifestForm form = FormFor(*client);
+  const ManifestForm form = FormFor(ctx, *client);
   spec.manifest = ManifestFor(sandbox, form, options);
   spec.upper = sandbox.upper->path;
   spec.force = options.force;
@@ -119,8 +125,8 @@ SnapshotArtifact internal::CreateSnapshot(const Context& ctx,
   spec.confirm = [&] { CheckNotRunning(client->backend->Inspect(ctx, source_sandbox)); };
   if (options.path.empty()) base::MakeDirectory(client->config.snapshots_dir);
   artifact::Artifact artifact = artifact::CreateArtifact(ctx, std::move(spec));
-  // From here on the snapshot exists, so a cancellation must not make the call fail.
-  client->catalog.Record(Context::Background(), artifact);
+  // From here on the snapshot exists, so neither a cancellation nor the index may make this fail.
+  client->catalog.Record(Context::Background().WithTimeout(kIndexTimeout), artifact);
   return ArtifactState::Wrap(client, std::move(artifact));
 }
 
@@ -167,7 +173,7 @@ std::vector<SnapshotArtifact> Snapshot::ListDir(const Context& ctx, const std::s
   const auto state = ClientState::Of(client);
   std::vector<SnapshotArtifact> artifacts;
   artifact::WalkArtifacts(
-      ctx, base::AbsolutePath(dir),
+      ctx, DirectoryOrDefault(dir, *state),
       [&](artifact::Artifact artifact) {
         artifacts.push_back(ArtifactState::Wrap(state, std::move(artifact)));
       },
@@ -182,8 +188,7 @@ void Snapshot::Remove(const Context& ctx, const std::string& path_or_name, bool 
 
 std::uint32_t Snapshot::Reindex(const Context& ctx, const std::string& dir, Client& client) {
   const auto state = ClientState::Of(client);
-  return state->catalog.Reindex(
-      ctx, dir.empty() ? state->config.snapshots_dir : base::AbsolutePath(dir));
+  return state->catalog.Reindex(ctx, DirectoryOrDefault(dir, *state));
 }
 
 void Snapshot::Export(const Context& /*ctx*/, const std::string& /*name_or_path*/,

@@ -60,6 +60,10 @@ std::string_view ManifestFileName(ManifestForm form) {
   return form == ManifestForm::kManifest ? "manifest.json" : "snapshot.json";
 }
 
+std::string UpperFileName(DiskFormat format) {
+  return std::string(format == DiskFormat::kRaw ? kRawUpperFile : kQcow2UpperFile);
+}
+
 Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin) {
   return Read(bytes, origin, [&](const Json& document) { return FromJson(form, document, bytes); });
 }

@@ -25,6 +25,11 @@ inline constexpr std::uint64_t kMaxSizeBytes = (std::uint64_t{1} << 53) - 1;
 
 // The file that holds a raw upper, in artifacts and in the runtimes' sandboxes.
 inline constexpr std::string_view kRawUpperFile = "upper.ext4";
+// The same for qcow2, in artifacts and in sandboxes of the local backend.
+inline constexpr std::string_view kQcow2UpperFile = "upper.qcow2";
+
+// The file name for an upper of this format.
+std::string UpperFileName(DiskFormat format);
 
 enum class ManifestForm { kManifest, kDescriptor, kLayered };
 

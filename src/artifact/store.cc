@@ -62,6 +62,18 @@ std::optional<ManifestBytes> ReadManifestFile(int dir, const std::filesystem::pa
   return std::nullopt;
 }
 
+Manifest ParseManifestFile(const ManifestBytes& file) {
+  return file.form == ManifestForm::kManifest ? ParseManifest(file.form, file.bytes, file.origin)
+                                              : ParseSnapshotJson(file.bytes, file.origin);
+}
+
+// What else releases put into artifact directories.
+bool IsArtifactFile(std::string_view name) {
+  return name == kRawUpperFile || name == kQcow2UpperFile || name == "layers" ||
+         name == "metadata.json" || name == "group-member.json" ||
+         name == ".manifest.json.legacy" || name == ".snapshot-migration.lock";
+}
+
 // A 0.7 release keeps one layer where it migrated an artifact from: beside the manifest.
 void LocateMigratedLayer(int dir, Manifest& manifest) {
   if (manifest.layers.size() != 1) return;
@@ -77,9 +89,7 @@ std::optional<Artifact> TryOpenAt(int dir, const std::filesystem::path& path) {
   const auto file = ReadManifestFile(dir, path);
   if (!file) return std::nullopt;
   Artifact artifact{.path = path, .manifest = {}, .member = std::nullopt};
-  artifact.manifest = file->form == ManifestForm::kManifest
-                          ? ParseManifest(file->form, file->bytes, file->origin)
-                          : ParseSnapshotJson(file->bytes, file->origin);
+  artifact.manifest = ParseManifestFile(*file);
   if (artifact.manifest.form == ManifestForm::kLayered) {
     artifact.manifest.labels = ReadLayeredLabels(dir, path);
     artifact.member = ReadMembership(dir, path);
@@ -165,6 +175,14 @@ void CheckDestination(const NewArtifact& spec) {
   }
 }
 
+void CopyContent(const Context& ctx, NewArtifact& spec, int source, int target,
+                 std::uint64_t size) {
+  if (!spec.integrity_algorithm) return disk::CopySparse(ctx, source, target, size);
+  const auto hasher = MakeIntegrityHasher(ctx, *spec.integrity_algorithm, size);
+  disk::CopySparse(ctx, source, target, size, hasher->consumer());
+  spec.manifest.layers.at(0).integrity = {*spec.integrity_algorithm, hasher->Finish()};
+}
+
 // Copies the upper into the stage, and completes the manifest's layer.
 void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
   const UniqueFd dir = base::OpenDirectory(spec.upper.parent_path());
@@ -178,23 +196,39 @@ void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
     Throw(ErrorKind::kUnsupportedOperation, "{} is larger than 2^53 - 1 bytes",
           spec.upper.native());
   }
-  Layer& layer = spec.manifest.layers.at(0);
-  const UniqueFd target = base::CreateFileAt(stage, layer.file, before.mode & 0666);
-  if (spec.integrity_algorithm) {
-    const auto hasher = MakeIntegrityHasher(ctx, *spec.integrity_algorithm, before.size);
-    disk::CopySparse(ctx, source.fd.get(), target.get(), before.size, hasher->consumer());
-    layer.integrity = {*spec.integrity_algorithm, hasher->Finish()};
-  } else {
-    disk::CopySparse(ctx, source.fd.get(), target.get(), before.size);
-  }
-  const auto now = base::StampOf(spec.upper);
-  if (!before.SameContent(base::StampOf(source.fd.get())) || !now || !before.SameContent(*now)) {
+  const auto check_unchanged = [&] {
+    const auto now = base::StampOf(spec.upper);
+    if (now && before.SameContent(*now) && before.SameContent(base::StampOf(source.fd.get()))) {
+      return;
+    }
     Throw(ErrorKind::kSnapshotSandboxRunning,
           "{} changed while it was copied; stop what writes to it and try again",
           spec.upper.native());
+  };
+  Layer& layer = spec.manifest.layers.at(0);
+  const UniqueFd target = base::CreateFileAt(stage, layer.file, before.mode & 0666);
+  try {
+    CopyContent(ctx, spec, source.fd.get(), target.get(), before.size);
+  } catch (const Error& e) {
+    // A file that shrinks cannot be read to what was its end.
+    if (e.kind() == ErrorKind::kIO) check_unchanged();
+    throw;
   }
+  check_unchanged();
   layer.file_bytes = before.size;
   spec.manifest.size_bytes = before.size;
+}
+
+// Writes the manifest into the stage, if it is one that can be read again: a backend may have said
+// what no manifest can.
+void WriteManifest(NewArtifact& spec, int stage) {
+  const std::string bytes = SealManifest(spec.manifest);
+  try {
+    ParseManifest(spec.manifest.form, bytes, "to be written");
+  } catch (const Error& e) {
+    Throw(ErrorKind::kInvalidConfig, "the sandbox cannot be described: {}", e.what());
+  }
+  base::WriteNewFileAt(stage, std::string(ManifestFileName(spec.manifest.form)), bytes, 0666);
 }
 
 enum class Groups { kEnter, kIgnore };
@@ -264,15 +298,44 @@ void WalkArtifacts(const Context& ctx, const std::filesystem::path& dir,
   }
 }
 
+std::optional<Manifest> ReadManifest(const std::filesystem::path& path) {
+  const UniqueFd dir = base::TryOpenDirectory(path);
+  if (!dir) return std::nullopt;
+  try {
+    const auto file = ReadManifestFile(dir.get(), path);
+    if (file) return ParseManifestFile(*file);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSnapshotIntegrity) throw;
+  }
+  return std::nullopt;
+}
+
 bool HoldsArtifact(const std::filesystem::path& path) {
   const UniqueFd dir = base::TryOpenDirectory(path);
   if (!dir) return false;
-  for (const ManifestForm form : {ManifestForm::kDescriptor, ManifestForm::kManifest}) {
-    const std::string name(ManifestFileName(form));
-    if (base::OpenEntryAt(dir.get(), name).type != EntryType::kAbsent) return true;
+  // Other software has files called manifest.json too.
+  if (ReadManifest(path)) return true;
+  bool has_manifest = false;
+  for (const base::DirectoryEntry& entry : base::ListDirectory(dir.get())) {
+    const bool is_manifest = entry.name == "manifest.json" || entry.name == "snapshot.json";
+    has_manifest |= is_manifest && entry.type == EntryType::kRegularFile;
+    if (!is_manifest && !IsArtifactFile(entry.name)) return false;
   }
-  return false;
+  return has_manifest;
 }
+
+namespace {
+
+// HoldsArtifact, with what cannot be read counted as none.
+bool MayReplace(const std::filesystem::path& path) {
+  try {
+    return HoldsArtifact(path);
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
 
 Artifact CreateArtifact(const Context& ctx, NewArtifact spec) {
   ctx.Check();
@@ -280,16 +343,12 @@ Artifact CreateArtifact(const Context& ctx, NewArtifact spec) {
   CheckDestination(spec);
   base::Stage stage(spec.destination.parent_path());
   CopyUpper(ctx, spec, stage.fd());
-  base::WriteNewFileAt(stage.fd(), std::string(ManifestFileName(spec.manifest.form)),
-                       SealManifest(spec.manifest), 0666);
+  WriteManifest(spec, stage.fd());
   if (spec.confirm) spec.confirm();
   ctx.Check();
-  if (spec.force) {
-    CheckDestination(spec);  // Copying took a while, and what is replaced is lost.
-    stage.PublishOver(name);
-  } else if (!stage.Publish(name)) {
-    RefuseExisting(spec.destination);
-  }
+  if (spec.force) CheckDestination(spec);  // Again: copying took a while.
+  const bool published = spec.force ? stage.PublishOver(name, MayReplace) : stage.Publish(name);
+  if (!published) RefuseExisting(spec.destination);
   return {.path = spec.destination, .manifest = std::move(spec.manifest), .member = std::nullopt};
 }
 
@@ -299,10 +358,18 @@ std::optional<Integrity> VerifyLayer(const Context& ctx, const Artifact& artifac
   const UniqueFd fd = OpenLayer(artifact, layer);
   const base::FileStamp before = base::StampOf(fd.get());
   const std::string path = (artifact.path / layer.file).native();
-  const Integrity found = ComputeIntegrity(ctx, fd.get(), before.size, layer.integrity->algorithm);
-  if (!before.SameContent(base::StampOf(fd.get()))) {
+  const auto check_unchanged = [&] {
+    if (before.SameContent(base::StampOf(fd.get()))) return;
     Throw(ErrorKind::kSnapshotIntegrity, "{} changed while it was verified", path);
+  };
+  Integrity found;
+  try {
+    found = ComputeIntegrity(ctx, fd.get(), before.size, layer.integrity->algorithm);
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kIO) check_unchanged();
+    throw;
   }
+  check_unchanged();
   if (found != *layer.integrity) {
     Throw(ErrorKind::kSnapshotIntegrity, "{} is not what was recorded: expected {} {}, found {}",
           path, layer.integrity->algorithm, layer.integrity->digest, found.digest);

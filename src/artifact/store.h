@@ -42,7 +42,11 @@ Artifact OpenArtifact(const std::filesystem::path& snapshots_dir, const std::str
 // The artifact, or the head of the group, in exactly this directory.
 Artifact OpenArtifactAt(const std::filesystem::path& path);
 
-// True for a directory with a manifest, sound or not: what Remove and force may delete.
+// The manifest in a directory; nothing if there is no sound one. Does not look at the layers.
+std::optional<Manifest> ReadManifest(const std::filesystem::path& path);
+
+// True for a directory that Remove and force may delete: one with a sound manifest, or one with a
+// damaged manifest and nothing in it that is foreign to artifacts.
 bool HoldsArtifact(const std::filesystem::path& path);
 
 // A layer of an artifact, open for reading, checked as OpenArtifact does.

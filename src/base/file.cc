@@ -131,9 +131,13 @@ UniqueFd OpenDirectory(const std::filesystem::path& path) {
 }
 
 UniqueFd MakeDirectory(const std::filesystem::path& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) ThrowErrno("create directory", path.native(), error.value());
+  if (UniqueFd there = TryOpenDirectory(path)) return there;
+  const UniqueFd parent =
+      path.has_relative_path() ? MakeDirectory(path.parent_path()) : OpenDirectory(path);
+  if (mkdirat(parent.get(), path.filename().c_str(), 0777) != 0 && errno != EEXIST) {
+    ThrowErrno("create directory", path.native());
+  }
+  Sync(parent.get());
   return OpenDirectory(path);
 }
 

@@ -74,7 +74,8 @@ Entry OpenEntryAt(int dir, const std::string& name);
 // Follows symbolic links; an empty UniqueFd if path is absent or no directory.
 UniqueFd TryOpenDirectory(const std::filesystem::path& path);
 UniqueFd OpenDirectory(const std::filesystem::path& path);
-// Makes the directory and its parents where they are absent.
+// Makes the directory and its parents where they are absent, on disk when it returns. path is
+// absolute.
 UniqueFd MakeDirectory(const std::filesystem::path& path);
 
 // Opens a new file for reading and writing; fails if the name exists.

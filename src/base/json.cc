@@ -9,10 +9,14 @@
 #include <stdexcept>
 #include <vector>
 
+#include "src/base/text.h"
+
 namespace msb::base {
 namespace {
 
 constexpr std::size_t kMaxDepth = 127;
+// Each takes some 50 bytes, whatever it takes in the text.
+constexpr std::size_t kMaxValues = 1 << 18;
 
 // Builds a Json from parser events, which is where a repeated key can still be seen.
 class DocumentBuilder : public nlohmann::json_sax<Json> {
@@ -36,7 +40,7 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& name) override {
     if (open_.back()->contains(name)) {
-      throw std::invalid_argument(fmt::format("duplicate object key '{}'", name));
+      throw std::invalid_argument(fmt::format("duplicate object key '{}'", Quoted(name)));
     }
     key_ = std::move(name);
     return true;
@@ -44,11 +48,12 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& e) override {
-    throw std::invalid_argument(fmt::format("not JSON at byte {}: {}", position, e.what()));
+    throw std::invalid_argument(fmt::format("not JSON at byte {}: {}", position, Quoted(e.what())));
   }
 
  private:
   Json* Place(Json value) {
+    if (++values_ > kMaxValues) throw std::invalid_argument("has too many values");
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -78,6 +83,7 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
   }
 
   Json& root_;
+  std::size_t values_ = 0;
   std::vector<Json*> open_;
   std::string key_;
 };

@@ -17,7 +17,7 @@ using Json = nlohmann::json;
 
 // Parses a whole document. Throws std::invalid_argument, saying what is wrong, for what is not
 // JSON or not UTF-8, for a key that an object has twice, and for nesting deeper than 127 levels
-// (the limit of the runtimes' own parser).
+// (the limit of the runtimes' own parser), and for more than 2^18 values.
 Json ParseJson(std::string_view text);
 
 // Appends text as a JSON string. Only '"', '\' and control characters below 0x20 are escaped.

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <ctime>
 #include <fstream>
 #include <sstream>
@@ -13,32 +15,37 @@ namespace msb::base {
 
 ProcessIdentity ProcessIdentity::Self() {
   const auto self = Of(getpid());
-  if (!self) Throw(ErrorKind::kInternal, "cannot read /proc/self/stat");
+  if (!self || self->start_ticks == 0) Throw(ErrorKind::kIO, "cannot read /proc/self/stat");
   return *self;
 }
 
 std::optional<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
-  if (pid <= 0) return std::nullopt;
+  if (pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH)) return std::nullopt;
+  ProcessIdentity identity{.pid = pid};
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string line;
   // The second field is the program's name in parentheses, and may contain any character but NUL.
-  if (!std::getline(file, line, '\0')) return std::nullopt;
+  if (!std::getline(file, line, '\0')) return identity;
+  const std::size_t name_start = line.find('(');
   const std::size_t name_end = line.rfind(')');
-  if (name_end == std::string::npos) return std::nullopt;
+  if (name_start == std::string::npos || name_end == std::string::npos) return identity;
   std::istringstream fields(line.substr(name_end + 1));
   char state = 0;
   std::string skipped;
-  ProcessIdentity identity{.pid = pid};
+  std::uint64_t start_ticks = 0;
   fields >> state;
   for (int field = 4; field < 22; ++field) fields >> skipped;
-  fields >> identity.start_ticks;
-  if (!fields || state == 'Z' || state == 'X') return std::nullopt;
+  fields >> start_ticks;
+  if (!fields) return identity;
+  if (state == 'Z' || state == 'X') return std::nullopt;
+  identity.start_ticks = start_ticks;
+  identity.program = line.substr(name_start + 1, name_end - name_start - 1);
   return identity;
 }
 
 bool ProcessIdentity::IsAlive() const {
   const auto now = Of(pid);
-  return now && now->start_ticks == start_ticks;
+  return now && (now->start_ticks == start_ticks || now->start_ticks == 0);
 }
 
 std::chrono::system_clock::time_point ProcessIdentity::StartTime() const {

@@ -8,19 +8,24 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace msb::base {
 
 struct ProcessIdentity {
   pid_t pid = 0;
-  // When it started, in clock ticks after boot: field 22 of /proc/PID/stat (proc(5)).
+  // When it started, in clock ticks after boot: field 22 of /proc/PID/stat (proc(5)). 0: it runs,
+  // but that file cannot be read.
   std::uint64_t start_ticks = 0;
+  std::string program = {};  // Its name, cut to 15 bytes; empty if start_ticks is 0.
 
   static ProcessIdentity Self();
   // Nothing if no such process runs; one that has ended but was not waited for does not run.
   static std::optional<ProcessIdentity> Of(pid_t pid);
 
+  // False only if it is certain that the process has ended.
   bool IsAlive() const;
+  // By today's clock: one that was set since the process started moves this.
   std::chrono::system_clock::time_point StartTime() const;
 };
 

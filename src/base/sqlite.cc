@@ -2,12 +2,23 @@
 
 #include <sqlite3.h>
 
+#include <chrono>
+#include <thread>
+
 #include "src/base/throw.h"
 
 namespace msb::base {
 namespace {
 
-constexpr int kBusyTimeoutMs = 10'000;
+constexpr auto kBusyPause = std::chrono::milliseconds(5);
+constexpr int kMaxBusyPauses = 2000;
+
+// Called by SQLite while another process has a lock; 0 gives up.
+int WaitWhileBusy(void* context, int pauses_so_far) {
+  if (pauses_so_far >= kMaxBusyPauses || static_cast<const Context*>(context)->Done()) return 0;
+  std::this_thread::sleep_for(kBusyPause);
+  return 1;
+}
 
 int OpenFlags(Database::Mode mode) {
   switch (mode) {
@@ -26,7 +37,8 @@ int OpenFlags(Database::Mode mode) {
 void Database::Close::operator()(sqlite3* db) const { sqlite3_close_v2(db); }
 void Statement::Finalize::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 
-Database::Database(const std::filesystem::path& path, Mode mode) : path_(path) {
+Database::Database(const std::filesystem::path& path, Mode mode)
+    : path_(path), context_(std::make_unique<Context>(Context::Background())) {
   sqlite3* db = nullptr;
   const int result =
       sqlite3_open_v2(path.c_str(), &db, OpenFlags(mode) | SQLITE_OPEN_FULLMUTEX, nullptr);
@@ -34,7 +46,7 @@ Database::Database(const std::filesystem::path& path, Mode mode) : path_(path) {
   if (!db_) Throw(ErrorKind::kIO, "cannot open {}: out of memory", path.native());
   if (result != SQLITE_OK) ThrowLastError("open");
   sqlite3_extended_result_codes(db, 1);
-  sqlite3_busy_timeout(db, kBusyTimeoutMs);
+  sqlite3_busy_handler(db, WaitWhileBusy, context_.get());
   // The schema is somebody else's: let it run no functions of ours and no more of itself than
   // plain tables need.
   sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
@@ -49,9 +61,17 @@ void Database::Execute(const std::string& sql) {
 
 void Database::ThrowLastError(std::string_view action) const {
   const int code = sqlite3_errcode(db_.get()) & 0xff;
+  if (code == SQLITE_BUSY) context_->Check();
   const bool damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB || code == SQLITE_ERROR;
   Throw(damaged ? ErrorKind::kInternal : ErrorKind::kIO, "cannot {} the database {}: {}", action,
         path_.native(), sqlite3_errmsg(db_.get()));
+}
+
+void Database::RequireTable(std::string_view name) const {
+  Statement table(*this, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1");
+  if (!table.Bind(1, name).Step()) {
+    Throw(ErrorKind::kUnsupportedOperation, "{} has no table {}", path_.native(), name);
+  }
 }
 
 Statement::Statement(const Database& db, std::string_view sql) : db_(db) {

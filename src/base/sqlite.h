@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "msb/context.h"
+
 struct sqlite3;
 struct sqlite3_stmt;
 
@@ -24,6 +26,13 @@ class Database {
   // Waits up to 10 s for a database that another process has locked, at each statement.
   Database(const std::filesystem::path& path, Mode mode);
 
+  // From now on waits no longer than ctx allows; then statements throw kCancelled.
+  void Bind(const Context& ctx) { *context_ = ctx; }
+
+  // Throws kUnsupportedOperation unless there is a table of this name. A view of it will not do:
+  // one may never end.
+  void RequireTable(std::string_view name) const;
+
   const std::filesystem::path& path() const { return path_; }
   void Execute(const std::string& sql);
   [[noreturn]] void ThrowLastError(std::string_view action) const;
@@ -34,6 +43,7 @@ class Database {
     void operator()(sqlite3* db) const;
   };
   std::filesystem::path path_;
+  std::unique_ptr<Context> context_;  // Where SQLite's busy handler finds it.
   std::unique_ptr<sqlite3, Close> db_;
 };
 

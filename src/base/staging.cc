@@ -23,11 +23,16 @@ bool IsSameFile(int fd, int dir, const std::string& name) {
          ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
 }
 
+// As far as possible: what cannot be removed must not keep others from working here.
 void RemoveStaleStages(int parent, const std::filesystem::path& path) {
   for (const DirectoryEntry& entry : ListDirectory(parent)) {
     if (entry.type != EntryType::kDirectory || !entry.name.starts_with(kPrefix)) continue;
-    const Entry stale = OpenEntryAt(parent, entry.name);
-    if (stale.fd && TryLock(stale.fd.get())) RemoveTree(path / entry.name);
+    try {
+      const Entry stale = OpenEntryAt(parent, entry.name);
+      if (stale.fd && TryLock(stale.fd.get())) RemoveTree(path / entry.name);
+    } catch (const Error&) {
+      // Somebody else's, perhaps.
+    }
   }
 }
 
@@ -101,15 +106,21 @@ bool Stage::Publish(const std::string& name) {
   return true;
 }
 
-void Stage::PublishOver(const std::string& name) {
+bool Stage::PublishOver(const std::string& name,
+                        const std::function<bool(const std::filesystem::path& old)>& may_replace) {
   while (!Publish(name)) {
     if (Rename(name, RENAME_EXCHANGE)) {
       // What the stage's name holds now is the old one, for the destructor to remove.
-      SyncRenamed(name, RENAME_EXCHANGE);
-      return;
+      discard_ = false;
+      const bool replace = may_replace(path_);
+      if (!replace && !Rename(name, RENAME_EXCHANGE)) ThrowErrno("put back", name);
+      discard_ = true;
+      if (replace) SyncRenamed(name, RENAME_EXCHANGE);
+      return replace;
     }
     if (errno != ENOENT) ThrowErrno("exchange with", name);
   }
+  return true;
 }
 
 void Stage::PublishFile(const std::string& name, const std::string& target) {
@@ -119,18 +130,18 @@ void Stage::PublishFile(const std::string& name, const std::string& target) {
   Sync(parent_.get());
 }
 
-bool RemoveDurably(const std::filesystem::path& parent, const std::string& name) {
+std::optional<std::filesystem::path> HideDurably(const std::filesystem::path& parent,
+                                                 const std::string& name) {
   const UniqueFd dir = TryOpenDirectory(parent);
-  if (!dir) return false;
+  if (!dir) return std::nullopt;
   RemoveStaleStages(dir.get(), parent);
   const std::string hidden = std::string(kPrefix) + RandomSuffix();
   if (renameat2(dir.get(), name.c_str(), dir.get(), hidden.c_str(), RENAME_NOREPLACE) != 0) {
-    if (errno == ENOENT) return false;
+    if (errno == ENOENT) return std::nullopt;
     ThrowErrno("remove", name);
   }
   Sync(dir.get());
-  RemoveTree(parent / hidden);
-  return true;
+  return parent / hidden;
 }
 
 }  // namespace msb::base

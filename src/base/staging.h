@@ -3,12 +3,14 @@
 //
 // A stage is a hidden sibling of its destination, ".msb-stage-…", locked (flock) by the process
 // that builds it. One that nobody has locked was left by a crash; whoever makes the next stage in
-// that directory removes it.
+// that directory removes it, if he may.
 
 #ifndef MSB_SRC_BASE_STAGING_H_
 #define MSB_SRC_BASE_STAGING_H_
 
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "msb/context.h"
@@ -36,8 +38,11 @@ class Stage {
 
   // Flushes the stage and renames it to parent/name; false, with nothing changed, if that exists.
   bool Publish(const std::string& name);
-  // As Publish, but in place of what may be there, which is removed after.
-  void PublishOver(const std::string& name);
+  // As Publish, but in place of what is there, which is removed after; false, with nothing changed,
+  // if may_replace refuses that. It is asked when the two have changed places, so that what it sees
+  // is what is removed; it must not throw.
+  bool PublishOver(const std::string& name,
+                   const std::function<bool(const std::filesystem::path& old)>& may_replace);
   // Moves one file out of the stage to parent/target, over what may be there.
   void PublishFile(const std::string& name, const std::string& target);
 
@@ -52,9 +57,10 @@ class Stage {
   bool discard_ = true;
 };
 
-// Removes parent/name and what is in it: it is renamed to a hidden name first, so that after a
-// crash it is there whole or not at all. False if there is none.
-bool RemoveDurably(const std::filesystem::path& parent, const std::string& name);
+// Begins to remove the directory parent/name: renames it to a hidden name, so that after a crash it
+// is there whole or not at all. Returns where it is now, for RemoveTree; nothing if there is none.
+std::optional<std::filesystem::path> HideDurably(const std::filesystem::path& parent,
+                                                 const std::string& name);
 
 }  // namespace msb::base
 

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -131,7 +132,11 @@ void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionCons
     const std::uint64_t regions = (size + kRegionBytes - 1) / kRegionBytes;
     const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1U, kMaxWorkers);
     for (std::uint64_t n = 1; n < std::min<std::uint64_t>(cores, regions); ++n) {
-      helpers.emplace_back(work);
+      try {
+        helpers.emplace_back(work);
+      } catch (const std::system_error&) {
+        break;  // No more threads to be had; those that there are do the work.
+      }
     }
     work();
   }

@@ -92,9 +92,12 @@ bool CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMete
 }
 
 void CopySparse(const Context& ctx, int source, int target, std::uint64_t size) {
-  base::ProgressMeter meter(ctx, "copy", TotalFor(ctx, source, size));
+  const std::uint64_t total = TotalFor(ctx, source, size);
+  base::ProgressMeter meter(ctx, "copy", total);
   ctx.Check();
-  if (!Reflink(source, target, size)) {
+  if (Reflink(source, target, size)) {
+    meter.Add(total);
+  } else {
     base::Resize(target, size);
     if (!IsNetworkFileSystem(target) || !CopyInKernel(source, target, size, meter)) {
       RegionConsumer nothing;

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <utility>
+
 #include "src/artifact/group.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
@@ -45,37 +48,40 @@ std::string Describe(const Row& row) {
   return row.name ? fmt::format("{} ({})", *row.name, row.digest) : row.digest;
 }
 
+bool IsDigestKey(const std::string& key) { return key.starts_with("sha256:"); }
+
 // The artifact directory that a row means: the one it names or, in a home that was moved, the one
-// of its name and digest below the snapshots directory. Nothing if it is gone.
+// of its name below the snapshots directory, if that has the row's digest. Nothing if it is gone,
+// or another.
 std::optional<std::filesystem::path> Locate(const Row& row,
                                             const std::filesystem::path& snapshots_dir) {
-  if (base::TryOpenDirectory(row.artifact_path)) return row.artifact_path;
-  if (!row.name || row.group_name || !base::IsPlainFileName(*row.name)) return std::nullopt;
-  try {
-    const Artifact moved = artifact::OpenArtifactAt(snapshots_dir / *row.name);
-    if (moved.manifest.digest == row.digest) return moved.path;
-  } catch (const Error&) {
-    // Nothing there that is this snapshot.
+  std::vector<std::filesystem::path> places = {row.artifact_path};
+  if (row.name && base::IsPlainFileName(*row.name)) places.push_back(snapshots_dir / *row.name);
+  for (const std::filesystem::path& place : places) {
+    const auto manifest = artifact::ReadManifest(place);
+    if (manifest && manifest->digest == row.digest) return place;
   }
   return std::nullopt;
 }
 
-bool IsDigestKey(const std::string& key) { return key.starts_with("sha256:"); }
-
-// The row of the artifact in this directory; one made up from it if it is not in the index, and
-// nothing if it is damaged as well.
-std::optional<Row> RowAt(const Index& index, const std::filesystem::path& path) {
-  if (auto row = index.FindByPath(path.native())) return row;
-  try {
-    const Row made_up = RowOf(artifact::OpenArtifactAt(path));
-    const auto row = index.FindByDigest(made_up.digest);
-    return row && !row->group_path ? row : made_up;
-  } catch (const Error&) {
-    return std::nullopt;
-  }
+// The artifact directory that a path or a name leads to, which may be damaged.
+std::optional<std::filesystem::path> DirectoryOf(const std::filesystem::path& snapshots_dir,
+                                                 const std::string& key) {
+  std::filesystem::path path =
+      artifact::IsPath(key) ? base::AbsolutePath(key) : snapshots_dir / key;
+  if (!artifact::HoldsArtifact(path)) return std::nullopt;
+  return path;
 }
 
-void RefuseIfParent(const Index& index, const Row& row) {
+// True if the index or the disk says so: an index without groups does not know them.
+bool IsGroupMember(const std::optional<Row>& row,
+                   const std::optional<std::filesystem::path>& path) {
+  if (row && row->group_path) return true;
+  const base::UniqueFd dir = path ? base::TryOpenDirectory(*path) : base::UniqueFd();
+  return dir && artifact::ReadMembership(dir.get(), *path);
+}
+
+void RefuseParent(const Index& index, const Row& row) {
   std::vector<std::string> children;
   for (const Row& child : index.ChildrenOf(row)) {
     if (child.artifact_path != row.artifact_path) children.push_back(Describe(child));
@@ -85,66 +91,111 @@ void RefuseIfParent(const Index& index, const Row& row) {
         Describe(row), fmt::join(children, ", "));
 }
 
-// The artifact directory that a path or a name leads to. Looks only at whether it holds an
-// artifact: a damaged one must be removable too.
-std::optional<std::filesystem::path> DirectoryOf(const std::filesystem::path& snapshots_dir,
-                                                 const std::string& key) {
-  std::filesystem::path path =
-      artifact::IsPath(key) ? base::AbsolutePath(key) : snapshots_dir / key;
-  if (!artifact::HoldsArtifact(path)) return std::nullopt;
-  return path;
-}
-
 }  // namespace
 
 std::filesystem::path RuntimeDatabase(const std::filesystem::path& home) {
   return home / "db" / "msb.db";
 }
 
+// The index for one call: locked, open, and bound to the call's Context. What is to be logged is
+// logged when the lock is released.
+class Catalog::Session {
+ public:
+  Session(Catalog& catalog, const Context& ctx) : catalog_(catalog) {
+    ctx.Check();
+    while (!catalog.mutex_.try_lock_for(std::chrono::milliseconds(50))) ctx.Check();
+    try {
+      index_ = &catalog.Connect(ctx, warnings_);
+    } catch (...) {
+      Release();
+      throw;
+    }
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session() {
+    index_->Bind(Context::Background());
+    Release();
+  }
+
+  Index& index() { return *index_; }
+  std::vector<std::string>& warnings() { return warnings_; }
+
+ private:
+  void Release() {
+    catalog_.mutex_.unlock();
+    for (const std::string& warning : warnings_) catalog_.log_(warning);
+  }
+
+  Catalog& catalog_;
+  Index* index_ = nullptr;
+  std::vector<std::string> warnings_;
+};
+
 Catalog::Catalog(std::filesystem::path home, std::filesystem::path snapshots_dir, Log log)
     : home_(std::move(home)), snapshots_dir_(std::move(snapshots_dir)), log_(std::move(log)) {}
 
-Index& Catalog::Connect(const Context& ctx) {
+Index Catalog::OpenOwnOrReplace(std::vector<std::string>& warnings) const {
+  const std::filesystem::path path = home_ / "db" / "snapshots.db";
+  try {
+    return Index::OpenOwn(path);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kInternal) throw;
+    warnings.push_back(fmt::format("made anew, since it was damaged: {}", e.what()));
+  }
+  for (const char* suffix : {"", "-wal", "-shm"}) base::RemoveFile(path.native() + suffix);
+  return Index::OpenOwn(path);
+}
+
+Index& Catalog::Connect(const Context& ctx, std::vector<std::string>& warnings) {
   const std::filesystem::path runtime = RuntimeDatabase(home_);
   const std::filesystem::path own = home_ / "db" / "snapshots.db";
   const auto runtime_stamp = base::StampOf(runtime);
-  const std::filesystem::path& wanted = runtime_stamp ? runtime : own;
   const auto stamp = runtime_stamp ? runtime_stamp : base::StampOf(own);
-  const bool same = index_ && index_->path() == wanted && stamp &&
+  const bool same = index_ && index_->path() == (runtime_stamp ? runtime : own) && stamp &&
                     stamp->device == opened_.device && stamp->inode == opened_.inode;
-  if (same) return *index_;
+  if (same) {
+    index_->Bind(ctx);
+    return *index_;
+  }
   index_.reset();
   // Only one process at a time makes a database, or moves from one to the other.
   const base::UniqueFd dir = base::MakeDirectory(home_ / "db");
   base::Lock(ctx, dir.get());
-  bool read_again = false;
-  if (runtime_stamp) {
-    index_ = Index::OpenRuntime(runtime);
-    read_again = base::StampOf(own).has_value();
-  } else {
-    index_ = Index::OpenOwn(own, read_again);
+  Index index = runtime_stamp ? Index::OpenRuntime(runtime) : OpenOwnOrReplace(warnings);
+  index.Bind(ctx);
+  if (!runtime_stamp && !index.IsBuilt()) {
+    Rebuild(ctx, index, snapshots_dir_, warnings);
+    index.MarkBuilt();
+  } else if (runtime_stamp && base::StampOf(own)) {
+    Rebuild(ctx, index, snapshots_dir_, warnings);
+    for (const char* suffix : {"", "-wal", "-shm"}) base::RemoveFile(own.native() + suffix);
   }
-  if (read_again) {
-    try {
-      Rebuild(ctx, *index_, snapshots_dir_);
-    } catch (...) {
-      index_.reset();
-      throw;
-    }
-    if (runtime_stamp) {
-      for (const char* suffix : {"", "-wal", "-shm"}) base::RemoveFile(own.native() + suffix);
-    }
-  }
-  opened_ = base::StampOf(wanted).value_or(base::FileStamp{});
+  opened_ = base::StampOf(index.path()).value_or(base::FileStamp{});
+  index_ = std::move(index);
   return *index_;
 }
 
-std::uint32_t Catalog::Rebuild(const Context& ctx, Index& index, const std::filesystem::path& dir) {
+Row Catalog::RowFor(const Index& index, const Artifact& artifact) const {
+  Row row = RowOf(artifact);
+  if (artifact.member || artifact.path.parent_path() == snapshots_dir_) return row;
+  // A name leads to the snapshots directory first, so what is there keeps it.
+  const auto holder = index.FindByName(std::nullopt, *row.name);
+  if (!holder || holder->artifact_path == row.artifact_path) return row;
+  const std::filesystem::path place = holder->artifact_path;
+  if (place.parent_path() == snapshots_dir_ && artifact::HoldsArtifact(place)) row.name.reset();
+  return row;
+}
+
+std::uint32_t Catalog::Rebuild(const Context& ctx, Index& index, const std::filesystem::path& dir,
+                               std::vector<std::string>& warnings) const {
   std::vector<Row> rows;
   artifact::WalkArtifacts(
-      ctx, dir, [&](const Artifact& artifact) { rows.push_back(RowOf(artifact)); },
-      [&](std::string_view message) { log_(fmt::format("not indexed: {}", message)); });
-  return index.Rebuild(dir, rows);
+      ctx, dir, [&](const Artifact& artifact) { rows.push_back(RowFor(index, artifact)); },
+      [&](std::string_view message) {
+        warnings.push_back(fmt::format("not indexed: {}", message));
+      });
+  return index.Rebuild(dir, std::move(rows));
 }
 
 std::optional<Row> Catalog::Find(const Index& index, const std::string& key) const {
@@ -160,13 +211,13 @@ std::optional<Row> Catalog::Find(const Index& index, const std::string& key) con
   if (!group) return std::nullopt;
   const auto head = artifact::ReadGroupHead(group.get(), snapshots_dir_ / key);
   if (!head) return std::nullopt;
+  if (auto row = index.FindByPath((snapshots_dir_ / key / *head).native())) return row;
   return index.FindBySnapshotId(key, *head);
 }
 
 Row Catalog::Get(const Context& ctx, const std::string& key) {
-  ctx.Check();
-  const std::lock_guard lock(mutex_);
-  auto row = Find(Connect(ctx), key);
+  Session session(*this, ctx);
+  auto row = Find(session.index(), key);
   if (!row) {
     Throw(ErrorKind::kSnapshotNotFound,
           "no snapshot '{}' in the index of {}; Reindex finds new ones", base::Quoted(key),
@@ -175,65 +226,63 @@ Row Catalog::Get(const Context& ctx, const std::string& key) {
   return *std::move(row);
 }
 
-std::vector<Row> Catalog::List(const Context& ctx) {
-  ctx.Check();
-  const std::lock_guard lock(mutex_);
-  return Connect(ctx).All();
-}
+std::vector<Row> Catalog::List(const Context& ctx) { return Session(*this, ctx).index().All(); }
 
 void Catalog::Record(const Context& ctx, const Artifact& artifact) {
   try {
-    const std::lock_guard lock(mutex_);
-    Index& index = Connect(ctx);
-    const auto row = index.FindByPath(artifact.path.native());
+    Session session(*this, ctx);
+    const auto row = session.index().FindByPath(artifact.path.native());
     if (row && row->digest == artifact.manifest.digest) return;
-    index.Upsert(RowOf(artifact));
+    session.index().Upsert(RowFor(session.index(), artifact));
   } catch (const Error& e) {
     log_(fmt::format("{} is not in the index: {}", artifact.path.native(), e.what()));
   }
 }
 
 std::uint32_t Catalog::Reindex(const Context& ctx, const std::filesystem::path& dir) {
-  ctx.Check();
-  const std::lock_guard lock(mutex_);
-  return Rebuild(ctx, Connect(ctx), dir);
+  Session session(*this, ctx);
+  return Rebuild(ctx, session.index(), dir, session.warnings());
 }
 
 void Catalog::Remove(const Context& ctx, const std::string& key, bool force) {
-  ctx.Check();
-  const std::lock_guard lock(mutex_);
-  Index& index = Connect(ctx);
-  std::optional<Row> row;
+  Session session(*this, ctx);
+  Index& index = session.index();
   std::optional<std::filesystem::path> path;
   if (!IsDigestKey(key)) path = DirectoryOf(snapshots_dir_, key);
-  if (path) {
-    row = RowAt(index, *path);
-  } else if ((row = Find(index, key))) {
-    path = Locate(*row, snapshots_dir_);
-  }
+  std::optional<Row> row = path ? index.FindByPath(path->native()) : Find(index, key);
+  if (!path && row) path = Locate(*row, snapshots_dir_);
   if (!path && !row) {
     Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key),
           snapshots_dir_.native());
   }
-  if (row && row->group_path) {
+  if (IsGroupMember(row, path)) {
     Throw(ErrorKind::kUnsupportedOperation,
-          "{} is in a group of release 0.7; remove it with 'msb snapshot remove'", Describe(*row));
+          "'{}' is in a group of release 0.7; remove it with 'msb snapshot remove'",
+          base::Quoted(key));
   }
-  if (row && !force) RefuseIfParent(index, *row);
-  if (path) base::RemoveDurably(path->parent_path(), path->filename());
-  if (row) index.Erase(row->artifact_path);
+  if (path) {
+    // What is on the disk counts, not what the index remembers of it.
+    if (const auto manifest = artifact::ReadManifest(*path)) {
+      row = RowOf({.path = *path, .manifest = *manifest, .member = std::nullopt});
+    }
+  }
+  if (row && !force) RefuseParent(index, *row);
+  ctx.Check();
+  const auto hidden = path ? base::HideDurably(path->parent_path(), path->filename()) : path;
+  index.Bind(Context::Background());  // From here on it is removed, and the row must follow.
+  index.Erase(path ? path->native() : row->artifact_path, row ? row->digest : std::string());
+  if (hidden) base::RemoveTree(*hidden);
 }
 
-bool Catalog::RuntimePredatesDescriptors() {
-  const std::filesystem::path runtime = RuntimeDatabase(home_);
-  if (!base::StampOf(runtime)) return false;
-  const std::lock_guard lock(mutex_);
+bool Catalog::RuntimePredatesDescriptors(const Context& ctx) {
+  if (!base::StampOf(RuntimeDatabase(home_))) return false;
   try {
-    return Connect(Context::Background()).era() == index::Era::kManifest;
+    return Session(*this, ctx).index().era() == index::Era::kManifest;
   } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kCancelled) throw;
+    log_(e.what());
     // A release from before there were snapshots has no table at all.
-    if (e.kind() == ErrorKind::kUnsupportedOperation) return true;
-    throw;
+    return e.kind() == ErrorKind::kUnsupportedOperation;
   }
 }
 

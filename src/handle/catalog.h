@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "msb/context.h"
@@ -28,6 +29,7 @@ class Catalog {
  public:
   using Log = std::function<void(std::string_view message)>;
 
+  // log is called with no lock held, and may call the catalog.
   Catalog(std::filesystem::path home, std::filesystem::path snapshots_dir, Log log);
 
   // kSnapshotNotFound.
@@ -37,22 +39,29 @@ class Catalog {
   // Adds an artifact, or brings its row up to date. A failure is logged, not thrown.
   void Record(const Context& ctx, const artifact::Artifact& artifact);
   std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir);
-  // Deletes the artifact and the row. kSnapshotNotFound, kSnapshotHasChildren.
+  // Deletes the artifact and the row. kSnapshotNotFound, kSnapshotHasChildren;
+  // kUnsupportedOperation: a member of a 0.7 group.
   void Remove(const Context& ctx, const std::string& name_digest_or_path, bool force);
 
-  // True if the home's runtime is from before the descriptor generation.
-  bool RuntimePredatesDescriptors();
+  // True if the home's runtime is from before the descriptor generation. An index that cannot be
+  // read is logged, and tells nothing.
+  bool RuntimePredatesDescriptors(const Context& ctx);
 
  private:
-  // The open index; call with mutex_ held.
-  index::Index& Connect(const Context& ctx);
-  std::uint32_t Rebuild(const Context& ctx, index::Index& index, const std::filesystem::path& dir);
+  class Session;
+
+  // What leads to the runtime's or the own database, opened if need be.
+  index::Index& Connect(const Context& ctx, std::vector<std::string>& warnings);
+  index::Index OpenOwnOrReplace(std::vector<std::string>& warnings) const;
+  std::uint32_t Rebuild(const Context& ctx, index::Index& index, const std::filesystem::path& dir,
+                        std::vector<std::string>& warnings) const;
   std::optional<index::Row> Find(const index::Index& index, const std::string& key) const;
+  index::Row RowFor(const index::Index& index, const artifact::Artifact& artifact) const;
 
   const std::filesystem::path home_;
   const std::filesystem::path snapshots_dir_;
   const Log log_;
-  std::mutex mutex_;  // Guards what follows.
+  std::timed_mutex mutex_;  // Guards what follows.
   std::optional<index::Index> index_;
   base::FileStamp opened_;  // Of the file that index_ is.
 };

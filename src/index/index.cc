@@ -20,9 +20,16 @@ std::optional<Row> FirstRow(Statement& statement) {
   return Table::ReadRow(statement);
 }
 
+// True if it is certain that there is no artifact: a directory that cannot be read may have one.
 bool IsGone(const std::string& artifact_path) {
-  std::error_code error;
-  return !std::filesystem::exists(artifact_path, error);
+  for (const char* manifest : {"snapshot.json", "manifest.json"}) {
+    std::error_code error;
+    const auto type =
+        std::filesystem::symlink_status(std::filesystem::path(artifact_path) / manifest, error)
+            .type();
+    if (type != std::filesystem::file_type::not_found) return false;
+  }
+  return true;
 }
 
 // What must be unique: a name, or in the layered era a name in a group. Empty for no name.
@@ -30,6 +37,15 @@ std::string NameKey(const Row& row, Era era) {
   if (!row.name) return {};
   if (era != Era::kLayered) return *row.name;
   return row.group_path ? *row.group_path + '\0' + *row.name : std::string();
+}
+
+// A table without columns for groups has their members by their full names.
+Row FitToEra(Row row, Era era) {
+  if (era == Era::kLayered || !row.group_name || !row.name) return row;
+  row.name = *row.group_name + ":" + *row.name;
+  row.group_name.reset();
+  row.group_path.reset();
+  return row;
 }
 
 bool IsBelow(const std::string& path, const std::filesystem::path& dir) {
@@ -86,20 +102,25 @@ Index Index::OpenRuntime(const std::filesystem::path& path) {
   return Index(Database(path, Database::Mode::kReadWrite));
 }
 
-Index Index::OpenOwn(const std::filesystem::path& path, bool& created) {
+Index Index::OpenOwn(const std::filesystem::path& path) {
   Index index(Database(path, Database::Mode::kCreate));
-  created =
-      !Statement(index.db_, "SELECT 1 FROM sqlite_master WHERE name = 'snapshot_index'").Step();
   index.db_.Execute("PRAGMA journal_mode = WAL");
   // A lost transaction loses nothing that Reindex does not find again.
   index.db_.Execute("PRAGMA synchronous = NORMAL");
-  if (created) {
+  if (!index.IsBuilt()) {
     Transaction transaction(index.db_);
     index.db_.Execute(Table::CreationSql());
     transaction.Commit();
   }
   return index;
 }
+
+bool Index::IsBuilt() const {
+  Statement version(db_, "PRAGMA user_version");
+  return version.Step() && version.Integer(0) != 0;
+}
+
+void Index::MarkBuilt() { db_.Execute("PRAGMA user_version = 1"); }
 
 std::optional<Row> Index::FindByDigest(const std::string& digest) const {
   Statement statement(db_, Table(db_).SelectSql("WHERE digest = ?1 ORDER BY indexed_at DESC"));
@@ -117,9 +138,8 @@ std::optional<Row> Index::FindByName(const std::optional<std::string>& group,
                                      const std::string& name) const {
   const Table table(db_);
   if (table.era() != Era::kLayered) {
-    if (group) return std::nullopt;
     Statement statement(db_, table.SelectSql("WHERE name = ?1"));
-    statement.Bind(1, std::string_view(name));
+    statement.Bind(1, std::string_view(group ? *group + ":" + name : name));
     return FirstRow(statement);
   }
   Statement statement(
@@ -165,10 +185,11 @@ void Index::RecountChildren(const Table& table, const std::optional<std::string>
   statement.Run();
 }
 
-void Index::Upsert(const Row& row) {
+void Index::Upsert(const Row& given) {
   Transaction transaction(db_);
   const Table table(db_);
   table.CheckWritable();
+  const Row row = FitToEra(given, table.era());
   std::set<std::string> parents;
   std::vector<std::string> replaced;
   const Replaced is_replaced({&row}, table.era());
@@ -193,10 +214,11 @@ void Index::Upsert(const Row& row) {
   transaction.Commit();
 }
 
-std::uint32_t Index::Rebuild(const std::filesystem::path& dir, const std::vector<Row>& rows) {
+std::uint32_t Index::Rebuild(const std::filesystem::path& dir, std::vector<Row> rows) {
   Transaction transaction(db_);
   const Table table(db_);
   table.CheckWritable();
+  for (Row& row : rows) row = FitToEra(std::move(row), table.era());
   const std::vector<const Row*> fresh = WithoutConflicts(rows, table.era());
   const Replaced is_replaced(fresh, table.era());
   std::vector<std::int64_t> dropped;
@@ -221,14 +243,23 @@ std::uint32_t Index::Rebuild(const std::filesystem::path& dir, const std::vector
   return static_cast<std::uint32_t>(fresh.size());
 }
 
-void Index::Erase(const std::string& artifact_path) {
+void Index::Erase(const std::string& artifact_path, const std::string& digest) {
   Transaction transaction(db_);
   const Table table(db_);
-  const auto row = FindByPath(artifact_path);
-  if (!row) return;
+  std::vector<Row> erased;
+  Statement candidates(db_, table.SelectSql("WHERE artifact_path = ?1 OR digest = ?2"));
+  candidates.Bind(1, std::string_view(artifact_path)).Bind(2, std::string_view(digest));
+  while (candidates.Step()) {
+    Row row = Table::ReadRow(candidates);
+    if (row.artifact_path == artifact_path || IsGone(row.artifact_path)) {
+      erased.push_back(std::move(row));
+    }
+  }
   Statement erase(db_, "DELETE FROM snapshot_index WHERE artifact_path = ?1");
-  erase.Bind(1, std::string_view(artifact_path)).Run();
-  if (row->parent_digest) RecountChildren(table, row->parent_digest);
+  for (const Row& row : erased) erase.Bind(1, std::string_view(row.artifact_path)).Run();
+  for (const Row& row : erased) {
+    if (row.parent_digest) RecountChildren(table, row.parent_digest);
+  }
   transaction.Commit();
 }
 

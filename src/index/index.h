@@ -22,9 +22,15 @@ class Index {
  public:
   // Opens the runtime's database. It is never created, nor its journal mode changed.
   static Index OpenRuntime(const std::filesystem::path& path);
-  // Opens a database of this library's own and makes it where there is none; created says which.
-  // The caller sees to it that only one process at a time makes it.
-  static Index OpenOwn(const std::filesystem::path& path, bool& created);
+  // Opens a database of this library's own and makes it where there is none. The caller sees to it
+  // that only one process at a time makes it.
+  static Index OpenOwn(const std::filesystem::path& path);
+  // Whether an index of this library's own was ever filled from the artifacts there are.
+  bool IsBuilt() const;
+  void MarkBuilt();
+
+  // From now on waits for other users no longer than ctx allows; then throws kCancelled.
+  void Bind(const Context& ctx) { db_.Bind(ctx); }
 
   const std::filesystem::path& path() const { return db_.path(); }
   Era era() const { return Table(db_).era(); }
@@ -45,9 +51,9 @@ class Index {
   void Upsert(const Row& row);
   // Upserts all rows, and drops those of artifacts below dir that are gone, in one transaction.
   // Returns how many are in the index after: of two with one digest or name the later counts.
-  std::uint32_t Rebuild(const std::filesystem::path& dir, const std::vector<Row>& rows);
-  // Drops the row of this path, if there is one.
-  void Erase(const std::string& artifact_path);
+  std::uint32_t Rebuild(const std::filesystem::path& dir, std::vector<Row> rows);
+  // Drops the row of this path, and those of this digest whose artifacts are gone.
+  void Erase(const std::string& artifact_path, const std::string& digest);
 
  private:
   explicit Index(base::Database db) : db_(std::move(db)) {}

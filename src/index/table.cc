@@ -49,6 +49,7 @@ std::optional<std::string> NullIfEmpty(const std::string& text) {
 }  // namespace
 
 Table::Table(const base::Database& db) : path_(db.path().native()) {
+  db.RequireTable("snapshot_index");
   base::Statement info(db,
                        "SELECT name, \"notnull\", dflt_value, pk FROM "
                        "pragma_table_info('snapshot_index')");

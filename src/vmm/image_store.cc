@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -42,11 +41,10 @@ std::string StampLine(const FileStamp& stamp) {
                      stamp.ctime_ns);
 }
 
-// False for a file changed so lately that one more change might leave its times as they are.
+// False for a file written so lately that one more write might leave its times as they are.
 bool IsSettled(const FileStamp& stamp) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const auto changed = std::chrono::nanoseconds(std::max(stamp.mtime_ns, stamp.ctime_ns));
-  return now - changed > std::chrono::seconds(1);
+  return now - std::chrono::nanoseconds(stamp.mtime_ns) > std::chrono::seconds(1);
 }
 
 UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& reference) {

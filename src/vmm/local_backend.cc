@@ -41,6 +41,28 @@ std::optional<LocalRecord> ReadRecord(int sandbox, const std::filesystem::path& 
   return LocalRecord::Parse(*json, path);
 }
 
+// True for a directory with a record, sound or not: what Remove and replace may delete.
+bool HoldsSandbox(const std::filesystem::path& path) {
+  const UniqueFd dir = base::TryOpenDirectory(path);
+  return dir && base::OpenEntryAt(dir.get(), std::string(kLocalRecordFile)).type ==
+                    EntryType::kRegularFile;
+}
+
+// Writes the record of a new sandbox into its stage, if it is one that can be read again.
+void WriteRecord(LocalRecord& record, const base::Stage& stage, const std::filesystem::path& path) {
+  const std::string& image = record.sandbox.image->ref;
+  if (!base::IsUtf8(image)) {
+    Throw(ErrorKind::kInvalidArgument, "the image's path '{}' is not UTF-8", base::Quoted(image));
+  }
+  const std::string json = record.Write();
+  if (json.size() > kMaxRecordBytes) {
+    Throw(ErrorKind::kInvalidArgument, "labels make the record of {} longer than {} bytes",
+          path.native(), kMaxRecordBytes);
+  }
+  LocalRecord::Parse(json, path);
+  base::WriteNewFileAt(stage.fd(), std::string(kLocalRecordFile), json, 0666);
+}
+
 bool IsRunning(const LocalRecord& record) {
   return record.sandbox.status == SandboxStatus::kRunning;
 }
@@ -55,17 +77,17 @@ void CopyDisk(const Context& ctx, const Disk& disk, int stage, const SandboxSpec
           base::Describe(source.type));
   }
   const base::FileStamp stamp = base::StampOf(source.fd.get());
-  const UniqueFd upper = base::CreateFileAt(stage, file, (stamp.mode & 0444) | 0200);
-  disk::CopySparse(ctx, source.fd.get(), upper.get(), stamp.size);
-  if (!spec.upper_size_mib) return;
-  const std::uint64_t size = *spec.upper_size_mib * kMiB;
-  if (disk.format != DiskFormat::kRaw) {
+  const std::uint64_t size = spec.upper_size_mib ? *spec.upper_size_mib * kMiB : stamp.size;
+  if (size != stamp.size && disk.format != DiskFormat::kRaw) {
     Throw(ErrorKind::kUnsupportedOperation, "the size of a qcow2 disk cannot be changed");
   }
   if (size < stamp.size) {
     Throw(ErrorKind::kInvalidArgument, "an upper of {} MiB is smaller than its source, {} bytes",
           *spec.upper_size_mib, stamp.size);
   }
+  const UniqueFd upper = base::CreateFileAt(stage, file, (stamp.mode & 0444) | 0200);
+  disk::CopySparse(ctx, source.fd.get(), upper.get(), stamp.size);
+  if (size == stamp.size) return;
   base::Resize(upper.get(), size);
   base::Sync(upper.get());
 }
@@ -177,9 +199,7 @@ SandboxRecord LocalBackend::Create(const Context& ctx, const SandboxSpec& spec) 
   }
   LocalRecord record{.sandbox = OriginOf(ctx, spec), .owner = std::nullopt};
   const Disk source = *record.sandbox.upper;
-  const std::string file = source.format == DiskFormat::kRaw
-                               ? std::string(artifact::kRawUpperFile)
-                               : "upper." + std::string(ToString(source.format));
+  const std::string file = artifact::UpperFileName(source.format);
   base::Stage stage(dir_);
   CopyDisk(ctx, source, stage.fd(), spec, file);
   if (spec.snapshot) CheckUnreplaced(*spec.snapshot);
@@ -190,14 +210,13 @@ SandboxRecord LocalBackend::Create(const Context& ctx, const SandboxSpec& spec) 
   if (!spec.detached) record.owner = base::ProcessIdentity::Self();
   record.cpus = spec.cpus;
   record.memory_mib = spec.memory_mib;
-  base::WriteNewFileAt(stage.fd(), std::string(kLocalRecordFile), record.Write(), 0666);
+  WriteRecord(record, stage, dir_ / spec.name);
   ctx.Check();
   if (!stage.Publish(spec.name)) {
     const UniqueFd existing = OpenSandbox(dir_, spec.name);
-    const bool replaceable = existing && ReadRecord(existing.get(), dir_ / spec.name);
-    if (!spec.replace || !replaceable) refuse_existing();
-    base::Lock(ctx, existing.get());
-    stage.PublishOver(spec.name);
+    if (!spec.replace) refuse_existing();
+    if (existing) base::Lock(ctx, existing.get());
+    if (!stage.PublishOver(spec.name, HoldsSandbox)) refuse_existing();
   }
   return Inspect(Context::Background(), spec.name);
 }
@@ -235,11 +254,19 @@ void LocalBackend::Detach(const Context& ctx, const std::string& name) {
 }
 
 void LocalBackend::Remove(const Context& ctx, const std::string& name) {
-  const Locked sandbox = OpenLocked(ctx, name);
-  if (IsRunning(sandbox.record)) {
-    Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' runs; stop it first", name);
+  const UniqueFd fd = OpenSandbox(dir_, name);
+  if (!fd || !HoldsSandbox(dir_ / name)) NotFound(name);
+  base::Lock(ctx, fd.get());
+  try {
+    const auto record = ReadRecord(fd.get(), dir_ / name);
+    if (record && IsRunning(*record)) {
+      Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' runs; stop it first", name);
+    }
+  } catch (const Error& e) {
+    // What has a damaged record can only be removed.
+    if (e.kind() != ErrorKind::kInvalidConfig) throw;
   }
-  base::RemoveDurably(dir_, name);
+  if (const auto hidden = base::HideDurably(dir_, name)) base::RemoveTree(*hidden);
 }
 
 }  // namespace msb::vmm

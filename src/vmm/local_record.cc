@@ -70,7 +70,7 @@ LocalRecord Read(const Json& document, const std::filesystem::path& dir) {
   }
   sandbox.status = status == "running" ? SandboxStatus::kRunning : SandboxStatus::kStopped;
   record.owner = ReadOwner(root);
-  sandbox.image = Image{image.Text("ref"), image.Digest("manifest_digest", "sha256")};
+  sandbox.image = Image{image.Text("ref"), image.Text("manifest_digest")};
   sandbox.upper = ReadUpper(root, dir);
   sandbox.snapshot_digest = root.OptionalDigest("snapshot", "sha256");
   sandbox.labels = root.TextMap("labels");
@@ -106,7 +106,6 @@ std::string LocalRecord::Write() {
       {"memory_mib", memory_mib},
       {"created_at", FormatTime(sandbox.created_at)},
       {"updated_at", FormatTime(sandbox.updated_at)}};
-  if (sandbox.labels.empty()) document["labels"] = Json::object();
   if (owner) document["owner"] = {{"pid", owner->pid}, {"start_ticks", owner->start_ticks}};
   if (sandbox.snapshot_digest) document["snapshot"] = *sandbox.snapshot_digest;
   std::string json;

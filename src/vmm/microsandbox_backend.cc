@@ -47,8 +47,9 @@ bool HasProcess(SandboxStatus status) {
          status == SandboxStatus::kDraining || status == SandboxStatus::kPaused;
 }
 
-// True if the sandbox's last run has a process that has ended. The row has its pid and when it was
-// started; a process of that pid that is younger is another one.
+// True if it is certain that the process of the sandbox's last run has ended. The row has its pid
+// and when it was started. A process of that pid that is younger is another one, unless the clock
+// was set meanwhile; so it must also be another program.
 bool IsProcessGone(const Database& db, std::int64_t sandbox_id) {
   constexpr auto kClockSlack = std::chrono::seconds(10);
   Statement run(db,
@@ -60,6 +61,7 @@ bool IsProcessGone(const Database& db, std::int64_t sandbox_id) {
   if (*pid <= 0 || *pid > std::numeric_limits<pid_t>::max()) return true;
   const auto process = base::ProcessIdentity::Of(static_cast<pid_t>(*pid));
   if (!process) return true;
+  if (process->start_ticks == 0 || process->program.starts_with("msb")) return false;
   const auto started = base::ParseIndexTime(run.Text(1));
   return started && process->StartTime() > started->ToTimePoint() + kClockSlack;
 }
@@ -91,6 +93,8 @@ void ReadConfig(const Json& config, const std::filesystem::path& dir, SandboxRec
   }
 }
 
+constexpr std::size_t kMaxConfigBytes = 1 << 20;
+
 constexpr const char* kSelect =
     "SELECT id, name, status, config, created_at, updated_at FROM sandbox ";
 
@@ -103,6 +107,10 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
     record.status = SandboxStatus::kCrashed;
   }
   record.config_json = row.Text(3);
+  if (record.config_json.size() > kMaxConfigBytes) {
+    Throw(ErrorKind::kInvalidConfig, "the configuration of sandbox '{}' has more than {} bytes",
+          base::Quoted(record.name), kMaxConfigBytes);
+  }
   record.created_at = base::ParseIndexTime(row.Text(4)).value_or(base::UtcTime{}).ToTimePoint();
   record.updated_at = base::ParseIndexTime(row.Text(5)).value_or(base::UtcTime{}).ToTimePoint();
   // A name becomes part of a path.
@@ -133,6 +141,7 @@ SandboxRecord MicrosandboxBackend::Inspect(const Context& ctx, const std::string
   }
   // Not read-only: SQLite must be able to recover the write-ahead log of a crashed runtime.
   const Database db(database_, Database::Mode::kReadWrite);
+  db.RequireTable("sandbox");
   Statement row(db, std::string(kSelect) + "WHERE name = ?1");
   row.Bind(1, std::string_view(name));
   if (!row.Step()) {
@@ -147,8 +156,14 @@ std::vector<SandboxRecord> MicrosandboxBackend::List(const Context& ctx) {
   std::vector<SandboxRecord> sandboxes;
   if (!base::StampOf(database_)) return sandboxes;
   const Database db(database_, Database::Mode::kReadWrite);
+  db.RequireTable("sandbox");
   for (Statement row(db, kSelect); row.Step();) {
-    sandboxes.push_back(ReadRow(db, row, sandboxes_dir_));
+    ctx.Check();
+    try {
+      sandboxes.push_back(ReadRow(db, row, sandboxes_dir_));
+    } catch (const Error& e) {
+      log_(e.what());
+    }
   }
   return sandboxes;
 }

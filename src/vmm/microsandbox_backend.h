@@ -5,7 +5,9 @@
 #define MSB_SRC_VMM_MICROSANDBOX_BACKEND_H_
 
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "msb/vmm/backend.h"
@@ -15,8 +17,11 @@ namespace msb::vmm {
 class MicrosandboxBackend : public Backend {
  public:
   // database is the runtime's db/msb.db.
-  MicrosandboxBackend(std::filesystem::path database, std::filesystem::path sandboxes_dir)
-      : database_(std::move(database)), sandboxes_dir_(std::move(sandboxes_dir)) {}
+  MicrosandboxBackend(std::filesystem::path database, std::filesystem::path sandboxes_dir,
+                      std::function<void(std::string_view message)> log)
+      : database_(std::move(database)),
+        sandboxes_dir_(std::move(sandboxes_dir)),
+        log_(std::move(log)) {}
 
   std::string_view Name() const override { return "microsandbox"; }
   SandboxRecord Inspect(const Context& ctx, const std::string& name) override;
@@ -34,6 +39,7 @@ class MicrosandboxBackend : public Backend {
  private:
   const std::filesystem::path database_;
   const std::filesystem::path sandboxes_dir_;
+  const std::function<void(std::string_view message)> log_;  // Takes what List leaves out.
 };
 
 }  // namespace msb::vmm

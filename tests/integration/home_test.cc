@@ -138,6 +138,119 @@ TEST_F(HomeTest, RemoveByDigestFindsTheArtifactInAMovedHome) {
   EXPECT_TRUE(Snapshot::List(ctx_, moved).empty());
 }
 
+TEST_F(HomeTest, ARowDoesNotSayWhatMayBeDeleted) {
+  const auto snapshot = Create("a");
+  WriteFile(dir_ / "victim/file", "precious");
+  base::Database db(home_ / "db/snapshots.db", base::Database::Mode::kReadWrite);
+  db.Execute("UPDATE snapshot_index SET artifact_path = '" + (dir_ / "victim").native() + "'");
+  Snapshot::Get(ctx_, "a", client_).Remove(ctx_, true);
+  EXPECT_EQ(ReadFile(dir_ / "victim/file"), "precious");
+  EXPECT_FALSE(fs::exists(home_ / "snapshots/a"));
+  // Nor does one that names another snapshot than is there.
+  const auto b = Create("b");
+  Create("c");
+  db.Execute("UPDATE snapshot_index SET artifact_path = '" + (home_ / "snapshots/c").native() +
+             "', name = NULL WHERE name = 'b'");
+  Snapshot::Remove(ctx_, b.Digest(), true, client_);
+  EXPECT_TRUE(fs::exists(home_ / "snapshots/c"));
+}
+
+TEST_F(HomeTest, AProjectWithAManifestOfItsOwnIsNoSnapshot) {
+  for (const std::string manifest : {"manifest.json", "snapshot.json"}) {
+    WriteFile(dir_ / "project" / manifest, R"({"manifest_version":3,"name":"extension"})");
+    WriteFile(dir_ / "project/src/main.js", "precious");
+    const auto before = ListTree(dir_ / "project");
+    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, dir_ / "project", true, client_),
+                     ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(
+        Snapshot::Create(ctx_, "baseline", {.path = dir_ / "project", .force = true}, client_),
+        ErrorKind::kSnapshotAlreadyExists);
+    EXPECT_EQ(ListTree(dir_ / "project"), before);
+    fs::remove_all(dir_ / "project");
+  }
+}
+
+TEST_F(HomeTest, MembersOfGroupsAreSafeInAnyIndex) {
+  const fs::path other = UnpackFixtureHome("0.7.2", dir_ / "fixture");
+  fs::create_directory(home_ / "snapshots");
+  fs::copy(other / "snapshots/baseline", home_ / "snapshots/group", fs::copy_options::recursive);
+  Create("plain");
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 3U);
+  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("plain", "group:plain", "group:labelled"));
+  const auto before = ListTree(home_ / "snapshots");
+  for (const std::string key : {"group:plain", "group:labelled", "group"}) {
+    const auto handle = Snapshot::Get(ctx_, key, client_);
+    EXPECT_EQ(Snapshot::Open(ctx_, key, client_).Digest(), handle.Digest()) << key;
+    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, key, true, client_), ErrorKind::kUnsupportedOperation);
+    EXPECT_MSB_ERROR(handle.Remove(ctx_, true), ErrorKind::kUnsupportedOperation);
+  }
+  EXPECT_EQ(ListTree(home_ / "snapshots"), before);
+}
+
+TEST_F(HomeTest, WhatIsElsewhereDoesNotTakeANameFromTheHome) {
+  const auto here = Create("same");
+  const auto there =
+      Snapshot::Create(ctx_, "baseline", {.path = dir_ / "elsewhere/../same"}, client_);
+  EXPECT_EQ(Snapshot::Get(ctx_, "same", client_).Digest(), here.Digest());
+  EXPECT_EQ(Snapshot::Get(ctx_, there.Digest(), client_).Name(), std::nullopt);
+  Snapshot::Remove(ctx_, "same", false, client_);
+  EXPECT_EQ(Snapshot::Open(ctx_, there.Path(), client_).Digest(), there.Digest());
+}
+
+TEST_F(HomeTest, ACopyOfASnapshotIsRemovedWithoutTheOriginalsRow) {
+  const auto snapshot = Create("a");
+  fs::copy(home_ / "snapshots/a", home_ / "snapshots/copy", fs::copy_options::recursive);
+  Snapshot::Remove(ctx_, "copy", false, client_);
+  EXPECT_EQ(Snapshot::Get(ctx_, "a", client_).Digest(), snapshot.Digest());
+  EXPECT_FALSE(fs::exists(home_ / "snapshots/copy"));
+}
+
+TEST_F(HomeTest, ACancelledFirstReadingOfTheArtifactsIsDoneAgain) {
+  for (const std::string name : {"a", "b", "c"}) Create(name);
+  fs::remove_all(home_ / "db");
+  Client fresh = LocalClient(home_);
+  // Three looks at the Context: before the index is opened, and while it is filled.
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  cancel();
+  EXPECT_MSB_ERROR(Snapshot::List(ctx, fresh), ErrorKind::kCancelled);
+  fs::create_directories(home_ / "db");
+  { base::Database(home_ / "db/snapshots.db", base::Database::Mode::kCreate).Execute("VACUUM"); }
+  EXPECT_EQ(NamesIn(fresh).size(), 3U);
+}
+
+TEST_F(HomeTest, ADamagedIndexOfItsOwnIsMadeAnew) {
+  Create("a");
+  Client fresh = LocalClient(home_, &log_);
+  fs::remove_all(home_ / "db");
+  WriteFile(home_ / "db/snapshots.db", Noise(20'000, 5));
+  EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("a"));
+  EXPECT_FALSE(log_.empty());
+}
+
+TEST_F(HomeTest, WaitingForAnotherProcessEndsWithTheDeadline) {
+  Create("a");
+  base::Database db(home_ / "db/snapshots.db", base::Database::Mode::kReadWrite);
+  db.Execute("BEGIN IMMEDIATE");
+  const Context soon = ctx_.WithTimeout(std::chrono::milliseconds(50));
+  EXPECT_MSB_ERROR(Snapshot::Reindex(soon, "", client_), ErrorKind::kCancelled);
+  db.Execute("ROLLBACK");
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
+}
+
+TEST_F(HomeTest, TheLogMayCallTheLibrary) {
+  Create("a");
+  WriteFile(home_ / "snapshots/broken/snapshot.json", "{");
+  int calls = 0;
+  std::optional<Client> client;
+  client.emplace(Config{.home = home_, .backend = "local", .log = [&](std::string_view) {
+                          ++calls;
+                          Snapshot::List(ctx_, *client);
+                          throw std::runtime_error("a log that fails");
+                        }});
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", *client), 1U);
+  EXPECT_EQ(calls, 1);
+}
+
 TEST_F(HomeTest, StaleStagesOfCrashedProcessesAreSwept) {
   WriteFile(home_ / "snapshots/.msb-stage-0123456789abcdef/upper.ext4", "half");
   Create("a");

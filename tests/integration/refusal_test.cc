@@ -100,6 +100,7 @@ TEST_F(RefusalTest, AnUpperThatChangesWhileItIsCopied) {
   for (const auto& change : std::vector<std::function<void()>>{
            [&] { fs::resize_file(upper, fs::file_size(upper) + 4096); },
            [&] { PatchFile(upper, 1 << 20, "changed"); },
+           [&] { fs::resize_file(upper, fs::file_size(upper) / 4); },
            [&] {
              fs::copy(upper, upper + ".new");
              fs::rename(upper + ".new", upper);

@@ -148,6 +148,36 @@ TEST_F(SandboxTest, ANameIsTakenOnceUnlessReplaced) {
   EXPECT_EQ(ReadFile(dir_ / "home/sandboxes/mine/file"), "precious");
 }
 
+TEST_F(SandboxTest, AHandleOfOneThatWasReplacedLeavesTheNewOneAlone) {
+  Sandbox sandbox = Create("a");
+  sandbox = Create("a", {WithReplace()});
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  sandbox.Close();
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+}
+
+TEST_F(SandboxTest, WhatItsRecordCannotHoldIsRefused) {
+  const fs::path image = dir_ / "caf\xe9.img";
+  WriteFile(image, "disk");
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image)}, client_),
+                   ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", std::string(2 << 20, 'v'))}),
+                   ErrorKind::kInvalidArgument);
+  EXPECT_TRUE(ListTree(dir_ / "home/sandboxes").empty());
+}
+
+TEST_F(SandboxTest, OneWithADamagedRecordCanBeRemovedOrReplaced) {
+  Create("a").Close();
+  WriteFile(dir_ / "home/sandboxes/a/sandbox.json", "{");
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig);
+  EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
+  Create("a", {WithReplace()}).Close();
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  WriteFile(dir_ / "home/sandboxes/a/sandbox.json", "");
+  RemoveSandbox(ctx_, "a", client_);
+  EXPECT_TRUE(ListTree(dir_ / "home/sandboxes").empty());
+}
+
 TEST_F(SandboxTest, OfManyUsersOfANameOneWins) {
   std::atomic<int> created = 0;
   std::atomic<int> refused = 0;

@@ -92,11 +92,26 @@ TEST(StageTest, PublishesOverWhatIsThereAndRemovesIt) {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
     const std::uint64_t inode = InodeOf(stage.path());
-    stage.PublishOver("name");
+    EXPECT_TRUE(stage.PublishOver("name", [](const fs::path&) { return true; }));
     EXPECT_EQ(InodeOf(dir / "name"), inode);
   }
   EXPECT_EQ(ReadFile(dir / "name/file"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
+}
+
+TEST(StageTest, PutsBackWhatItMayNotReplace) {
+  const TempDir dir;
+  WriteFile(dir / "name/file", "precious");
+  const auto before = ListTree(dir.path());
+  {
+    Stage stage(dir.path());
+    WriteNewFileAt(stage.fd(), "file", "new", 0600);
+    EXPECT_FALSE(stage.PublishOver("name", [](const fs::path& old) {
+      EXPECT_EQ(ReadFile(old / "file"), "precious");
+      return false;
+    }));
+  }
+  EXPECT_EQ(ListTree(dir.path()), before);
 }
 
 TEST(StageTest, PublishesOverNothing) {
@@ -104,7 +119,7 @@ TEST(StageTest, PublishesOverNothing) {
   {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
-    stage.PublishOver("name");
+    EXPECT_TRUE(stage.PublishOver("name", [](const fs::path&) { return true; }));
   }
   EXPECT_EQ(ReadFile(dir / "name/file"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
@@ -116,7 +131,7 @@ TEST(StageTest, PublishesOverALinkAndKeepsWhatItPointsTo) {
   fs::create_directory_symlink("target", dir / "name");
   {
     Stage stage(dir.path());
-    stage.PublishOver("name");
+    EXPECT_TRUE(stage.PublishOver("name", [](const fs::path&) { return true; }));
   }
   EXPECT_EQ(ReadFile(dir / "target/file"), "kept");
   EXPECT_FALSE(fs::is_symlink(dir / "name"));
@@ -156,7 +171,7 @@ TEST(StageTest, SweepsNoStageThatSomebodyBuilds) {
   WriteNewFileAt(first.fd(), "file", "first", 0600);
   Stage second(dir.path());
   WriteNewFileAt(second.fd(), "file", "second", 0600);
-  RemoveDurably(dir.path(), "absent");
+  HideDurably(dir.path(), "absent");
   EXPECT_TRUE(first.Publish("first"));
   EXPECT_TRUE(second.Publish("second"));
   EXPECT_EQ(ReadFile(dir / "first/file"), "first");
@@ -177,23 +192,30 @@ TEST(StageTest, SweepsOnlyDirectoriesOfItsOwn) {
   EXPECT_EQ(ReadFile(outside / "file"), "kept");
 }
 
-TEST(RemoveDurablyTest, RemovesOnceAndLeavesNothing) {
+// What its callers do with it.
+bool Remove(const fs::path& parent, const std::string& name) {
+  const auto hidden = HideDurably(parent, name);
+  if (hidden) RemoveTree(*hidden);
+  return hidden.has_value();
+}
+
+TEST(HideDurablyTest, RemovesOnceAndLeavesNothing) {
   const TempDir dir;
   WriteFile(dir / "name/sub/file", "gone");
   WriteFile(dir / "other/file", "kept");
   WriteFile(dir / ".msb-stage-0123456789abcdef/file", "left by a crash");
-  EXPECT_TRUE(RemoveDurably(dir.path(), "name"));
+  EXPECT_TRUE(Remove(dir.path(), "name"));
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
   EXPECT_EQ(ReadFile(dir / "other/file"), "kept");
-  EXPECT_FALSE(RemoveDurably(dir.path(), "name"));
-  EXPECT_FALSE(RemoveDurably(dir / "absent", "name"));
+  EXPECT_FALSE(Remove(dir.path(), "name"));
+  EXPECT_FALSE(Remove(dir / "absent", "name"));
 }
 
-TEST(RemoveDurablyTest, RemovesALinkAndNotWhatItPointsTo) {
+TEST(HideDurablyTest, RemovesALinkAndNotWhatItPointsTo) {
   const TempDir dir;
   WriteFile(dir / "target/file", "kept");
   fs::create_directory_symlink("target", dir / "name");
-  EXPECT_TRUE(RemoveDurably(dir.path(), "name"));
+  EXPECT_TRUE(Remove(dir.path(), "name"));
   EXPECT_FALSE(fs::is_symlink(dir / "name"));
   EXPECT_EQ(ReadFile(dir / "target/file"), "kept");
 }

@@ -35,8 +35,7 @@ Row MakeRow(const std::string& name) {
 }
 
 Index Open(const fs::path& path) {
-  bool created = false;
-  return path.filename() == "msb.db" ? Index::OpenRuntime(path) : Index::OpenOwn(path, created);
+  return path.filename() == "msb.db" ? Index::OpenRuntime(path) : Index::OpenOwn(path);
 }
 
 void UpsertSome(const fs::path& path, int writer) {
@@ -102,19 +101,23 @@ void ExpectAllRows(const fs::path& path, std::size_t before) {
   }
 }
 
-TEST(IndexSharingTest, MakesADatabaseOfItsOwnAndSaysSoOnce) {
+TEST(IndexSharingTest, ADatabaseOfItsOwnIsNotBuiltUntilThatIsSaid) {
   const test::TempDir dir;
-  bool created = false;
   {
-    Index index = Index::OpenOwn(dir / "snapshots.db", created);
-    EXPECT_TRUE(created);
+    Index index = Index::OpenOwn(dir / "snapshots.db");
+    EXPECT_FALSE(index.IsBuilt());
     EXPECT_EQ(index.era(), Era::kManifest);
     EXPECT_EQ(index.path(), dir / "snapshots.db");
     EXPECT_TRUE(index.All().empty());
     index.Upsert(MakeRow("a"));
   }
-  const Index again = Index::OpenOwn(dir / "snapshots.db", created);
-  EXPECT_FALSE(created);
+  {
+    Index index = Index::OpenOwn(dir / "snapshots.db");
+    EXPECT_FALSE(index.IsBuilt());
+    index.MarkBuilt();
+  }
+  const Index again = Index::OpenOwn(dir / "snapshots.db");
+  EXPECT_TRUE(again.IsBuilt());
   EXPECT_EQ(again.All().at(0).name, "a");
 }
 
@@ -122,16 +125,14 @@ TEST(IndexSharingTest, DoesNotMakeADatabaseOfTheRuntime) {
   const test::TempDir dir;
   EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db"), ErrorKind::kIO);
   EXPECT_FALSE(fs::exists(dir / "msb.db"));
-  bool created = false;
-  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "gone" / "snapshots.db", created), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "gone" / "snapshots.db"), ErrorKind::kIO);
 }
 
 TEST(IndexSharingTest, RefusesAFileThatIsNoDatabase) {
   const test::TempDir dir;
   test::WriteFile(dir / "msb.db", test::Noise(8192, 1));
   EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db").All(), ErrorKind::kInternal);
-  bool created = false;
-  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "msb.db", created), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "msb.db"), ErrorKind::kInternal);
   EXPECT_EQ(test::ReadFile(dir / "msb.db"), test::Noise(8192, 1));
 }
 
@@ -141,7 +142,7 @@ TEST(IndexSharingTest, SeesAtOnceWhatAnotherWrites) {
   Index other = Open(dir / "snapshots.db");
   one.Upsert(MakeRow("a"));
   EXPECT_TRUE(other.FindByName(std::nullopt, "a"));
-  other.Erase("/s/a");
+  other.Erase("/s/a", "");
   EXPECT_TRUE(one.All().empty());
 }
 

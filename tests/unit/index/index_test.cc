@@ -19,13 +19,15 @@ using testing::UnorderedElementsAre;
 // In a database that each of the releases made.
 class IndexTest : public testing::TestWithParam<std::string> {
  protected:
-  // A row of an artifact that does not exist. Its group counts in the layered era only.
+  // A row of an artifact that does not exist; in the layered era, of a member of a group.
   Row MakeRow(const std::string& name, int minute = 0) const {
     Row row;
     row.digest = base::Sha256Digest(name);
     row.name = name;
-    row.group_name = "group";
-    row.group_path = (snapshots_ / "group").native();
+    if (Layered()) {
+      row.group_name = "group";
+      row.group_path = (snapshots_ / "group").native();
+    }
     row.snapshot_id = "snap_" + name;
     row.image_ref = "fixture:1";
     row.image_manifest_digest = "sha256:" + std::string(64, 'a');
@@ -155,7 +157,7 @@ TEST_P(IndexTest, ReplacesTheRowOfTheSameDigestWhoseArtifactIsGone) {
 }
 
 TEST_P(IndexTest, KeepsTwoArtifactsOfOneDigestWhereTheEraCan) {
-  fs::create_directories(MakeRow("old").artifact_path);
+  test::WriteFile(fs::path(MakeRow("old").artifact_path) / "snapshot.json", "{}");
   index_.Upsert(MakeRow("old"));
   Row row = MakeRow("new");
   row.digest = MakeRow("old").digest;
@@ -217,7 +219,7 @@ TEST_P(IndexTest, CountsTheChildrenOfARow) {
   index_.Upsert(parent);
   EXPECT_EQ(ChildCount(parent), 1);
 
-  index_.Erase(MakeRow("early").artifact_path);
+  index_.Erase(MakeRow("early").artifact_path, "");
   EXPECT_EQ(ChildCount(parent), 0);
   EXPECT_EQ(ChildCount(other), 1);
 }
@@ -225,15 +227,15 @@ TEST_P(IndexTest, CountsTheChildrenOfARow) {
 TEST_P(IndexTest, ErasesTheOneRowOfAPath) {
   index_.Upsert(MakeRow("a"));
   index_.Upsert(MakeRow("b"));
-  index_.Erase(MakeRow("a").artifact_path);
+  index_.Erase(MakeRow("a").artifact_path, "");
   EXPECT_EQ(Find("a"), std::nullopt);
   EXPECT_NE(Find("b"), std::nullopt);
-  EXPECT_NO_THROW(index_.Erase("/gone"));
+  EXPECT_NO_THROW(index_.Erase("/gone", ""));
   EXPECT_EQ(index_.All().size(), 3U);
 }
 
 TEST_P(IndexTest, RebuildAddsWhatIsFoundAndDropsWhatIsGoneBelowItsDirectory) {
-  fs::create_directories(MakeRow("kept").artifact_path);
+  test::WriteFile(fs::path(MakeRow("kept").artifact_path) / "snapshot.json", "{}");
   index_.Upsert(MakeRow("kept"));
   index_.Upsert(MakeRow("gone"));
   Row sibling = MakeRow("sibling");

@@ -141,7 +141,6 @@ TEST(LocalRecordTest, RefusesValuesThatItCannotUse) {
                                                          {"/owner/start_ticks", 1.5},
                                                          {"/image", nullptr},
                                                          {"/image/ref", ""},
-                                                         {"/image/manifest_digest", "sha256:1"},
                                                          {"/upper", nullptr},
                                                          {"/upper/file", "../upper.ext4"},
                                                          {"/upper/file", "/dev/sda"},

@@ -54,7 +54,9 @@ class MicrosandboxBackendTest : public testing::TestWithParam<std::string> {
   test::TempDir dir_;
   const fs::path home_ = test::UnpackFixtureHome(GetParam(), dir_.path());
   const fs::path database_ = home_ / "db" / "msb.db";
-  MicrosandboxBackend backend_{database_, home_ / "sandboxes"};
+  std::vector<std::string> log_;
+  MicrosandboxBackend backend_{database_, home_ / "sandboxes",
+                               [this](std::string_view message) { log_.emplace_back(message); }};
 };
 
 INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxBackendTest,
@@ -97,6 +99,27 @@ TEST_P(MicrosandboxBackendTest, ListsAllSandboxes) {
   EXPECT_TRUE(backend_.List(ctx_).empty());
 }
 
+TEST_P(MicrosandboxBackendTest, OneSandboxThatMakesNoSenseDoesNotHideTheOthers) {
+  Execute(
+      "INSERT INTO sandbox (name, config, status) SELECT 'odd', config, 'Hibernating' FROM "
+      "sandbox");
+  Execute("INSERT INTO sandbox (name, config, status) VALUES ('bad', '{', 'Stopped')");
+  ASSERT_EQ(backend_.List(ctx_).size(), 1U);
+  EXPECT_EQ(backend_.List(ctx_)[0].name, "baseline");
+  EXPECT_EQ(log_.size(), 4U);
+}
+
+TEST_P(MicrosandboxBackendTest, AConfigurationOfManyMegabytesIsRefused) {
+  Execute("UPDATE sandbox SET config = '{\"x\":\"' || hex(zeroblob(2000000)) || '\"}'");
+  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig);
+}
+
+TEST_P(MicrosandboxBackendTest, AViewInPlaceOfTheTableIsRefused) {
+  Execute("ALTER TABLE sandbox RENAME TO real_sandbox");
+  Execute("CREATE VIEW sandbox AS SELECT * FROM real_sandbox");
+  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation);
+}
+
 TEST_P(MicrosandboxBackendTest, DoesNotFindASandboxThatIsNotThere) {
   for (const char* name : {"gone", "", "BASELINE", "baseline'--", "%"}) {
     EXPECT_MSB_ERROR(Inspect(name), ErrorKind::kSandboxNotFound);
@@ -104,7 +127,7 @@ TEST_P(MicrosandboxBackendTest, DoesNotFindASandboxThatIsNotThere) {
 }
 
 TEST_P(MicrosandboxBackendTest, FindsNoSandboxWhereThereIsNoDatabase) {
-  MicrosandboxBackend backend(dir_ / "gone.db", home_ / "sandboxes");
+  MicrosandboxBackend backend(dir_ / "gone.db", home_ / "sandboxes", nullptr);
   EXPECT_MSB_ERROR(backend.Inspect(ctx_, "baseline"), ErrorKind::kSandboxNotFound);
   EXPECT_TRUE(backend.List(ctx_).empty());
   EXPECT_FALSE(fs::exists(dir_ / "gone.db"));
