@@ -41,7 +41,7 @@ struct QemuConfig {
   std::vector<std::string> extra_arguments = {};  // Appended to QEMU's command line.
 };
 
-// Takes one warning, a line without its end. Called from any thread.
+// Takes one warning, a line without its end. Called from any thread that is in a call of the API.
 using LogFunction = std::function<void(std::string_view message)>;
 
 struct MSB_EXPORT Config {
@@ -62,9 +62,12 @@ struct MSB_EXPORT Config {
   // upper. Asking for another format than that is kUnsupportedOperation.
   std::optional<DiskFormat> upper_format = std::nullopt;
 
+  // For backends that boot VMs, which are not available yet; nothing reads these so far.
   std::filesystem::path msb_path = {};  // The microsandbox runtime; default: MSB_PATH, then PATH.
   QemuConfig qemu = {};
-  LogFunction log = {};  // Where warnings go; default: standard error.
+
+  // Where warnings go; default: standard error. It may call the library; what it throws is ignored.
+  LogFunction log = {};
 
   // Reads MSB_HOME (home, verbatim) and MSB_BACKEND (backend).
   static Config FromEnvironment();

@@ -27,7 +27,8 @@ class MSB_EXPORT SnapshotHandle {
  public:
   // The manifest's digest, "sha256:…".
   const std::string& Digest() const;
-  // The name it can be opened by, "GROUP:NAME" for a member of a group; nothing if it has none.
+  // The name it is indexed by, "GROUP:NAME" for a member of a group. Nothing if it has none, or an
+  // artifact in the snapshots directory has the same.
   std::optional<std::string> Name() const;
   // The parent's digest; in a home of release 0.7, its snapshot id ("snap_…").
   std::optional<std::string> ParentDigest() const;

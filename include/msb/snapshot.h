@@ -31,7 +31,8 @@ struct SnapshotCreateOptions {
   // The artifact directory to make, an explicit path. Its parent must exist.
   std::string path = {};
   std::map<std::string, std::string> labels = {};
-  // Replace an artifact that is at the destination. One of the two is there at any moment.
+  // Replace an artifact that is at the destination, but nothing that is none. One of the two is
+  // there at any moment.
   bool force = false;
   // Record a hash of the content, so that Verify can check it: a BLAKE3 Merkle tree, or, in the
   // manifest generation, a SHA-256, which is slower and reads the holes as zeros.
@@ -65,7 +66,7 @@ class MSB_EXPORT Snapshot {
   // name under the snapshots directory, "GROUP:NAME" or "GROUP" (its head) in a 0.7 home. Checks
   // the manifest, and that the upper is a regular file of the recorded size; reads none of its
   // content (see Verify). An artifact under the snapshots directory that is not in the index is
-  // added to it. kSnapshotNotFound, kSnapshotIntegrity.
+  // added to it. kSnapshotNotFound, kSnapshotIntegrity; kInvalidConfig: neither a path nor a name.
   static SnapshotArtifact Open(const Context& ctx, const std::string& path_or_name,
                                Client& client = Client::Default());
 
@@ -76,14 +77,16 @@ class MSB_EXPORT Snapshot {
   // All snapshots in the index, newest first. Does not touch the artifacts.
   static std::vector<SnapshotHandle> List(const Context& ctx, Client& client = Client::Default());
 
-  // The artifacts in the subdirectories of dir, by name. Skips hidden directories, symbolic links
-  // and what is no artifact; logs and skips malformed ones. Empty if dir does not exist. Does not
-  // touch the index.
+  // The artifacts in the subdirectories of dir ("": the snapshots directory), by name. Skips hidden
+  // directories, symbolic links and what is no artifact; logs and skips malformed ones. Empty if
+  // dir does not exist. Does not touch the index.
   static std::vector<SnapshotArtifact> ListDir(const Context& ctx, const std::string& dir,
                                                Client& client = Client::Default());
 
-  // Deletes an artifact, by name, digest or path, and its index row. kSnapshotHasChildren: indexed
-  // snapshots name it as their parent, and force is false. kSnapshotNotFound.
+  // Deletes an artifact, by name, digest or path, and its index row; a damaged one too, by name or
+  // path. kSnapshotHasChildren: indexed snapshots name it as their parent, and force is false.
+  // kSnapshotNotFound, also for a directory that is no artifact. kUnsupportedOperation: a member of
+  // a 0.7 group, which only that runtime may remove.
   static void Remove(const Context& ctx, const std::string& path_or_name, bool force,
                      Client& client = Client::Default());
 

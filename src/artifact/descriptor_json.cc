@@ -4,16 +4,18 @@
 
 #include <algorithm>
 
-#include "src/artifact/fields.h"
 #include "src/artifact/manifest_json.h"
 #include "src/artifact/merkle.h"
+#include "src/base/fields.h"
 #include "src/base/text.h"
 
 namespace msb::artifact {
 namespace {
 
 using base::AppendJsonString;
+using base::Fields;
 using base::Json;
+using base::Malformed;
 using Others = Fields::Others;
 
 bool IsReservedFile(std::string_view name) {

@@ -6,14 +6,16 @@
 #include <algorithm>
 #include <cctype>
 
-#include "src/artifact/fields.h"
 #include "src/artifact/manifest_json.h"
+#include "src/base/fields.h"
 #include "src/base/text.h"
 
 namespace msb::artifact {
 namespace {
 
+using base::Fields;
 using base::Json;
+using base::Malformed;
 using Others = Fields::Others;
 
 struct NamedLayer {

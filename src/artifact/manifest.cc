@@ -2,14 +2,15 @@
 
 #include <stdexcept>
 
-#include "src/artifact/fields.h"
 #include "src/artifact/manifest_json.h"
 #include "src/base/digest.h"
+#include "src/base/fields.h"
 #include "src/base/throw.h"
 
 namespace msb::artifact {
 namespace {
 
+using base::Fields;
 using base::Json;
 
 // Calls read on the parsed document; what is wrong with it becomes kSnapshotIntegrity.
@@ -34,7 +35,7 @@ Manifest FromJson(ManifestForm form, const Json& document, std::string_view byte
                       : form == ManifestForm::kDescriptor ? ReadDescriptorJson(document)
                                                           : ReadLayeredJson(document);
   const auto created = base::ParseRfc3339(manifest.created_at);
-  if (!created) Malformed("created_at", "is not RFC 3339");
+  if (!created) base::Malformed("created_at", "is not RFC 3339");
   manifest.created = *created;
   if (form == ManifestForm::kLayered) {
     manifest.digest = base::Sha256Digest(bytes);

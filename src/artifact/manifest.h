@@ -20,9 +20,6 @@ namespace msb::artifact {
 // Longer manifests are refused unread, bytes.
 inline constexpr std::size_t kMaxManifestBytes = 8 << 20;
 
-// The largest integer that every JSON reader represents exactly, 2^53 - 1.
-inline constexpr std::uint64_t kMaxSizeBytes = (std::uint64_t{1} << 53) - 1;
-
 // The file that holds a raw upper, in artifacts and in the runtimes' sandboxes.
 inline constexpr std::string_view kRawUpperFile = "upper.ext4";
 // The same for qcow2, in artifacts and in sandboxes of the local backend.

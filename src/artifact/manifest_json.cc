@@ -4,13 +4,15 @@
 
 #include <fmt/core.h>
 
-#include "src/artifact/fields.h"
+#include "src/base/fields.h"
 #include "src/base/text.h"
 
 namespace msb::artifact {
 namespace {
 
 using base::AppendJsonString;
+using base::Fields;
+using base::Malformed;
 using Others = Fields::Others;
 
 // This generation takes any "algorithm:value".

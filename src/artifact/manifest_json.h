@@ -4,6 +4,8 @@
 #ifndef MSB_SRC_ARTIFACT_MANIFEST_JSON_H_
 #define MSB_SRC_ARTIFACT_MANIFEST_JSON_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "src/artifact/manifest.h"
@@ -18,6 +20,11 @@ Manifest ReadDescriptorJson(const base::Json& document);
 std::string WriteDescriptorJson(const Manifest& manifest);
 
 Manifest ReadLayeredJson(const base::Json& document);
+
+// The integrity object of a descriptor or a layer, whose file has size bytes; where that is not
+// recorded elsewhere, what the object says becomes size.
+Integrity ReadIntegrity(const base::Json& value, const std::string& path,
+                        std::optional<std::uint64_t>& size);
 
 }  // namespace msb::artifact
 

@@ -1,6 +1,7 @@
 #include "src/artifact/store.h"
 
 #include "src/artifact/group.h"
+#include "src/base/fields.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -192,7 +193,7 @@ void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
           spec.upper.native(), base::Describe(source.type));
   }
   const base::FileStamp before = base::StampOf(source.fd.get());
-  if (before.size > kMaxSizeBytes) {
+  if (before.size > base::kMaxJsonInteger) {
     Throw(ErrorKind::kUnsupportedOperation, "{} is larger than 2^53 - 1 bytes",
           spec.upper.native());
   }

@@ -3,7 +3,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "src/artifact/fields.h"
+#include "src/base/fields.h"
 #include "src/base/json.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -12,9 +12,9 @@
 namespace msb::vmm {
 namespace {
 
-using artifact::Fields;
-using artifact::Malformed;
+using base::Fields;
 using base::Json;
+using base::Malformed;
 
 constexpr const char* kSchema = "msb.sandbox/1";
 

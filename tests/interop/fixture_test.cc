@@ -27,6 +27,8 @@ struct Release {
   std::optional<std::string> labelled_parent;
 };
 
+void PrintTo(const Release& release, std::ostream* out) { *out << release.version; }
+
 constexpr const char* kSparseDigest =
     "sha256:917062a46c3df41088df6127163ac59ce9ebcf1981da05b6101e03e120df14b5";
 constexpr const char* kMerkleRoot =

@@ -7,6 +7,7 @@
 
 #include "src/artifact/manifest.h"
 #include "src/base/digest.h"
+#include "src/base/fields.h"
 #include "tests/support/support.h"
 
 namespace msb::artifact {
@@ -233,7 +234,8 @@ TEST(LayeredJsonTest, RefusesValuesThatItCannotUse) {
   EXPECT_THAT(Refusal(With(layer + "/payload/integrity/logical_size", 4096)),
               HasSubstr("logical_size"));
   EXPECT_THAT(Refusal(With(layer + "/payload/integrity/algorithm", "md5")), HasSubstr("algorithm"));
-  EXPECT_THAT(Refusal(With(layer + "/virtual_size", kMaxSizeBytes + 1)), HasSubstr("virtual_size"));
+  EXPECT_THAT(Refusal(With(layer + "/virtual_size", base::kMaxJsonInteger + 1)),
+              HasSubstr("virtual_size"));
 }
 
 TEST(LayeredJsonTest, RefusesDamagedText) {

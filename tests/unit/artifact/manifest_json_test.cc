@@ -7,6 +7,7 @@
 
 #include "src/artifact/manifest.h"
 #include "src/base/digest.h"
+#include "src/base/fields.h"
 #include "tests/support/support.h"
 
 namespace msb::artifact {
@@ -246,7 +247,7 @@ TEST(ManifestJsonTest, RefusesASizeThatIsNone) {
         "16777216.5", "1e3", "\"16777216\"", "null"}) {
     EXPECT_THAT(Refusal(Replaced("16777216", size)), HasSubstr("upper.size_bytes"));
   }
-  EXPECT_EQ(Parse(Replaced("16777216", "9007199254740991")).size_bytes, kMaxSizeBytes);
+  EXPECT_EQ(Parse(Replaced("16777216", "9007199254740991")).size_bytes, base::kMaxJsonInteger);
   EXPECT_EQ(Parse(Replaced("16777216", "0")).size_bytes, 0U);
 }
 

@@ -1,18 +1,14 @@
-#include "src/artifact/fields.h"
+#include "src/base/fields.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <stdexcept>
 
-#include "src/artifact/manifest.h"
-#include "src/artifact/merkle.h"
 #include "src/base/digest.h"
 #include "src/base/text.h"
 
-namespace msb::artifact {
-
-using base::Json;
+namespace msb::base {
 
 void Malformed(std::string_view field, std::string_view problem) {
   throw std::invalid_argument(fmt::format("{} {}", field, problem));
@@ -28,7 +24,7 @@ Fields::Fields(const Json& object, std::string path,
   if (others == Others::kIgnore) return;
   for (const auto& [key, value] : object.items()) {
     if (std::find(required.begin(), required.end(), key) == required.end()) {
-      Malformed(PathOf(base::Quoted(key)), "is no known field");
+      Malformed(PathOf(Quoted(key)), "is no known field");
     }
   }
 }
@@ -66,7 +62,7 @@ std::uint64_t Fields::Size(std::string_view field) const {
   const Json& value = At(field);
   if (!value.is_number_unsigned()) Malformed(PathOf(field), "is no size");
   const auto size = value.get<std::uint64_t>();
-  if (size > kMaxSizeBytes) Malformed(PathOf(field), "is beyond 2^53 - 1");
+  if (size > kMaxJsonInteger) Malformed(PathOf(field), "is beyond 2^53 - 1");
   return size;
 }
 
@@ -74,8 +70,7 @@ void Fields::Expect(std::string_view field, const Json& value) const {
   const Json& found = At(field);
   // Not operator==, which takes 1.0 for 1.
   if (found.type() != value.type() || found != value) {
-    Malformed(PathOf(field),
-              fmt::format("is {}, not {}", base::Quoted(found.dump()), value.dump()));
+    Malformed(PathOf(field), fmt::format("is {}, not {}", Quoted(found.dump()), value.dump()));
   }
 }
 
@@ -99,9 +94,9 @@ DiskFormat Fields::Format(std::string_view field) const {
 
 std::string Fields::Digest(std::string_view field, std::string_view algorithm) const {
   std::string digest = Text(field);
-  if (!base::IsDigest(digest, algorithm)) {
+  if (!IsDigest(digest, algorithm)) {
     Malformed(PathOf(field), fmt::format("is not {}: and 64 lower-case hex digits: {}", algorithm,
-                                         base::Quoted(digest)));
+                                         Quoted(digest)));
   }
   return digest;
 }
@@ -112,27 +107,4 @@ std::optional<std::string> Fields::OptionalDigest(std::string_view field,
   return Digest(field, algorithm);
 }
 
-Integrity ReadIntegrity(const Json& value, const std::string& path,
-                        std::optional<std::uint64_t>& size) {
-  const Fields any(value, path, {"algorithm"}, Fields::Others::kIgnore);
-  const std::string algorithm = any.Text("algorithm");
-  if (algorithm != kFileMerkle) {
-    if (algorithm != kSha256 && algorithm != kSparseSha256) {
-      Malformed(any.PathOf("algorithm"), fmt::format("is unknown: {}", base::Quoted(algorithm)));
-    }
-    const Fields plain(value, path, {"algorithm", "digest"}, Fields::Others::kRefuse);
-    return {algorithm, plain.Digest("digest", "sha256")};
-  }
-  const Fields merkle(value, path, {"algorithm", "root", "logical_size", "leaf_size"},
-                      Fields::Others::kRefuse);
-  if (merkle.Size("leaf_size") != kMerkleLeafBytes)
-    Malformed(path, "has leaf_size other than 65536");
-  const std::uint64_t logical_size = merkle.Size("logical_size");
-  if (size.value_or(logical_size) != logical_size) {
-    Malformed(path, "has another logical_size than the file");
-  }
-  size = logical_size;
-  return {algorithm, merkle.Digest("root", "blake3")};
-}
-
-}  // namespace msb::artifact
+}  // namespace msb::base

@@ -1,8 +1,8 @@
-// Reading the fields of a manifest strictly. All functions throw std::invalid_argument, naming the
-// field by its path.
+// Reading the fields of JSON documents strictly. All functions throw std::invalid_argument, naming
+// the field by its path.
 
-#ifndef MSB_SRC_ARTIFACT_FIELDS_H_
-#define MSB_SRC_ARTIFACT_FIELDS_H_
+#ifndef MSB_SRC_BASE_FIELDS_H_
+#define MSB_SRC_BASE_FIELDS_H_
 
 #include <cstdint>
 #include <initializer_list>
@@ -12,10 +12,12 @@
 #include <string_view>
 
 #include "msb/vmm/backend.h"
-#include "src/artifact/integrity.h"
 #include "src/base/json.h"
 
-namespace msb::artifact {
+namespace msb::base {
+
+// The largest integer that every JSON reader represents exactly, 2^53 - 1.
+inline constexpr std::uint64_t kMaxJsonInteger = (std::uint64_t{1} << 53) - 1;
 
 [[noreturn]] void Malformed(std::string_view field, std::string_view problem);
 
@@ -26,22 +28,22 @@ class Fields {
 
   // path is where the object is in the document, "" for the document itself. The object must
   // outlive the reader.
-  Fields(const base::Json& object, std::string path,
-         std::initializer_list<std::string_view> required, Others others);
+  Fields(const Json& object, std::string path, std::initializer_list<std::string_view> required,
+         Others others);
 
   // "state.upper" for field "upper" of the object at "state".
   std::string PathOf(std::string_view field) const;
 
-  const base::Json& At(std::string_view field) const;
+  const Json& At(std::string_view field) const;
   bool IsNull(std::string_view field) const;
   // Not empty.
   std::string Text(std::string_view field) const;
   // Empty or not.
   std::string AnyText(std::string_view field) const;
   std::optional<std::string> OptionalText(std::string_view field) const;
-  std::uint64_t Size(std::string_view field) const;  // At most kMaxSizeBytes.
+  std::uint64_t Size(std::string_view field) const;  // At most kMaxJsonInteger.
   // Throws unless the field is exactly this.
-  void Expect(std::string_view field, const base::Json& value) const;
+  void Expect(std::string_view field, const Json& value) const;
   std::map<std::string, std::string> TextMap(std::string_view field) const;
   DiskFormat Format(std::string_view field) const;
   // algorithm + ":" + 64 lower-case hex digits.
@@ -50,15 +52,10 @@ class Fields {
                                             std::string_view algorithm) const;
 
  private:
-  const base::Json& object_;
+  const Json& object_;
   std::string path_;
 };
 
-// The integrity object of a descriptor or a layer, whose file has size bytes; where that is not
-// recorded elsewhere, what the object says becomes size.
-Integrity ReadIntegrity(const base::Json& value, const std::string& path,
-                        std::optional<std::uint64_t>& size);
+}  // namespace msb::base
 
-}  // namespace msb::artifact
-
-#endif  // MSB_SRC_ARTIFACT_FIELDS_H_
+#endif  // MSB_SRC_BASE_FIELDS_H_

@@ -1,0 +1,37 @@
+#include <fmt/core.h>
+
+#include "src/artifact/manifest_json.h"
+#include "src/artifact/merkle.h"
+#include "src/base/fields.h"
+#include "src/base/text.h"
+
+namespace msb::artifact {
+
+using base::Fields;
+using base::Json;
+using base::Malformed;
+
+Integrity ReadIntegrity(const Json& value, const std::string& path,
+                        std::optional<std::uint64_t>& size) {
+  const Fields any(value, path, {"algorithm"}, Fields::Others::kIgnore);
+  const std::string algorithm = any.Text("algorithm");
+  if (algorithm != kFileMerkle) {
+    if (algorithm != kSha256 && algorithm != kSparseSha256) {
+      Malformed(any.PathOf("algorithm"), fmt::format("is unknown: {}", base::Quoted(algorithm)));
+    }
+    const Fields plain(value, path, {"algorithm", "digest"}, Fields::Others::kRefuse);
+    return {algorithm, plain.Digest("digest", "sha256")};
+  }
+  const Fields merkle(value, path, {"algorithm", "root", "logical_size", "leaf_size"},
+                      Fields::Others::kRefuse);
+  if (merkle.Size("leaf_size") != kMerkleLeafBytes)
+    Malformed(path, "has leaf_size other than 65536");
+  const std::uint64_t logical_size = merkle.Size("logical_size");
+  if (size.value_or(logical_size) != logical_size) {
+    Malformed(path, "has another logical_size than the file");
+  }
+  size = logical_size;
+  return {algorithm, merkle.Digest("root", "blake3")};
+}
+
+}  // namespace msb::artifact
