@@ -20,5 +20,13 @@ write_basic_package_version_file(msbConfigVersion.cmake COMPATIBILITY SameMinorV
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msbConfig.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/msbConfigVersion.cmake DESTINATION ${_package_dir})
 
+# A shared libmsb carries its dependencies; whoever links a static one links them too.
+if(NOT BUILD_SHARED_LIBS)
+  set(MSB_PC_REQUIRES "libcrypto sqlite3 fmt")
+  set(MSB_PC_LIBS "-pthread")
+  if(NOT BLAKE3_IS_BUNDLED)
+    string(APPEND MSB_PC_LIBS " -lblake3")
+  endif()
+endif()
 configure_file(cmake/msb.pc.in msb.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msb.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

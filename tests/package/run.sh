@@ -20,8 +20,7 @@ for shared in OFF ON; do
   "$build/consumer/consumer" "$work/home"
 
   pc_dir=$(dirname "$(find "$prefix" -name msb.pc)")
-  static=(); [ $shared = ON ] || static=(--static)
-  read -ra flags <<<"$(PKG_CONFIG_PATH=$pc_dir pkg-config "${static[@]}" --cflags --libs msb)"
+  read -ra flags <<<"$(PKG_CONFIG_PATH=$pc_dir pkg-config --cflags --libs msb)"
   c++ -std=c++20 "$source_dir/tests/package/consumer.cc" "${flags[@]}" \
     -Wl,-rpath,"$(dirname "$pc_dir")" -o "$build/consumer-pkg-config"
   "$build/consumer-pkg-config" "$work/home"
