@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "src/artifact/create.h"
 #include "src/artifact/store.h"
 #include "src/base/digest.h"
 #include "src/base/text.h"

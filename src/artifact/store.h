@@ -1,4 +1,4 @@
-// Artifacts on disk: finding, opening, making and walking them. Nothing here knows the index.
+// Artifacts on disk: finding, opening, walking and verifying them. Nothing here knows the index.
 
 #ifndef MSB_SRC_ARTIFACT_STORE_H_
 #define MSB_SRC_ARTIFACT_STORE_H_
@@ -58,21 +58,6 @@ base::UniqueFd OpenLayer(const Artifact& artifact, const Layer& layer);
 void WalkArtifacts(const Context& ctx, const std::filesystem::path& dir,
                    const std::function<void(Artifact)>& found,
                    const std::function<void(std::string_view message)>& malformed);
-
-// What a new artifact is made of.
-struct NewArtifact {
-  std::filesystem::path destination = {};  // Its parent must exist.
-  std::filesystem::path upper = {};        // The file to copy.
-  Manifest manifest = {};  // Complete but for digest, and its one layer's size and integrity.
-  std::optional<std::string> integrity_algorithm = {};  // What to record, if anything.
-  bool force = false;                                   // Replace what is at the destination.
-  // Called when the upper is copied, before the artifact is published; throws to prevent that.
-  std::function<void()> confirm = {};
-};
-
-// Makes an artifact; it is on disk when this returns, and on failure nothing of it is left.
-// kSnapshotAlreadyExists; kSnapshotSandboxRunning: the upper changed while it was copied.
-Artifact CreateArtifact(const Context& ctx, NewArtifact spec);
 
 // Computes the integrity that a layer records and compares. Nothing recorded: returns nothing.
 // kSnapshotIntegrity: it differs, or the file changed meanwhile.

@@ -36,8 +36,9 @@ std::optional<LocalRecord> ReadRecord(int sandbox, const std::filesystem::path& 
   const Entry entry = base::OpenEntryAt(sandbox, std::string(kLocalRecordFile));
   if (entry.type != EntryType::kRegularFile) return std::nullopt;
   const auto json = base::ReadAll(entry.fd.get(), kMaxRecordBytes);
-  if (!json)
+  if (!json) {
     Throw(ErrorKind::kInvalidConfig, "the record of sandbox {} is too long", path.native());
+  }
   return LocalRecord::Parse(*json, path);
 }
 
@@ -104,7 +105,6 @@ void CheckUnreplaced(const SnapshotSource& snapshot) {
 
 // A sandbox's directory, locked against other threads and processes, and its record.
 struct LocalBackend::Locked {
-  std::filesystem::path path;
   UniqueFd fd;
   LocalRecord record;
 };
@@ -118,19 +118,22 @@ LocalBackend::LocalBackend(std::filesystem::path sandboxes_dir,
       log_(std::move(log)),
       images_(cache_dir) {}
 
-LocalBackend::Locked LocalBackend::OpenLocked(const Context& ctx, const std::string& name) const {
+UniqueFd LocalBackend::LockSandbox(const Context& ctx, const std::string& name) const {
   for (;;) {
     UniqueFd fd = OpenSandbox(dir_, name);
-    if (!fd) NotFound(name);
+    if (!fd || !HoldsSandbox(dir_ / name)) NotFound(name);
     base::Lock(ctx, fd.get());
     // It may have been removed or replaced while its lock was awaited.
     const UniqueFd now = OpenSandbox(dir_, name);
-    if (!now) NotFound(name);
-    if (base::StampOf(now.get()).inode != base::StampOf(fd.get()).inode) continue;
-    auto record = ReadRecord(fd.get(), dir_ / name);
-    if (!record) NotFound(name);
-    return {dir_ / name, std::move(fd), *std::move(record)};
+    if (now && base::StampOf(now.get()).inode == base::StampOf(fd.get()).inode) return fd;
   }
+}
+
+LocalBackend::Locked LocalBackend::OpenLocked(const Context& ctx, const std::string& name) const {
+  UniqueFd fd = LockSandbox(ctx, name);
+  auto record = ReadRecord(fd.get(), dir_ / name);
+  if (!record) NotFound(name);
+  return {std::move(fd), *std::move(record)};
 }
 
 void LocalBackend::Save(Locked& sandbox) const {
@@ -180,10 +183,8 @@ SandboxRecord LocalBackend::OriginOf(const Context& ctx, const SandboxSpec& spec
   }
   if (upper_format_.value_or(origin.upper->format) != origin.upper->format) {
     Throw(ErrorKind::kUnsupportedOperation,
-          "the upper of '{}' cannot be {}: what it is made from, "
-          "{}, is {}",
-          spec.name, ToString(*upper_format_), origin.upper->path.native(),
-          ToString(origin.upper->format));
+          "the upper of '{}' cannot be {}: what it is made from, {}, is {}", spec.name,
+          ToString(*upper_format_), origin.upper->path.native(), ToString(origin.upper->format));
   }
   return origin;
 }
@@ -254,9 +255,7 @@ void LocalBackend::Detach(const Context& ctx, const std::string& name) {
 }
 
 void LocalBackend::Remove(const Context& ctx, const std::string& name) {
-  const UniqueFd fd = OpenSandbox(dir_, name);
-  if (!fd || !HoldsSandbox(dir_ / name)) NotFound(name);
-  base::Lock(ctx, fd.get());
+  const UniqueFd fd = LockSandbox(ctx, name);
   try {
     const auto record = ReadRecord(fd.get(), dir_ / name);
     if (record && IsRunning(*record)) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "msb/vmm/backend.h"
+#include "src/base/file.h"
 #include "src/vmm/image_store.h"
 
 namespace msb::vmm {
@@ -38,6 +39,8 @@ class LocalBackend : public Backend {
  private:
   struct Locked;
 
+  // The sandbox's directory, locked against other threads and processes. kSandboxNotFound.
+  base::UniqueFd LockSandbox(const Context& ctx, const std::string& name) const;
   Locked OpenLocked(const Context& ctx, const std::string& name) const;
   void Save(Locked& sandbox) const;
   // The disk to copy for a new sandbox, and what is known of its origin.

@@ -1,10 +1,11 @@
-// Making artifacts: CreateArtifact of the store.
+#include "src/artifact/create.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <stdexcept>
 
+#include "src/artifact/create.h"
 #include "src/artifact/store.h"
 #include "src/base/digest.h"
 #include "tests/support/support.h"
