@@ -103,7 +103,7 @@ class Catalog::Session {
  public:
   Session(Catalog& catalog, const Context& ctx) : catalog_(catalog) {
     ctx.Check();
-    while (!catalog.mutex_.try_lock_for(std::chrono::milliseconds(50))) ctx.Check();
+    Acquire(ctx);
     try {
       index_ = &catalog.Connect(ctx, warnings_);
     } catch (...) {
@@ -122,8 +122,24 @@ class Catalog::Session {
   std::vector<std::string>& warnings() { return warnings_; }
 
  private:
+  // The longest between two looks at the Context.
+  static constexpr auto kPause = std::chrono::milliseconds(50);
+
+  void Acquire(const Context& ctx) {
+    std::unique_lock lock(catalog_.mutex_);
+    while (catalog_.in_use_) {
+      catalog_.released_.wait_until(lock, std::chrono::system_clock::now() + kPause);
+      ctx.Check();
+    }
+    catalog_.in_use_ = true;
+  }
+
   void Release() {
-    catalog_.mutex_.unlock();
+    {
+      const std::lock_guard lock(catalog_.mutex_);
+      catalog_.in_use_ = false;
+    }
+    catalog_.released_.notify_one();
     for (const std::string& warning : warnings_) catalog_.log_(warning);
   }
 

@@ -6,6 +6,7 @@
 #ifndef MSB_SRC_HANDLE_CATALOG_H_
 #define MSB_SRC_HANDLE_CATALOG_H_
 
+#include <condition_variable>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -50,7 +51,7 @@ class Catalog {
  private:
   class Session;
 
-  // What leads to the runtime's or the own database, opened if need be.
+  // The runtime's or the own database, opened if need be. For sessions.
   index::Index& Connect(const Context& ctx, std::vector<std::string>& warnings);
   index::Index OpenOwnOrReplace(std::vector<std::string>& warnings) const;
   std::uint32_t Rebuild(const Context& ctx, index::Index& index, const std::filesystem::path& dir,
@@ -61,7 +62,9 @@ class Catalog {
   const std::filesystem::path home_;
   const std::filesystem::path snapshots_dir_;
   const Log log_;
-  std::timed_mutex mutex_;  // Guards what follows.
+  std::mutex mutex_;
+  std::condition_variable released_;
+  bool in_use_ = false;  // Guarded by mutex_: a session has what follows.
   std::optional<index::Index> index_;
   base::FileStamp opened_;  // Of the file that index_ is.
 };
