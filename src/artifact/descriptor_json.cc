@@ -144,11 +144,9 @@ std::string WriteDescriptorJson(const Manifest& manifest) {
   AppendJsonString(out, manifest.created_at);
   out += R"(,"parent":)";
   base::AppendJsonOptional(out, manifest.parent);
-  out += R"(,"image":{"ref":)";
-  AppendJsonString(out, manifest.image.ref);
-  out += R"(,"manifest_digest":)";
-  AppendJsonString(out, manifest.image.manifest_digest);
-  out += R"(},"source_sandbox":)";
+  out += R"(,"image":)";
+  AppendImage(out, manifest.image);
+  out += R"(,"source_sandbox":)";
   base::AppendJsonOptional(out, manifest.source_sandbox);
   out += R"(,"state":)";
   AppendState(out, manifest);

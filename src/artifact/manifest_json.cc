@@ -45,6 +45,14 @@ void ReadUpper(const Fields& root, Manifest& manifest) {
 
 }  // namespace
 
+void AppendImage(std::string& out, const vmm::Image& image) {
+  out += R"({"ref":)";
+  AppendJsonString(out, image.ref);
+  out += R"(,"manifest_digest":)";
+  AppendJsonString(out, image.manifest_digest);
+  out += '}';
+}
+
 Manifest ReadManifestJson(const base::Json& document) {
   const Fields root(document, "",
                     {"schema", "format", "fstype", "image", "parent", "created_at", "labels",
@@ -67,11 +75,9 @@ std::string WriteManifestJson(const Manifest& manifest) {
   const Layer& upper = manifest.layers.at(0);
   std::string out = fmt::format(R"({{"schema":1,"format":"{}","fstype":)", ToString(upper.format));
   AppendJsonString(out, manifest.fstype);
-  out += R"(,"image":{"ref":)";
-  AppendJsonString(out, manifest.image.ref);
-  out += R"(,"manifest_digest":)";
-  AppendJsonString(out, manifest.image.manifest_digest);
-  out += R"(},"parent":)";
+  out += R"(,"image":)";
+  AppendImage(out, manifest.image);
+  out += R"(,"parent":)";
   base::AppendJsonOptional(out, manifest.parent);
   out += R"(,"created_at":)";
   AppendJsonString(out, manifest.created_at);

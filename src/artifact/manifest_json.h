@@ -21,6 +21,9 @@ std::string WriteDescriptorJson(const Manifest& manifest);
 
 Manifest ReadLayeredJson(const base::Json& document);
 
+// The image object of a manifest or a descriptor.
+void AppendImage(std::string& out, const vmm::Image& image);
+
 // The integrity object of a descriptor or a layer, whose file has size bytes; where that is not
 // recorded elsewhere, what the object says becomes size.
 Integrity ReadIntegrity(const base::Json& value, const std::string& path,

@@ -5,7 +5,6 @@
 #include <string_view>
 #include <unordered_set>
 
-#include "src/base/file.h"
 #include "src/base/throw.h"
 
 namespace msb::index {
