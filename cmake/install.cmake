@@ -22,8 +22,9 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msbConfig.cmake
 
 # A shared libmsb carries its dependencies; whoever links a static one links them too.
 if(NOT BUILD_SHARED_LIBS)
-  set(MSB_PC_REQUIRES "libcrypto sqlite3 fmt")
-  set(MSB_PC_LIBS "-pthread")
+  set(MSB_PC_REQUIRES "libcrypto sqlite3 fmt libzstd")
+  # Not by libarchive.pc, which asks for what only a static libarchive needs.
+  set(MSB_PC_LIBS "-larchive -pthread")
   if(NOT BLAKE3_IS_BUNDLED)
     string(APPEND MSB_PC_LIBS " -lblake3")
   endif()

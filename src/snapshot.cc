@@ -3,12 +3,15 @@
 #include <chrono>
 #include <utility>
 
+#include "src/archive/export.h"
+#include "src/archive/import.h"
 #include "src/artifact/create.h"
 #include "src/artifact/store.h"
 #include "src/base/digest.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/client_state.h"
+#include "src/handle/lineage.h"
 
 namespace msb {
 namespace {
@@ -18,6 +21,10 @@ using base::Throw;
 using internal::ArtifactState;
 using internal::ClientState;
 using internal::HandleState;
+
+// Of zstd; those above 19 need windows that Import refuses.
+constexpr int kMinLevel = 1;
+constexpr int kMaxLevel = 19;
 
 // How long a new snapshot waits for an index that others use.
 constexpr auto kIndexTimeout = std::chrono::seconds(10);
@@ -192,15 +199,42 @@ std::uint32_t Snapshot::Reindex(const Context& ctx, const std::string& dir, Clie
   return state->catalog.Reindex(ctx, DirectoryOrDefault(dir, *state));
 }
 
-void Snapshot::Export(const Context& /*ctx*/, const std::string& /*name_or_path*/,
-                      const std::string& /*out_path*/, const SnapshotExportOptions& /*options*/,
-                      Client& /*client*/) {
-  Throw(ErrorKind::kUnsupportedOperation, "Export is not available yet");
+void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
+                      const std::string& out_path, const SnapshotExportOptions& options,
+                      Client& client) {
+  const auto state = ClientState::Of(client);
+  if (options.level < kMinLevel || options.level > kMaxLevel) {
+    Throw(ErrorKind::kInvalidArgument, "compression level {} is not one of {} to {}",
+          options.level, kMinLevel, kMaxLevel);
+  }
+  archive::ExportSpec spec{.chain = {},
+                           .cache_dir = state->config.cache_dir,
+                           .out = base::AbsolutePath(out_path),
+                           .options = options};
+  artifact::Artifact head = internal::OpenSnapshot(ctx, *state, name_or_path);
+  if (options.with_parents) {
+    spec.chain =
+        handle::LineageOf(ctx, state->catalog, state->config.snapshots_dir, std::move(head));
+  } else {
+    spec.chain.push_back(std::move(head));
+  }
+  archive::ExportArchive(ctx, spec);
 }
 
-SnapshotHandle Snapshot::Import(const Context& /*ctx*/, const std::string& /*archive*/,
-                                const std::string& /*dest*/, Client& /*client*/) {
-  Throw(ErrorKind::kUnsupportedOperation, "Import is not available yet");
+SnapshotHandle Snapshot::Import(const Context& ctx, const std::string& archive,
+                                const std::string& dest, Client& client) {
+  const auto state = ClientState::Of(client);
+  const std::vector<artifact::Artifact> imported =
+      archive::ImportArchive(ctx, {.archive = base::AbsolutePath(archive),
+                                   .destination = DirectoryOrDefault(dest, *state),
+                                   .cache_dir = state->config.cache_dir});
+  // From here on they exist, so neither a cancellation nor the index may make this fail.
+  const Context indexing = Context::Background().WithTimeout(kIndexTimeout);
+  index::Row row;
+  for (const artifact::Artifact& artifact : imported) {
+    row = state->catalog.Record(indexing, artifact);
+  }
+  return HandleState::Wrap(state, std::move(row));
 }
 
 }  // namespace msb

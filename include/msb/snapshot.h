@@ -43,7 +43,11 @@ struct SnapshotExportOptions {
   bool with_parents = false;  // Include the snapshot's parent chain.
   bool with_image = false;    // Include the base image.
   bool plain_tar = false;     // Write an uncompressed .tar instead of .tar.zst.
-  bool sparse = false;        // A manifest.json artifact: sparse entries, for 0.6.7 and later only.
+  // An artifact of the manifest generation: write its holes as holes, which releases before 0.6.7
+  // cannot read, not as zeros. Others always are.
+  bool sparse = false;
+  int level = 3;         // Of zstd, 1 to 19: more takes longer, for a smaller archive.
+  unsigned threads = 0;  // That compress; 0: one for each core.
 };
 
 class MSB_EXPORT Snapshot {
@@ -95,14 +99,35 @@ class MSB_EXPORT Snapshot {
   static std::uint32_t Reindex(const Context& ctx, const std::string& dir,
                                Client& client = Client::Default());
 
-  // Bundles a snapshot into an archive at out_path.
-  // Not available yet: throws kUnsupportedOperation.
+  // Bundles a snapshot, by name, digest or path, into an archive at out_path, in the layout of its
+  // generation (docs/formats.md); a 0.7 snapshot of one layer goes out as a descriptor, and so under
+  // another digest. The archive is written aside, flushed to disk and renamed over what is there. It
+  // depends on nothing but the snapshot and the options: exported again, it has the same bytes.
+  // Holes are not read. The disk is not verified (see Verify); Import verifies what it reads.
+  //
+  // with_parents: all that the snapshot descends from, parents first; kSnapshotNotFound if one is
+  // missing. with_image: the files of its pinned image, so that the target needs no network;
+  // kSnapshotImageMissing if one is missing. kSnapshotNotFound. kSnapshotIntegrity: a file of it is
+  // damaged, or changed meanwhile. kInvalidArgument: a level that is none, or an out_path that is
+  // no regular file. kUnsupportedOperation: a checkpoint, a disk of several layers, or parents of
+  // another generation, which no archive can carry.
   static void Export(const Context& ctx, const std::string& name_or_path,
                      const std::string& out_path, const SnapshotExportOptions& options,
                      Client& client = Client::Default());
 
-  // Unpacks a snapshot archive into dest ("": the snapshots directory).
-  // Not available yet: throws kUnsupportedOperation.
+  // Unpacks an archive of any release, compressed or not by its content, from a file or a pipe
+  // ("/dev/stdin"), into dest ("": the snapshots directory; made if absent), and adds its snapshots
+  // to the index. Each becomes a directory called by its identity, as the releases call it. Returns
+  // the head, which the others are the parents of.
+  //
+  // The archive may be hostile: nothing of it is published before all of it has been checked, with
+  // every hash that is recorded in it; then all its snapshots are, or none. Files of images go into
+  // the cache, last, and never over one that is there. What a layer of an image holds cannot be
+  // checked against the image's digest: import images only from those whom you trust with them.
+  //
+  // kSnapshotIntegrity: damaged, hostile, or larger than what is free in dest.
+  // kSnapshotAlreadyExists: dest has one of its snapshots. kUnsupportedOperation: an archive that
+  // is not whole without others, or needs what this library does not know.
   static SnapshotHandle Import(const Context& ctx, const std::string& archive,
                                const std::string& dest, Client& client = Client::Default());
 };

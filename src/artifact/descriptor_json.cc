@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "src/artifact/manifest_json.h"
-#include "src/artifact/merkle.h"
 #include "src/base/fields.h"
 #include "src/base/text.h"
 
@@ -17,11 +16,6 @@ using base::Fields;
 using base::Json;
 using base::Malformed;
 using Others = Fields::Others;
-
-bool IsReservedFile(std::string_view name) {
-  return name == "snapshot.json" || name == "manifest.json" || name == ".manifest.json.legacy" ||
-         name == ".snapshot-migration.lock";
-}
 
 void ReadFileState(const Json& value, Manifest& manifest) {
   const Fields state(value, "state", {"kind", "format", "fstype", "upper"}, Others::kRefuse);
@@ -75,21 +69,6 @@ std::vector<std::string> ReadRequired(const Fields& root) {
   return required;
 }
 
-void AppendIntegrity(std::string& out, const Layer& upper, std::uint64_t size) {
-  if (!upper.integrity) {
-    out += "null";
-    return;
-  }
-  out += R"({"algorithm":)";
-  AppendJsonString(out, upper.integrity->algorithm);
-  if (upper.integrity->algorithm == kFileMerkle) {
-    out += fmt::format(R"(,"root":"{}","logical_size":{},"leaf_size":{}}})",
-                       upper.integrity->digest, size, kMerkleLeafBytes);
-  } else {
-    out += fmt::format(R"(,"digest":"{}"}})", upper.integrity->digest);
-  }
-}
-
 void AppendState(std::string& out, const Manifest& manifest) {
   if (manifest.state_kind == "checkpoint") {
     out += R"({"kind":"checkpoint","checkpoint_id":)";
@@ -105,7 +84,7 @@ void AppendState(std::string& out, const Manifest& manifest) {
   out += R"(,"upper":{"file":)";
   AppendJsonString(out, upper.file);
   out += fmt::format(R"(,"size_bytes":{},"integrity":)", manifest.size_bytes);
-  AppendIntegrity(out, upper, manifest.size_bytes);
+  AppendIntegrity(out, upper.integrity, manifest.size_bytes);
   out += "}}";
 }
 

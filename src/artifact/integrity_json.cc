@@ -28,10 +28,27 @@ Integrity ReadIntegrity(const Json& value, const std::string& path,
     Malformed(path, "has leaf_size other than 65536");
   const std::uint64_t logical_size = merkle.Size("logical_size");
   if (size.value_or(logical_size) != logical_size) {
-    Malformed(path, "has another logical_size than the file");
+    Malformed(merkle.PathOf("logical_size"),
+              fmt::format("is {}, but the file has {} bytes", logical_size, *size));
   }
   size = logical_size;
   return {algorithm, merkle.Digest("root", "blake3")};
+}
+
+void AppendIntegrity(std::string& out, const std::optional<Integrity>& integrity,
+                     std::uint64_t size) {
+  if (!integrity) {
+    out += "null";
+    return;
+  }
+  out += R"({"algorithm":)";
+  base::AppendJsonString(out, integrity->algorithm);
+  if (integrity->algorithm == kFileMerkle) {
+    out += fmt::format(R"(,"root":"{}","logical_size":{},"leaf_size":{}}})", integrity->digest,
+                       size, kMerkleLeafBytes);
+  } else {
+    out += fmt::format(R"(,"digest":"{}"}})", integrity->digest);
+  }
 }
 
 }  // namespace msb::artifact

@@ -65,6 +65,11 @@ std::string UpperFileName(DiskFormat format) {
   return std::string(format == DiskFormat::kRaw ? kRawUpperFile : kQcow2UpperFile);
 }
 
+bool IsReservedFile(std::string_view name) {
+  return name == "snapshot.json" || name == "manifest.json" || name == ".manifest.json.legacy" ||
+         name == ".snapshot-migration.lock";
+}
+
 Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin) {
   return Read(bytes, origin, [&](const Json& document) { return FromJson(form, document, bytes); });
 }

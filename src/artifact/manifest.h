@@ -33,6 +33,9 @@ enum class ManifestForm { kManifest, kDescriptor, kLayered };
 // "manifest.json" or "snapshot.json".
 std::string_view ManifestFileName(ManifestForm form);
 
+// True for the names that files of an artifact have which are no disks; no upper may have them.
+bool IsReservedFile(std::string_view name);
+
 // One file of a snapshot's disk.
 struct Layer {
   std::string file = {};  // Beneath the artifact directory: one plain name, or "layers/" and one.

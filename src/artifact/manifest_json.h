@@ -28,6 +28,9 @@ void AppendImage(std::string& out, const vmm::Image& image);
 // recorded elsewhere, what the object says becomes size.
 Integrity ReadIntegrity(const base::Json& value, const std::string& path,
                         std::optional<std::uint64_t>& size);
+// The same object, or null.
+void AppendIntegrity(std::string& out, const std::optional<Integrity>& integrity,
+                     std::uint64_t size);
 
 }  // namespace msb::artifact
 

@@ -1,18 +1,18 @@
 #include "src/artifact/merkle.h"
 
-#include <blake3.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
 #include <span>
 #include <string_view>
 
+#include "src/base/blake3.h"
 #include "src/base/digest.h"
 
 namespace msb::artifact {
 namespace {
 
+using base::Blake3;
 using Hash = MerkleHasher::Hash;
 using namespace std::string_view_literals;
 
@@ -23,33 +23,6 @@ constexpr std::string_view kRootDomain = "msb-file-merkle-blake3-v1\0root\0"sv;
 constexpr std::uint64_t kLeavesPerRegion = disk::kRegionBytes / kMerkleLeafBytes;
 static_assert(disk::kBlockBytes == kMerkleLeafBytes, "a scan fills up whole leaves");
 static_assert(kLeafDomain.size() <= disk::kRegionHeadroom, "the domain goes before a leaf");
-
-class Blake3 {
- public:
-  Blake3() { blake3_hasher_init(&hasher_); }
-  Blake3& Add(const void* data, std::size_t size) {
-    blake3_hasher_update(&hasher_, data, size);
-    return *this;
-  }
-  Blake3& Add(std::string_view text) { return Add(text.data(), text.size()); }
-  Blake3& Add(const Hash& hash) { return Add(hash.data(), hash.size()); }
-  template <typename Integer>
-  Blake3& AddLittleEndian(Integer value) {
-    std::array<std::uint8_t, sizeof value> bytes{};
-    for (std::size_t i = 0; i < bytes.size(); ++i) {
-      bytes[i] = static_cast<std::uint8_t>(value >> (8 * i));
-    }
-    return Add(bytes.data(), bytes.size());
-  }
-  Hash Finish() {
-    Hash hash;
-    blake3_hasher_finalize(&hasher_, hash.data(), hash.size());
-    return hash;
-  }
-
- private:
-  blake3_hasher hasher_;
-};
 
 // Hashes the leaf at data, before which the domain is put for the while: in one piece BLAKE3 takes
 // as many of its chunks at a time as the processor can, which is twice as fast.

@@ -15,7 +15,8 @@ void Malformed(std::string_view field, std::string_view problem) {
 }
 
 Fields::Fields(const Json& object, std::string path,
-               std::initializer_list<std::string_view> required, Others others)
+               std::initializer_list<std::string_view> required, Others others,
+               std::initializer_list<std::string_view> optional)
     : object_(object), path_(std::move(path)) {
   if (!object.is_object()) Malformed(path_.empty() ? "the document" : path_, "is no object");
   for (const std::string_view field : required) {
@@ -23,7 +24,8 @@ Fields::Fields(const Json& object, std::string path,
   }
   if (others == Others::kIgnore) return;
   for (const auto& [key, value] : object.items()) {
-    if (std::find(required.begin(), required.end(), key) == required.end()) {
+    if (std::find(required.begin(), required.end(), key) == required.end() &&
+        std::find(optional.begin(), optional.end(), key) == optional.end()) {
       Malformed(PathOf(Quoted(key)), "is no known field");
     }
   }

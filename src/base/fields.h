@@ -26,14 +26,15 @@ class Fields {
  public:
   enum class Others { kRefuse, kIgnore };
 
-  // path is where the object is in the document, "" for the document itself. The object must
-  // outlive the reader.
+  // path is where the object is in the document, "" for the document itself. optional: known fields
+  // that may be missing. The object must outlive the reader.
   Fields(const Json& object, std::string path, std::initializer_list<std::string_view> required,
-         Others others);
+         Others others, std::initializer_list<std::string_view> optional = {});
 
   // "state.upper" for field "upper" of the object at "state".
   std::string PathOf(std::string_view field) const;
 
+  bool Has(std::string_view field) const { return object_.contains(field); }
   const Json& At(std::string_view field) const;
   bool IsNull(std::string_view field) const;
   // Not empty.

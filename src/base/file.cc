@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <system_error>
@@ -141,6 +143,23 @@ UniqueFd MakeDirectory(const std::filesystem::path& path) {
   return OpenDirectory(path);
 }
 
+void MakeDirectoryAt(int dir, const std::string& name) {
+  if (mkdirat(dir, name.c_str(), 0777) != 0) ThrowErrno("create directory", name);
+}
+
+void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name) {
+  if (link(existing.c_str(), name.c_str()) != 0) ThrowErrno("link to", name.native());
+}
+
+MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const std::string& target) {
+  if (renameat2(dir, name.c_str(), target_dir, target.c_str(), RENAME_NOREPLACE) == 0) {
+    return MoveResult::kMoved;
+  }
+  if (errno == EEXIST) return MoveResult::kTargetExists;
+  if (errno != EXDEV) ThrowErrno("rename to", target);
+  return MoveResult::kOtherFileSystem;
+}
+
 UniqueFd CreateFileAt(int dir, const std::string& name, mode_t mode) {
   UniqueFd fd(openat(dir, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
   if (!fd) ThrowErrno("create", name);
@@ -219,8 +238,32 @@ void Resize(int fd, std::uint64_t size) {
   if (ftruncate(fd, static_cast<off_t>(size)) != 0) ThrowErrno("resize", "an open file");
 }
 
+void SetMode(int fd, mode_t mode) {
+  if (fchmod(fd, mode) != 0) ThrowErrno("set the mode of", "an open file");
+}
+
 void Sync(int fd) {
   if (fsync(fd) != 0) ThrowErrno("flush", "an open file or directory");
+}
+
+void SyncDirectories(int dir) {
+  for (const DirectoryEntry& entry : ListDirectory(dir)) {
+    if (entry.type != EntryType::kDirectory) continue;
+    const Entry child = OpenEntryAt(dir, entry.name);
+    if (child.type == EntryType::kDirectory) SyncDirectories(child.fd.get());
+  }
+  Sync(dir);
+}
+
+void BeginWriteback(int fd, std::uint64_t offset, std::uint64_t length) {
+  sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(length),
+                  SYNC_FILE_RANGE_WRITE);
+}
+
+std::uint64_t FreeSpace(int fd) {
+  struct statvfs file_system;
+  if (fstatvfs(fd, &file_system) != 0) ThrowErrno("find the free space of", "a file system");
+  return std::uint64_t{file_system.f_bavail} * file_system.f_frsize;
 }
 
 void WriteNewFileAt(int dir, const std::string& name, std::string_view content, mode_t mode) {

@@ -77,6 +77,8 @@ UniqueFd OpenDirectory(const std::filesystem::path& path);
 // Makes the directory and its parents where they are absent, on disk when it returns. path is
 // absolute.
 UniqueFd MakeDirectory(const std::filesystem::path& path);
+// Makes a directory in another; fails if the name exists.
+void MakeDirectoryAt(int dir, const std::string& name);
 
 // Opens a new file for reading and writing; fails if the name exists.
 UniqueFd CreateFileAt(int dir, const std::string& name, mode_t mode);
@@ -98,8 +100,26 @@ void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t of
 // Cuts the file to size bytes, or extends it with a hole.
 void Resize(int fd, std::uint64_t size);
 
+// Gives a file a second name, which must not exist, on the same file system.
+void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name);
+
+enum class MoveResult { kMoved, kTargetExists, kOtherFileSystem };
+// Renames a file, never over another one; a crash may undo that until the directories are flushed.
+MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const std::string& target);
+
+// Sets the permission bits.
+void SetMode(int fd, mode_t mode);
+
 // Flushes a file's or directory's content and metadata to the disk.
 void Sync(int fd);
+// Flushes the names in a directory and in all below it, without following links.
+void SyncDirectories(int dir);
+// Has the kernel begin to write these bytes to the disk. A hint, so that Sync later takes less: it
+// neither waits nor fails.
+void BeginWriteback(int fd, std::uint64_t offset, std::uint64_t length);
+
+// Bytes that may still be written to the file system of an open file or directory.
+std::uint64_t FreeSpace(int fd);
 
 // Makes a file with this content, on disk when it returns.
 void WriteNewFileAt(int dir, const std::string& name, std::string_view content, mode_t mode);

@@ -15,13 +15,11 @@ namespace msb::base {
 namespace {
 
 constexpr std::size_t kMaxDepth = 127;
-// Each takes some 50 bytes, whatever it takes in the text.
-constexpr std::size_t kMaxValues = 1 << 18;
 
 // Builds a Json from parser events, which is where a repeated key can still be seen.
 class DocumentBuilder : public nlohmann::json_sax<Json> {
  public:
-  explicit DocumentBuilder(Json& root) : root_(root) {}
+  DocumentBuilder(Json& root, std::size_t max_values) : root_(root), max_values_(max_values) {}
 
   bool null() override { return Add(nullptr); }
   bool boolean(bool value) override { return Add(value); }
@@ -53,7 +51,7 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
 
  private:
   Json* Place(Json value) {
-    if (++values_ > kMaxValues) throw std::invalid_argument("has too many values");
+    if (++values_ > max_values_) throw std::invalid_argument("has too many values");
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -83,6 +81,7 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
   }
 
   Json& root_;
+  const std::size_t max_values_;
   std::size_t values_ = 0;
   std::vector<Json*> open_;
   std::string key_;
@@ -108,13 +107,13 @@ void AppendFloat(std::string& out, double value) {
 
 }  // namespace
 
-Json ParseJson(std::string_view text) {
+Json ParseJson(std::string_view text, std::size_t max_values) {
   // nlohmann's parser skips a byte order mark; JSON has none.
   if (text.starts_with("\xef\xbb\xbf")) throw std::invalid_argument("begins with a BOM");
   // It takes a NUL byte for the end of the text, and would not see what follows.
   if (text.find('\0') != text.npos) throw std::invalid_argument("contains a NUL byte");
   Json root;
-  DocumentBuilder builder(root);
+  DocumentBuilder builder(root, max_values);
   Json::sax_parse(text, &builder);
   return root;
 }

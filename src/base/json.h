@@ -4,6 +4,7 @@
 #ifndef MSB_SRC_BASE_JSON_H_
 #define MSB_SRC_BASE_JSON_H_
 
+#include <cstddef>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -15,10 +16,13 @@ namespace msb::base {
 // Object keys are sorted by their bytes.
 using Json = nlohmann::json;
 
+// Each takes some 50 bytes, whatever it takes in the text.
+inline constexpr std::size_t kMaxJsonValues = 1 << 18;
+
 // Parses a whole document. Throws std::invalid_argument, saying what is wrong, for what is not
 // JSON or not UTF-8, for a key that an object has twice, and for nesting deeper than 127 levels
-// (the limit of the runtimes' own parser), and for more than 2^18 values.
-Json ParseJson(std::string_view text);
+// (the limit of the runtimes' own parser), and for more than max_values values.
+Json ParseJson(std::string_view text, std::size_t max_values = kMaxJsonValues);
 
 // Appends text as a JSON string. Only '"', '\' and control characters below 0x20 are escaped.
 void AppendJsonString(std::string& out, std::string_view text);

@@ -123,6 +123,32 @@ bool Stage::PublishOver(const std::string& name,
   return true;
 }
 
+std::optional<std::string> Stage::PublishEntries(const std::vector<std::string>& names) {
+  Sync(fd_.get());
+  std::vector<std::string> published;
+  try {
+    for (const std::string& name : names) {
+      if (renameat2(fd_.get(), name.c_str(), parent_.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
+        if (errno != EEXIST) ThrowErrno("rename to", name);
+        TakeBack(published);
+        return name;
+      }
+      published.push_back(name);
+    }
+    Sync(parent_.get());
+  } catch (...) {
+    TakeBack(published);
+    throw;
+  }
+  return std::nullopt;
+}
+
+void Stage::TakeBack(const std::vector<std::string>& names) noexcept {
+  for (auto name = names.rbegin(); name != names.rend(); ++name) {
+    renameat2(parent_.get(), name->c_str(), fd_.get(), name->c_str(), RENAME_NOREPLACE);
+  }
+}
+
 void Stage::PublishFile(const std::string& name, const std::string& target) {
   if (renameat(fd_.get(), name.c_str(), parent_.get(), target.c_str()) != 0) {
     ThrowErrno("rename to", target);

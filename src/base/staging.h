@@ -12,6 +12,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "msb/context.h"
 #include "src/base/file.h"
@@ -43,6 +44,12 @@ class Stage {
   // is what is removed; it must not throw.
   bool PublishOver(const std::string& name,
                    const std::function<bool(const std::filesystem::path& old)>& may_replace);
+  // Moves these entries of the stage, in this order, to the parent, under the same names: all or
+  // none, but for a crash, after which the first of them may be there. Returns the first name that
+  // is taken, with nothing changed; nothing if all is done.
+  std::optional<std::string> PublishEntries(const std::vector<std::string>& names);
+  // Takes what PublishEntries moved back into the stage.
+  void TakeBack(const std::vector<std::string>& names) noexcept;
   // Moves one file out of the stage to parent/target, over what may be there.
   void PublishFile(const std::string& name, const std::string& target);
 

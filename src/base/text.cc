@@ -37,6 +37,10 @@ bool IsUtf8(std::string_view text) {
   return true;
 }
 
+bool HasControlCharacter(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), IsControl);
+}
+
 void CheckBareName(std::string_view what, std::string_view name, std::size_t max_bytes) {
   const auto refuse = [&](std::string_view why) {
     Throw(ErrorKind::kInvalidConfig, "{} name must be a bare identifier, but '{}' {}", what,
@@ -47,7 +51,7 @@ void CheckBareName(std::string_view what, std::string_view name, std::size_t max
   if (name[0] == '.' || name[0] == '~') refuse("begins with '.' or '~'");
   if (name.find_first_of("/\\:") != std::string_view::npos) refuse("contains '/', '\\' or ':'");
   if (!IsUtf8(name)) refuse("is not UTF-8");
-  if (std::any_of(name.begin(), name.end(), IsControl)) refuse("contains a control character");
+  if (HasControlCharacter(name)) refuse("contains a control character");
 }
 
 bool IsPlainFileName(std::string_view name) {

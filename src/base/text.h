@@ -11,6 +11,9 @@ namespace msb::base {
 
 bool IsUtf8(std::string_view text);
 
+// True if text has one of ASCII's control characters.
+bool HasControlCharacter(std::string_view text);
+
 // Throws kInvalidConfig unless name is a bare identifier: 1 to max_bytes bytes of UTF-8, no '/',
 // '\', ':' or control characters, no leading '.' or '~'. what is "snapshot" or "sandbox".
 void CheckBareName(std::string_view what, std::string_view name, std::size_t max_bytes);

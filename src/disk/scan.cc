@@ -4,9 +4,9 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #include "src/base/file.h"
 
@@ -15,58 +15,114 @@ namespace {
 
 constexpr unsigned kMaxWorkers = 16;
 
+// A region on its way through a worker.
 struct Ticket {
   std::uint64_t turn = 0;  // Counts the regions that have data.
   std::uint64_t offset = 0;
   std::vector<Extent> data;
 };
 
-// Deals out the regions that have data, and the right to commit them.
-class RegionDealer {
+// Where the regions come from.
+class Source {
  public:
-  RegionDealer(int fd, std::uint64_t size) : extents_(fd, size) { next_ = extents_.Next(); }
+  virtual ~Source() = default;
+  // The next region that has data; false at the end. Called by one thread at a time.
+  virtual bool Take(Ticket& ticket, std::span<std::byte> bytes) = 0;
+  // Reads its data. Called by several threads at a time.
+  virtual void Read(const Ticket& ticket, std::span<std::byte> bytes) = 0;
+};
 
-  // False when there are no more.
-  bool Take(Ticket& ticket) {
-    const std::lock_guard lock(mutex_);
-    ticket.data.clear();
-    if (!next_ || failed_) return false;
-    ticket.turn = dealt_++;
+// Cuts the extents that next gives into regions of a file.
+template <typename NextExtent>
+class FileSource : public Source {
+ public:
+  FileSource(int fd, NextExtent next_extent) : fd_(fd), next_extent_(std::move(next_extent)) {
+    next_ = next_extent_();
+  }
+
+  bool Take(Ticket& ticket, std::span<std::byte> /*bytes*/) override {
+    if (!next_) return false;
     ticket.offset = next_->offset / kRegionBytes * kRegionBytes;
     const std::uint64_t region_end = ticket.offset + kRegionBytes;
     while (next_ && next_->offset < region_end) {
       const std::uint64_t end = std::min(next_->end(), region_end);
       ticket.data.push_back({next_->offset, end - next_->offset});
-      next_ = end < next_->end() ? Extent{end, next_->end() - end} : extents_.Next();
+      next_ = end < next_->end() ? Extent{end, next_->end() - end} : next_extent_();
     }
+    return true;
+  }
+
+  void Read(const Ticket& ticket, std::span<std::byte> bytes) override {
+    for (const Extent& extent : ticket.data) {
+      base::ReadExactly(fd_, bytes.data() + (extent.offset - ticket.offset), extent.length,
+                        extent.offset);
+    }
+  }
+
+ private:
+  int fd_;
+  NextExtent next_extent_;
+  std::optional<Extent> next_;
+};
+
+class StreamSource : public Source {
+ public:
+  explicit StreamSource(RegionStream& stream) : stream_(stream) {}
+
+  bool Take(Ticket& ticket, std::span<std::byte> bytes) override {
+    return stream_.Next(ticket.offset, ticket.data, bytes);
+  }
+  void Read(const Ticket& /*ticket*/, std::span<std::byte> /*bytes*/) override {}
+
+ private:
+  RegionStream& stream_;
+};
+
+// Deals out the regions that have data, and the right to commit them.
+class RegionDealer {
+ public:
+  explicit RegionDealer(Source& source) : source_(source) {}
+
+  // False when there are no more.
+  bool Take(Ticket& ticket, std::span<std::byte> bytes) {
+    // Apart from committing_: a stream may be slow, and what is taken must not wait for it.
+    const std::lock_guard lock(taking_);
+    ticket.data.clear();
+    if (Failed() || !source_.Take(ticket, bytes)) return false;
+    ticket.turn = dealt_++;
     return true;
   }
 
   // Waits until all regions dealt before are committed; false if one of them failed.
   bool AwaitTurn(const Ticket& ticket) {
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(committing_);
     turn_changed_.wait(lock, [&] { return failed_ || committed_ == ticket.turn; });
     return !failed_;
   }
 
   void EndTurn() {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(committing_);
     ++committed_;
     turn_changed_.notify_all();
   }
 
   void Fail() {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(committing_);
     failed_ = true;
     turn_changed_.notify_all();
   }
 
  private:
-  std::mutex mutex_;
+  bool Failed() {
+    const std::lock_guard lock(committing_);
+    return failed_;
+  }
+
+  std::mutex taking_;
+  Source& source_;           // Guarded by taking_, but for its Read.
+  std::uint64_t dealt_ = 0;  // Guarded by taking_.
+  std::mutex committing_;    // Guards what follows.
   std::condition_variable turn_changed_;
-  ExtentReader extents_;
-  std::optional<Extent> next_;
-  std::uint64_t dealt_ = 0;
   std::uint64_t committed_ = 0;
   bool failed_ = false;
 };
@@ -76,19 +132,16 @@ void FillZeros(std::span<std::byte> bytes, std::uint64_t from, std::uint64_t to)
     std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(from), to - from, std::byte{0});
 }
 
-// Reads the data of a region, and fills with zeros what is left of each block that has data.
-// Returns the bytes of data.
-std::uint64_t ReadRegion(int fd, const Ticket& ticket, std::span<std::byte> bytes) {
+// Fills with zeros what is left of each block that has data. Returns the bytes of data.
+std::uint64_t FillAroundData(const Ticket& ticket, std::span<std::byte> bytes) {
   std::uint64_t total = 0;
-  std::uint64_t filled = 0;  // The end of what is read or zeroed, in the region.
+  std::uint64_t filled = 0;  // The end of what is data or zeroed, in the region.
   for (const Extent& extent : ticket.data) {
     const std::uint64_t start = extent.offset - ticket.offset;
-    const std::uint64_t end = start + extent.length;
     const std::uint64_t filled_block = (filled + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
     FillZeros(bytes, filled, std::min(filled_block, start));
     FillZeros(bytes, std::max(filled, start / kBlockBytes * kBlockBytes), start);
-    base::ReadExactly(fd, bytes.data() + start, extent.length, extent.offset);
-    filled = end;
+    filled = start + extent.length;
     total += extent.length;
   }
   const std::uint64_t last_block = (filled + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
@@ -96,14 +149,15 @@ std::uint64_t ReadRegion(int fd, const Ticket& ticket, std::span<std::byte> byte
   return total;
 }
 
-void ScanRegions(int fd, std::uint64_t size, RegionDealer& dealer, base::ProgressMeter& meter,
-                 RegionConsumer& consumer) {
+void Work(Source& source, std::uint64_t size, RegionDealer& dealer, base::ProgressMeter& meter,
+          RegionConsumer& consumer) {
   std::vector<std::byte> buffer(kRegionHeadroom + std::min(size, kRegionBytes));
-  for (Ticket ticket; dealer.Take(ticket);) {
-    const std::uint64_t length = std::min(kRegionBytes, size - ticket.offset);
-    const Region region{ticket.offset, std::span(buffer).subspan(kRegionHeadroom, length),
+  const std::span<std::byte> room = std::span(buffer).subspan(kRegionHeadroom);
+  for (Ticket ticket; dealer.Take(ticket, room);) {
+    const Region region{ticket.offset, room.first(std::min(kRegionBytes, size - ticket.offset)),
                         ticket.data};
-    const std::uint64_t data = ReadRegion(fd, ticket, region.bytes);
+    source.Read(ticket, region.bytes);
+    const std::uint64_t data = FillAroundData(ticket, region.bytes);
     consumer.Process(region);
     if (!dealer.AwaitTurn(ticket)) return;
     consumer.Commit(region);
@@ -112,15 +166,14 @@ void ScanRegions(int fd, std::uint64_t size, RegionDealer& dealer, base::Progres
   }
 }
 
-}  // namespace
-
-void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer) {
-  RegionDealer dealer(fd, size);
+void Scan(Source& source, std::uint64_t size, base::ProgressMeter& meter,
+          RegionConsumer& consumer) {
+  RegionDealer dealer(source);
   std::mutex failing;
   std::exception_ptr failure;
   const auto work = [&] {
     try {
-      ScanRegions(fd, size, dealer, meter, consumer);
+      Work(source, size, dealer, meter, consumer);
     } catch (...) {
       dealer.Fail();
       const std::lock_guard lock(failing);
@@ -141,6 +194,30 @@ void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionCons
     work();
   }
   if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace
+
+void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer) {
+  FileSource source(fd, [extents = ExtentReader(fd, size)]() mutable { return extents.Next(); });
+  Scan(source, size, meter, consumer);
+}
+
+void ScanRanges(int fd, std::uint64_t size, std::span<const Extent> ranges,
+                base::ProgressMeter& meter, RegionConsumer& consumer) {
+  FileSource source(fd, [ranges]() mutable -> std::optional<Extent> {
+    if (ranges.empty()) return std::nullopt;
+    const Extent first = ranges.front();
+    ranges = ranges.subspan(1);
+    return first;
+  });
+  Scan(source, size, meter, consumer);
+}
+
+void ScanStream(RegionStream& stream, std::uint64_t size, base::ProgressMeter& meter,
+                RegionConsumer& consumer) {
+  StreamSource source(stream);
+  Scan(source, size, meter, consumer);
 }
 
 }  // namespace msb::disk

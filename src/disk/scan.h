@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "src/base/progress.h"
 #include "src/disk/extents.h"
@@ -43,6 +44,25 @@ class RegionConsumer {
 // Reads the first size bytes of fd. Adds the bytes of data to meter. What the consumer throws ends
 // the scan and is rethrown.
 void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer);
+
+// As ScanData, but takes these ranges for the data, whatever holes they cover. They are in order
+// and do not overlap.
+void ScanRanges(int fd, std::uint64_t size, std::span<const Extent> ranges,
+                base::ProgressMeter& meter, RegionConsumer& consumer);
+
+// A file that arrives as a stream.
+class RegionStream {
+ public:
+  virtual ~RegionStream() = default;
+  // Brings the next region that has data: sets offset and data, and fills bytes, which has room
+  // for a whole region, where data says. False at the end. Called by one thread at a time.
+  virtual bool Next(std::uint64_t& offset, std::vector<Extent>& data,
+                    std::span<std::byte> bytes) = 0;
+};
+
+// As ScanData, for a file of size bytes that stream brings.
+void ScanStream(RegionStream& stream, std::uint64_t size, base::ProgressMeter& meter,
+                RegionConsumer& consumer);
 
 }  // namespace msb::disk
 

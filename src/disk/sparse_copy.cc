@@ -31,30 +31,6 @@ bool IsNetworkFileSystem(int fd) {
   return type == NFS_SUPER_MAGIC || type == SMB2_SUPER_MAGIC || type == CIFS_SUPER_MAGIC;
 }
 
-// Writes the data of each region to a file, after handing it to another consumer.
-class Writer : public RegionConsumer {
- public:
-  Writer(int target, RegionConsumer& next) : target_(target), next_(next) {}
-
-  void Process(const Region& region) override { next_.Process(region); }
-
-  void Commit(const Region& region) override {
-    next_.Commit(region);
-    for (const Extent& extent : region.data) {
-      base::WriteExactly(target_, region.bytes.data() + (extent.offset - region.offset),
-                         extent.length, extent.offset);
-    }
-    // Has the kernel write this out while the next region is read. Only a hint: what counts is the
-    // flush at the end.
-    sync_file_range(target_, static_cast<off_t>(region.offset), kRegionBytes,
-                    SYNC_FILE_RANGE_WRITE);
-  }
-
- private:
-  int target_;
-  RegionConsumer& next_;
-};
-
 // False where the kernel cannot copy between these two files.
 bool CopyExtentInKernel(int source, int target, Extent extent, base::ProgressMeter& meter) {
   while (extent.length > 0) {
@@ -81,6 +57,16 @@ std::uint64_t TotalFor(const Context& ctx, int source, std::uint64_t size) {
 
 }  // namespace
 
+void RegionWriter::Commit(const Region& region) {
+  next_.Commit(region);
+  for (const Extent& extent : region.data) {
+    base::WriteExactly(target_, region.bytes.data() + (extent.offset - region.offset),
+                       extent.length, extent.offset);
+  }
+  // While the next region is read.
+  base::BeginWriteback(target_, region.offset, kRegionBytes);
+}
+
 bool CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter) {
   ExtentReader extents(source, size);
   for (bool first = true; const auto extent = extents.Next(); first = false) {
@@ -101,7 +87,7 @@ void CopySparse(const Context& ctx, int source, int target, std::uint64_t size) 
     base::Resize(target, size);
     if (!IsNetworkFileSystem(target) || !CopyInKernel(source, target, size, meter)) {
       RegionConsumer nothing;
-      Writer writer(target, nothing);
+      RegionWriter writer(target, nothing);
       ScanData(source, size, meter, writer);
     }
   }
@@ -118,7 +104,7 @@ void CopySparse(const Context& ctx, int source, int target, std::uint64_t size,
     ScanData(source, size, meter, consumer);
   } else {
     base::Resize(target, size);
-    Writer writer(target, consumer);
+    RegionWriter writer(target, consumer);
     ScanData(source, size, meter, writer);
   }
   base::Sync(target);

@@ -20,6 +20,20 @@ void CopySparse(const Context& ctx, int source, int target, std::uint64_t size);
 void CopySparse(const Context& ctx, int source, int target, std::uint64_t size,
                 RegionConsumer& consumer);
 
+// Writes the data of each region to a file of the whole's size, after handing it to another
+// consumer.
+class RegionWriter : public RegionConsumer {
+ public:
+  RegionWriter(int target, RegionConsumer& next) : target_(target), next_(next) {}
+
+  void Process(const Region& region) override { next_.Process(region); }
+  void Commit(const Region& region) override;
+
+ private:
+  int target_;
+  RegionConsumer& next_;
+};
+
 // Copies the extents of the first size bytes of source without their data passing through this
 // process. False, with nothing copied, where the kernel cannot.
 bool CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter);

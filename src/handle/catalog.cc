@@ -244,14 +244,17 @@ Row Catalog::Get(const Context& ctx, const std::string& key) {
 
 std::vector<Row> Catalog::List(const Context& ctx) { return Session(*this, ctx).index().All(); }
 
-void Catalog::Record(const Context& ctx, const Artifact& artifact) {
+Row Catalog::Record(const Context& ctx, const Artifact& artifact) {
   try {
     Session session(*this, ctx);
-    const auto row = session.index().FindByPath(artifact.path.native());
-    if (row && row->digest == artifact.manifest.digest) return;
-    session.index().Upsert(RowFor(session.index(), artifact));
+    auto row = session.index().FindByPath(artifact.path.native());
+    if (row && row->digest == artifact.manifest.digest) return *std::move(row);
+    Row recorded = RowFor(session.index(), artifact);
+    session.index().Upsert(recorded);
+    return recorded;
   } catch (const Error& e) {
     log_(fmt::format("{} is not in the index: {}", artifact.path.native(), e.what()));
+    return RowOf(artifact);
   }
 }
 

@@ -37,8 +37,9 @@ class Catalog {
   index::Row Get(const Context& ctx, const std::string& name_digest_or_path);
   // Newest first.
   std::vector<index::Row> List(const Context& ctx);
-  // Adds an artifact, or brings its row up to date. A failure is logged, not thrown.
-  void Record(const Context& ctx, const artifact::Artifact& artifact);
+  // Adds an artifact, or brings its row up to date, and returns that. A failure is logged, not
+  // thrown; the row is what it should have been then.
+  index::Row Record(const Context& ctx, const artifact::Artifact& artifact);
   std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir);
   // Deletes the artifact and the row. kSnapshotNotFound, kSnapshotHasChildren;
   // kUnsupportedOperation: a member of a 0.7 group.

@@ -1,0 +1,312 @@
+#include "src/archive/export.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "src/archive/byte_sink.h"
+#include "src/archive/export_chain.h"
+#include "src/archive/image_files.h"
+#include "src/archive/inventory.h"
+#include "src/archive/member_hash.h"
+#include "src/archive/sparse_map.h"
+#include "src/archive/tar_writer.h"
+#include "src/base/digest.h"
+#include "src/base/staging.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+
+namespace msb::archive {
+namespace {
+
+using base::Entry;
+using base::EntryType;
+using base::Throw;
+using base::UniqueFd;
+using disk::Extent;
+using disk::Region;
+
+// Bytes; the longest name of a snapshot.
+constexpr std::size_t kMaxSuggestedName = 255;
+
+// A file that is to become a member.
+struct SourceFile {
+  UniqueFd fd;
+  base::FileStamp stamp;
+  std::string name;  // For messages.
+};
+
+SourceFile Opened(UniqueFd fd, std::string name) {
+  SourceFile file{std::move(fd), {}, std::move(name)};
+  file.stamp = base::StampOf(file.fd.get());
+  return file;
+}
+
+SourceFile OpenImageFile(const std::filesystem::path& cache_dir, const std::string& file) {
+  const std::filesystem::path path = cache_dir / file;
+  const UniqueFd dir = base::OpenDirectory(path.parent_path());
+  Entry entry = base::OpenEntryAt(dir.get(), path.filename());
+  if (entry.type != EntryType::kRegularFile) {
+    Throw(ErrorKind::kSnapshotImageMissing, "{} must be a regular file, but is {}", path.native(),
+          base::Describe(entry.type));
+  }
+  return Opened(std::move(entry.fd), path.native());
+}
+
+// Puts the data of a file into the open entry of an archive, and hashes what the entry carries.
+class EntryContent : public disk::RegionConsumer {
+ public:
+  // hasher may be null. dense: the entry carries the holes too, as zeros.
+  EntryContent(TarWriter& tar, MemberHasher* hasher, bool dense)
+      : tar_(tar), hasher_(hasher), dense_(dense) {}
+
+  // What also is to see the data.
+  void Tee(disk::RegionConsumer& other) { other_ = &other; }
+
+  void Process(const Region& region) override {
+    if (other_ != nullptr) other_->Process(region);
+  }
+
+  void Commit(const Region& region) override {
+    if (other_ != nullptr) other_->Commit(region);
+    for (const Extent& extent : region.data) {
+      FillUpTo(extent.offset);
+      const auto bytes = region.bytes.subspan(extent.offset - region.offset, extent.length);
+      if (hasher_ != nullptr) hasher_->Update(bytes);
+      tar_.Write(bytes);
+      position_ = extent.end();
+    }
+  }
+
+  // To be called at the end, with the size of the file.
+  void FillUpTo(std::uint64_t offset) {
+    if (!dense_ || position_ >= offset) return;
+    tar_.WriteZeros(offset - position_);
+    for (std::uint64_t count = offset - position_; hasher_ != nullptr && count > 0;) {
+      static const std::vector<std::byte> zeros(64 << 10);
+      const std::uint64_t step = std::min<std::uint64_t>(count, zeros.size());
+      hasher_->Update(std::span(zeros).first(step));
+      count -= step;
+    }
+    position_ = offset;
+  }
+
+ private:
+  TarWriter& tar_;
+  MemberHasher* hasher_;
+  disk::RegionConsumer* other_ = nullptr;
+  const bool dense_;
+  std::uint64_t position_ = 0;
+};
+
+// A directory may be called what no inventory can say.
+std::optional<std::string> SuggestedName(const artifact::Artifact& artifact) {
+  std::string name = artifact.Name();
+  try {
+    base::CheckBareName("snapshot", name, kMaxSuggestedName);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  return name;
+}
+
+class Exporter {
+ public:
+  Exporter(const Context& ctx, const ExportSpec& spec, const OutgoingChain& chain,
+           std::vector<std::string> images, base::ProgressMeter& meter, ByteSink& sink)
+      : ctx_(ctx),
+        spec_(spec),
+        chain_(chain),
+        images_(std::move(images)),
+        meter_(meter),
+        tar_(sink, chain.snapshots.back().manifest.created.seconds.time_since_epoch().count()) {}
+
+  void Run() {
+    for (const OutgoingSnapshot& snapshot : chain_.snapshots) {
+      AddManifest(snapshot);
+      AddPayload(snapshot);
+    }
+    for (const std::string& file : images_) AddImageFile(file);
+    if (chain_.layout == Layout::kInventory) AddInventory();
+    tar_.Finish();
+  }
+
+ private:
+  void AddManifest(const OutgoingSnapshot& snapshot) {
+    Member member{.path = ManifestPath(chain_.layout, snapshot.directory),
+                  .kind = MemberKind::kManifest,
+                  .owner = snapshot.manifest.digest,
+                  .encoded_size = snapshot.bytes.size(),
+                  .apparent_size = snapshot.bytes.size()};
+    member.integrity = {std::string(artifact::kSha256), base::Sha256Digest(snapshot.bytes)};
+    MemberHasher hasher(KindName(member.kind), member.path, member.encoded_size,
+                        member.apparent_size, {});
+    hasher.Update(std::as_bytes(std::span(snapshot.bytes)));
+    member.transport_digest = hasher.Finish();
+    tar_.AddFile(member.path, snapshot.bytes);
+    members_.push_back(std::move(member));
+  }
+
+  void AddPayload(const OutgoingSnapshot& snapshot) {
+    const artifact::Layer& layer = snapshot.manifest.layers.at(0);
+    const artifact::Artifact& source = *snapshot.source;
+    const artifact::Layer& source_layer = source.manifest.layers.at(0);
+    AddFile({.path = PayloadPath(chain_.layout, snapshot.directory, layer.file),
+             .kind = MemberKind::kPayload,
+             .owner = snapshot.manifest.digest,
+             .integrity = layer.integrity},
+            Opened(artifact::OpenLayer(source, source_layer),
+                   (source.path / source_layer.file).native()));
+  }
+
+  void AddImageFile(const std::string& file) {
+    const bool metadata = file.starts_with("manifests/");
+    const Member& member =
+        AddFile({.path = ImagePath(chain_.layout, file),
+                 .kind = metadata ? MemberKind::kImageMetadata : MemberKind::kImageObject},
+                OpenImageFile(spec_.cache_dir, file));
+    // A disk image is named by its content.
+    const std::string hex = member.integrity->digest.substr(member.integrity->digest.find(':') + 1);
+    if (file.starts_with("disks/") && file.find(hex) == std::string::npos) {
+      Throw(ErrorKind::kSnapshotIntegrity, "{} has other content than its name says: {}",
+            (spec_.cache_dir / file).native(), member.integrity->digest);
+    }
+  }
+
+  bool IsSparse(const Member& member, const SparseMap& map) const {
+    if (!map.HasHoles()) return false;
+    if (chain_.layout == Layout::kLegacy) return spec_.options.sparse;
+    // Releases know sparse entries of disks only.
+    return member.kind == MemberKind::kPayload || member.path.starts_with("images/disks/");
+  }
+
+  const Member& AddFile(Member member, const SourceFile& file) {
+    const int fd = file.fd.get();
+    const SparseMap map = MapFile(ctx_, fd, file.stamp.size);
+    const bool sparse = IsSparse(member, map);
+    member.apparent_size = map.size;
+    member.encoded_size = sparse ? map.StoredBytes() : map.size;
+    if (sparse) {
+      member.ranges = map.Listed();
+      tar_.BeginSparseFile(member.path, map);
+    } else {
+      tar_.BeginFile(member.path, map.size);
+    }
+    const bool hashed = chain_.layout == Layout::kInventory;
+    MemberHasher hasher(KindName(member.kind), member.path, member.encoded_size,
+                        member.apparent_size, member.ranges);
+    EntryContent content(tar_, hashed ? &hasher : nullptr, !sparse);
+    std::unique_ptr<artifact::IntegrityHasher> integrity;
+    if (member.kind != MemberKind::kPayload) {
+      integrity = artifact::MakeIntegrityHasher(ctx_, artifact::kSha256, map.size);
+      content.Tee(integrity->consumer());
+    }
+    Scan(file, map, content);
+    tar_.EndFile();
+    if (integrity) member.integrity = {std::string(artifact::kSha256), integrity->Finish()};
+    if (hashed) member.transport_digest = hasher.Finish();
+    return members_.emplace_back(std::move(member));
+  }
+
+  void Scan(const SourceFile& file, const SparseMap& map, EntryContent& content) {
+    const auto check_unchanged = [&] {
+      if (file.stamp.SameContent(base::StampOf(file.fd.get()))) return;
+      Throw(ErrorKind::kSnapshotIntegrity, "{} changed while it was exported", file.name);
+    };
+    try {
+      disk::ScanRanges(file.fd.get(), map.size, map.ranges, meter_, content);
+      content.FillUpTo(map.size);
+    } catch (const Error& e) {
+      if (e.kind() == ErrorKind::kIO) check_unchanged();
+      throw;
+    }
+    check_unchanged();
+  }
+
+  void AddInventory() {
+    const OutgoingSnapshot& head = chain_.snapshots.back();
+    Inventory inventory{.head = head.manifest.digest,
+                        .suggested_name = SuggestedName(*head.source),
+                        .with_parents = spec_.options.with_parents,
+                        .with_image = !images_.empty(),
+                        .snapshots = {},
+                        .members = std::move(members_)};
+    for (const OutgoingSnapshot& snapshot : chain_.snapshots) {
+      inventory.snapshots.push_back({snapshot.manifest.digest,
+                                     ManifestPath(chain_.layout, snapshot.directory),
+                                     snapshot.manifest.digest});
+    }
+    tar_.AddFile(kInventoryPath, WriteInventory(std::move(inventory)));
+  }
+
+  const Context& ctx_;
+  const ExportSpec& spec_;
+  const OutgoingChain& chain_;
+  const std::vector<std::string> images_;
+  base::ProgressMeter& meter_;
+  TarWriter tar_;
+  std::vector<Member> members_;
+};
+
+// Those of each image once, in the order of the chain.
+std::vector<std::string> ImageFiles(const ExportSpec& spec) {
+  std::vector<std::string> files;
+  if (!spec.options.with_image) return files;
+  for (const artifact::Artifact& artifact : spec.chain) {
+    for (std::string& file : FilesOfImage(spec.cache_dir, artifact.manifest.image)) {
+      if (std::find(files.begin(), files.end(), file) == files.end()) {
+        files.push_back(std::move(file));
+      }
+    }
+  }
+  return files;
+}
+
+std::uint64_t CountData(const Context& ctx, const ExportSpec& spec,
+                        const std::vector<std::string>& images) {
+  if (!base::ProgressMeter::Wanted(ctx)) return 0;
+  std::uint64_t total = 0;
+  const auto add = [&](const SourceFile& file) {
+    total += disk::CountDataBytes(ctx, file.fd.get(), file.stamp.size);
+  };
+  for (const artifact::Artifact& artifact : spec.chain) {
+    add(Opened(artifact::OpenLayer(artifact, artifact.manifest.layers.at(0)), {}));
+  }
+  for (const std::string& file : images) add(OpenImageFile(spec.cache_dir, file));
+  return total;
+}
+
+void CheckOut(const std::filesystem::path& out) {
+  if (!out.has_filename()) {
+    Throw(ErrorKind::kInvalidArgument, "{} is no place for an archive", out.native());
+  }
+  const UniqueFd parent = base::OpenDirectory(out.parent_path());
+  const EntryType type = base::OpenEntryAt(parent.get(), out.filename()).type;
+  if (type != EntryType::kAbsent && type != EntryType::kRegularFile) {
+    Throw(ErrorKind::kInvalidArgument, "{} is {}; an archive replaces regular files only",
+          out.native(), base::Describe(type));
+  }
+}
+
+}  // namespace
+
+void ExportArchive(const Context& ctx, const ExportSpec& spec) {
+  ctx.Check();
+  CheckOut(spec.out);
+  const OutgoingChain chain = PrepareChain(spec.chain);
+  std::vector<std::string> images = ImageFiles(spec);
+  base::ProgressMeter meter(ctx, "export", CountData(ctx, spec, images));
+
+  base::Stage stage(spec.out.parent_path());
+  const std::string name = spec.out.filename();
+  const UniqueFd file = base::CreateFileAt(stage.fd(), name, 0666);
+  const SnapshotExportOptions& options = spec.options;
+  const auto sink = options.plain_tar ? MakeFileSink(file.get())
+                                      : MakeZstdSink(file.get(), options.level, options.threads);
+  Exporter(ctx, spec, chain, std::move(images), meter, *sink).Run();
+  base::Sync(file.get());
+  ctx.Check();
+  meter.Finish();
+  stage.PublishFile(name, name);
+}
+
+}  // namespace msb::archive

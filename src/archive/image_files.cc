@@ -1,0 +1,346 @@
+#include "src/archive/image_files.h"
+
+#include <algorithm>
+#include <array>
+#include <list>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string_view>
+#include <utility>
+
+#include "src/archive/image_metadata.h"
+#include "src/archive/vmdk.h"
+#include "src/artifact/integrity.h"
+#include "src/base/digest.h"
+#include "src/base/file.h"
+#include "src/base/new_directory.h"
+#include "src/base/staging.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/disk/sparse_copy.h"
+#include "src/vmm/image_store.h"
+
+namespace msb::archive {
+namespace {
+
+using base::Entry;
+using base::EntryType;
+using base::Throw;
+using base::UniqueFd;
+
+// In this order files come into the cache: first what others name.
+constexpr std::array<std::string_view, 5> kKinds = {"layers", "fsmeta", "disks", "vmdk",
+                                                    "manifests"};
+
+std::string KindOf(const std::string& file) { return file.substr(0, file.find('/')); }
+std::string NameOf(const std::string& file) { return file.substr(file.find('/') + 1); }
+
+bool IsVmdk(std::string_view file) { return file.starts_with("vmdk/"); }
+bool IsDisk(std::string_view file) { return file.starts_with("disks/"); }
+
+// A directory that holds image files: the cache, or what arrived.
+class ImageFolder {
+ public:
+  // The directory may be absent, and is empty then. What a file that is absent throws is missing.
+  ImageFolder(std::filesystem::path path, ErrorKind missing)
+      : path_(std::move(path)), dir_(base::TryOpenDirectory(path_)), missing_(missing) {}
+
+  std::string PathOf(const std::string& file) const { return (path_ / file).native(); }
+
+  // Throws for what is there, but not a regular file.
+  std::optional<UniqueFd> Find(const std::string& file) const {
+    Entry entry;
+    if (dir_) entry = base::OpenEntryAt(dir_.get(), KindOf(file));
+    if (entry.type == EntryType::kAbsent) return std::nullopt;
+    if (entry.type != EntryType::kDirectory) Refuse(KindOf(file), "a directory", entry.type);
+    entry = base::OpenEntryAt(entry.fd.get(), NameOf(file));
+    if (entry.type == EntryType::kAbsent) return std::nullopt;
+    if (entry.type != EntryType::kRegularFile) Refuse(file, "a regular file", entry.type);
+    return std::move(entry.fd);
+  }
+
+  UniqueFd Open(const std::string& file, const vmm::Image& image) const {
+    if (auto fd = Find(file)) return *std::move(fd);
+    ThrowMissing(file, image);
+  }
+
+  [[noreturn]] void ThrowMissing(const std::string& file, const vmm::Image& image) const {
+    Throw(missing_, "image '{}' ({}) lacks {}", base::Quoted(image.ref), image.manifest_digest,
+          PathOf(file));
+  }
+
+  // The file's content, parsed; parse throws std::invalid_argument.
+  template <typename Parse>
+  auto Read(int fd, const std::string& file, std::size_t limit, const Parse& parse) const {
+    const auto text = base::ReadAll(fd, limit);
+    if (!text) {
+      Throw(ErrorKind::kSnapshotIntegrity, "{} is longer than {} bytes", PathOf(file), limit);
+    }
+    try {
+      return parse(*text);
+    } catch (const std::invalid_argument& e) {
+      Throw(ErrorKind::kSnapshotIntegrity, "{}: {}", PathOf(file), e.what());
+    }
+  }
+
+  std::vector<VmdkExtent> ReadVmdk(int fd, const std::string& file) const {
+    return Read(fd, file, kMaxVmdkBytes, ParseVmdk);
+  }
+
+ private:
+  [[noreturn]] void Refuse(const std::string& file, std::string_view expected,
+                           EntryType found) const {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} must be {}, but is {}", PathOf(file), expected,
+          base::Describe(found));
+  }
+
+  std::filesystem::path path_;
+  UniqueFd dir_;
+  ErrorKind missing_;
+};
+
+// The files of an OCI image whose metadata is metadata_file, checked. A file that belongs to it
+// and is absent throws what the folder throws.
+std::vector<std::string> CheckOciImage(const ImageFolder& folder, const vmm::Image& image,
+                                       const std::string& metadata_file,
+                                       const ImageMetadata& metadata) {
+  const std::string vmdk = VmdkFile(metadata.manifest_digest);
+  std::vector<std::string> files = {metadata_file, FsmetaFile(metadata.manifest_digest), vmdk};
+  std::vector<JoinedFile> joined;
+  const auto join = [&](const std::string& file) {
+    const UniqueFd fd = folder.Open(file, image);
+    joined.push_back({file, base::StampOf(fd.get()).size});
+  };
+  join(files[1]);
+  for (const std::string& diff_id : metadata.diff_ids) {
+    join(LayerFile(diff_id));
+    // An image may have a layer twice; the vmdk then joins its file twice.
+    if (std::find(files.begin(), files.end(), joined.back().file) == files.end()) {
+      files.push_back(joined.back().file);
+    }
+  }
+  const UniqueFd fd = folder.Open(vmdk, image);
+  folder.Read(fd.get(), vmdk, kMaxVmdkBytes, [&](std::string_view text) {
+    CheckVmdk(ParseVmdk(text), joined);
+    return 0;
+  });
+  return files;
+}
+
+std::vector<std::string> FormsOfDiskImage(const std::string& digest) {
+  return {DiskImageFile(digest, DiskFormat::kRaw), DiskImageFile(digest, DiskFormat::kQcow2)};
+}
+
+// Throws unless the content is what the file's name says. The format matters as much as the digest:
+// a raw disk read as qcow2 could name a backing file.
+void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::string& file,
+                    const vmm::Image& image) {
+  const UniqueFd fd = folder.Open(file, image);
+  const artifact::Integrity found =
+      artifact::ComputeIntegrity(ctx, fd.get(), base::StampOf(fd.get()).size, artifact::kSha256);
+  if (found.digest != image.manifest_digest) {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} must have the digest in its name, but has {}",
+          folder.PathOf(file), found.digest);
+  }
+  const DiskFormat format = vmm::ProbeFormat(fd.get());
+  if (file != DiskImageFile(image.manifest_digest, format)) {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} must be of the format in its name, but is {}",
+          folder.PathOf(file), ToString(format));
+  }
+}
+
+// Checks those of the images that arrived; returns the files that are theirs.
+std::set<std::string> CheckImages(const Context& ctx, const ImageFolder& arrived,
+                                  const std::set<std::string>& files,
+                                  const std::vector<vmm::Image>& images) {
+  std::set<std::string> claimed;
+  for (const vmm::Image& image : images) {
+    ctx.Check();
+    if (!base::IsDigest(image.manifest_digest, "sha256")) continue;
+    for (const std::string& file : FormsOfDiskImage(image.manifest_digest)) {
+      if (!files.contains(file) || !claimed.insert(file).second) continue;
+      CheckDiskImage(ctx, arrived, file, image);
+    }
+    // Snapshots of one image come many at a time.
+    const std::string metadata_file = MetadataFile(image.ref);
+    if (!files.contains(metadata_file) || claimed.contains(metadata_file)) continue;
+    const UniqueFd fd = arrived.Open(metadata_file, image);
+    const ImageMetadata metadata =
+        arrived.Read(fd.get(), metadata_file, kMaxImageMetadataBytes, ParseImageMetadata);
+    if (metadata.manifest_digest != image.manifest_digest) continue;
+    for (std::string& file : CheckOciImage(arrived, image, metadata_file, metadata)) {
+      if (!files.contains(file)) arrived.ThrowMissing(file, image);
+      claimed.insert(std::move(file));
+    }
+  }
+  return claimed;
+}
+
+bool HaveSameContent(const Context& ctx, int one, int other) {
+  const std::uint64_t size = base::StampOf(one).size;
+  if (base::StampOf(other).size != size) return false;
+  return artifact::ComputeIntegrity(ctx, one, size, artifact::kSha256) ==
+         artifact::ComputeIntegrity(ctx, other, size, artifact::kSha256);
+}
+
+// Throws if the cache has a file of that name, and it is not identical to the one that arrived.
+void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolder& arrived,
+                  const std::string& file) {
+  const auto cached = cache.Find(file);
+  if (!cached) return;
+  const auto fd = arrived.Find(file);
+  const bool identical =
+      fd && (IsVmdk(file) ? cache.ReadVmdk(cached->get(), file) == arrived.ReadVmdk(fd->get(), file)
+                          : HaveSameContent(ctx, cached->get(), fd->get()));
+  if (!identical) {
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the archive's image file {} differs from {}, which is not replaced; remove that image "
+          "first",
+          file, cache.PathOf(file));
+  }
+}
+
+// Files on their way into the cache: out again, with the directories that they needed, unless they
+// are kept.
+class Installation {
+ public:
+  Installation(const Context& ctx, const std::filesystem::path& staged,
+               const std::filesystem::path& cache_dir)
+      : ctx_(ctx), staged_(staged), cache_dir_(cache_dir), root_(cache_dir) {
+    // So that nobody takes for a part of the cache what may go out again.
+    base::Lock(ctx, root_.fd());
+  }
+  Installation(const Installation&) = delete;
+  Installation& operator=(const Installation&) = delete;
+  ~Installation() {
+    for (auto file = added_.rbegin(); file != added_.rend(); ++file) {
+      try {
+        base::RemoveFile(*file);
+      } catch (const Error&) {
+        // It was a sound file; it may stay.
+      }
+    }
+  }
+
+  void Add(const std::string& file) {
+    ctx_.Check();
+    const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity);
+    const auto source = arrived.Find(file);
+    if (!source) Throw(ErrorKind::kIO, "{} is gone", arrived.PathOf(file));
+    // As the image store keeps them.
+    if (IsDisk(file)) base::SetMode(source->get(), base::StampOf(source->get()).mode & 0444);
+    base::Sync(source->get());
+    const Entry target = OpenKind(KindOf(file));
+    switch (Move(file, source->get(), target.fd.get())) {
+      case base::MoveResult::kTargetExists:
+        return CheckAgainst(ctx_, ImageFolder(cache_dir_, ErrorKind::kIO), arrived, file);
+      case base::MoveResult::kOtherFileSystem:
+        Throw(ErrorKind::kIO, "{} cannot be renamed in its directory", arrived.PathOf(file));
+      case base::MoveResult::kMoved:
+        added_.push_back(cache_dir_ / file);
+        base::Sync(target.fd.get());
+    }
+  }
+
+  void Keep() {
+    added_.clear();
+    for (base::NewDirectory& dir : kinds_) dir.Keep();
+    root_.Keep();
+  }
+
+ private:
+  Entry OpenKind(const std::string& kind) {
+    kinds_.emplace_back(cache_dir_ / kind);
+    Entry entry = base::OpenEntryAt(root_.fd(), kind);
+    if (entry.type == EntryType::kDirectory) return entry;
+    Throw(ErrorKind::kIO, "{} must be a directory, but is {}", (cache_dir_ / kind).native(),
+          base::Describe(entry.type));
+  }
+
+  base::MoveResult Move(const std::string& file, int source, int target) const {
+    const std::string name = NameOf(file);
+    const std::string kind = KindOf(file);
+    const UniqueFd dir = base::OpenDirectory(staged_ / kind);
+    const base::MoveResult result = base::MoveFileAt(dir.get(), name, target, name);
+    if (result != base::MoveResult::kOtherFileSystem) return result;
+    base::Stage stage(cache_dir_ / kind);
+    const base::FileStamp stamp = base::StampOf(source);
+    const UniqueFd copy = base::CreateFileAt(stage.fd(), name, stamp.mode & 0666);
+    disk::CopySparse(ctx_, source, copy.get(), stamp.size);
+    return base::MoveFileAt(stage.fd(), name, target, name);
+  }
+
+  const Context& ctx_;
+  const std::filesystem::path& staged_;
+  const std::filesystem::path& cache_dir_;
+  base::NewDirectory root_;
+  std::list<base::NewDirectory> kinds_;
+  std::vector<std::filesystem::path> added_;
+};
+
+}  // namespace
+
+std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir,
+                                      const vmm::Image& image) {
+  const auto missing = [&](const std::string& why) {
+    Throw(ErrorKind::kSnapshotImageMissing, "image '{}' ({}) is not in {}: {}",
+          base::Quoted(image.ref), base::Quoted(image.manifest_digest), cache_dir.native(), why);
+  };
+  if (!base::IsDigest(image.manifest_digest, "sha256")) {
+    missing("images there have digests of sha256: and 64 lower-case hex digits");
+  }
+  const ImageFolder cache(cache_dir, ErrorKind::kSnapshotImageMissing);
+  for (const std::string& file : FormsOfDiskImage(image.manifest_digest)) {
+    if (cache.Find(file)) return {file};
+  }
+  const std::string metadata_file = MetadataFile(image.ref);
+  const auto fd = cache.Find(metadata_file);
+  if (!fd) missing("there is no " + metadata_file);
+  const ImageMetadata metadata =
+      cache.Read(fd->get(), metadata_file, kMaxImageMetadataBytes, ParseImageMetadata);
+  if (metadata.manifest_digest != image.manifest_digest) {
+    missing(fmt::format("{} is of {}, which the reference has moved to since", metadata_file,
+                        metadata.manifest_digest));
+  }
+  return CheckOciImage(cache, image, metadata_file, metadata);
+}
+
+ArrivedImages::ArrivedImages(std::filesystem::path staged, std::vector<std::string> files,
+                             std::filesystem::path cache_dir)
+    : staged_(std::move(staged)), files_(std::move(files)), cache_dir_(std::move(cache_dir)) {}
+
+void ArrivedImages::Check(const Context& ctx, const std::vector<vmm::Image>& images) {
+  const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity);
+  const ImageFolder cache(cache_dir_, ErrorKind::kSnapshotImageMissing);
+  const std::set<std::string> files(files_.begin(), files_.end());
+  const std::set<std::string> claimed = CheckImages(ctx, arrived, files, images);
+  for (const std::string& file : files) {
+    if (claimed.contains(file)) continue;
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the archive's image file '{}' belongs to no image of its snapshots", base::Quoted(file));
+  }
+  std::vector<std::pair<std::string, std::string>> vmdks;  // Name and new text.
+  for (const std::string& file : files) {
+    CheckAgainst(ctx, cache, arrived, file);
+    if (!IsVmdk(file)) continue;
+    const auto fd = arrived.Find(file);
+    vmdks.emplace_back(NameOf(file), FormatVmdk(cache_dir_, arrived.ReadVmdk(fd->get(), file)));
+  }
+  for (const auto& [name, text] : vmdks) {
+    base::ReplaceFileAt(base::OpenDirectory(staged_ / "vmdk").get(), name, text, 0666);
+  }
+}
+
+void ArrivedImages::Install(const Context& ctx) {
+  if (files_.empty()) return;
+  Installation installation(ctx, staged_, cache_dir_);
+  for (const std::string_view kind : kKinds) {
+    for (const std::string& file : files_) {
+      if (KindOf(file) == kind) installation.Add(file);
+    }
+  }
+  installation.Keep();
+}
+
+}  // namespace msb::archive

@@ -1,0 +1,86 @@
+#include "src/archive/image_names.h"
+
+#include <fmt/format.h>
+
+#include "src/base/digest.h"
+
+namespace msb::archive {
+namespace {
+
+constexpr std::string_view kAlgorithm = "sha256:";
+
+// "sha256_HEX" of a digest.
+std::string Stem(std::string_view digest) {
+  return fmt::format("sha256_{}", digest.substr(kAlgorithm.size()));
+}
+
+// True for prefix + 64 lower-case hex digits + suffix.
+bool IsNamed(std::string_view file, std::string_view prefix, std::string_view suffix) {
+  if (!file.starts_with(prefix) || !file.ends_with(suffix) ||
+      file.size() < prefix.size() + suffix.size()) {
+    return false;
+  }
+  file.remove_prefix(prefix.size());
+  file.remove_suffix(suffix.size());
+  return base::IsDigest(std::string(kAlgorithm).append(file), "sha256");
+}
+
+}  // namespace
+
+bool IsImageFile(std::string_view file) {
+  return IsNamed(file, "manifests/", ".json") || IsJoinedFile(file) ||
+         IsNamed(file, "vmdk/sha256_", ".vmdk") || IsNamed(file, "disks/sha256_", ".raw") ||
+         IsNamed(file, "disks/sha256_", ".qcow2");
+}
+
+bool IsJoinedFile(std::string_view file) {
+  return IsNamed(file, "fsmeta/sha256_", ".erofs") || IsNamed(file, "layers/sha256_", ".erofs");
+}
+
+std::string NormalizedReference(std::string_view reference) {
+  const std::size_t at = reference.find('@');
+  const std::string_view digest = at == std::string_view::npos ? "" : reference.substr(at);
+  std::string_view name = reference.substr(0, at);
+  std::string_view tag;
+  const std::size_t colon = name.rfind(':');
+  if (colon != std::string_view::npos && name.find('/', colon) == std::string_view::npos) {
+    tag = name.substr(colon);
+    name = name.substr(0, colon);
+  }
+  if (tag.empty() && digest.empty()) tag = ":latest";
+
+  std::string_view domain = "docker.io";
+  std::string_view repository = name;
+  const std::size_t slash = name.find('/');
+  const std::string_view first = name.substr(0, slash);
+  if (slash != std::string_view::npos &&
+      (first == "localhost" || first.find_first_of(".:") != std::string_view::npos)) {
+    if (first != "index.docker.io") domain = first;
+    repository = name.substr(slash + 1);
+  }
+  const bool is_official = domain == "docker.io" && repository.find('/') == std::string_view::npos;
+  return fmt::format("{}/{}{}{}{}", domain, is_official ? "library/" : "", repository, tag, digest);
+}
+
+std::string MetadataFile(std::string_view reference) {
+  const std::string digest = base::Sha256Digest(NormalizedReference(reference));
+  return fmt::format("manifests/{}.json", digest.substr(kAlgorithm.size()));
+}
+
+std::string FsmetaFile(std::string_view manifest_digest) {
+  return fmt::format("fsmeta/{}.erofs", Stem(manifest_digest));
+}
+
+std::string VmdkFile(std::string_view manifest_digest) {
+  return fmt::format("vmdk/{}.vmdk", Stem(manifest_digest));
+}
+
+std::string LayerFile(std::string_view diff_id) {
+  return fmt::format("layers/{}.erofs", Stem(diff_id));
+}
+
+std::string DiskImageFile(std::string_view digest, DiskFormat format) {
+  return fmt::format("disks/{}.{}", Stem(digest), ToString(format));
+}
+
+}  // namespace msb::archive

@@ -1,0 +1,76 @@
+#include "src/archive/sparse_map.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace msb::archive {
+namespace {
+
+using disk::Extent;
+
+constexpr std::uint64_t kTarBlock = 512;
+
+// Collects ranges, taking holes shorter than a limit for data. The limit grows as the list does.
+class RangeCollector {
+ public:
+  void Add(const Extent& range) {
+    if (!Merge(ranges_, range)) {
+      if (ranges_.size() == kMaxSparseRanges - 1) Thin();  // One is left for a trailing hole's end.
+      if (!Merge(ranges_, range)) ranges_.push_back(range);
+    }
+  }
+  std::vector<Extent> Take() { return std::move(ranges_); }
+
+ private:
+  bool Merge(std::vector<Extent>& ranges, const Extent& range) const {
+    if (ranges.empty() || range.offset > ranges.back().end() + filled_hole_) return false;
+    ranges.back().length = std::max(range.end(), ranges.back().end()) - ranges.back().offset;
+    return true;
+  }
+
+  // Fills the smaller half of the holes.
+  void Thin() {
+    std::vector<std::uint64_t> holes;
+    for (std::size_t i = 1; i < ranges_.size(); ++i) {
+      holes.push_back(ranges_[i].offset - ranges_[i - 1].end());
+    }
+    const auto middle = holes.begin() + static_cast<std::ptrdiff_t>(holes.size() / 2);
+    std::nth_element(holes.begin(), middle, holes.end());
+    filled_hole_ = *middle;
+    std::vector<Extent> kept;
+    for (const Extent& range : ranges_) {
+      if (!Merge(kept, range)) kept.push_back(range);
+    }
+    ranges_ = std::move(kept);
+  }
+
+  std::uint64_t filled_hole_ = 0;  // Holes up to this many bytes are filled.
+  std::vector<Extent> ranges_;
+};
+
+}  // namespace
+
+std::uint64_t SparseMap::StoredBytes() const {
+  return std::accumulate(ranges.begin(), ranges.end(), std::uint64_t{0},
+                         [](std::uint64_t sum, const Extent& range) { return sum + range.length; });
+}
+
+std::vector<Extent> SparseMap::Listed() const {
+  std::vector<Extent> listed = ranges;
+  if (size > 0 && (listed.empty() || listed.back().end() < size)) listed.push_back({size, 0});
+  return listed;
+}
+
+SparseMap MapFile(const Context& ctx, int fd, std::uint64_t size) {
+  RangeCollector collector;
+  disk::ExtentReader extents(fd, size);
+  for (std::uint64_t n = 0; const auto extent = extents.Next(); ++n) {
+    if (n % 1024 == 0) ctx.Check();
+    const std::uint64_t start = extent->offset / kTarBlock * kTarBlock;
+    const std::uint64_t end = (extent->end() + kTarBlock - 1) / kTarBlock * kTarBlock;
+    collector.Add({start, std::min(end, size) - start});
+  }
+  return {collector.Take(), size};
+}
+
+}  // namespace msb::archive

@@ -1,0 +1,181 @@
+#include "src/archive/tar_writer.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+
+#include "src/base/throw.h"
+
+namespace msb::archive {
+namespace {
+
+using disk::Extent;
+
+constexpr std::size_t kRecordBytes = 512;
+constexpr std::size_t kRangesInHeader = 4;
+constexpr std::size_t kRangesInExtension = 21;
+
+struct SparseRange {
+  std::array<char, 12> offset;
+  std::array<char, 12> length;
+};
+
+// The header record of GNU tar before its version 1.14 ("oldgnu"), all fields but isextended text.
+struct Header {
+  std::array<char, 100> path;
+  std::array<char, 8> mode;
+  std::array<char, 8> uid;
+  std::array<char, 8> gid;
+  std::array<char, 12> size;
+  std::array<char, 12> mtime;
+  std::array<char, 8> checksum;
+  char type;
+  std::array<char, 100> link;
+  std::array<char, 8> magic;
+  std::array<char, 32> user;
+  std::array<char, 32> group;
+  std::array<char, 8> device_major;
+  std::array<char, 8> device_minor;
+  std::array<char, 12> access_time;
+  std::array<char, 12> change_time;
+  std::array<char, 12> offset;
+  std::array<char, 4> long_names;
+  char unused;
+  std::array<SparseRange, kRangesInHeader> ranges;
+  char is_extended;
+  std::array<char, 12> real_size;
+  std::array<char, 17> padding;
+};
+static_assert(sizeof(Header) == kRecordBytes);
+
+struct Extension {
+  std::array<SparseRange, kRangesInExtension> ranges;
+  char is_extended;
+  std::array<char, 7> padding;
+};
+static_assert(sizeof(Extension) == kRecordBytes);
+
+// Octal digits and a NUL; what has more digits than that is big-endian binary after a byte 0x80.
+template <std::size_t kSize>
+void SetNumber(std::array<char, kSize>& field, std::uint64_t value) {
+  std::uint64_t rest = value;
+  for (std::size_t i = kSize - 1; i-- > 0; rest >>= 3) {
+    field[i] = static_cast<char>('0' + (rest & 7));
+  }
+  field[kSize - 1] = '\0';
+  if (rest == 0) return;
+  rest = value;
+  for (std::size_t i = kSize; i-- > 0; rest >>= 8) field[i] = static_cast<char>(rest & 0xff);
+  field[0] = static_cast<char>(0x80);
+}
+
+Header MakeHeader(std::string_view path, char type, std::uint64_t size, std::int64_t mtime) {
+  if (path.size() > kMaxTarPath) {
+    base::Throw(ErrorKind::kUnsupportedOperation,
+                "'{}' has more than the {} bytes that a path in an archive may have", path,
+                kMaxTarPath);
+  }
+  Header header{};
+  std::copy(path.begin(), path.end(), header.path.begin());
+  SetNumber(header.mode, 0100644);
+  SetNumber(header.uid, 0);
+  SetNumber(header.gid, 0);
+  SetNumber(header.size, size);
+  SetNumber(header.mtime, static_cast<std::uint64_t>(std::max<std::int64_t>(mtime, 0)));
+  header.type = type;
+  constexpr std::string_view kMagic("ustar  \0", 8);
+  std::copy(kMagic.begin(), kMagic.end(), header.magic.begin());
+  SetNumber(header.device_major, 0);
+  SetNumber(header.device_minor, 0);
+  return header;
+}
+
+void Seal(Header& header) {
+  header.checksum.fill(' ');
+  unsigned sum = 0;
+  std::array<unsigned char, kRecordBytes> bytes;
+  std::memcpy(bytes.data(), &header, bytes.size());
+  for (const unsigned char byte : bytes) sum += byte;
+  // Six digits, a NUL and the space that is there.
+  std::array<char, 7> digits;
+  SetNumber(digits, sum);
+  std::copy(digits.begin(), digits.end(), header.checksum.begin());
+}
+
+template <typename Record>
+void Put(ByteSink& sink, const Record& record) {
+  sink.Write(std::as_bytes(std::span(&record, 1)));
+}
+
+// Moves the first of the listed ranges into the fields of a record.
+template <std::size_t kCount>
+void TakeRanges(std::span<const Extent>& listed, std::array<SparseRange, kCount>& fields) {
+  for (SparseRange& field : fields) {
+    if (listed.empty()) return;
+    SetNumber(field.offset, listed.front().offset);
+    SetNumber(field.length, listed.front().length);
+    listed = listed.subspan(1);
+  }
+}
+
+std::uint64_t PaddingFor(std::uint64_t size) {
+  return (kRecordBytes - size % kRecordBytes) % kRecordBytes;
+}
+
+}  // namespace
+
+void TarWriter::AddFile(std::string_view path, std::string_view content) {
+  BeginFile(path, content.size());
+  Write(std::as_bytes(std::span(content)));
+  EndFile();
+}
+
+void TarWriter::BeginFile(std::string_view path, std::uint64_t size) {
+  Header header = MakeHeader(path, '0', size, mtime_);
+  Seal(header);
+  Put(sink_, header);
+  expected_ = size;
+  padding_ = PaddingFor(size);
+}
+
+void TarWriter::BeginSparseFile(std::string_view path, const SparseMap& map) {
+  const std::vector<Extent> listed = map.Listed();
+  std::span<const Extent> rest = listed;
+  Header header = MakeHeader(path, 'S', map.StoredBytes(), mtime_);
+  TakeRanges(rest, header.ranges);
+  header.is_extended = rest.empty() ? '\0' : '\1';
+  SetNumber(header.real_size, map.size);
+  Seal(header);
+  Put(sink_, header);
+  while (!rest.empty()) {
+    Extension extension{};
+    TakeRanges(rest, extension.ranges);
+    extension.is_extended = rest.empty() ? '\0' : '\1';
+    Put(sink_, extension);
+  }
+  expected_ = map.StoredBytes();
+  padding_ = PaddingFor(expected_);
+}
+
+void TarWriter::Write(std::span<const std::byte> bytes) {
+  sink_.Write(bytes);
+  expected_ -= bytes.size();
+}
+
+void TarWriter::WriteZeros(std::uint64_t count) {
+  sink_.WriteZeros(count);
+  expected_ -= count;
+}
+
+void TarWriter::EndFile() {
+  if (expected_ != 0) base::Throw(ErrorKind::kInternal, "an entry has not the size that it said");
+  sink_.WriteZeros(padding_);
+}
+
+void TarWriter::Finish() {
+  sink_.WriteZeros(2 * kRecordBytes);
+  sink_.Finish();
+}
+
+}  // namespace msb::archive
