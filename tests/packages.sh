@@ -1,8 +1,9 @@
 # The Debian packages that msb needs, and how to install what of them is missing. To be sourced.
 
 msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates libssl-dev
-                    libsqlite3-dev libfmt-dev nlohmann-json3-dev e2fsprogs)
-msb_test_packages=(libgtest-dev libgmock-dev zstd)
+                    libsqlite3-dev libfmt-dev nlohmann-json3-dev libarchive-dev libzstd-dev
+                    e2fsprogs)
+msb_test_packages=(libgtest-dev libgmock-dev zstd libarchive-tools)
 
 # BLAKE3's C code: a library of its own from Debian 13 on, in Debian 12 a source package.
 msb_blake3_package() {
@@ -27,6 +28,12 @@ msb_install_missing() {
   "${sudo[@]}" apt-get update -qq
   DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends \
     "${missing[@]}" >/dev/null
+}
+
+# clang with its libFuzzer, whose package has clang's major version in its name.
+msb_install_fuzz_dependencies() {
+  msb_install_missing clang
+  msb_install_missing "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 }
 
 msb_install_build_dependencies() {

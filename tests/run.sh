@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing (Debian packages, by name), builds, and runs every test.
 #   tests/run.sh              release build: unit, integration, interop, fault and package tests
-#   tests/run.sh --sanitize   the tests under ASan + UBSan, and under TSan
+#   tests/run.sh --sanitize   the tests under ASan + UBSan, and under TSan, and 15 s of fuzzing
 #   tests/run.sh --lint       clang-format and clang-tidy
 # MSB_PEERS=DIR: the interop tests also run the released runtimes DIR/msb-VERSION.
 set -euo pipefail
@@ -31,6 +31,9 @@ case "${1:-}" in
     build_and_test asan
     # Every report is a failure, also in a child process that a test expects to end.
     TSAN_OPTIONS=halt_on_error=1 build_and_test tsan
+    echo "== fuzz"
+    msb_install_fuzz_dependencies
+    tests/fuzz/run.sh 15
     ;;
   --lint)
     msb_install_missing clang-format clang-tidy

@@ -6,96 +6,28 @@
 // the executable of a released microsandbox runtime of the descriptor generation. Each case is run
 // once to warm up, then five times, alternating with its peer; what is said is the median.
 
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "msb/msb.h"
+#include "tests/bench/bench.h"
 
 namespace {
 
 namespace fs = std::filesystem;
-using Seconds = std::chrono::duration<double>;
+using msb::bench::Case;
+using msb::bench::PeakMemory;
+using msb::bench::PrintRatio;
+using msb::bench::Shell;
 
 constexpr int kRuns = 5;
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-double Time(const std::function<void()>& run) {
-  const auto start = std::chrono::steady_clock::now();
-  run();
-  return Seconds(std::chrono::steady_clock::now() - start).count();
-}
-
-void Shell(const std::string& command) {
-  if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
-}
-
-struct Case {
-  std::string name;
-  std::function<void()> prepare;  // Not timed.
-  std::function<void()> run;
-};
-
-// Runs the cases in turn, kRuns times after one to warm up, and prints each one's median.
 std::vector<double> Compare(const std::vector<Case>& cases) {
-  std::vector<std::vector<double>> times(cases.size());
-  for (int round = 0; round <= kRuns; ++round) {
-    for (std::size_t i = 0; i < cases.size(); ++i) {
-      cases[i].prepare();
-      Shell("sync");
-      const double seconds = Time(cases[i].run);
-      if (round > 0) times[i].push_back(seconds);
-    }
-  }
-  std::vector<double> medians;
-  for (std::size_t i = 0; i < cases.size(); ++i) {
-    medians.push_back(Median(times[i]));
-    const auto [low, high] = std::minmax_element(times[i].begin(), times[i].end());
-    std::printf("  %-44s %10.2f ms   (%.2f to %.2f)\n", cases[i].name.c_str(), medians[i] * 1e3,
-                *low * 1e3, *high * 1e3);
-  }
-  std::fflush(stdout);
-  return medians;
-}
-
-void PrintRatio(const char* what, double ours, double theirs) {
-  std::printf("  => %s: %.2f\n", what, ours / theirs);
-  std::fflush(stdout);
-}
-
-// The most memory that run uses, in MiB, in a process of its own.
-double PeakMemory(const std::function<void()>& run) {
-  std::fflush(stdout);
-  const pid_t child = fork();
-  if (child == 0) {
-    try {
-      run();
-      _exit(0);
-    } catch (const std::exception& e) {
-      std::cerr << e.what() << "\n";
-      _exit(1);
-    }
-  }
-  int status = 0;
-  rusage usage{};
-  wait4(child, &status, 0, &usage);
-  if (status != 0) throw std::runtime_error("the measured call failed");
-  return static_cast<double>(usage.ru_maxrss) / 1024;
+  return msb::bench::Compare(cases, kRuns);
 }
 
 class Bench {

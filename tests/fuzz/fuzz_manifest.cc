@@ -1,0 +1,12 @@
+// manifest.json, releases 0.5.5 to 0.6.6.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tests/fuzz/properties.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace msb::fuzz;
+  CheckSealedForm(msb::artifact::ManifestForm::kManifest, AsText(data, size));
+  return 0;
+}
