@@ -25,7 +25,7 @@ class ByteSink {
 std::unique_ptr<ByteSink> MakeFileSink(int fd);
 
 // Compresses to a file, as one zstd frame with a checksum of its content. level is 1 to 19; threads
-// 0 means one for each core. More threads than 16 are of no use, and make 16. Deterministic: the
+// 0 means one for each core. More threads than 8 are of no use, and make 8. Deterministic: the
 // same bytes give the same frame, whatever the number of threads.
 std::unique_ptr<ByteSink> MakeZstdSink(int fd, int level, unsigned threads);
 

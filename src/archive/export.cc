@@ -304,8 +304,8 @@ void ExportArchive(const Context& ctx, const ExportSpec& spec) {
                                       : MakeZstdSink(file.get(), options.level, options.threads);
   Exporter(ctx, spec, chain, std::move(images), meter, *sink).Run();
   base::Sync(file.get());
-  ctx.Check();
   meter.Finish();
+  ctx.Check();
   stage.PublishFile(name, name);
 }
 

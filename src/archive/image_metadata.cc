@@ -74,13 +74,18 @@ ImageMetadata ParseImageMetadata(std::string_view text) {
       .Expect("digest", config_digest);
   metadata.diff_ids = ParseDiffIds(ParseEmbedded(fields, "raw_config_json", config_digest));
 
-  CheckCount("raw_manifest_json.layers", Array(manifest_fields, "layers").size(),
-             metadata.diff_ids.size());
+  const Json& manifest_layers = Array(manifest_fields, "layers");
+  CheckCount("raw_manifest_json.layers", manifest_layers.size(), metadata.diff_ids.size());
   const Json& layers = Array(fields, "layers");
   CheckCount("layers", layers.size(), metadata.diff_ids.size());
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    Fields(layers[i], fmt::format("layers[{}]", i), {"diff_id"}, Fields::Others::kIgnore)
-        .Expect("diff_id", metadata.diff_ids[i]);
+    const Fields layer(layers[i], fmt::format("layers[{}]", i), {"diff_id", "digest"},
+                       Fields::Others::kIgnore);
+    layer.Expect("diff_id", metadata.diff_ids[i]);
+    layer.Expect("digest",
+                 Fields(manifest_layers[i], fmt::format("raw_manifest_json.layers[{}]", i),
+                        {"digest"}, Fields::Others::kIgnore)
+                     .At("digest"));
   }
   return metadata;
 }

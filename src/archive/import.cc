@@ -79,8 +79,8 @@ class Importer {
     if (layout_.Get() != Layout::kLegacy) CheckInventory(order);
     ArrivedImages images(stage_->path() / kStagedImages, image_files_, spec_.cache_dir);
     images.Check(silent_, ImagesOf(order));
-    ctx_.Check();
     meter_.Finish();
+    ctx_.Check();
     Promote(order, images);
     return ArtifactsOf(order);
   }
@@ -183,7 +183,10 @@ class Importer {
 
   void AcceptImageFile(const TarEntry& entry, const MemberPath& path) {
     MakeStage();
-    if (path.kind == MemberKind::kImageMetadata) CountMetadata(entry, artifact::kMaxManifestBytes);
+    // Texts, of which the metadata is parsed and the vmdk made anew.
+    if (path.kind == MemberKind::kImageMetadata || path.file.starts_with("vmdk/")) {
+      CountMetadata(entry, artifact::kMaxManifestBytes);
+    }
     members_.push_back(Receive(entry, path.kind, stage_->path() / kStagedImages / path.file,
                                std::string(artifact::kSha256)));
     image_files_.push_back(path.file);
@@ -248,7 +251,7 @@ class Importer {
     return text;
   }
 
-  // Writes a member to the new file target, whose directory is made if need be, and flushes it.
+  // Writes a member to the new file target, whose directory is made if need be.
   Member Receive(const TarEntry& entry, MemberKind kind, const std::filesystem::path& target,
                  const std::optional<std::string>& algorithm) {
     CheckSpace(entry);
@@ -267,7 +270,8 @@ class Importer {
     disk::ScanStream(stream, entry.size, written, writer);
     if (integrity) member.integrity = {*algorithm, integrity->Finish()};
     if (hashed) member.transport_digest = hasher.Finish();
-    base::Sync(fd.get());
+    // Image files are flushed when they are installed.
+    if (kind == MemberKind::kPayload) base::Sync(fd.get());
     return member;
   }
 

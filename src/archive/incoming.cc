@@ -106,7 +106,8 @@ std::vector<const IncomingSnapshot*> IncomingSnapshots::InOrder() const {
     }
     order.push_back(&snapshot);
   }
-  while (!order.empty() && order.back()->manifest.parent && order.size() < by_id.size()) {
+  // One more than there are: then it goes in a circle.
+  while (!order.empty() && order.back()->manifest.parent && order.size() <= snapshots_.size()) {
     const auto parent = by_id.find(*order.back()->manifest.parent);
     if (parent == by_id.end()) break;
     order.push_back(parent->second);

@@ -28,18 +28,26 @@ class RangeCollector {
     return true;
   }
 
-  // Fills the smaller half of the holes.
+  // Fills the smaller half of the holes. Of those that are as large as the largest it fills, it
+  // fills no more than the half needs: where all are alike, not the whole file becomes data.
   void Thin() {
     std::vector<std::uint64_t> holes;
     for (std::size_t i = 1; i < ranges_.size(); ++i) {
       holes.push_back(ranges_[i].offset - ranges_[i - 1].end());
     }
-    const auto middle = holes.begin() + static_cast<std::ptrdiff_t>(holes.size() / 2);
-    std::nth_element(holes.begin(), middle, holes.end());
-    filled_hole_ = *middle;
+    const auto half = holes.begin() + static_cast<std::ptrdiff_t>(holes.size() / 2);
+    std::nth_element(holes.begin(), half, holes.end());
+    auto ties = std::count(holes.begin(), half, *half);
+    filled_hole_ = *half - 1;
     std::vector<Extent> kept;
     for (const Extent& range : ranges_) {
-      if (!Merge(kept, range)) kept.push_back(range);
+      if (Merge(kept, range)) continue;
+      if (!kept.empty() && ties > 0 && range.offset - kept.back().end() == *half) {
+        kept.back().length = range.end() - kept.back().offset;
+        --ties;
+      } else {
+        kept.push_back(range);
+      }
     }
     ranges_ = std::move(kept);
   }
@@ -62,9 +70,15 @@ std::vector<Extent> SparseMap::Listed() const {
 }
 
 SparseMap MapFile(const Context& ctx, int fd, std::uint64_t size) {
-  RangeCollector collector;
   disk::ExtentReader extents(fd, size);
-  for (std::uint64_t n = 0; const auto extent = extents.Next(); ++n) {
+  return MapExtents(
+      ctx, [&extents] { return extents.Next(); }, size);
+}
+
+SparseMap MapExtents(const Context& ctx, const std::function<std::optional<Extent>()>& next,
+                     std::uint64_t size) {
+  RangeCollector collector;
+  for (std::uint64_t n = 0; const auto extent = next(); ++n) {
     if (n % 1024 == 0) ctx.Check();
     const std::uint64_t start = extent->offset / kTarBlock * kTarBlock;
     const std::uint64_t end = (extent->end() + kTarBlock - 1) / kTarBlock * kTarBlock;

@@ -3,7 +3,10 @@
 #ifndef MSB_SRC_ARCHIVE_SPARSE_MAP_H_
 #define MSB_SRC_ARCHIVE_SPARSE_MAP_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "msb/context.h"
@@ -30,6 +33,9 @@ struct SparseMap {
 // The map of the first size bytes of an open file. Where it has more extents than a map may have
 // ranges, the smallest holes between them are taken for data.
 SparseMap MapFile(const Context& ctx, int fd, std::uint64_t size);
+// The same for a file of size bytes with the extents that next gives, in order, none at the end.
+SparseMap MapExtents(const Context& ctx, const std::function<std::optional<disk::Extent>()>& next,
+                     std::uint64_t size);
 
 }  // namespace msb::archive
 

@@ -5,10 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 #include <utility>
 
-#include "src/archive/sparse_map.h"
-#include "src/base/fields.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -16,13 +15,7 @@ namespace msb::archive {
 namespace {
 
 using base::Throw;
-using disk::Extent;
 
-constexpr std::uint64_t kRecordBytes = 512;
-constexpr std::size_t kTypeOffset = 156;  // In a header record.
-// Ranges in the header of a sparse entry, and in each record that extends it.
-constexpr std::uint64_t kRangesInHeader = 4;
-constexpr std::uint64_t kRangesInExtension = 21;
 // The longest header, the map of a sparse entry included; a map of kMaxSparseRanges takes 6.4 MiB.
 constexpr std::uint64_t kMaxHeaderBytes = 8 << 20;
 
@@ -31,26 +24,7 @@ constexpr std::uint64_t kMaxHeaderBytes = 8 << 20;
 }
 
 std::uint64_t Padded(std::uint64_t size) {
-  return (size + kRecordBytes - 1) / kRecordBytes * kRecordBytes;
-}
-
-std::uint64_t ExtensionRecords(std::uint64_t ranges) {
-  if (ranges <= kRangesInHeader) return 0;
-  return (ranges - kRangesInHeader + kRangesInExtension - 1) / kRangesInExtension;
-}
-
-std::vector<Extent> RangesOf(archive_entry* entry) {
-  std::vector<Extent> ranges;
-  archive_entry_sparse_reset(entry);
-  la_int64_t offset = 0;
-  la_int64_t length = 0;
-  while (archive_entry_sparse_next(entry, &offset, &length) == ARCHIVE_OK) {
-    ranges.push_back({static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)});
-  }
-  if (ranges.size() > kMaxSparseRanges) {
-    Refuse("an entry has more ranges than the " + std::to_string(kMaxSparseRanges) + " allowed");
-  }
-  return ranges;
+  return (size + kTarRecordBytes - 1) / kTarRecordBytes * kTarRecordBytes;
 }
 
 bool IsZero(std::span<const std::byte> bytes) {
@@ -72,7 +46,8 @@ TarReader::TarReader(ArchiveInput& input) : input_(input), reader_(archive_read_
 TarReader::~TarReader() = default;
 
 std::span<const std::byte> TarReader::FetchBlock() {
-  std::span<const std::byte> block = prefetched_ ? *prefetched_ : input_.Next();
+  const bool peeked = prefetched_.has_value();
+  const std::span<const std::byte> block = peeked ? *prefetched_ : input_.Next();
   prefetched_.reset();
   header_bytes_ += block.size();
   if (header_bytes_ > kMaxHeaderBytes + ArchiveInput::kBlockBytes) {
@@ -80,6 +55,7 @@ std::span<const std::byte> TarReader::FetchBlock() {
   }
   block_start_ += block_.size();
   block_ = block;
+  if (!peeked) TakeExtensions(block);
   return block;
 }
 
@@ -102,7 +78,7 @@ void TarReader::Fail() {
   Refuse(message == nullptr ? "it is no tar stream" : message);
 }
 
-std::optional<char> TarReader::PeekType() {
+void TarReader::PeekHeader() {
   // All blocks but the last are whole records, so a record is never in two of them.
   std::span<const std::byte> block = block_;
   std::uint64_t offset = next_header_ - block_start_;
@@ -111,55 +87,61 @@ std::optional<char> TarReader::PeekType() {
     if (!prefetched_) prefetched_ = input_.Next();
     block = *prefetched_;
   }
-  if (offset + kRecordBytes > block.size()) return std::nullopt;
-  return static_cast<char>(block[offset + kTypeOffset]);
+  header_ = {};
+  if (offset + kTarRecordBytes > block.size()) return;
+  block = block.subspan(offset);
+  // Zeros end the stream, and libarchive tells so.
+  if (IsZero(block.first(kTarRecordBytes))) return;
+  header_ = RawTarHeader(block.first<kTarRecordBytes>());
+  TakeExtensions(block.subspan(kTarRecordBytes));
+}
+
+void TarReader::TakeExtensions(std::span<const std::byte> bytes) {
+  while (header_.IsIncomplete() && bytes.size() >= kTarRecordBytes) {
+    header_.AddExtension(bytes.first<kTarRecordBytes>());
+    bytes = bytes.subspan(kTarRecordBytes);
+  }
 }
 
 std::optional<TarEntry> TarReader::Next() {
-  const std::optional<char> type = PeekType();
   header_bytes_ = 0;
+  PeekHeader();
   archive_entry* entry = nullptr;
   const int result = archive_read_next_header(reader_.get(), &entry);
   if (result != ARCHIVE_OK && result != ARCHIVE_EOF) Fail();
   const auto start = static_cast<std::uint64_t>(archive_read_header_position(reader_.get()));
-  CheckAccounted(start);
+  if (start != next_header_) Refuse("an entry is followed by what belongs to none");
   if (result == ARCHIVE_EOF) {
-    CheckEnd(start);
+    CheckEnd();
     return std::nullopt;
   }
-  entry_ = Describe(entry, type.value_or('\0'));
-  entry_start_ = start;
+  entry_ = Describe(entry);
   delivered_ = 0;
   position_ = 0;
+  next_header_ = start + header_.length() + Padded(header_.stored());
   return entry_;
 }
 
-TarEntry TarReader::Describe(archive_entry* entry, char type) const {
+TarEntry TarReader::Describe(archive_entry* entry) const {
   const char* path = archive_entry_pathname(entry);
   TarEntry described;
   described.path = path == nullptr ? "" : path;
-  const std::string quoted = base::Quoted(described.path);
-  described.is_directory = type == '5';
-  described.is_sparse = type == 'S';
-  const bool is_file = described.is_sparse || type == '0' || type == '\0';
+  described.is_directory = header_.type() == '5';
+  described.is_sparse = header_.IsSparse();
+  const bool is_file = described.is_sparse || header_.type() == '0' || header_.type() == '\0';
   const auto expected_type = is_file ? AE_IFREG : AE_IFDIR;
+  const std::string quoted = "'" + base::Quoted(described.path) + "'";
   if ((!is_file && !described.is_directory) || archive_entry_filetype(entry) != expected_type ||
       archive_entry_hardlink(entry) != nullptr || archive_entry_symlink(entry) != nullptr) {
-    Refuse("'" + quoted + "' is neither a file nor a directory");
+    Refuse(quoted + " is neither a file nor a directory");
   }
-  if (described.path.find('\0') != std::string::npos || archive_entry_size_is_set(entry) == 0 ||
-      archive_entry_size(entry) < 0 ||
-      static_cast<std::uint64_t>(archive_entry_size(entry)) > base::kMaxJsonInteger) {
-    Refuse("'" + quoted + "' has an impossible size");
-  }
-  described.size = static_cast<std::uint64_t>(archive_entry_size(entry));
-  described.stored = described.size;
-  if (described.is_sparse) {
-    described.ranges = RangesOf(entry);
-    described.stored = 0;
-    for (const Extent& range : described.ranges) described.stored += range.length;
-    // libarchive lists no range if one fills the file.
-    if (described.ranges.empty()) described.stored = described.size;
+  if (described.is_sparse) header_.CheckMap();
+  described.size = header_.size();
+  described.stored = header_.stored();
+  described.ranges = header_.ranges();
+  if (header_.IsIncomplete() || archive_entry_size_is_set(entry) == 0 ||
+      static_cast<std::uint64_t>(archive_entry_size(entry)) != described.size) {
+    Refuse(quoted + " has a header that can be read in two ways");
   }
   return described;
 }
@@ -172,7 +154,6 @@ std::optional<TarPiece> TarReader::Read() {
   const int result = archive_read_data_block(reader_.get(), &bytes, &size, &offset);
   if (result == ARCHIVE_EOF) {
     if (delivered_ != entry_->stored) Refuse("'" + base::Quoted(entry_->path) + "' is not whole");
-    next_header_ = static_cast<std::uint64_t>(archive_filter_bytes(reader_.get(), 0));
     return std::nullopt;
   }
   if (result != ARCHIVE_OK) Fail();
@@ -185,26 +166,8 @@ std::optional<TarPiece> TarReader::Read() {
   return TarPiece{start, {static_cast<const std::byte*>(bytes), size}};
 }
 
-void TarReader::CheckAccounted(std::uint64_t next_header) const {
-  if (!entry_) {
-    if (next_header != 0) Refuse("something comes before its first entry");
-    return;
-  }
-  const std::uint64_t known = kRecordBytes + Padded(delivered_);
-  const std::uint64_t all = next_header - entry_start_;
-  // A map may end in a range of length zero that libarchive does not tell of.
-  const std::uint64_t ranges = entry_->ranges.size();
-  const bool accounted =
-      next_header == next_header_ &&
-      (all == known ||
-       (entry_->is_sparse && (all == known + kRecordBytes * ExtensionRecords(ranges) ||
-                              all == known + kRecordBytes * ExtensionRecords(ranges + 1))));
-  if (!accounted) {
-    Refuse("'" + base::Quoted(entry_->path) + "' is followed by what belongs to no entry");
-  }
-}
-
-void TarReader::CheckEnd(std::uint64_t end) {
+void TarReader::CheckEnd() {
+  const std::uint64_t end = next_header_;
   std::uint64_t total = block_start_ + block_.size();
   bool sound = total >= end && IsZero(block_.subspan(std::min<std::uint64_t>(
                                    block_.size(), end - std::min(end, block_start_))));
@@ -216,7 +179,7 @@ void TarReader::CheckEnd(std::uint64_t end) {
     sound = IsZero(block);
   }
   if (!sound) Refuse("something follows its end");
-  if (total < end + 2 * kRecordBytes || total % kRecordBytes != 0) {
+  if (total < end + 2 * kTarRecordBytes || total % kTarRecordBytes != 0) {
     Refuse("it does not end in two records of zeros");
   }
 }

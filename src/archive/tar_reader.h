@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "src/archive/archive_input.h"
+#include "src/archive/tar_header.h"
 #include "src/disk/extents.h"
 
 struct archive;
@@ -64,11 +65,12 @@ class TarReader {
   std::span<const std::byte> FetchBlock();
   // Throws what reading the input threw, or what libarchive says.
   [[noreturn]] void Fail();
-  // The type in the header record that comes next; nothing at the end of the stream.
-  std::optional<char> PeekType();
-  TarEntry Describe(::archive_entry* entry, char type) const;
-  void CheckAccounted(std::uint64_t next_header) const;
-  void CheckEnd(std::uint64_t end);
+  // Makes header_ what comes next in the stream.
+  void PeekHeader();
+  // Adds the extensions of header_ in these bytes, which follow what it has.
+  void TakeExtensions(std::span<const std::byte> bytes);
+  TarEntry Describe(::archive_entry* entry) const;
+  void CheckEnd();
 
   ArchiveInput& input_;
   std::unique_ptr<::archive, Free> reader_;
@@ -79,11 +81,12 @@ class TarReader {
   std::optional<std::span<const std::byte>> prefetched_;
   std::uint64_t header_bytes_ = 0;  // Fetched since the last piece.
 
-  std::optional<TarEntry> entry_;  // The open one,
-  std::uint64_t entry_start_ = 0;  // where its header is in the stream,
+  RawTarHeader header_;            // Of the open entry,
+  std::optional<TarEntry> entry_;  // as libarchive and it describe it,
   std::uint64_t delivered_ = 0;    // how many bytes of it Read gave,
   std::uint64_t position_ = 0;     // and the end of the last piece in the file.
-  std::uint64_t next_header_ = 0;  // Where the next header is in the stream.
+  // Where the next header must be in the stream, if this entry is all that it says.
+  std::uint64_t next_header_ = 0;
 };
 
 }  // namespace msb::archive

@@ -5,56 +5,13 @@
 #include <cstring>
 #include <string>
 
+#include "src/archive/tar_format.h"
 #include "src/base/throw.h"
 
 namespace msb::archive {
 namespace {
 
 using disk::Extent;
-
-constexpr std::size_t kRecordBytes = 512;
-constexpr std::size_t kRangesInHeader = 4;
-constexpr std::size_t kRangesInExtension = 21;
-
-struct SparseRange {
-  std::array<char, 12> offset;
-  std::array<char, 12> length;
-};
-
-// The header record of GNU tar before its version 1.14 ("oldgnu"), all fields but isextended text.
-struct Header {
-  std::array<char, 100> path;
-  std::array<char, 8> mode;
-  std::array<char, 8> uid;
-  std::array<char, 8> gid;
-  std::array<char, 12> size;
-  std::array<char, 12> mtime;
-  std::array<char, 8> checksum;
-  char type;
-  std::array<char, 100> link;
-  std::array<char, 8> magic;
-  std::array<char, 32> user;
-  std::array<char, 32> group;
-  std::array<char, 8> device_major;
-  std::array<char, 8> device_minor;
-  std::array<char, 12> access_time;
-  std::array<char, 12> change_time;
-  std::array<char, 12> offset;
-  std::array<char, 4> long_names;
-  char unused;
-  std::array<SparseRange, kRangesInHeader> ranges;
-  char is_extended;
-  std::array<char, 12> real_size;
-  std::array<char, 17> padding;
-};
-static_assert(sizeof(Header) == kRecordBytes);
-
-struct Extension {
-  std::array<SparseRange, kRangesInExtension> ranges;
-  char is_extended;
-  std::array<char, 7> padding;
-};
-static_assert(sizeof(Extension) == kRecordBytes);
 
 // Octal digits and a NUL; what has more digits than that is big-endian binary after a byte 0x80.
 template <std::size_t kSize>
@@ -70,13 +27,13 @@ void SetNumber(std::array<char, kSize>& field, std::uint64_t value) {
   field[0] = static_cast<char>(0x80);
 }
 
-Header MakeHeader(std::string_view path, char type, std::uint64_t size, std::int64_t mtime) {
+TarHeader MakeHeader(std::string_view path, char type, std::uint64_t size, std::int64_t mtime) {
   if (path.size() > kMaxTarPath) {
     base::Throw(ErrorKind::kUnsupportedOperation,
                 "'{}' has more than the {} bytes that a path in an archive may have", path,
                 kMaxTarPath);
   }
-  Header header{};
+  TarHeader header{};
   std::copy(path.begin(), path.end(), header.path.begin());
   SetNumber(header.mode, 0100644);
   SetNumber(header.uid, 0);
@@ -91,16 +48,13 @@ Header MakeHeader(std::string_view path, char type, std::uint64_t size, std::int
   return header;
 }
 
-void Seal(Header& header) {
+void Seal(TarHeader& header) {
   header.checksum.fill(' ');
   unsigned sum = 0;
-  std::array<unsigned char, kRecordBytes> bytes;
+  std::array<unsigned char, kTarRecordBytes> bytes;
   std::memcpy(bytes.data(), &header, bytes.size());
   for (const unsigned char byte : bytes) sum += byte;
-  // Six digits, a NUL and the space that is there.
-  std::array<char, 7> digits;
-  SetNumber(digits, sum);
-  std::copy(digits.begin(), digits.end(), header.checksum.begin());
+  SetNumber(header.checksum, sum);
 }
 
 template <typename Record>
@@ -110,8 +64,8 @@ void Put(ByteSink& sink, const Record& record) {
 
 // Moves the first of the listed ranges into the fields of a record.
 template <std::size_t kCount>
-void TakeRanges(std::span<const Extent>& listed, std::array<SparseRange, kCount>& fields) {
-  for (SparseRange& field : fields) {
+void TakeRanges(std::span<const Extent>& listed, std::array<TarRangeField, kCount>& fields) {
+  for (TarRangeField& field : fields) {
     if (listed.empty()) return;
     SetNumber(field.offset, listed.front().offset);
     SetNumber(field.length, listed.front().length);
@@ -120,7 +74,7 @@ void TakeRanges(std::span<const Extent>& listed, std::array<SparseRange, kCount>
 }
 
 std::uint64_t PaddingFor(std::uint64_t size) {
-  return (kRecordBytes - size % kRecordBytes) % kRecordBytes;
+  return (kTarRecordBytes - size % kTarRecordBytes) % kTarRecordBytes;
 }
 
 }  // namespace
@@ -132,7 +86,7 @@ void TarWriter::AddFile(std::string_view path, std::string_view content) {
 }
 
 void TarWriter::BeginFile(std::string_view path, std::uint64_t size) {
-  Header header = MakeHeader(path, '0', size, mtime_);
+  TarHeader header = MakeHeader(path, '0', size, mtime_);
   Seal(header);
   Put(sink_, header);
   expected_ = size;
@@ -142,14 +96,14 @@ void TarWriter::BeginFile(std::string_view path, std::uint64_t size) {
 void TarWriter::BeginSparseFile(std::string_view path, const SparseMap& map) {
   const std::vector<Extent> listed = map.Listed();
   std::span<const Extent> rest = listed;
-  Header header = MakeHeader(path, 'S', map.StoredBytes(), mtime_);
+  TarHeader header = MakeHeader(path, 'S', map.StoredBytes(), mtime_);
   TakeRanges(rest, header.ranges);
   header.is_extended = rest.empty() ? '\0' : '\1';
   SetNumber(header.real_size, map.size);
   Seal(header);
   Put(sink_, header);
   while (!rest.empty()) {
-    Extension extension{};
+    TarExtension extension{};
     TakeRanges(rest, extension.ranges);
     extension.is_extended = rest.empty() ? '\0' : '\1';
     Put(sink_, extension);
@@ -174,7 +128,7 @@ void TarWriter::EndFile() {
 }
 
 void TarWriter::Finish() {
-  sink_.WriteZeros(2 * kRecordBytes);
+  sink_.WriteZeros(2 * kTarRecordBytes);
   sink_.Finish();
 }
 

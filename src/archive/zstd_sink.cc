@@ -10,11 +10,12 @@
 namespace msb::archive {
 namespace {
 
-constexpr unsigned kMaxThreads = 16;
-// What one thread compresses at a time, bytes: the window of the levels up to kMaxSmallJobLevel, so
-// that it costs hardly any size, and the jobs of many threads stay small. Higher levels have larger
-// windows, and would spend their time on loading them again for each job.
-constexpr int kJobBytes = 2 << 20;
+// More would wait for the reading and the hashing.
+constexpr unsigned kMaxThreads = 8;
+// What one thread compresses at a time, bytes: twice the window of the levels up to
+// kMaxSmallJobLevel, so that it costs hardly any size, and all jobs together stay below 100 MiB.
+// Higher levels have larger windows, and would spend their time on loading them for each job.
+constexpr int kJobBytes = 4 << 20;
 constexpr int kMaxSmallJobLevel = 8;
 
 std::size_t Checked(std::size_t result) {

@@ -1,5 +1,7 @@
 #include "src/base/new_directory.h"
 
+#include <unistd.h>
+
 #include <system_error>
 
 namespace msb::base {
@@ -11,14 +13,19 @@ NewDirectory::NewDirectory(const std::filesystem::path& path) {
        missing = missing.parent_path()) {
     made_.push_back(missing);
   }
-  fd_ = MakeDirectory(path);
+  try {
+    fd_ = MakeDirectory(path);
+  } catch (...) {
+    Remove();
+    throw;
+  }
 }
 
-NewDirectory::~NewDirectory() {
-  std::error_code error;
-  for (const std::filesystem::path& path : made_) {
-    if (!std::filesystem::remove(path, error)) break;
-  }
+NewDirectory::~NewDirectory() { Remove(); }
+
+void NewDirectory::Remove() {
+  // Takes only empty directories, so neither what somebody has put there nor what was not made.
+  for (const std::filesystem::path& path : made_) rmdir(path.c_str());
 }
 
 }  // namespace msb::base

@@ -23,6 +23,8 @@ class NewDirectory {
   void Keep() { made_.clear(); }
 
  private:
+  void Remove();
+
   std::vector<std::filesystem::path> made_;  // The innermost first.
   UniqueFd fd_;
 };

@@ -88,7 +88,13 @@ class RegionDealer {
     // Apart from committing_: a stream may be slow, and what is taken must not wait for it.
     const std::lock_guard lock(taking_);
     ticket.data.clear();
-    if (Failed() || !source_.Take(ticket, bytes)) return false;
+    if (Failed()) return false;
+    try {
+      if (!source_.Take(ticket, bytes)) return false;
+    } catch (...) {
+      Fail();  // Before another worker asks a stream that has failed for more.
+      throw;
+    }
     ticket.turn = dealt_++;
     return true;
   }
