@@ -1,6 +1,6 @@
 // The main job, on the embedded local backend: create a sandbox, write a file into its disk,
-// snapshot it, verify the snapshot, and boot two fresh sandboxes from it that find the file and
-// then go their own ways.
+// snapshot it, verify the snapshot, boot two fresh sandboxes from it that find the file and then go
+// their own ways, and take the snapshot to another home.
 //
 //   quickstart HOME IMAGE      HOME: a directory to work in; IMAGE: a raw disk image with ext4
 
@@ -68,6 +68,7 @@ void Run(const std::string& home, const std::string& image) {
   const auto file_in = [&](const std::string& sandbox) {
     return GuestFile(msb::GetSandbox(ctx, sandbox, client), home);
   };
+  msb::Client elsewhere({.home = home + "/elsewhere", .backend = "local"});
 
   Step("create sandbox 'baseline' from the image", [&] {
     auto sandbox = msb::CreateSandbox(ctx, "baseline", {msb::WithImage(image)}, client);
@@ -112,6 +113,17 @@ void Run(const std::string& home, const std::string& image) {
     }
     msb::Snapshot::Open(ctx, "after-pip-install", client).Verify(ctx);
     return std::string("all differ as they should, snapshot verified");
+  });
+  const std::string archive = home + "/snapshot.tar.zst";
+  Step("export the snapshot with its image", [&] {
+    msb::Snapshot::Export(ctx, "after-pip-install", archive, {.with_image = true}, client);
+    return archive;
+  });
+  Step("import it into another home, and boot there", [&] {
+    const auto handle = msb::Snapshot::Import(ctx, archive, "", elsewhere);
+    msb::CreateSandbox(ctx, "worker", {msb::WithSnapshot(handle.Path())}, elsewhere).Close();
+    GuestFile(msb::GetSandbox(ctx, "worker", elsewhere), home).Expect("installed once");
+    return handle.Digest();
   });
 }
 
