@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fills DIR with the seeds of a fuzz target, made from tests/fixtures.
+# Fills DIR with the seeds of a fuzz target: from tests/fixtures, or what make_import_seeds makes.
 #   tests/fuzz/seeds.sh TARGET DIR     a target that is not known here gets none
 set -euo pipefail
 shopt -s nullglob
@@ -27,6 +27,9 @@ variant() {
 
 digest=sha256:1111111111111111111111111111111111111111111111111111111111111111
 case $target in
+  fuzz_import)
+    ../../build/fuzz/tests/fuzz/make_import_seeds "$dir"
+    ;;
   fuzz_manifest)
     unpack 0.6.6 manifest.json
     variant no_sandbox 's/("source_sandbox":)"[^"]*"/\1null/'

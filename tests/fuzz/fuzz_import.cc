@@ -1,0 +1,201 @@
+// Archives that nobody vouches for: what ImportArchive makes of them, and what it leaves.
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <initializer_list>
+#include <iterator>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "src/archive/image_files.h"
+#include "src/archive/import.h"
+#include "src/artifact/store.h"
+#include "tests/fuzz/memory_file.h"
+#include "tests/fuzz/properties.h"
+
+// Takes the place of the C library's. An archive of a few bytes may have disks as large as the free
+// space is, and hashing holes takes its time: so this says that there is little. Whatever is larger
+// is refused by the library itself, where limiting the inputs would keep it from being tried.
+extern "C" int fstatvfs(int /*fd*/, struct statvfs* result) noexcept {
+  constexpr unsigned long kFreeBytes = 8 << 20;  // Several regions of disk/scan.h.
+  *result = {};
+  result->f_frsize = 4096;
+  result->f_bavail = kFreeBytes / result->f_frsize;
+  return 0;
+}
+
+// Each import has a few blocks of 1 MiB. In the quarantine, which keeps what is freed from use,
+// they would be new pages every time, which takes longer than the import.
+extern "C" const char* __asan_default_options() { return "quarantine_size_mb=8"; }
+
+namespace msb::fuzz {
+namespace {
+
+namespace fs = std::filesystem;
+
+using archive::ImportSpec;
+using artifact::Artifact;
+using Artifacts = std::vector<Artifact>;
+using Paths = std::set<std::string>;
+
+// A directory for one input, empty, on tmpfs if there is one: it flushes for nothing.
+class Home {
+ public:
+  Home() {
+    std::error_code error;
+    const fs::path parent =
+        fs::is_directory("/dev/shm", error) ? fs::path("/dev/shm") : fs::temp_directory_path();
+    std::string path = parent / "msb-fuzz-XXXXXX";
+    Require(mkdtemp(path.data()) != nullptr, "there is a place for temporary files");
+    path_ = path;
+  }
+  Home(const Home&) = delete;
+  Home& operator=(const Home&) = delete;
+  ~Home() { fs::remove_all(path_); }
+
+  const fs::path& path() const { return path_; }
+  // Both in directories that are absent too.
+  fs::path Destination(const std::string& name) const { return path_ / name / "snapshots"; }
+  fs::path Cache() const { return path_ / "shared" / "cache"; }
+
+ private:
+  fs::path path_;
+};
+
+std::ptrdiff_t CountEntries(const char* directory) {
+  return std::distance(fs::directory_iterator(directory), {});
+}
+
+// What a process could run out of. A joined thread is listed for a moment more.
+void RequireThreads(std::ptrdiff_t expected) {
+  for (int i = 0; i < 1000 && CountEntries("/proc/self/task") > expected; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  Require(CountEntries("/proc/self/task") <= expected, "no thread is left");
+}
+
+// Paths below dir, of which all are files or directories.
+Paths PathsBelow(const fs::path& dir) {
+  Paths paths;
+  if (!fs::exists(dir)) return paths;
+  for (const auto& entry : fs::recursive_directory_iterator(dir)) {
+    const fs::file_type type = entry.symlink_status().type();
+    Require(type == fs::file_type::regular || type == fs::file_type::directory,
+            "only files and directories are made");
+    paths.insert(entry.path().lexically_relative(dir).native());
+  }
+  return paths;
+}
+
+// Nothing if the archive is refused, for a reason of these kinds.
+std::optional<Artifacts> Import(const ImportSpec& spec, std::initializer_list<ErrorKind> kinds) {
+  try {
+    return archive::ImportArchive(Context::Background(), spec);
+  } catch (const Error& e) {
+    const bool expected = std::find(kinds.begin(), kinds.end(), e.kind()) != kinds.end();
+    if (!expected) std::fprintf(stderr, "%s\n", e.what());
+    Require(expected, "archives are refused for what they are");
+    Require(base::IsUtf8(e.what()), "messages are UTF-8");
+    return std::nullopt;
+  }
+}
+
+void CheckArtifact(const Artifact& artifact) {
+  const Artifact opened = artifact::OpenArtifactAt(artifact.path);
+  Require(Same(opened.manifest, artifact.manifest), "an artifact is what was returned");
+  CheckParsed(opened.manifest, opened.manifest.form);
+  Require(!opened.member, "an artifact is in no group");
+  for (const artifact::Layer& layer : opened.manifest.layers) {
+    Require(artifact::VerifyLayer(Context::Background(), opened, layer) == layer.integrity,
+            "layers are what is recorded");
+  }
+}
+
+// Everything in the destination is of these artifacts.
+void CheckDestination(const fs::path& destination, const Artifacts& artifacts) {
+  Require(!artifacts.empty(), "an archive has a snapshot");
+  Paths allowed;
+  for (const Artifact& artifact : artifacts) {
+    Require(artifact.path.parent_path() == destination, "artifacts are in the destination");
+    const fs::path name = artifact.path.filename();
+    Require(allowed.insert(name).second, "each artifact has its own directory");
+    const artifact::ManifestForm form = artifact.manifest.form;
+    allowed.insert(name / ManifestFileName(form));
+    if (form == artifact::ManifestForm::kLayered) {
+      allowed.insert({name / "metadata.json", name / "layers"});
+    }
+    for (const artifact::Layer& layer : artifact.manifest.layers) {
+      allowed.insert(name / layer.file);
+    }
+  }
+  for (const std::string& path : PathsBelow(destination)) {
+    Require(allowed.contains(path), "nothing else is in the destination");
+  }
+}
+
+// Everything in the cache is of these artifacts' images, each of which is there whole or not at
+// all.
+void CheckCache(const fs::path& cache, const Artifacts& artifacts) {
+  Paths expected;
+  for (const Artifact& artifact : artifacts) {
+    try {
+      for (const std::string& file : archive::FilesOfImage(cache, artifact.manifest.image)) {
+        expected.insert({file, file.substr(0, file.find('/'))});
+      }
+    } catch (const Error& e) {
+      Require(e.kind() == ErrorKind::kSnapshotImageMissing, "images in the cache are sound");
+    }
+  }
+  Require(PathsBelow(cache) == expected, "nothing else is in the cache");
+}
+
+// The same archive once more: into the same place, and beside it.
+void CheckAgain(const ImportSpec& first, const fs::path& beside, std::size_t count) {
+  const Paths artifacts = PathsBelow(first.destination);
+  const Paths images = PathsBelow(first.cache_dir);
+  Require(!Import(first, {ErrorKind::kSnapshotAlreadyExists}), "nothing is imported twice");
+  Require(PathsBelow(first.destination) == artifacts, "artifacts that are there stay");
+  // Without images, that is what has been done already.
+  if (!images.empty()) {
+    const auto again = Import({first.archive, beside, first.cache_dir}, {});
+    Require(again && again->size() == count, "images that are there do not matter");
+  }
+  Require(PathsBelow(first.cache_dir) == images, "images that are there stay");
+}
+
+void CheckImport(const fs::path& archive) {
+  const Home home;
+  const ImportSpec spec{archive, home.Destination("first"), home.Cache()};
+  const auto artifacts =
+      Import(spec, {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation});
+  if (!artifacts) return Require(fs::is_empty(home.path()), "what is refused leaves nothing");
+  for (const Artifact& artifact : *artifacts) CheckArtifact(artifact);
+  CheckDestination(spec.destination, *artifacts);
+  CheckCache(spec.cache_dir, *artifacts);
+  CheckAgain(spec, home.Destination("beside"), artifacts->size());
+}
+
+}  // namespace
+}  // namespace msb::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace msb::fuzz;
+  static const MemoryFile archive("archive");
+  archive.Fill(AsText(data, size));
+  const std::ptrdiff_t threads = CountEntries("/proc/self/task");
+  const std::ptrdiff_t files = CountEntries("/proc/self/fd");
+  CheckImport(archive.Path());
+  RequireThreads(threads);
+  Require(CountEntries("/proc/self/fd") == files, "no file is left open");
+  return 0;
+}
