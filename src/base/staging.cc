@@ -150,10 +150,27 @@ void Stage::TakeBack(const std::vector<std::string>& names) noexcept {
 }
 
 void Stage::PublishFile(const std::string& name, const std::string& target) {
-  if (renameat(fd_.get(), name.c_str(), parent_.get(), target.c_str()) != 0) {
-    ThrowErrno("rename to", target);
+  const auto rename_between = [&](unsigned flags) {
+    return renameat2(fd_.get(), name.c_str(), parent_.get(), target.c_str(), flags) == 0;
+  };
+  bool replaced = false;
+  while (!replaced && !rename_between(RENAME_NOREPLACE)) {
+    if (errno != EEXIST) ThrowErrno("rename to", target);
+    // The stage has the old one then, and takes it along.
+    replaced = rename_between(RENAME_EXCHANGE);
+    if (!replaced && errno != ENOENT) ThrowErrno("exchange with", target);
   }
-  Sync(parent_.get());
+  try {
+    Sync(parent_.get());
+  } catch (const Error&) {
+    // As in SyncRenamed.
+    if (replaced) {
+      rename_between(RENAME_EXCHANGE);
+    } else {
+      renameat2(parent_.get(), target.c_str(), fd_.get(), name.c_str(), RENAME_NOREPLACE);
+    }
+    throw;
+  }
 }
 
 std::optional<std::filesystem::path> HideDurably(const std::filesystem::path& parent,

@@ -230,12 +230,7 @@ TEST_F(RefusalTest, ANameThatIsALinkElsewhere) {
   ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
 }
 
-TEST_F(RefusalTest, WhatIsNotAvailableYetSaysSo) {
-  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", dir_ / "out", {}, client_),
-                   ErrorKind::kUnsupportedOperation);
-  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "in", "", client_),
-                   ErrorKind::kUnsupportedOperation);
-  EXPECT_FALSE(fs::exists(dir_ / "out"));
+TEST_F(RefusalTest, ABackendThatIsNotThereSaysSo) {
   EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = "qemu"}),
                    ErrorKind::kUnsupportedOperation);
   EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = "nonesuch"}),

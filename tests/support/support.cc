@@ -92,7 +92,7 @@ std::map<std::string, std::string> ListTree(const fs::path& dir) {
     } else if (entry.is_regular_file()) {
       what = base::Sha256Digest(ReadFile(entry.path()));
     }
-    tree[fs::relative(entry.path(), dir).native()] = what;
+    tree[entry.path().lexically_relative(dir).native()] = what;
   }
   return tree;
 }

@@ -341,6 +341,81 @@ TEST(FileTest, RefusesATildeWithoutAHome) {
   }
 }
 
+TEST(FileTest, MovesAFileOverNoOther) {
+  const TempDir dir;
+  WriteFile(dir / "a" / "file", "new");
+  WriteFile(dir / "b" / "taken", "old");
+  const UniqueFd from = OpenDirectory(dir / "a");
+  const UniqueFd to = OpenDirectory(dir / "b");
+  EXPECT_EQ(MoveFileAt(from.get(), "file", to.get(), "taken"), MoveResult::kTargetExists);
+  EXPECT_EQ(ReadFile(dir / "b" / "taken"), "old");
+  EXPECT_EQ(ReadFile(dir / "a" / "file"), "new");
+  EXPECT_EQ(MoveFileAt(from.get(), "file", to.get(), "moved"), MoveResult::kMoved);
+  EXPECT_EQ(ReadFile(dir / "b" / "moved"), "new");
+  EXPECT_FALSE(fs::exists(dir / "a" / "file"));
+  EXPECT_MSB_ERROR(MoveFileAt(from.get(), "file", to.get(), "again"), ErrorKind::kIO);
+}
+
+TEST(FileTest, SetsModes) {
+  const TempDir dir;
+  WriteFile(dir / "file", "");
+  const UniqueFd fd = OpenFile(dir / "file");
+  SetMode(fd.get(), 0440);
+  EXPECT_EQ(StampOf(fd.get()).mode, 0440U);
+}
+
+TEST(FileTest, LinksAFileUnderANameThatIsFree) {
+  const TempDir dir;
+  WriteFile(dir / "file", "content");
+  WriteFile(dir / "taken", "old");
+  LinkFile(dir / "file", dir / "name");
+  EXPECT_EQ(StampOf(dir / "name")->inode, StampOf(dir / "file")->inode);
+  EXPECT_EQ(ReadFile(dir / "name"), "content");
+  const auto before = test::ListTree(dir.path());
+  EXPECT_MSB_ERROR(LinkFile(dir / "file", dir / "taken"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(LinkFile(dir / "absent", dir / "free"), ErrorKind::kIO);
+  EXPECT_EQ(test::ListTree(dir.path()), before);
+}
+
+TEST(FileTest, MakesADirectoryOnlyWhereNothingIs) {
+  const TempDir dir;
+  WriteFile(dir / "file", "old");
+  fs::create_directory(dir / "dir");
+  fs::create_symlink("elsewhere", dir / "link");
+  const auto before = test::ListTree(dir.path());
+  const UniqueFd fd = OpenDirectory(dir.path());
+  for (const char* name : {"file", "dir", "link", "absent/new"}) {
+    EXPECT_MSB_ERROR(MakeDirectoryAt(fd.get(), name), ErrorKind::kIO);
+  }
+  EXPECT_EQ(test::ListTree(dir.path()), before);
+  MakeDirectoryAt(fd.get(), "new");
+  EXPECT_TRUE(fs::is_directory(dir / "new"));
+}
+
+TEST(FileTest, FlushesDirectoriesButNotWhatLinksPointTo) {
+  const TempDir dir;
+  WriteFile(dir / "a/b/file", "content");
+  fs::create_directory_symlink(".", dir / "a/loop");
+  const auto before = test::ListTree(dir.path());
+  EXPECT_NO_THROW(SyncDirectories(OpenDirectory(dir.path()).get()));
+  EXPECT_EQ(test::ListTree(dir.path()), before);
+  EXPECT_MSB_ERROR(SyncDirectories(OpenFile(dir / "a/b/file").get()), ErrorKind::kIO);
+}
+
+TEST(FileTest, TellsTheSpaceThatIsFree) {
+  const TempDir dir;
+  const std::uint64_t free = FreeSpace(OpenDirectory(dir.path()).get());
+  // Others write to the disk too, but not that much.
+  constexpr std::uint64_t kLeeway = std::uint64_t{4} << 30;
+  const std::uint64_t expected = fs::space(dir.path()).available;
+  EXPECT_LE(free, expected + kLeeway);
+  EXPECT_GE(free + kLeeway, expected);
+  WriteFile(dir / "file", "content");
+  EXPECT_GT(FreeSpace(OpenFile(dir / "file").get()), 0U);
+  EXPECT_EQ(FreeSpace(OpenDirectory("/proc").get()), 0U);
+  EXPECT_MSB_ERROR(FreeSpace(-1), ErrorKind::kIO);
+}
+
 TEST(FileTest, MakesSuffixesThatDiffer) {
   const std::string suffix = RandomSuffix();
   EXPECT_EQ(suffix.size(), 16U);

@@ -2,13 +2,17 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/support/support.h"
 
@@ -151,6 +155,117 @@ TEST(StageTest, MovesOneFileOut) {
   }
   EXPECT_EQ(ReadFile(dir / "target"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 1U);
+}
+
+// The names that enter and leave a directory while it lives, in their order.
+class Watch {
+ public:
+  explicit Watch(const fs::path& dir) : fd_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+    EXPECT_GE(inotify_add_watch(fd_.get(), dir.c_str(), IN_MOVED_TO | IN_MOVED_FROM), 0);
+  }
+
+  // "+a" for one that was moved here, "-a" for one that was moved away.
+  std::vector<std::string> Take() {
+    std::vector<std::string> names;
+    alignas(inotify_event) char buffer[4096];
+    for (ssize_t n = 0; (n = read(fd_.get(), buffer, sizeof buffer)) > 0;) {
+      for (const char* at = buffer; at < buffer + n;) {
+        const auto* event = reinterpret_cast<const inotify_event*>(at);
+        names.push_back(((event->mask & IN_MOVED_TO) != 0 ? "+" : "-") + std::string(event->name));
+        at += sizeof(inotify_event) + event->len;
+      }
+    }
+    return names;
+  }
+
+ private:
+  UniqueFd fd_;
+};
+
+// Three entries, to be published as "b", "a", "c".
+void FillStage(const Stage& stage) {
+  WriteFile(stage.path() / "a/file", "a");
+  WriteFile(stage.path() / "b/file", "b");
+  WriteFile(stage.path() / "c", "c");
+}
+
+TEST(StageTest, PublishesEntriesInTheirOrder) {
+  const TempDir dir;
+  WriteFile(dir / "kept", "kept");
+  {
+    Stage stage(dir.path());
+    FillStage(stage);
+    WriteNewFileAt(stage.fd(), "scrap", "scrap", 0600);
+    Watch watch(dir.path());
+    EXPECT_EQ(stage.PublishEntries({"b", "a", "c"}), std::nullopt);
+    EXPECT_EQ(watch.Take(), (std::vector<std::string>{"+b", "+a", "+c"}));
+    EXPECT_EQ(ListTree(stage.path()).size(), 1U);
+  }
+  EXPECT_EQ(ReadFile(dir / "a/file"), "a");
+  EXPECT_EQ(ReadFile(dir / "b/file"), "b");
+  EXPECT_EQ(ReadFile(dir / "c"), "c");
+  EXPECT_EQ(ListTree(dir.path()).size(), 6U);
+}
+
+TEST(StageTest, PublishesNoEntryIfOneIsTaken) {
+  for (const std::string taken : {"b", "a", "c"}) {
+    const TempDir dir;
+    WriteFile(dir / taken / "file", "old");
+    const Tree before = ListTree(dir.path());
+    {
+      Stage stage(dir.path());
+      FillStage(stage);
+      const Tree staged = ListTree(stage.path());
+      EXPECT_EQ(stage.PublishEntries({"b", "a", "c"}), taken);
+      EXPECT_EQ(ListTree(stage.path()), staged);
+    }
+    EXPECT_EQ(ListTree(dir.path()), before);
+  }
+}
+
+TEST(StageTest, TellsTheFirstEntryThatIsTakenByWhateverItIs) {
+  const TempDir dir;
+  fs::create_directory(dir / "a");
+  fs::create_symlink("nowhere", dir / "c");
+  const Tree before = ListTree(dir.path());
+  {
+    Stage stage(dir.path());
+    FillStage(stage);
+    EXPECT_EQ(stage.PublishEntries({"b", "c", "a"}), "c");
+    EXPECT_EQ(stage.PublishEntries({"b", "a", "c"}), "a");
+  }
+  EXPECT_EQ(ListTree(dir.path()), before);
+}
+
+TEST(StageTest, TakesEntriesBackIfOneCannotBePublished) {
+  const TempDir dir;
+  {
+    Stage stage(dir.path());
+    FillStage(stage);
+    const Tree staged = ListTree(stage.path());
+    Watch watch(dir.path());
+    EXPECT_MSB_ERROR(stage.PublishEntries({"b", "a", "absent", "c"}), ErrorKind::kIO);
+    EXPECT_EQ(watch.Take(), (std::vector<std::string>{"+b", "+a", "-a", "-b"}));
+    EXPECT_EQ(ListTree(stage.path()), staged);
+  }
+  EXPECT_EQ(ListTree(dir.path()), Tree());
+}
+
+TEST(StageTest, TakesBackWhatItPublishedTheLastFirst) {
+  const TempDir dir;
+  WriteFile(dir / "kept", "kept");
+  const Tree before = ListTree(dir.path());
+  {
+    Stage stage(dir.path());
+    FillStage(stage);
+    const Tree staged = ListTree(stage.path());
+    ASSERT_EQ(stage.PublishEntries({"b", "a", "c"}), std::nullopt);
+    Watch watch(dir.path());
+    stage.TakeBack({"b", "a", "c"});
+    EXPECT_EQ(watch.Take(), (std::vector<std::string>{"-c", "-a", "-b"}));
+    EXPECT_EQ(ListTree(stage.path()), staged);
+  }
+  EXPECT_EQ(ListTree(dir.path()), before);
 }
 
 TEST(StageTest, SweepsWhatACrashLeft) {

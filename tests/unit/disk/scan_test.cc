@@ -11,6 +11,7 @@
 #include <functional>
 #include <mutex>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -331,6 +332,223 @@ TEST(ScanTest, StopsSoonWhenCancelled) {
   Caller consumer(DoNothing, commit);
   EXPECT_MSB_ERROR(Scan(ctx, dir / "file", 100 * kRegionBytes, consumer), ErrorKind::kCancelled);
   // Each worker may have had one more in hand.
+  EXPECT_GE(consumer.committed().size(), 4U);
+  EXPECT_LE(consumer.committed().size(), 4U + 16U);
+}
+
+void ScanTheRanges(const fs::path& path, std::uint64_t size, const std::vector<Extent>& ranges,
+                   RegionConsumer& consumer, const Context& ctx = Context::Background()) {
+  const base::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  base::ProgressMeter meter(ctx, "scan", 0);
+  ScanRanges(fd.get(), size, ranges, meter, consumer);
+  meter.Finish();
+}
+
+Extents Pairs(const std::vector<Extent>& extents) {
+  Extents pairs;
+  for (const Extent& extent : extents) pairs.emplace_back(extent.offset, extent.length);
+  return pairs;
+}
+
+TEST(ScanRangesTest, ReadsTheRangesWhateverHolesTheyCover) {
+  const TempDir dir;
+  const std::uint64_t size = 4 * kRegionBytes + 100;
+  MakeSparseFile(dir / "file", size,
+                 {{8192, Noise(4096, 1)},
+                  {kRegionBytes - 4096, Noise(8192, 2)},
+                  {3 * kRegionBytes, Noise(kRegionBytes + 100, 3)}});
+  const std::string content = test::ReadFile(dir / "file");
+  const std::vector<std::vector<Extent>> all_ranges = {
+      {{0, size}},                                                        // All of it,
+      {{512, 512}, {4096, 8192}},                                         // holes and data,
+      {{kRegionBytes - 10'240, 20'480}},                                  // across regions,
+      {{2 * kRegionBytes, 512}},                                          // a hole alone,
+      {{8704, 512}, {9728, 512}, {3 * kRegionBytes, kRegionBytes + 100}}  // parts of the data,
+  };
+  for (const std::vector<Extent>& ranges : all_ranges) {
+    // What is not in a range is no data, and so reads as zeros.
+    std::string expected(size, '\0');
+    std::uint64_t bytes = 0;
+    for (const Extent& range : ranges) {
+      expected.replace(range.offset, range.length, content, range.offset, range.length);
+      bytes += range.length;
+    }
+    Checker checker(expected);
+    std::uint64_t reported = 0;
+    ScanTheRanges(dir / "file", size, ranges, checker,
+                  Context::Background().WithProgress(
+                      [&](const Progress& progress) { reported = progress.bytes_done; }));
+    EXPECT_EQ(checker.processed(), Pairs(ranges));
+    EXPECT_EQ(checker.committed(), Pairs(ranges));
+    EXPECT_EQ(reported, bytes);
+  }
+}
+
+TEST(ScanRangesTest, ReadsNothingWithoutRanges) {
+  const TempDir dir;
+  test::WriteFile(dir / "file", Noise(kRegionBytes, 1));
+  const auto fail = [](const Region&) { ADD_FAILURE() << "there is no range"; };
+  Caller consumer(fail, fail);
+  ScanTheRanges(dir / "file", kRegionBytes, {}, consumer);
+}
+
+TEST(ScanRangesTest, SaysThatAFileIsShorterThanItsRanges) {
+  const TempDir dir;
+  test::WriteFile(dir / "file", Noise(1000, 1));
+  Caller consumer(DoNothing, DoNothing);
+  EXPECT_MSB_ERROR(ScanTheRanges(dir / "file", 5000, {{0, 5000}}, consumer), ErrorKind::kIO);
+  EXPECT_TRUE(consumer.committed().empty());
+}
+
+// Brings a content, the data of one region after the other. Before it writes them it fills the
+// room with what is no zeros.
+class ContentStream : public RegionStream {
+ public:
+  // The extents are in order, and none in two regions.
+  ContentStream(std::string content, std::vector<Extent> extents)
+      : content_(std::move(content)), extents_(std::move(extents)) {}
+
+  bool Next(std::uint64_t& offset, std::vector<Extent>& data, std::span<std::byte> bytes) override {
+    EXPECT_FALSE(taking_.exchange(true)) << "two at a time";
+    EXPECT_TRUE(data.empty());
+    EXPECT_EQ(bytes.size(), std::min<std::uint64_t>(kRegionBytes, content_.size()));
+    std::fill(bytes.begin(), bytes.end(), std::byte{0xaa});
+    if (next_ < extents_.size()) offset = extents_[next_].offset / kRegionBytes * kRegionBytes;
+    for (; next_ < extents_.size() && extents_[next_].offset < offset + kRegionBytes; ++next_) {
+      const Extent& extent = extents_[next_];
+      std::memcpy(bytes.data() + (extent.offset - offset), content_.data() + extent.offset,
+                  extent.length);
+      data.push_back(extent);
+    }
+    taking_ = false;
+    return !data.empty();
+  }
+
+ private:
+  const std::string content_;
+  const std::vector<Extent> extents_;
+  std::size_t next_ = 0;
+  std::atomic<bool> taking_ = false;
+};
+
+// A page of noise in every region, and no other data.
+ContentStream StreamOfRegions(std::uint64_t count) {
+  std::string content(count * kRegionBytes, '\0');
+  std::vector<Extent> extents;
+  for (std::uint64_t n = 0; n < count; ++n) {
+    extents.push_back({n * kRegionBytes, 4096});
+    content.replace(n * kRegionBytes, 4096, Noise(4096, static_cast<std::uint32_t>(n)));
+  }
+  return {std::move(content), std::move(extents)};
+}
+
+void ScanTheStream(RegionStream& stream, std::uint64_t size, RegionConsumer& consumer,
+                   const Context& ctx = Context::Background()) {
+  base::ProgressMeter meter(ctx, "scan", 0);
+  ScanStream(stream, size, meter, consumer);
+  meter.Finish();
+}
+
+TEST(ScanStreamTest, BringsTheDataAmidZeros) {
+  const std::uint64_t size = 5 * kRegionBytes + 70'000;
+  const std::vector<Extent> extents = {{0, 100},
+                                       {8192, 4096},
+                                       {kBlockBytes - 512, 1024},
+                                       {3 * kBlockBytes + 512, 512},
+                                       {kRegionBytes - 512, 512},
+                                       {kRegionBytes, 512},
+                                       {4 * kRegionBytes, kRegionBytes},
+                                       {size - 1, 1}};
+  std::string content(size, '\0');
+  std::uint64_t bytes = 0;
+  for (const Extent& extent : extents) {
+    content.replace(extent.offset, extent.length, Noise(extent.length, 1));
+    bytes += extent.length;
+  }
+  ContentStream stream(content, extents);
+  Checker checker(content);
+  std::uint64_t reported = 0;
+  ScanTheStream(stream, size, checker,
+                Context::Background().WithProgress(
+                    [&](const Progress& progress) { reported = progress.bytes_done; }));
+  EXPECT_EQ(checker.processed(), Join(Pairs(extents)));
+  EXPECT_EQ(checker.committed(), Join(Pairs(extents)));
+  EXPECT_EQ(reported, bytes);
+}
+
+TEST(ScanStreamTest, CommitsInOrderHoweverLongTheFirstRegionTakes) {
+  ContentStream stream = StreamOfRegions(20);
+  std::atomic<int> commits = 0;
+  const auto process = [&](const Region& region) {
+    if (region.offset == 0) LingerUnless([&] { return commits > 0; });
+  };
+  Caller consumer(process, [&](const Region&) { ++commits; });
+  ScanTheStream(stream, 20 * kRegionBytes, consumer);
+  EXPECT_EQ(consumer.committed(), FirstNumbers(20));
+}
+
+TEST(ScanStreamTest, AStreamMayBringNothing) {
+  const auto fail = [](const Region&) { ADD_FAILURE() << "there is no data"; };
+  Caller consumer(fail, fail);
+  for (const std::uint64_t size : {std::uint64_t{0}, std::uint64_t{1}, 5 * kRegionBytes}) {
+    ContentStream stream(std::string(size, '\0'), {});
+    EXPECT_NO_THROW(ScanTheStream(stream, size, consumer));
+  }
+}
+
+// Throws for one region, after those before it.
+class FailingStream : public RegionStream {
+ public:
+  explicit FailingStream(std::uint64_t bad) : bad_(bad) {}
+
+  bool Next(std::uint64_t& offset, std::vector<Extent>& data, std::span<std::byte>) override {
+    EXPECT_FALSE(failed_) << "asked again";
+    failed_ = next_ == bad_;
+    if (failed_) throw std::domain_error("bad stream");
+    offset = next_++ * kRegionBytes;
+    data.push_back({offset, 1});
+    return true;
+  }
+
+ private:
+  const std::uint64_t bad_;
+  std::uint64_t next_ = 0;
+  bool failed_ = false;
+};
+
+TEST(ScanStreamTest, PassesOnWhatTheStreamThrows) {
+  for (const std::uint64_t bad : {0U, 1U, 7U}) {
+    FailingStream stream(bad);
+    Caller consumer(DoNothing, DoNothing);
+    EXPECT_THROW(ScanTheStream(stream, 20 * kRegionBytes, consumer), std::domain_error);
+    EXPECT_LE(consumer.committed().size(), bad);
+    EXPECT_EQ(consumer.committed(), FirstNumbers(consumer.committed().size()));
+  }
+}
+
+TEST(ScanStreamTest, PassesOnWhatTheConsumerThrows) {
+  const auto fail = [](const Region& region) {
+    if (region.offset == 7 * kRegionBytes) throw std::domain_error("bad region");
+  };
+  ContentStream committed = StreamOfRegions(20);
+  Caller commit(DoNothing, fail);
+  EXPECT_THROW(ScanTheStream(committed, 20 * kRegionBytes, commit), std::domain_error);
+  EXPECT_EQ(commit.committed(), FirstNumbers(7));
+  ContentStream processed = StreamOfRegions(20);
+  Caller process(fail, DoNothing);
+  EXPECT_THROW(ScanTheStream(processed, 20 * kRegionBytes, process), std::domain_error);
+  EXPECT_LE(process.committed().size(), 7U);
+}
+
+TEST(ScanStreamTest, StopsSoonWhenCancelled) {
+  const auto [ctx, cancel] = Context::Background().WithCancel();
+  const auto commit = [&cancel = cancel](const Region& region) {
+    if (region.offset == 3 * kRegionBytes) cancel();
+  };
+  FailingStream endless(std::uint64_t{1} << 30);
+  Caller consumer(DoNothing, commit);
+  EXPECT_MSB_ERROR(ScanTheStream(endless, std::uint64_t{1} << 50, consumer, ctx),
+                   ErrorKind::kCancelled);
   EXPECT_GE(consumer.committed().size(), 4U);
   EXPECT_LE(consumer.committed().size(), 4U + 16U);
 }

@@ -1,0 +1,176 @@
+// Archives that are cut, damaged, continued, or none at all; plain and compressed.
+
+#include <gtest/gtest.h>
+
+#include "tests/support/import_home.h"
+#include "tests/support/zstd_frame.h"
+
+namespace msb::test {
+namespace {
+
+constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
+                                     SampleLayout::kLayered};
+
+using HostileStreamTest = ImportHome;
+
+TEST_F(HostileStreamTest, CutAtEveryRecordAndWithin) {
+  for (const SampleLayout layout : kLayouts) {
+    const std::string sound = MakeSampleArchive(layout).Tar();
+    for (std::size_t size = 0; size < sound.size(); size += kTarRecordBytes / 2) {
+      SCOPED_TRACE(std::to_string(size) + " bytes of layout " +
+                   std::to_string(static_cast<int>(layout)));
+      ExpectRefused(sound.substr(0, size));
+    }
+  }
+}
+
+TEST_F(HostileStreamTest, CutWhereCompressed) {
+  for (const SampleLayout layout : kLayouts) {
+    const std::string sound = Compress(MakeSampleArchive(layout).Tar());
+    std::vector<std::size_t> sizes = {1, 3, 4, 5, 6, 9};
+    for (std::size_t i = 0; i < 40; ++i) sizes.push_back(sound.size() * i / 40);
+    // The last four are the checksum, behind the last block.
+    for (std::size_t i = 1; i <= 12; ++i) sizes.push_back(sound.size() - i);
+    for (const std::size_t size : sizes) {
+      SCOPED_TRACE(std::to_string(size) + " of " + std::to_string(sound.size()) +
+                   " bytes of layout " + std::to_string(static_cast<int>(layout)));
+      ExpectRefused(sound.substr(0, size));
+    }
+  }
+}
+
+TEST_F(HostileStreamTest, DamagedWhereCompressed) {
+  for (const SampleLayout layout : kLayouts) {
+    // Nothing recorded: the frame's checksum alone tells.
+    const std::string sound = Compress(MakeSampleArchive(layout, {.algorithm = ""}).Tar());
+    for (std::size_t i = 0; i < 40; ++i) {
+      const std::size_t at = 16 + (sound.size() - 17) * i / 39;
+      SCOPED_TRACE(std::to_string(at) + " of " + std::to_string(sound.size()));
+      std::string damaged = sound;
+      damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
+      ExpectRefused(damaged);
+    }
+  }
+}
+
+TEST_F(HostileStreamTest, EndsThatAreNone) {
+  const std::string zeros(kTarRecordBytes, '\0');
+  for (const SampleLayout layout : kLayouts) {
+    SampleArchive archive = MakeSampleArchive(layout);
+    SCOPED_TRACE(archive.entries[0].name);
+    if (layout != SampleLayout::kLegacy) {
+      archive.entries.push_back(InventoryEntry(archive.Inventory()));
+    }
+    std::string entries;
+    std::vector<std::size_t> starts;
+    for (const TarEntry& entry : archive.entries) {
+      starts.push_back(entries.size());
+      entries += TarBytes(entry);
+    }
+    ExpectRefused(entries);
+    ExpectRefused(entries + zeros);
+    ExpectRefused(entries + zeros + std::string(511, '\0'));
+    ExpectRefused(entries + zeros + std::string(kTarRecordBytes, 'x'));
+    ExpectRefused(Compress(entries));
+    ExpectRefused(Compress(entries + zeros));
+    for (const std::size_t start : starts) {
+      SCOPED_TRACE("zeros at " + std::to_string(start));
+      ExpectRefused(std::string(entries).insert(start, zeros) + TarEnd());
+      ExpectRefused(std::string(entries).insert(start, TarEnd()) + TarEnd());
+    }
+  }
+}
+
+TEST_F(HostileStreamTest, MoreBehindTheEnd) {
+  for (const SampleLayout layout : kLayouts) {
+    const std::string sound = MakeSampleArchive(layout).Tar();
+    const std::string other = MakeSampleArchive(layout, {.seed = 2}).Tar();
+    const TarEntry extra{.name = "../x", .content = "hostile"};
+    for (const std::string& more :
+         {std::string("x"), std::string(511, 'x'), std::string(kTarRecordBytes, 'x'),
+          TarBytes(extra), TarArchive({extra}),
+          std::string(kTarRecordBytes, '\0') + TarBytes(extra), sound, other}) {
+      SCOPED_TRACE(std::to_string(more.size()) + " bytes behind layout " +
+                   std::to_string(static_cast<int>(layout)));
+      ExpectRefused(sound + more);
+      ExpectRefused(Compress(sound + more));
+    }
+  }
+}
+
+// Released readers stop after the first frame, so that more of them are not the same to all.
+TEST_F(HostileStreamTest, MoreThanOneFrame) {
+  for (const SampleLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    const std::string sound = MakeSampleArchive(layout).Tar();
+    const std::string frame = Compress(sound);
+    const std::string half = sound.substr(0, sound.size() / 2);
+    ExpectRefused(Compress(half) + Compress(sound.substr(half.size())));
+    ExpectRefused(frame + frame);
+    ExpectRefused(frame + Compress(""));
+    ExpectRefused(Compress("") + frame);
+    ExpectRefused(frame + SkippableFrame("note"));
+    ExpectRefused(frame + SkippableFrame(""));
+    ExpectRefused(SkippableFrame("note") + frame);
+    ExpectRefused(frame + sound);
+    ExpectRefused(frame + "x");
+    ExpectRefused(frame + std::string(1, '\0'));
+    ExpectRefused(frame + TarEnd());
+    ExpectRefused(frame + frame.substr(0, 4));
+    ExpectRefused(Compress(frame));
+  }
+}
+
+TEST_F(HostileStreamTest, AWindowThatWouldTakeAllMemory) {
+  for (const SampleLayout layout : kLayouts) {
+    const std::string sound = MakeSampleArchive(layout).Tar();
+    ExpectRefused(StoredFrame({{.bytes = sound}}, 31));
+    ExpectRefused(StoredFrame({{.bytes = sound}}, 41));
+  }
+}
+
+TEST_F(HostileStreamTest, WhatIsNoArchive) {
+  const std::string gzip(
+      "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00"
+      "\x00\x00",
+      20);
+  for (const std::string& bytes : {std::string(),
+                                   std::string("x"),
+                                   std::string("not an archive\n"),
+                                   std::string(4096, 'x'),
+                                   std::string(511, '\0'),
+                                   std::string(512, '\0'),
+                                   TarEnd(),
+                                   std::string(10240, '\0'),
+                                   gzip,
+                                   Noise(511, 1),
+                                   Noise(512, 2),
+                                   Noise(100'000, 3),
+                                   std::string("\x28\xb5\x2f\xfd"),
+                                   "\x28\xb5\x2f\xfd" + Noise(1000, 4),
+                                   Compress(""),
+                                   Compress("not an archive\n"),
+                                   Compress(TarEnd()),
+                                   Compress(gzip),
+                                   std::string("PK\x03\x04") + Noise(1000, 5),
+                                   ReadFile(dir_ / "base.img"),
+                                   SkippableFrame("note")}) {
+    SCOPED_TRACE(std::to_string(bytes.size()) + " bytes");
+    ExpectRefused(bytes);
+  }
+}
+
+TEST_F(HostileStreamTest, WhatIsNoFile) {
+  ExpectPathRefused(dir_ / "absent", {ErrorKind::kIO});
+  ExpectPathRefused(dir_ / "absent/archive", {ErrorKind::kIO});
+  ExpectPathRefused(dir_ / "base.img/archive", {ErrorKind::kIO});
+  ExpectPathRefused(dir_.path(), {ErrorKind::kIO});
+  ExpectPathRefused("/", {ErrorKind::kIO});
+  ExpectPathRefused("", {ErrorKind::kIO, ErrorKind::kInvalidArgument});
+  ExpectPathRefused("/dev/null", {ErrorKind::kIO, ErrorKind::kSnapshotIntegrity});
+  ExpectPathRefused("/dev/zero", {ErrorKind::kIO, ErrorKind::kSnapshotIntegrity});
+  ExpectPathRefused("/dev/urandom", {ErrorKind::kIO, ErrorKind::kSnapshotIntegrity});
+}
+
+}  // namespace
+}  // namespace msb::test

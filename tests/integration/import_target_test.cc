@@ -1,0 +1,161 @@
+// What is already where an archive is to come, and calls that are cancelled.
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <mutex>
+
+#include "tests/support/fed_pipe.h"
+#include "tests/support/import_home.h"
+#include "tests/support/zstd_frame.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
+                                     SampleLayout::kLayered};
+
+using ImportTargetTest = ImportHome;
+
+TEST_F(ImportTargetTest, TheSameSnapshotAgain) {
+  for (const SampleLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    const SampleArchive archive = MakeSampleArchive(layout);
+    const SampleArchive chain = MakeSampleChain(layout);
+    ExpectSound(Import(archive.Tar()), archive.snapshots[0]);
+    ExpectRefused(archive.Tar(), ErrorKind::kSnapshotAlreadyExists);
+    // As the parent of another, whose name is free: that must not come either.
+    ExpectRefused(chain.Tar(), ErrorKind::kSnapshotAlreadyExists);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, chain.snapshots[1].digest, client_),
+                     ErrorKind::kSnapshotNotFound);
+  }
+}
+
+TEST_F(ImportTargetTest, TheSecondOfTwo) {
+  for (const SampleLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    const SampleArchive chain = MakeSampleChain(layout);
+    const SampleArchive child = MakeSampleArchive({chain.snapshots[1]});
+    ExpectSound(Import(child.Tar()), child.snapshots[0]);
+    ExpectRefused(chain.Tar(), ErrorKind::kSnapshotAlreadyExists);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, chain.snapshots[0].digest, client_),
+                     ErrorKind::kSnapshotNotFound);
+  }
+}
+
+// Its image must not come into the cache without it.
+TEST_F(ImportTargetTest, TheSameSnapshotWithItsImage) {
+  for (const SampleLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    Import(MakeSampleArchive(layout).Tar());
+    ExpectRefused(MakeSampleWithImage(layout).Tar(), ErrorKind::kSnapshotAlreadyExists);
+  }
+}
+
+TEST_F(ImportTargetTest, WhateverIsAtTheTarget) {
+  const std::string sound = MakeSampleArchive(SampleLayout::kInventory).Tar();
+  const fs::path target = Import(sound, dest_).Path();
+  fs::remove_all(target);
+  WriteFile(target, "mine");
+  ExpectRefused(sound, ErrorKind::kSnapshotAlreadyExists, dest_);
+  fs::remove(target);
+  fs::create_directory(target);
+  ExpectRefused(sound, ErrorKind::kSnapshotAlreadyExists, dest_);
+  fs::remove(target);
+  for (const fs::path& link : {dir_ / "nowhere", dest_ / "mine", home_ / "snapshots"}) {
+    fs::create_symlink(link, target);
+    ExpectRefused(sound, ErrorKind::kSnapshotAlreadyExists, dest_);
+    fs::remove(target);
+  }
+}
+
+TEST_F(ImportTargetTest, DestinationsThatAreNone) {
+  const std::string sound = MakeSampleArchive(SampleLayout::kInventory).Tar();
+  for (const std::string& dest : {(dir_ / "base.img").native(), (dest_ / "mine/x").native(),
+                                  std::string("/proc/nowhere"), std::string("/dev/null")}) {
+    SCOPED_TRACE(dest);
+    ExpectRefused(sound,
+                  {ErrorKind::kIO, ErrorKind::kInvalidArgument, ErrorKind::kSnapshotAlreadyExists},
+                  dest);
+  }
+}
+
+TEST_F(ImportTargetTest, ADamagedArchiveLeavesExplicitDestinationsAlone) {
+  for (const SampleLayout layout : kLayouts) {
+    SampleArchive archive = MakeSampleChain(layout);
+    SCOPED_TRACE(archive.entries[0].name);
+    archive.entries.back().content[0] = static_cast<char>(~archive.entries.back().content[0]);
+    ExpectRefused(archive.Tar(), ErrorKind::kSnapshotIntegrity, dest_);
+    // Such that is not there is not there afterwards.
+    ExpectRefused(archive.Tar(), ErrorKind::kSnapshotIntegrity, dir_ / "absent");
+    ExpectRefused(archive.Tar(), ErrorKind::kSnapshotIntegrity, dir_ / "absent/deeper");
+  }
+}
+
+// No snapshots directory, no cache, not even the home itself.
+TEST_F(ImportTargetTest, ADamagedArchiveLeavesAnUnusedHomeAlone) {
+  for (const SampleLayout layout : kLayouts) {
+    SampleArchive archive = MakeSampleWithImage(layout);
+    SCOPED_TRACE(archive.entries[0].name);
+    Client unused = LocalClient(dir_ / "unused", &log_);
+    EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Stored(archive.Tar().substr(0, 20'000)), "", unused),
+                     ErrorKind::kSnapshotIntegrity);
+    EXPECT_FALSE(fs::exists(dir_ / "unused"));
+    Snapshot::List(ctx_, unused);
+    const auto before = ListTree(dir_ / "unused");
+    EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Stored(archive.Tar().substr(0, 20'000)), "", unused),
+                     ErrorKind::kSnapshotIntegrity);
+    EXPECT_EQ(ListTree(dir_ / "unused"), before);
+    fs::remove_all(dir_ / "unused");
+  }
+}
+
+TEST_F(ImportTargetTest, ACallThatIsCancelledBeforehand) {
+  const std::string archive = Stored(MakeSampleWithImage(SampleLayout::kInventory).Tar());
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  cancel();
+  for (const Context& done : {ctx, ctx_.WithTimeout(std::chrono::seconds(0))}) {
+    ExpectPathRefused(archive, {ErrorKind::kCancelled}, "", done);
+    ExpectPathRefused(archive, {ErrorKind::kCancelled}, dest_, done);
+    ExpectPathRefused(archive, {ErrorKind::kCancelled}, dir_ / "absent", done);
+  }
+}
+
+TEST_F(ImportTargetTest, ACallThatIsCancelledByItsProgress) {
+  for (const SampleLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    const auto [ctx, cancel] = ctx_.WithCancel();
+    const Context cancelling = ctx.WithProgress([cancel = cancel](const Progress&) { cancel(); });
+    ExpectPathRefused(Stored(Compress(MakeSampleWithImage(layout).Tar())), {ErrorKind::kCancelled},
+                      "", cancelling);
+  }
+}
+
+// The rest of the archive never comes; the time does.
+TEST_F(ImportTargetTest, AStreamThatStalls) {
+  for (const SampleLayout layout : kLayouts) {
+    const std::string sound = MakeSampleArchive(layout).Tar();
+    for (const std::size_t size : {std::size_t{0}, std::size_t{100}, sound.size() / 2}) {
+      SCOPED_TRACE(std::to_string(size) + " bytes");
+      std::mutex mutex;
+      std::condition_variable condition;
+      bool over = false;
+      const FedPipe pipe([&](const FedPipe::Write& write) {
+        write(std::string_view(sound).substr(0, size));
+        // Longer than the call may take, so that one that does not look at the clock fails.
+        std::unique_lock lock(mutex);
+        condition.wait_for(lock, 2 * kRefusedWithin, [&] { return over; });
+      });
+      ExpectPathRefused(pipe.path(), {ErrorKind::kCancelled}, "",
+                        ctx_.WithTimeout(std::chrono::milliseconds(100)));
+      const std::lock_guard lock(mutex);
+      over = true;
+      condition.notify_all();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace msb::test

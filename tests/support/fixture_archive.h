@@ -1,0 +1,26 @@
+// The archives among the fixtures, read without the library's own code.
+
+#ifndef MSB_TESTS_SUPPORT_FIXTURE_ARCHIVE_H_
+#define MSB_TESTS_SUPPORT_FIXTURE_ARCHIVE_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace msb::test {
+
+struct FixtureEntry {
+  std::string path;
+  std::string stored;               // The bytes that it carries.
+  std::uint64_t apparent_size = 0;  // Of the file.
+  // (offset, length) as the map of a sparse entry lists them.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges = {};
+};
+
+// The entries of tests/fixtures/RELEASE/NAME, in their order.
+std::vector<FixtureEntry> ReadFixtureArchive(const std::string& release, const std::string& name);
+
+}  // namespace msb::test
+
+#endif  // MSB_TESTS_SUPPORT_FIXTURE_ARCHIVE_H_

@@ -1,0 +1,77 @@
+#include "src/base/new_directory.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "tests/support/support.h"
+
+namespace msb::base {
+namespace {
+
+namespace fs = std::filesystem;
+using test::ListTree;
+using test::TempDir;
+using test::WriteFile;
+
+TEST(NewDirectoryTest, GoesAgainWithItsParents) {
+  const TempDir dir;
+  fs::create_directory(dir / "there");
+  const auto before = ListTree(dir.path());
+  {
+    const NewDirectory made(dir / "there/a/b/c");
+    WriteNewFileAt(made.fd(), "file", "content", 0600);
+    EXPECT_EQ(test::ReadFile(dir / "there/a/b/c/file"), "content");
+    fs::remove(dir / "there/a/b/c/file");
+  }
+  EXPECT_EQ(ListTree(dir.path()), before);
+}
+
+TEST(NewDirectoryTest, StaysOnceItIsKept) {
+  const TempDir dir;
+  {
+    NewDirectory made(dir / "a/b");
+    made.Keep();
+  }
+  EXPECT_TRUE(fs::is_directory(dir / "a/b"));
+}
+
+TEST(NewDirectoryTest, WhatWasThereStays) {
+  const TempDir dir;
+  fs::create_directories(dir / "empty");
+  WriteFile(dir / "full/file", "content");
+  fs::create_directory_symlink("empty", dir / "link");
+  const auto before = ListTree(dir.path());
+  for (const char* name : {"empty", "full", "link"}) {
+    { const NewDirectory there(dir / name); }
+    EXPECT_EQ(ListTree(dir.path()), before) << name;
+  }
+  { const NewDirectory behind_a_link(dir / "link/a"); }
+  EXPECT_EQ(ListTree(dir.path()), before);
+}
+
+TEST(NewDirectoryTest, WhatIsNotEmptyStays) {
+  const TempDir dir;
+  {
+    const NewDirectory made(dir / "a/b/c");
+    WriteFile(dir / "a/b/mine", "content");
+  }
+  EXPECT_FALSE(fs::exists(dir / "a/b/c"));
+  EXPECT_EQ(test::ReadFile(dir / "a/b/mine"), "content");
+}
+
+TEST(NewDirectoryTest, LeavesNothingWhereItCannotBe) {
+  const TempDir dir;
+  WriteFile(dir / "file", "content");
+  fs::create_symlink("nowhere", dir / "dangling");
+  const auto before = ListTree(dir.path());
+  EXPECT_MSB_ERROR(NewDirectory(dir / "file"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(NewDirectory(dir / "file/a/b"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(NewDirectory(dir / "dangling/a"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(NewDirectory(dir / ("a/b/" + std::string(256, 'n'))), ErrorKind::kIO);
+  EXPECT_EQ(ListTree(dir.path()), before);
+}
+
+}  // namespace
+}  // namespace msb::base
