@@ -14,7 +14,7 @@ namespace {
 using base::Throw;
 
 // Blocks that wait for their reader.
-constexpr std::size_t kBlocksAhead = 4;
+constexpr std::size_t kBlocksAhead = 8;
 
 constexpr std::array<std::byte, 4> kZstdMagic{std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f},
                                               std::byte{0xfd}};

@@ -5,6 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -31,17 +34,40 @@ bool InputStream::Await() const {
   return ready > 0;
 }
 
+std::uint64_t InputStream::BytesInHole(std::uint64_t limit) const {
+  if (position_ >= size_) return 0;
+  const off_t data = lseek(fd_.get(), static_cast<off_t>(position_), SEEK_DATA);
+  // Without an answer it is read, whatever it is.
+  if (data < 0 && errno != ENXIO) return 0;
+  const std::uint64_t end = data < 0 ? size_ : static_cast<std::uint64_t>(data);
+  return end <= position_ ? 0 : std::min(limit, end - position_);
+}
+
+std::optional<std::size_t> InputStream::ReadSome(std::byte* buffer, std::size_t size) const {
+  if (is_file_) {
+    if (const std::uint64_t hole = BytesInHole(size); hole > 0) {
+      std::fill_n(buffer, hole, std::byte{0});
+      return hole;
+    }
+  }
+  const ssize_t n = is_file_ ? pread(fd_.get(), buffer, size, static_cast<off_t>(position_))
+                             : read(fd_.get(), buffer, size);
+  if (n >= 0) return static_cast<std::size_t>(n);
+  if (errno != EINTR && errno != EAGAIN) ThrowErrno("read", path_.native());
+  return std::nullopt;
+}
+
 std::size_t InputStream::Read(std::span<std::byte> buffer, const std::function<void()>& check) {
   std::size_t done = 0;
   while (done < buffer.size()) {
     check();
     // A pipe that nobody writes to yet has an end only when somebody did.
     if (!Await()) continue;
-    const ssize_t n = read(fd_.get(), buffer.data() + done, buffer.size() - done);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (n < 0) ThrowErrno("read", path_.native());
-    if (n == 0) break;
-    done += static_cast<std::size_t>(n);
+    const auto n = ReadSome(buffer.data() + done, buffer.size() - done);
+    if (!n) continue;
+    if (*n == 0) break;
+    done += *n;
+    position_ += *n;
   }
   return done;
 }

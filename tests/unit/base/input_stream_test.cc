@@ -45,6 +45,18 @@ TEST(InputStreamTest, ReadsAFileToItsEnd) {
   EXPECT_EQ(Read(stream, 4000), "");
 }
 
+TEST(InputStreamTest, GivesTheHolesOfAFileAsZeros) {
+  const TempDir dir;
+  const std::string data = Noise(4096, 1);
+  test::MakeSparseFile(dir / "file", 1 << 20, {{64 << 10, data}, {512 << 10, data}});
+  const std::string content = test::ReadFile(dir / "file");
+  InputStream stream(dir / "file");
+  for (std::size_t done = 0; done < content.size(); done += 10'000) {
+    EXPECT_TRUE(Read(stream, 10'000) == content.substr(done, 10'000)) << done;
+  }
+  EXPECT_EQ(Read(stream, 1), "");
+}
+
 TEST(InputStreamTest, FillsTheBufferFromWhatAPipeBringsInPieces) {
   const std::string content = Noise(300'000, 1);
   const FedPipe pipe([&](const FedPipe::Write& write) {
