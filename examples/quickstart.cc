@@ -117,7 +117,7 @@ void Run(const std::string& home, const std::string& image) {
   const std::string archive = home + "/snapshot.tar.zst";
   Step("export the snapshot with its image", [&] {
     msb::Snapshot::Export(ctx, "after-pip-install", archive, {.with_image = true}, client);
-    return archive;
+    return std::string(archive);
   });
   Step("import it into another home, and boot there", [&] {
     const auto handle = msb::Snapshot::Import(ctx, archive, "", elsewhere);

@@ -204,8 +204,8 @@ void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
                       Client& client) {
   const auto state = ClientState::Of(client);
   if (options.level < kMinLevel || options.level > kMaxLevel) {
-    Throw(ErrorKind::kInvalidArgument, "compression level {} is not one of {} to {}",
-          options.level, kMinLevel, kMaxLevel);
+    Throw(ErrorKind::kInvalidArgument, "compression level {} is not one of {} to {}", options.level,
+          kMinLevel, kMaxLevel);
   }
   archive::ExportSpec spec{.chain = {},
                            .cache_dir = state->config.cache_dir,

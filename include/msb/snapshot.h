@@ -99,11 +99,12 @@ class MSB_EXPORT Snapshot {
   static std::uint32_t Reindex(const Context& ctx, const std::string& dir,
                                Client& client = Client::Default());
 
-  // Bundles a snapshot, by name, digest or path, into an archive at out_path, in the layout of its
-  // generation (docs/formats.md); a 0.7 snapshot of one layer goes out as a descriptor, and so under
-  // another digest. The archive is written aside, flushed to disk and renamed over what is there. It
-  // depends on nothing but the snapshot and the options: exported again, it has the same bytes.
-  // Holes are not read. The disk is not verified (see Verify); Import verifies what it reads.
+  // Bundles a snapshot, by name or path as for Open, into an archive at out_path, in the layout of
+  // its generation (docs/formats.md); a 0.7 snapshot of one layer goes out as a descriptor, and so
+  // under another digest. The archive is written aside, flushed to disk and renamed over what is
+  // there. It depends on nothing but the snapshot and the options: exported again, it has the same
+  // bytes. Holes are not read. The disk is not verified (see Verify); Import verifies what it
+  // reads.
   //
   // with_parents: all that the snapshot descends from, parents first; kSnapshotNotFound if one is
   // missing. with_image: the files of its pinned image, so that the target needs no network;

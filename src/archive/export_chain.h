@@ -23,8 +23,8 @@ struct OutgoingChain {
   std::vector<OutgoingSnapshot> snapshots;  // As the artifacts.
 };
 
-// A kManifest chain goes out in the legacy layout, a kDescriptor one in the inventory layout, and so
-// does a kLayered one, as descriptors. The artifacts must outlive the result.
+// A kManifest chain goes out in the legacy layout, a kDescriptor one in the inventory layout, and
+// so does a kLayered one, as descriptors. The artifacts must outlive the result.
 // kUnsupportedOperation: a checkpoint, several layers, or generations that mix.
 OutgoingChain PrepareChain(const std::vector<artifact::Artifact>& chain);
 

@@ -304,6 +304,7 @@ class Importer {
 
   static std::vector<vmm::Image> ImagesOf(const std::vector<const IncomingSnapshot*>& order) {
     std::vector<vmm::Image> images;
+    images.reserve(order.size());
     for (const IncomingSnapshot* snapshot : order) images.push_back(snapshot->manifest.image);
     return images;
   }
@@ -326,6 +327,7 @@ class Importer {
 
   std::vector<Artifact> ArtifactsOf(const std::vector<const IncomingSnapshot*>& order) const {
     std::vector<Artifact> artifacts;
+    artifacts.reserve(order.size());
     for (const IncomingSnapshot* snapshot : order) {
       artifacts.push_back({.path = spec_.destination / snapshot->directory,
                            .manifest = snapshot->manifest,

@@ -28,7 +28,7 @@ Manifest Parse(Layout layout, std::string_view bytes, std::string_view member_pa
 
 // The directory that a snapshot has in an archive.
 std::string DirectoryOf(Layout layout, const Manifest& manifest) {
-  const std::string hex = manifest.digest.substr(manifest.digest.find(':') + 1);
+  std::string hex = manifest.digest.substr(manifest.digest.find(':') + 1);
   switch (layout) {
     case Layout::kLegacy:
       return "sha256-" + hex.substr(0, 16);
