@@ -232,7 +232,7 @@ SnapshotHandle Snapshot::Import(const Context& ctx, const std::string& archive,
   const Context indexing = Context::Background().WithTimeout(kIndexTimeout);
   index::Row row;
   for (const artifact::Artifact& artifact : imported) {
-    row = state->catalog.Record(indexing, artifact);
+    row = state->catalog.RecordCopy(indexing, artifact);
   }
   return HandleState::Wrap(state, std::move(row));
 }

@@ -118,8 +118,8 @@ class MSB_EXPORT Snapshot {
 
   // Unpacks an archive of any release, compressed or not by its content, from a file or a pipe
   // ("/dev/stdin"), into dest ("": the snapshots directory; made if absent), and adds its snapshots
-  // to the index. Each becomes a directory called by its identity, as the releases call it. Returns
-  // the head, which the others are the parents of.
+  // to the index, but for those that it has elsewhere. Each becomes a directory called by its
+  // identity, as the releases call it. Returns the head, which the others are the parents of.
   //
   // The archive may be hostile: nothing of it is published before all of it has been checked, with
   // every hash that is recorded in it; then all its snapshots are, or none. Files of images go into

@@ -32,7 +32,9 @@ struct FreeDecoder {
 ArchiveInput::ArchiveInput(const Context& ctx, base::InputStream& file, base::ProgressMeter& meter)
     : ctx_(ctx), file_(file), meter_(meter), thread_([this] { Run(); }) {}
 
-ArchiveInput::~ArchiveInput() {
+ArchiveInput::~ArchiveInput() { Stop(); }
+
+void ArchiveInput::Stop() {
   const std::lock_guard lock(mutex_);
   abandoned_ = true;
   changed_.notify_all();
@@ -43,7 +45,8 @@ std::span<const std::byte> ArchiveInput::Next() {
   if (previous_.capacity() > 0) spare_.push_back(std::move(previous_));
   previous_ = std::move(current_);
   current_ = {};
-  changed_.wait(lock, [&] { return !ready_.empty() || ended_; });
+  changed_.wait(lock, [&] { return !ready_.empty() || ended_ || abandoned_; });
+  if (abandoned_) Throw(ErrorKind::kCancelled, "the archive is not read to its end");
   if (!ready_.empty()) {
     current_ = std::move(ready_.front());
     ready_.pop_front();

@@ -38,6 +38,8 @@ class ArchiveInput {
   // The next block; empty at the end. Valid until the call after the next one. To be called by one
   // thread at a time. kSnapshotIntegrity: not exactly one sound zstd frame; kIO, kCancelled.
   std::span<const std::byte> Next();
+  // Makes a Next that waits on another thread, and all that follow, throw kCancelled.
+  void Stop();
 
   // Bytes of the archive that the thread has read, at least those that Next's blocks came from.
   std::uint64_t bytes_read() const { return bytes_read_; }

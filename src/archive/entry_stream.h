@@ -24,6 +24,7 @@ class EntryStream : public disk::RegionStream {
 
   bool Next(std::uint64_t& offset, std::vector<disk::Extent>& data,
             std::span<std::byte> bytes) override;
+  void Stop() override { reader_.Stop(); }
 
  private:
   // Makes piece_ not empty; false at the end of the entry.

@@ -6,6 +6,7 @@
 #include "src/archive/byte_sink.h"
 #include "src/archive/export_chain.h"
 #include "src/archive/image_files.h"
+#include "src/archive/import.h"
 #include "src/archive/inventory.h"
 #include "src/archive/member_hash.h"
 #include "src/archive/sparse_map.h"
@@ -56,8 +57,8 @@ SourceFile OpenImageFile(const std::filesystem::path& cache_dir, const std::stri
 class EntryContent : public disk::RegionConsumer {
  public:
   // hasher may be null. dense: the entry carries the holes too, as zeros.
-  EntryContent(TarWriter& tar, MemberHasher* hasher, bool dense)
-      : tar_(tar), hasher_(hasher), dense_(dense) {}
+  EntryContent(const Context& ctx, TarWriter& tar, MemberHasher* hasher, bool dense)
+      : ctx_(ctx), tar_(tar), hasher_(hasher), dense_(dense) {}
 
   // What also is to see the data.
   void Tee(disk::RegionConsumer& other) { other_ = &other; }
@@ -79,18 +80,18 @@ class EntryContent : public disk::RegionConsumer {
 
   // To be called at the end, with the size of the file.
   void FillUpTo(std::uint64_t offset) {
-    if (!dense_ || position_ >= offset) return;
-    tar_.WriteZeros(offset - position_);
-    for (std::uint64_t count = offset - position_; hasher_ != nullptr && count > 0;) {
-      static const std::vector<std::byte> zeros(64 << 10);
-      const std::uint64_t step = std::min<std::uint64_t>(count, zeros.size());
-      hasher_->Update(std::span(zeros).first(step));
-      count -= step;
+    static const std::vector<std::byte> zeros(1 << 20);
+    while (dense_ && position_ < offset) {
+      ctx_.Check();
+      const std::uint64_t step = std::min<std::uint64_t>(offset - position_, zeros.size());
+      tar_.WriteZeros(step);
+      if (hasher_ != nullptr) hasher_->Update(std::span(zeros).first(step));
+      position_ += step;
     }
-    position_ = offset;
   }
 
  private:
+  const Context& ctx_;
   TarWriter& tar_;
   MemberHasher* hasher_;
   disk::RegionConsumer* other_ = nullptr;
@@ -181,6 +182,11 @@ class Exporter {
 
   const Member& AddFile(Member member, const SourceFile& file) {
     const int fd = file.fd.get();
+    const auto replaced = base::StampOf(spec_.out);
+    if (replaced && replaced->device == file.stamp.device && replaced->inode == file.stamp.inode) {
+      Throw(ErrorKind::kInvalidArgument, "{} is to be exported, and cannot be the archive",
+            spec_.out.native());
+    }
     const SparseMap map = MapFile(ctx_, fd, file.stamp.size);
     const bool sparse = IsSparse(member, map);
     member.apparent_size = map.size;
@@ -194,7 +200,7 @@ class Exporter {
     const bool hashed = chain_.layout == Layout::kInventory;
     MemberHasher hasher(KindName(member.kind), member.path, member.encoded_size,
                         member.apparent_size, member.ranges);
-    EntryContent content(tar_, hashed ? &hasher : nullptr, !sparse);
+    EntryContent content(ctx_, tar_, hashed ? &hasher : nullptr, !sparse);
     std::unique_ptr<artifact::IntegrityHasher> integrity;
     if (member.kind != MemberKind::kPayload) {
       integrity = artifact::MakeIntegrityHasher(ctx_, artifact::kSha256, map.size);
@@ -204,6 +210,7 @@ class Exporter {
     tar_.EndFile();
     if (integrity) member.integrity = {std::string(artifact::kSha256), integrity->Finish()};
     if (hashed) member.transport_digest = hasher.Finish();
+    member.ranges = {};  // Needed no more, and long for a fragmented disk.
     return members_.emplace_back(std::move(member));
   }
 
@@ -280,6 +287,9 @@ void CheckOut(const std::filesystem::path& out) {
     Throw(ErrorKind::kInvalidArgument, "{} is no place for an archive", out.native());
   }
   const UniqueFd parent = base::OpenDirectory(out.parent_path());
+  if (artifact::HoldsArtifact(out.parent_path())) {
+    Throw(ErrorKind::kInvalidArgument, "{} is inside a snapshot; export elsewhere", out.native());
+  }
   const EntryType type = base::OpenEntryAt(parent.get(), out.filename()).type;
   if (type != EntryType::kAbsent && type != EntryType::kRegularFile) {
     Throw(ErrorKind::kInvalidArgument, "{} is {}; an archive replaces regular files only",
@@ -294,11 +304,19 @@ void ExportArchive(const Context& ctx, const ExportSpec& spec) {
   CheckOut(spec.out);
   const OutgoingChain chain = PrepareChain(spec.chain);
   std::vector<std::string> images = ImageFiles(spec);
+  if (2 * chain.snapshots.size() + images.size() + 1 > kMaxEntries) {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "a chain of {} snapshots is more than an archive can have entries for",
+          chain.snapshots.size());
+  }
   base::ProgressMeter meter(ctx, "export", CountData(ctx, spec, images));
 
   base::Stage stage(spec.out.parent_path());
   const std::string name = spec.out.filename();
-  const UniqueFd file = base::CreateFileAt(stage.fd(), name, 0666);
+  // Who could not read the archive that is replaced must not read this one.
+  const auto replaced = base::StampOf(spec.out);
+  const UniqueFd file =
+      base::CreateFileAt(stage.fd(), name, replaced ? replaced->mode & 0666 : 0666);
   const SnapshotExportOptions& options = spec.options;
   const auto sink = options.plain_tar ? MakeFileSink(file.get())
                                       : MakeZstdSink(file.get(), options.level, options.threads);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <list>
+#include <map>
 #include <optional>
 #include <set>
 #include <stdexcept>
@@ -18,6 +19,7 @@
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
 #include "src/vmm/image_store.h"
 
@@ -148,6 +150,7 @@ void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::st
     Throw(ErrorKind::kSnapshotIntegrity, "{} must be of the format in its name, but is {}",
           folder.PathOf(file), ToString(format));
   }
+  disk::CheckNamesNoOther(fd.get(), file);
 }
 
 // Checks those of the images that arrived; returns the files that are theirs.
@@ -155,6 +158,7 @@ std::set<std::string> CheckImages(const Context& ctx, const ImageFolder& arrived
                                   const std::set<std::string>& files,
                                   const std::vector<vmm::Image>& images) {
   std::set<std::string> claimed;
+  std::map<std::string, ImageMetadata> parsed;  // By file: several images may name the same.
   for (const vmm::Image& image : images) {
     ctx.Check();
     if (!base::IsDigest(image.manifest_digest, "sha256")) continue;
@@ -165,9 +169,12 @@ std::set<std::string> CheckImages(const Context& ctx, const ImageFolder& arrived
     // Snapshots of one image come many at a time.
     const std::string metadata_file = MetadataFile(image.ref);
     if (!files.contains(metadata_file) || claimed.contains(metadata_file)) continue;
-    const UniqueFd fd = arrived.Open(metadata_file, image);
-    const ImageMetadata metadata =
-        arrived.Read(fd.get(), metadata_file, kMaxImageMetadataBytes, ParseImageMetadata);
+    if (!parsed.contains(metadata_file)) {
+      const UniqueFd fd = arrived.Open(metadata_file, image);
+      parsed.emplace(metadata_file, arrived.Read(fd.get(), metadata_file, kMaxImageMetadataBytes,
+                                                 ParseImageMetadata));
+    }
+    const ImageMetadata& metadata = parsed.at(metadata_file);
     if (metadata.manifest_digest != image.manifest_digest) continue;
     for (std::string& file : CheckOciImage(arrived, image, metadata_file, metadata)) {
       if (!files.contains(file)) arrived.ThrowMissing(file, image);

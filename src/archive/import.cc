@@ -1,7 +1,6 @@
 #include "src/archive/import.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
 #include <set>
 
@@ -9,11 +8,13 @@
 #include "src/archive/image_files.h"
 #include "src/archive/incoming.h"
 #include "src/archive/inventory.h"
+#include "src/archive/sparse_map.h"
 #include "src/base/digest.h"
 #include "src/base/new_directory.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
 
 namespace msb::archive {
@@ -27,8 +28,11 @@ using base::UniqueFd;
 // What manifests and inventories may come to, in all and per byte of the archive, bytes: they are
 // held in memory.
 constexpr std::uint64_t kMaxMetadataBytes = 48 << 20;
-constexpr std::uint64_t kFreeMetadataBytes = 1 << 20;
+constexpr std::uint64_t kFreeMetadataBytes = artifact::kMaxManifestBytes + kMaxInventoryBytes;
 constexpr std::uint64_t kMaxMetadataRatio = 200;
+
+// The algorithms of SHA-256 hash holes as the zeros that they read as: that much of all files.
+constexpr std::uint64_t kMaxHashedBytes = std::uint64_t{1} << 40;
 
 // In the stage, beside the artifacts; none of them can be called that.
 constexpr const char* kStagedImages = "images";
@@ -162,6 +166,10 @@ class Importer {
     Member member =
         Receive(entry, MemberKind::kPayload, target,
                 layer->integrity ? std::optional(layer->integrity->algorithm) : std::nullopt);
+    if (layer->format == DiskFormat::kQcow2) {
+      const base::UniqueFd dir = base::OpenDirectory(target.parent_path());
+      disk::CheckNamesNoOther(base::OpenEntryAt(dir.get(), target.filename()).fd.get(), entry.path);
+    }
     if (member.integrity != layer->integrity) {
       Refuse(entry, "is not what was recorded: expected " + layer->integrity->digest + ", found " +
                         member.integrity->digest);
@@ -172,7 +180,8 @@ class Importer {
     for (auto other = owners.begin() + 1; other != owners.end(); ++other) {
       const auto& same = (*other)->manifest.layers;
       for (const artifact::Layer& candidate : same) {
-        if (candidate.file == path.file && candidate.integrity != layer->integrity) {
+        if (candidate.file == path.file && (candidate.integrity != layer->integrity ||
+                                            candidate.file_bytes != layer->file_bytes)) {
           Refuse(entry, "is recorded differently by two snapshots");
         }
       }
@@ -254,7 +263,7 @@ class Importer {
   // Writes a member to the new file target, whose directory is made if need be.
   Member Receive(const TarEntry& entry, MemberKind kind, const std::filesystem::path& target,
                  const std::optional<std::string>& algorithm) {
-    CheckSpace(entry);
+    CheckLimits(entry, algorithm);
     const UniqueFd dir = base::MakeDirectory(target.parent_path());
     const UniqueFd fd = base::CreateFileAt(dir.get(), target.filename(), 0666);
     base::Resize(fd.get(), entry.size);
@@ -270,12 +279,18 @@ class Importer {
     disk::ScanStream(stream, entry.size, written, writer);
     if (integrity) member.integrity = {*algorithm, integrity->Finish()};
     if (hashed) member.transport_digest = hasher.Finish();
+    if (layout_.Get() != Layout::kLayered) member.ranges = {};
     // Image files are flushed when they are installed.
     if (kind == MemberKind::kPayload) base::Sync(fd.get());
     return member;
   }
 
-  void CheckSpace(const TarEntry& entry) const {
+  void CheckLimits(const TarEntry& entry, const std::optional<std::string>& algorithm) {
+    if (algorithm && *algorithm != artifact::kFileMerkle) hashed_bytes_ += entry.size;
+    if (hashed_bytes_ > kMaxHashedBytes) Refuse(entry, "is more than can be hashed of an archive");
+    // The maps of all entries are kept for the inventory, if it lists them.
+    if (layout_.Get() == Layout::kLayered) ranges_ += entry.ranges.size();
+    if (ranges_ > kMaxSparseRanges) Refuse(entry, "has more ranges than an inventory can list");
     const std::uint64_t free = base::FreeSpace(stage_->fd());
     if (entry.size > free) {
       Throw(ErrorKind::kSnapshotIntegrity,
@@ -349,6 +364,8 @@ class Importer {
   LayoutGuess layout_;
   std::size_t entries_ = 0;
   std::uint64_t metadata_bytes_ = 0;
+  std::uint64_t hashed_bytes_ = 0;
+  std::size_t ranges_ = 0;
   std::set<std::string> paths_;
   IncomingSnapshots snapshots_;
   std::vector<Member> members_;

@@ -11,7 +11,7 @@
 
 namespace msb::archive {
 
-// The most entries that an archive may have; a chain of 5,000 snapshots has 15,000.
+// The most entries that an archive may have; a chain of 8,000 snapshots has 16,001.
 inline constexpr std::size_t kMaxEntries = 1 << 14;
 
 struct ImportSpec {

@@ -91,8 +91,9 @@ void RawTarHeader::CheckMap() const {
     const bool first = &range == &ranges_.front();
     const bool last = &range == &ranges_.back();
     const bool ends_hole = last && range.offset == size_ && range.length == 0;
-    if ((!first && range.offset <= end) || (range.length == 0 && !ends_hole)) {
-      Refuse("has ranges that are empty, touch, overlap or are not in order");
+    const bool aligned = range.offset % kTarRecordBytes == 0 || ends_hole;
+    if ((!first && range.offset <= end) || (range.length == 0 && !ends_hole) || !aligned) {
+      Refuse("has ranges that are empty, odd, touch, overlap or are not in order");
     }
     end = range.end();
     sum += range.length;

@@ -56,6 +56,9 @@ class TarReader {
   // sparse, in one of its ranges; nothing at its end. Valid until the next call.
   std::optional<TarPiece> Read();
 
+  // Makes a Read that waits for input on another thread, and all that follow, throw kCancelled.
+  void Stop() { input_.Stop(); }
+
  private:
   struct Free {
     void operator()(::archive* reader) const;

@@ -149,26 +149,34 @@ void Stage::TakeBack(const std::vector<std::string>& names) noexcept {
   }
 }
 
+bool Stage::PutBack(const std::string& name, const std::string& target, unsigned flags) {
+  if (renameat2(parent_.get(), target.c_str(), fd_.get(), name.c_str(), flags) == 0) return true;
+  // Rather a stage left behind than somebody's file removed with it.
+  discard_ = false;
+  return false;
+}
+
 void Stage::PublishFile(const std::string& name, const std::string& target) {
-  const auto rename_between = [&](unsigned flags) {
+  const auto rename_out = [&](unsigned flags) {
     return renameat2(fd_.get(), name.c_str(), parent_.get(), target.c_str(), flags) == 0;
   };
-  bool replaced = false;
-  while (!replaced && !rename_between(RENAME_NOREPLACE)) {
-    if (errno != EEXIST) ThrowErrno("rename to", target);
-    // The stage has the old one then, and takes it along.
-    replaced = rename_between(RENAME_EXCHANGE);
-    if (!replaced && errno != ENOENT) ThrowErrno("exchange with", target);
+  unsigned flags = RENAME_NOREPLACE;
+  while (!rename_out(flags)) {
+    // What is there, or is not, may change at any moment. The stage takes along what it gets.
+    const bool other_way = errno == (flags == RENAME_NOREPLACE ? EEXIST : ENOENT);
+    if (!other_way) ThrowErrno("rename to", target);
+    flags = flags == RENAME_NOREPLACE ? RENAME_EXCHANGE : RENAME_NOREPLACE;
+  }
+  struct stat old;
+  if (flags == RENAME_EXCHANGE &&
+      (fstatat(fd_.get(), name.c_str(), &old, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(old.st_mode))) {
+    PutBack(name, target, flags);
+    Throw(ErrorKind::kInvalidArgument, "{} is no regular file, and not replaced", target);
   }
   try {
     Sync(parent_.get());
   } catch (const Error&) {
-    // As in SyncRenamed.
-    if (replaced) {
-      rename_between(RENAME_EXCHANGE);
-    } else {
-      renameat2(parent_.get(), target.c_str(), fd_.get(), name.c_str(), RENAME_NOREPLACE);
-    }
+    PutBack(name, target, flags);  // As in SyncRenamed.
     throw;
   }
 }

@@ -50,11 +50,14 @@ class Stage {
   std::optional<std::string> PublishEntries(const std::vector<std::string>& names);
   // Takes what PublishEntries moved back into the stage.
   void TakeBack(const std::vector<std::string>& names) noexcept;
-  // Moves one file out of the stage to parent/target, over what may be there.
+  // Moves one file out of the stage to parent/target, over a file that may be there.
+  // kInvalidArgument, with nothing changed: what is there is no regular file.
   void PublishFile(const std::string& name, const std::string& target);
 
  private:
   bool Rename(const std::string& name, unsigned flags);
+  // Undoes the renaming of an entry with these flags; false if that cannot be.
+  bool PutBack(const std::string& name, const std::string& target, unsigned flags);
   // Flushes the renaming, or takes it back.
   void SyncRenamed(const std::string& name, unsigned flags);
 

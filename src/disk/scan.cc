@@ -30,6 +30,8 @@ class Source {
   virtual bool Take(Ticket& ticket, std::span<std::byte> bytes) = 0;
   // Reads its data. Called by several threads at a time.
   virtual void Read(const Ticket& ticket, std::span<std::byte> bytes) = 0;
+  // Ends a Take that waits, on another thread.
+  virtual void Stop() {}
 };
 
 // Cuts the extents that next gives into regions of a file.
@@ -73,6 +75,7 @@ class StreamSource : public Source {
     return stream_.Next(ticket.offset, ticket.data, bytes);
   }
   void Read(const Ticket& /*ticket*/, std::span<std::byte> /*bytes*/) override {}
+  void Stop() override { stream_.Stop(); }
 
  private:
   RegionStream& stream_;
@@ -181,9 +184,12 @@ void Scan(Source& source, std::uint64_t size, base::ProgressMeter& meter,
     try {
       Work(source, size, dealer, meter, consumer);
     } catch (...) {
+      {
+        const std::lock_guard lock(failing);
+        if (!failure) failure = std::current_exception();
+      }
       dealer.Fail();
-      const std::lock_guard lock(failing);
-      if (!failure) failure = std::current_exception();
+      source.Stop();
     }
   };
   {

@@ -58,6 +58,8 @@ class RegionStream {
   // for a whole region, where data says. False at the end. Called by one thread at a time.
   virtual bool Next(std::uint64_t& offset, std::vector<Extent>& data,
                     std::span<std::byte> bytes) = 0;
+  // The scan has failed: a Next that waits on another thread must throw, and so must later ones.
+  virtual void Stop() {}
 };
 
 // As ScanData, for a file of size bytes that stream brings.

@@ -258,6 +258,21 @@ Row Catalog::Record(const Context& ctx, const Artifact& artifact) {
   }
 }
 
+Row Catalog::RecordCopy(const Context& ctx, const Artifact& artifact) {
+  try {
+    Session session(*this, ctx);
+    const auto holder = session.index().era() == index::Era::kLayered
+                            ? std::nullopt
+                            : session.index().FindByDigest(artifact.manifest.digest);
+    if (holder && holder->artifact_path != artifact.path && Locate(*holder, snapshots_dir_)) {
+      return RowOf(artifact);
+    }
+  } catch (const Error&) {
+    // Record says it.
+  }
+  return Record(ctx, artifact);
+}
+
 std::uint32_t Catalog::Reindex(const Context& ctx, const std::filesystem::path& dir) {
   Session session(*this, ctx);
   return Rebuild(ctx, session.index(), dir, session.warnings());

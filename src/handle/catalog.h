@@ -40,6 +40,9 @@ class Catalog {
   // Adds an artifact, or brings its row up to date, and returns that. A failure is logged, not
   // thrown; the row is what it should have been then.
   index::Row Record(const Context& ctx, const artifact::Artifact& artifact);
+  // The same for a copy that came from elsewhere: where a digest can have only one row, that of an
+  // artifact which is still there stays.
+  index::Row RecordCopy(const Context& ctx, const artifact::Artifact& artifact);
   std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir);
   // Deletes the artifact and the row. kSnapshotNotFound, kSnapshotHasChildren;
   // kUnsupportedOperation: a member of a 0.7 group.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <fstream>
 #include <mutex>
 
@@ -308,6 +309,91 @@ TEST_F(ExportTest, ReplacesAFileButNothingElse) {
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "absent", out / "x", {}, client_),
                    ErrorKind::kSnapshotNotFound);
   EXPECT_EQ(ListTree(out), before);
+}
+
+// What comes there while the archive is written is somebody's.
+TEST_F(ExportTest, DoesNotReplaceADirectoryThatAppearsMeanwhile) {
+  MakeSnapshot("s");
+  const fs::path out = dir_ / "out";
+  fs::create_directory(out);
+  const Context meddling = ctx_.WithProgress([&](const Progress&) {
+    fs::create_directory(out / "x");
+    WriteFile(out / "x/thesis", "precious");
+  });
+  EXPECT_MSB_ERROR(Snapshot::Export(meddling, "s", out / "x", {}, client_),
+                   ErrorKind::kInvalidArgument);
+  EXPECT_EQ(ReadFile(out / "x/thesis"), "precious");
+  EXPECT_EQ(ListTree(out).size(), 2U);
+}
+
+TEST_F(ExportTest, DoesNotReplaceWhatItExports) {
+  const auto snapshot = MakeSnapshot("s");
+  const auto before = ListTree(dir_ / "home/snapshots");
+  for (const char* name : {"upper.ext4", "snapshot.json", "new"}) {
+    EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", fs::path(snapshot.Path()) / name, {}, client_),
+                     ErrorKind::kInvalidArgument);
+  }
+  const fs::path image =
+      dir_ / ("home/cache/disks/sha256_" + snapshot.ImageManifestDigest().substr(7) + ".raw");
+  const std::string content = ReadFile(image);
+  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", image, {.with_image = true}, client_),
+                   ErrorKind::kInvalidArgument);
+  EXPECT_EQ(ReadFile(image) == content, true);
+  EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
+}
+
+TEST_F(ExportTest, KeepsTheModeOfTheArchiveThatItReplaces) {
+  MakeSnapshot("s");
+  WriteFile(dir_ / "x", "old");
+  fs::permissions(dir_ / "x", fs::perms::owner_read | fs::perms::owner_write);
+  Snapshot::Export(ctx_, "s", dir_ / "x", {}, client_);
+  EXPECT_EQ(fs::status(dir_ / "x").permissions(), fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST_F(ExportTest, AHoleOfADenseEntryDoesNotKeepItFromStopping) {
+  Client client = OfGeneration(Generation::kManifest);
+  MakeSnapshot("s", {"", std::uint64_t{1} << 40, {}}, client, false);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_MSB_ERROR(Snapshot::Export(ctx_.WithTimeout(std::chrono::milliseconds(50)), "s",
+                                    dir_ / "x", {}, client),
+                   ErrorKind::kCancelled);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+  EXPECT_FALSE(fs::exists(dir_ / "x"));
+}
+
+TEST_F(ExportTest, ACopyThatComesBackDoesNotTakeTheNameOfTheFirst) {
+  const auto snapshot = MakeSnapshot("s");
+  Snapshot::Export(ctx_, "s", dir_ / "x", {}, client_);
+  const auto copy = Snapshot::Import(ctx_, dir_ / "x", "", client_);
+  EXPECT_EQ(copy.Digest(), snapshot.Digest());
+  EXPECT_NE(copy.Path(), snapshot.Path());
+  EXPECT_EQ(Snapshot::Get(ctx_, "s", client_).Path(), snapshot.Path());
+  EXPECT_EQ(Snapshot::Get(ctx_, snapshot.Digest(), client_).Path(), snapshot.Path());
+}
+
+// A guest would read the file that its disk names as what it stands on.
+TEST_F(ExportTest, AQcow2DiskThatNamesAnotherFileDoesNotComeIn) {
+  const std::string name = "/etc/shadow";
+  std::string header("QFI\xfb\0\0\0\3\0\0\0\0\0\0\0\x70\0\0\0\x0b", 20);
+  header.resize(0x70);
+  for (const bool external : {false, true}) {
+    std::string disk = header + name + Noise(5000, 1);
+    if (external) {
+      disk.replace(8, 12, 12, '\0');
+      disk[79] = 4;
+    }
+    const std::string sandbox = external ? "external" : "backed";
+    WriteFile(dir_ / sandbox, disk);
+    CreateSandbox(ctx_, sandbox, {WithImage(dir_ / sandbox)}, client_).Close();
+    Snapshot::Create(ctx_, sandbox, {.name = sandbox}, client_);
+    for (const bool with_image : {false, true}) {
+      Snapshot::Export(ctx_, sandbox, dir_ / "x", {.with_image = with_image}, client_);
+      Client other = LocalClient(dir_ / "other", &log_);
+      EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "x", "", other),
+                       ErrorKind::kSnapshotIntegrity);
+      EXPECT_FALSE(fs::exists(dir_ / "other/snapshots"));
+    }
+  }
 }
 
 TEST_F(ExportTest, TellsItsProgressAndAbandonsAtOnceWhenCancelled) {
