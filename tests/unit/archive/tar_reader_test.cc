@@ -201,8 +201,8 @@ TEST(TarReaderTest, ReadsWhatComesThroughAPipeCompressed) {
 TEST(TarReaderTest, ReadsTheLargestMapAndNoLarger) {
   const auto entry = [](std::size_t ranges) {
     test::TarEntry sparse{.name = "sparse", .content = Noise(ranges, 1), .type = 'S'};
-    for (std::size_t i = 0; i < ranges; ++i) sparse.ranges.push_back({2 * i, 1});
-    sparse.apparent_size = 2 * ranges - 1;
+    for (std::size_t i = 0; i < ranges; ++i) sparse.ranges.push_back({512 * i, 1});
+    sparse.apparent_size = 512 * (ranges - 1) + 1;
     return sparse;
   };
   ExpectReadable({entry(kMaxSparseRanges)});
