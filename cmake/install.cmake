@@ -22,7 +22,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msbConfig.cmake
 
 # A shared libmsb carries its dependencies; whoever links a static one links them too.
 if(NOT BUILD_SHARED_LIBS)
-  set(MSB_PC_REQUIRES "libcrypto sqlite3 fmt libzstd")
+  set(MSB_PC_REQUIRES "libcrypto sqlite3 fmt libzstd zlib")
   # Not by libarchive.pc, which asks for what only a static libarchive needs.
   set(MSB_PC_LIBS "-larchive -pthread")
   if(NOT BLAKE3_IS_BUNDLED)

@@ -14,6 +14,7 @@
 #include "src/client_state.h"
 #include "src/vmm/local_backend.h"
 #include "src/vmm/microsandbox_backend.h"
+#include "src/vmm/qemu_backend.h"
 
 namespace msb {
 namespace {
@@ -81,7 +82,7 @@ std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
                                                       config.sandboxes_dir, config.log);
   }
   if (name == "qemu") {
-    base::Throw(ErrorKind::kUnsupportedOperation, "the qemu backend is not available yet");
+    return std::make_shared<vmm::QemuBackend>(config, config.log);
   }
   base::Throw(ErrorKind::kInvalidConfig,
               "unknown backend '{}': it is one of local, microsandbox and qemu",

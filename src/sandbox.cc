@@ -8,6 +8,7 @@
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/client_state.h"
+#include "src/handle/lineage.h"
 
 namespace msb {
 
@@ -53,21 +54,17 @@ std::chrono::milliseconds TimeoutOf(const std::vector<StopOption>& options) {
   return std::max(config.timeout, std::chrono::milliseconds::zero());
 }
 
-vmm::SnapshotSource SourceOf(const artifact::Artifact& artifact) {
+vmm::SnapshotSource SourceOf(const Context& ctx, ClientState& client,
+                             const artifact::Artifact& artifact) {
+  handle::CheckBootable(artifact);
   const artifact::Manifest& manifest = artifact.manifest;
-  const auto refuse = [&](std::string_view why) {
-    Throw(ErrorKind::kUnsupportedOperation, "cannot boot from {}: {}", artifact.path.native(), why);
-  };
-  if (manifest.layers.empty()) refuse("it is a checkpoint, not a disk");
-  if (manifest.layers.size() > 1) refuse("its disk has several layers");
-  if (!manifest.required.empty()) {
-    refuse("it requires the extension '" + base::Quoted(manifest.required[0]) + "'");
-  }
   const artifact::Layer& layer = manifest.layers[0];
   return {.digest = manifest.digest,
           .artifact = artifact.path,
           .image = manifest.image,
           .upper = {artifact.path / layer.file, layer.format, manifest.fstype},
+          .backing = handle::BackingOf(ctx, client.catalog, client.config.snapshots_dir,
+                                       client.config.cache_dir, artifact),
           .size_bytes = manifest.size_bytes};
 }
 
@@ -76,7 +73,7 @@ vmm::SandboxSpec SpecFor(const Context& ctx, const std::string& name, const Sand
   if (config.image.empty() == config.snapshot.empty()) {
     Throw(ErrorKind::kInvalidArgument, "give exactly one of WithImage and WithSnapshot");
   }
-  if (config.cpus == 0 || config.memory_mib == 0) {
+  if (config.cpus == 0U || config.memory_mib == 0U) {
     Throw(ErrorKind::kInvalidArgument, "a sandbox needs at least one CPU and 1 MiB of memory");
   }
   for (const auto& [key, value] : config.labels) {
@@ -86,10 +83,11 @@ vmm::SandboxSpec SpecFor(const Context& ctx, const std::string& name, const Sand
   }
   vmm::SandboxSpec spec{.name = name, .image = config.image, .snapshot = std::nullopt};
   if (!config.snapshot.empty()) {
-    spec.snapshot = SourceOf(internal::OpenSnapshot(ctx, *client, config.snapshot));
+    spec.snapshot =
+        SourceOf(ctx, *client, internal::OpenSnapshot(ctx, *client, config.snapshot));
   }
-  spec.cpus = config.cpus;
-  spec.memory_mib = config.memory_mib;
+  spec.cpus = config.cpus.value_or(0);
+  spec.memory_mib = config.memory_mib.value_or(0);
   spec.upper_size_mib = config.oci_upper_size_mib;
   spec.labels = config.labels;
   spec.replace = config.replace;

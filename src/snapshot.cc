@@ -6,6 +6,7 @@
 #include "src/archive/export.h"
 #include "src/archive/import.h"
 #include "src/artifact/create.h"
+#include "src/artifact/flatten.h"
 #include "src/artifact/store.h"
 #include "src/base/digest.h"
 #include "src/base/text.h"
@@ -111,6 +112,39 @@ artifact::Manifest ManifestFor(const vmm::SandboxRecord& sandbox, ManifestForm f
   return manifest;
 }
 
+// The new snapshot would stand on what it replaces.
+void CheckNotBelow(const std::filesystem::path& destination, const vmm::SandboxRecord& sandbox) {
+  const auto old = artifact::ReadManifest(destination);
+  if (!old) return;
+  for (const vmm::BackingFile& file : sandbox.backing) {
+    if (file.name != artifact::DiskFileName(old->digest, file.disk.format)) continue;
+    Throw(ErrorKind::kSnapshotHasChildren,
+          "{} is what the disk of sandbox '{}' stands on, and cannot be replaced by its child; "
+          "choose another name, or flatten it",
+          destination.native(), sandbox.name);
+  }
+}
+
+// The snapshot takes the upper over, which costs the same for any size.
+artifact::Artifact SealSandbox(const Context& ctx, ClientState& client,
+                               const std::string& source_sandbox, artifact::NewArtifact spec) {
+  const artifact::DescribedArtifact described =
+      artifact::DescribeArtifact(ctx, std::move(spec));
+  artifact::Artifact artifact;
+  try {
+    client.backend->Seal(ctx, source_sandbox,
+                         {.digest = described.spec.manifest.digest,
+                          .artifact = described.spec.destination},
+                         [&](const vmm::Disk& sealed) {
+                           artifact = artifact::LinkArtifact(ctx, described, sealed.path);
+                         });
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSandboxStillRunning) throw;
+    Throw(ErrorKind::kSnapshotSandboxRunning, "{}", e.what());
+  }
+  return artifact;
+}
+
 }  // namespace
 
 SnapshotArtifact internal::CreateSnapshot(const Context& ctx,
@@ -130,9 +164,15 @@ SnapshotArtifact internal::CreateSnapshot(const Context& ctx,
     spec.integrity_algorithm =
         form == ManifestForm::kManifest ? artifact::kSparseSha256 : artifact::kFileMerkle;
   }
-  spec.confirm = [&] { CheckNotRunning(client->backend->Inspect(ctx, source_sandbox)); };
   if (options.path.empty()) base::MakeDirectory(client->config.snapshots_dir);
-  artifact::Artifact artifact = artifact::CreateArtifact(ctx, std::move(spec));
+  artifact::Artifact artifact;
+  if (sandbox.sealable) {
+    if (options.force) CheckNotBelow(spec.destination, sandbox);
+    artifact = SealSandbox(ctx, *client, source_sandbox, std::move(spec));
+  } else {
+    spec.confirm = [&] { CheckNotRunning(client->backend->Inspect(ctx, source_sandbox)); };
+    artifact = artifact::CreateArtifact(ctx, std::move(spec));
+  }
   // From here on the snapshot exists, so neither a cancellation nor the index may make this fail.
   client->catalog.Record(Context::Background().WithTimeout(kIndexTimeout), artifact);
   return ArtifactState::Wrap(client, std::move(artifact));
@@ -219,6 +259,17 @@ void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
     spec.chain.push_back(std::move(head));
   }
   archive::ExportArchive(ctx, spec);
+}
+
+void Snapshot::Flatten(const Context& ctx, const std::string& name_or_path,
+                       const std::string& out_path, const SnapshotFlattenOptions& options,
+                       Client& client) {
+  const auto state = ClientState::Of(client);
+  const Config& config = state->config;
+  const artifact::Artifact artifact = internal::OpenSnapshot(ctx, *state, name_or_path);
+  const auto backing = handle::BackingOf(ctx, state->catalog, config.snapshots_dir,
+                                         config.cache_dir, artifact);
+  artifact::FlattenArtifact(ctx, artifact, backing, options.format, base::AbsolutePath(out_path));
 }
 
 SnapshotHandle Snapshot::Import(const Context& ctx, const std::string& archive,

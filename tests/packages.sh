@@ -1,9 +1,9 @@
 # The Debian packages that msb needs, and how to install what of them is missing. To be sourced.
 
 msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates libssl-dev
-                    libsqlite3-dev libfmt-dev nlohmann-json3-dev libarchive-dev libzstd-dev
+                    libsqlite3-dev libfmt-dev nlohmann-json3-dev libarchive-dev libzstd-dev zlib1g-dev
                     e2fsprogs)
-msb_test_packages=(libgtest-dev libgmock-dev zstd libarchive-tools)
+msb_test_packages=(libgtest-dev libgmock-dev zstd libarchive-tools qemu-utils)
 
 # BLAKE3's C code: a library of its own from Debian 13 on, in Debian 12 a source package.
 msb_blake3_package() {

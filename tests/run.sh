@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing (Debian packages, by name), builds, and runs every test.
-#   tests/run.sh              release build: unit, integration, interop, fault and package tests
+#   tests/run.sh              release build: unit, integration, interop, fault, VM and package tests
 #   tests/run.sh --sanitize   the tests under ASan + UBSan, and under TSan, and 15 s of fuzzing
 #   tests/run.sh --lint       clang-format and clang-tidy
 # MSB_PEERS=DIR: the interop tests also run the released runtimes DIR/msb-VERSION.
@@ -11,6 +11,13 @@ msb_install_build_dependencies "${msb_test_packages[@]}"
 export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_C_COMPILER_LAUNCHER=ccache
 # What depends on the precompiled header must hit the cache too.
 export CCACHE_SLOPPINESS=pch_defines,time_macros
+
+# What the VM tests boot.
+prepare_guest() {
+  msb_install_missing qemu-system-x86 qemu-utils busybox-static cpio
+  tests/vm/make_guest.sh build/guest
+  export MSB_TEST_GUEST=$PWD/build/guest
+}
 
 build_and_test() {
   local preset=$1
@@ -23,11 +30,13 @@ build_and_test() {
 
 case "${1:-}" in
   "")
+    prepare_guest
     build_and_test release
     echo "== package"
     tests/package/run.sh build/package
     ;;
   --sanitize)
+    prepare_guest
     build_and_test asan
     # Every report is a failure, also in a child process that a test expects to end.
     TSAN_OPTIONS=halt_on_error=1 build_and_test tsan

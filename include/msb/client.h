@@ -30,14 +30,17 @@ enum class Generation {
   kDescriptor,  // snapshot.json, releases 0.6.7 to 0.6.18; 0.7 reads it.
 };
 
-// The virtual machine of the qemu backend.
+// The virtual machine of the qemu backend: a PC whose disk is on virtio-blk (/dev/vda in Linux) and
+// whose first serial port is written to console.log in the sandbox's directory. KVM is used where a
+// guest really runs under it, which is tried once and remembered, else emulation. A guest that
+// reboots ends.
 struct QemuConfig {
   std::filesystem::path binary = {};  // Default: qemu-system-x86_64 on the PATH.
   std::filesystem::path kernel = {};  // Direct kernel boot; default: the disk is bootable.
   std::filesystem::path initrd = {};
   std::string append = {};  // The kernel's command line.
-  std::uint32_t memory_mib = 512;
-  std::uint32_t cpus = 1;
+  std::uint32_t memory_mib = 512;  // Of sandboxes made without WithMemory, MiB.
+  std::uint32_t cpus = 1;          // Of sandboxes made without WithCPUs.
   std::vector<std::string> extra_arguments = {};  // Appended to QEMU's command line.
 };
 
@@ -58,8 +61,9 @@ struct MSB_EXPORT Config {
 
   Generation generation = Generation::kAuto;
 
-  // The format of new sandboxes' uppers. Default: the format of the image, or of the snapshot's
-  // upper. Asking for another format than that is kUnsupportedOperation.
+  // The format of new sandboxes' uppers, on local and qemu. A qcow2 upper is an empty overlay on the
+  // image or the snapshot, made in no time whatever their size; a raw one is a copy. Default: kQcow2
+  // on qemu; on local the format of the image, or of the snapshot's upper.
   std::optional<DiskFormat> upper_format = std::nullopt;
 
   // For backends that boot VMs, which are not available yet; nothing reads these so far.

@@ -33,8 +33,8 @@ namespace msb {
 struct SandboxConfig {
   std::string image = {};
   std::string snapshot = {};
-  std::uint32_t memory_mib = 512;
-  std::uint32_t cpus = 1;
+  std::optional<std::uint32_t> memory_mib = std::nullopt;
+  std::optional<std::uint32_t> cpus = std::nullopt;
   std::optional<std::uint32_t> oci_upper_size_mib = std::nullopt;
   std::map<std::string, std::string> labels = {};
   bool replace = false;
@@ -48,9 +48,9 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 MSB_EXPORT SandboxOption WithImage(std::string reference);
 // The snapshot to boot from: a path or a name, as for Snapshot::Open.
 MSB_EXPORT SandboxOption WithSnapshot(std::string path_or_name);
-// Memory of the VM in MiB; default 512.
+// Memory of the VM in MiB; default: the backend's, see QemuConfig.
 MSB_EXPORT SandboxOption WithMemory(std::uint32_t mib);
-// Virtual CPUs; default 1.
+// Virtual CPUs; default: the backend's.
 MSB_EXPORT SandboxOption WithCPUs(std::uint32_t cpus);
 // Apparent size of the upper in MiB; default: that of the image or the snapshot. It may grow, never
 // shrink.

@@ -50,18 +50,27 @@ struct SnapshotExportOptions {
   unsigned threads = 0;  // That compress; 0: one for each core.
 };
 
+struct SnapshotFlattenOptions {
+  DiskFormat format = DiskFormat::kRaw;
+};
+
 class MSB_EXPORT Snapshot {
  public:
   Snapshot() = delete;
 
   // Makes an artifact of a sandbox that is not running. It is built aside, flushed to disk and
   // published by one rename, so that after a crash it is there whole or not at all; then it is
-  // added to the index, a failure of which is logged, not thrown. Holes stay holes, and where the
-  // file system can share blocks (reflink), nothing is copied.
+  // added to the index, a failure of which is logged, not thrown.
+  //
+  // A raw disk is copied; holes stay holes, and where the file system can share blocks (reflink),
+  // nothing is copied. A qcow2 disk is taken over: the sandbox goes on with an empty overlay, so
+  // that this takes the same time for any size, and the snapshot has what was written since the one
+  // before, which becomes its parent. Recording integrity reads that much, no more.
   //
   // kInvalidArgument: not exactly one of name and path. kInvalidConfig: a name that is none, a
   // sandbox without a pinned image or without a disk of its own. kSandboxNotFound.
   // kSnapshotSandboxRunning: it runs, or its disk changed meanwhile. kSnapshotAlreadyExists.
+  // kSnapshotHasChildren: with force, it would replace a snapshot that its own disk stands on.
   static SnapshotArtifact Create(const Context& ctx, const std::string& source_sandbox,
                                  const SnapshotCreateOptions& options,
                                  Client& client = Client::Default());
@@ -115,6 +124,18 @@ class MSB_EXPORT Snapshot {
   static void Export(const Context& ctx, const std::string& name_or_path,
                      const std::string& out_path, const SnapshotExportOptions& options,
                      Client& client = Client::Default());
+
+  // Writes the whole disk of a snapshot, by name or path as for Open, into one file at out_path,
+  // sparse, that stands on nothing: for other tools, or as the image of new sandboxes. It is written
+  // aside, flushed to disk and renamed over what is there.
+  //
+  // kSnapshotNotFound: it, or a parent that its disk stands on, is missing. kSnapshotImageMissing:
+  // the image that it stands on is. kSnapshotIntegrity: a file is damaged, or changed meanwhile.
+  // kInvalidArgument: an out_path that is no regular file. kUnsupportedOperation: a checkpoint, a
+  // disk of several layers, or a feature of qcow2 that this library does not read.
+  static void Flatten(const Context& ctx, const std::string& name_or_path,
+                      const std::string& out_path, const SnapshotFlattenOptions& options = {},
+                      Client& client = Client::Default());
 
   // Unpacks an archive of any release, compressed or not by its content, from a file or a pipe
   // ("/dev/stdin"), into dest ("": the snapshots directory; made if absent), and adds its snapshots

@@ -150,7 +150,9 @@ void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::st
     Throw(ErrorKind::kSnapshotIntegrity, "{} must be of the format in its name, but is {}",
           folder.PathOf(file), ToString(format));
   }
-  disk::CheckNamesNoOther(fd.get(), file);
+  if (format == DiskFormat::kQcow2) {
+    disk::CheckBackingName(disk::ReadQcow2Header(fd.get(), file), file);
+  }
 }
 
 // Checks those of the images that arrived; returns the files that are theirs.

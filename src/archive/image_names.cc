@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "src/artifact/manifest.h"
 #include "src/base/digest.h"
 
 namespace msb::archive {
@@ -80,7 +81,7 @@ std::string LayerFile(std::string_view diff_id) {
 }
 
 std::string DiskImageFile(std::string_view digest, DiskFormat format) {
-  return fmt::format("disks/{}.{}", Stem(digest), ToString(format));
+  return "disks/" + artifact::DiskFileName(digest, format);
 }
 
 }  // namespace msb::archive

@@ -168,7 +168,8 @@ class Importer {
                 layer->integrity ? std::optional(layer->integrity->algorithm) : std::nullopt);
     if (layer->format == DiskFormat::kQcow2) {
       const base::UniqueFd dir = base::OpenDirectory(target.parent_path());
-      disk::CheckNamesNoOther(base::OpenEntryAt(dir.get(), target.filename()).fd.get(), entry.path);
+      const base::Entry file = base::OpenEntryAt(dir.get(), target.filename());
+      disk::CheckBackingName(disk::ReadQcow2Header(file.fd.get(), entry.path), entry.path);
     }
     if (member.integrity != layer->integrity) {
       Refuse(entry, "is not what was recorded: expected " + layer->integrity->digest + ", found " +

@@ -10,13 +10,14 @@
 
 #include "msb/context.h"
 #include "src/artifact/store.h"
+#include "src/base/file.h"
 
 namespace msb::artifact {
 
 // What a new artifact is made of.
 struct NewArtifact {
   std::filesystem::path destination = {};  // Its parent must exist.
-  std::filesystem::path upper = {};        // The file to copy.
+  std::filesystem::path upper = {};        // The file to copy, or to take over.
   Manifest manifest = {};  // Complete but for digest, and its one layer's size and integrity.
   std::optional<std::string> integrity_algorithm = {};  // What to record, if anything.
   bool force = false;                                   // Replace what is at the destination.
@@ -26,7 +27,21 @@ struct NewArtifact {
 
 // Makes an artifact; it is on disk when this returns, and on failure nothing of it is left.
 // kSnapshotAlreadyExists; kSnapshotSandboxRunning: the upper changed while it was copied.
+// kInvalidConfig: a qcow2 upper that stands on something else than the manifest's parent or image.
 Artifact CreateArtifact(const Context& ctx, NewArtifact spec);
+
+// The same in two steps, for an upper that is taken over and not copied. Describe completes the
+// manifest, which takes reading the upper if its integrity is to be recorded.
+struct DescribedArtifact {
+  NewArtifact spec;
+  std::string manifest_bytes;
+  base::FileStamp stamp;  // Of the upper.
+};
+DescribedArtifact DescribeArtifact(const Context& ctx, NewArtifact spec);
+// Makes the artifact, whose upper becomes another name of the file sealed: the described upper,
+// which nobody writes to any more. kSnapshotSandboxRunning: it has changed since.
+Artifact LinkArtifact(const Context& ctx, const DescribedArtifact& described,
+                      const std::filesystem::path& sealed);
 
 }  // namespace msb::artifact
 

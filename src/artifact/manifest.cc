@@ -65,9 +65,21 @@ std::string UpperFileName(DiskFormat format) {
   return std::string(format == DiskFormat::kRaw ? kRawUpperFile : kQcow2UpperFile);
 }
 
+std::string DiskFileName(std::string_view digest, DiskFormat format) {
+  return fmt::format("sha256_{}.{}", digest.substr(digest.find(':') + 1), ToString(format));
+}
+
 bool IsReservedFile(std::string_view name) {
   return name == "snapshot.json" || name == "manifest.json" || name == ".manifest.json.legacy" ||
          name == ".snapshot-migration.lock";
+}
+
+bool IsBelow(const Manifest& manifest, std::string_view backing_file) {
+  const auto is_of = [&](const std::string& digest) {
+    return backing_file == DiskFileName(digest, DiskFormat::kRaw) ||
+           backing_file == DiskFileName(digest, DiskFormat::kQcow2);
+  };
+  return is_of(manifest.image.manifest_digest) || (manifest.parent && is_of(*manifest.parent));
 }
 
 Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin) {

@@ -28,6 +28,10 @@ inline constexpr std::string_view kQcow2UpperFile = "upper.qcow2";
 // The file name for an upper of this format.
 std::string UpperFileName(DiskFormat format);
 
+// The name of a disk that others stand on, by the digest of its snapshot or image, in the cache and
+// in sandboxes, and in the headers of those others: "sha256_HEX.raw" or ".qcow2".
+std::string DiskFileName(std::string_view digest, DiskFormat format);
+
 enum class ManifestForm { kManifest, kDescriptor, kLayered };
 
 // "manifest.json" or "snapshot.json".
@@ -65,6 +69,10 @@ struct Manifest {
   std::string extensions = "{}";                   // Canonical JSON.
   std::vector<std::string> required;               // Keys of extensions that a user must know.
 };
+
+// True if a qcow2 layer of the snapshot may name this file as its backing file: it is its parent's
+// or its image's.
+bool IsBelow(const Manifest& manifest, std::string_view backing_file);
 
 // Reads a manifest.json or snapshot.json. Throws kSnapshotIntegrity, saying what is wrong; origin
 // is the file to name in the message.

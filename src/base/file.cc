@@ -28,7 +28,8 @@ FileStamp ToStamp(const struct stat& st) {
           .mtime_ns = nanoseconds(st.st_mtim),
           .ctime_ns = nanoseconds(st.st_ctim),
           .blocks = static_cast<std::uint64_t>(st.st_blocks),
-          .mode = static_cast<std::uint32_t>(st.st_mode & 07777)};
+          .mode = static_cast<std::uint32_t>(st.st_mode & 07777),
+          .links = static_cast<std::uint64_t>(st.st_nlink)};
 }
 
 EntryType TypeOf(mode_t mode) {
@@ -118,6 +119,10 @@ Entry OpenEntryAt(int dir, const std::string& name) {
   return {type, std::move(fd)};
 }
 
+bool MayReadAndWrite(const std::filesystem::path& path) {
+  return faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) == 0;
+}
+
 UniqueFd TryOpenDirectory(const std::filesystem::path& path) {
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd && errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG) {
@@ -149,6 +154,13 @@ void MakeDirectoryAt(int dir, const std::string& name) {
 
 void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name) {
   if (link(existing.c_str(), name.c_str()) != 0) ThrowErrno("link to", name.native());
+}
+
+bool TryLinkFile(const std::filesystem::path& existing, int dir, const std::string& name) {
+  if (linkat(AT_FDCWD, existing.c_str(), dir, name.c_str(), 0) == 0) return true;
+  // Another file system, one without links, too many of them, or a file that is another user's.
+  if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP) return false;
+  ThrowErrno("link to", existing.native());
 }
 
 MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const std::string& target) {
@@ -281,6 +293,11 @@ void ReplaceFileAt(int dir, const std::string& name, std::string_view content, m
     unlinkat(dir, temporary.c_str(), 0);
     throw;
   }
+  Sync(dir);
+}
+
+void RenameOverAt(int dir, const std::string& name, const std::string& target) {
+  if (renameat(dir, name.c_str(), dir, target.c_str()) != 0) ThrowErrno("rename", name);
   Sync(dir);
 }
 

@@ -47,6 +47,7 @@ struct FileStamp {
   std::int64_t ctime_ns = 0;  // Last change of content, mode or links.
   std::uint64_t blocks = 0;   // Allocated, in units of 512 bytes.
   std::uint32_t mode = 0;     // Permission bits.
+  std::uint64_t links = 0;    // Names that it has.
 
   // The same file with the same content, as far as a stamp can tell.
   bool SameContent(const FileStamp& other) const {
@@ -70,6 +71,9 @@ struct Entry {
   UniqueFd fd;
 };
 Entry OpenEntryAt(int dir, const std::string& name);
+
+// Whether this process may open what is at path for reading and writing; false if nothing is there.
+bool MayReadAndWrite(const std::filesystem::path& path);
 
 // Follows symbolic links; an empty UniqueFd if path is absent or no directory.
 UniqueFd TryOpenDirectory(const std::filesystem::path& path);
@@ -103,6 +107,9 @@ void Resize(int fd, std::uint64_t size);
 // Gives a file a second name, which must not exist, on the same file system.
 void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name);
 
+// As LinkFile, to dir/name; false where that cannot be done, and a copy is needed.
+bool TryLinkFile(const std::filesystem::path& existing, int dir, const std::string& name);
+
 enum class MoveResult { kMoved, kTargetExists, kOtherFileSystem };
 // Renames a file, never over another one; a crash may undo that until the directories are flushed.
 MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const std::string& target);
@@ -125,6 +132,9 @@ std::uint64_t FreeSpace(int fd);
 void WriteNewFileAt(int dir, const std::string& name, std::string_view content, mode_t mode);
 // As WriteNewFileAt, but in place of what may be there: after a crash it is the old or the new.
 void ReplaceFileAt(int dir, const std::string& name, std::string_view content, mode_t mode);
+
+// Renames a file within a directory, over one that may be there, on disk when it returns.
+void RenameOverAt(int dir, const std::string& name, const std::string& target);
 
 // Removes a file; false if it was absent.
 bool RemoveFile(const std::filesystem::path& path);

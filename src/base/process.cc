@@ -1,5 +1,7 @@
 #include "src/base/process.h"
 
+#include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +11,7 @@
 #include <sstream>
 #include <string>
 
+#include "src/base/poll.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -56,6 +59,39 @@ std::chrono::system_clock::time_point ProcessIdentity::StartTime() const {
   const auto per_second = static_cast<std::uint64_t>(sysconf(_SC_CLK_TCK));
   const auto start = std::chrono::milliseconds(start_ticks * 1000 / per_second);
   return std::chrono::system_clock::now() - uptime + start;
+}
+
+std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity) {
+  if (identity.pid <= 0) return std::nullopt;
+  // By number: the C libraries that name these calls are newer than the kernels that have them.
+  UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_open, identity.pid, 0)));
+  if (!fd) {
+    // EINVAL, ENOENT: the pid is now that of a thread.
+    if (errno == ESRCH || errno == EINVAL || errno == ENOENT) return std::nullopt;
+    ThrowErrno("hold process", std::to_string(identity.pid));
+  }
+  // If the process runs now, its pid was its own when the descriptor was opened.
+  const auto now = ProcessIdentity::Of(identity.pid);
+  if (!now) return std::nullopt;
+  if (now->start_ticks == 0) {
+    Throw(ErrorKind::kIO, "cannot tell which process {} is: /proc/{}/stat cannot be read",
+          identity.pid, identity.pid);
+  }
+  if (now->start_ticks != identity.start_ticks) return std::nullopt;
+  return ProcessHandle(std::move(fd));
+}
+
+bool ProcessHandle::AwaitEnd(const Context& ctx) const {
+  for (;;) {
+    if (PollBriefly(ctx, fd_.get(), POLLIN)) return true;
+    if (ctx.Done()) return false;
+  }
+}
+
+void ProcessHandle::Kill() const {
+  if (syscall(SYS_pidfd_send_signal, fd_.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH) {
+    ThrowErrno("kill", "a process");
+  }
 }
 
 }  // namespace msb::base

@@ -9,6 +9,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
+
+#include "msb/context.h"
+#include "src/base/file.h"
 
 namespace msb::base {
 
@@ -27,6 +31,24 @@ struct ProcessIdentity {
   bool IsAlive() const;
   // By today's clock: one that was set since the process started moves this.
   std::chrono::system_clock::time_point StartTime() const;
+};
+
+// A process held by a descriptor (pidfd_open(2)), so that a later one of the same pid is never
+// taken for it.
+class ProcessHandle {
+ public:
+  // Nothing if the process has ended.
+  static std::optional<ProcessHandle> Open(const ProcessIdentity& identity);
+
+  // Waits until it has ended; false if it has not when ctx is done. Never throws kCancelled.
+  bool AwaitEnd(const Context& ctx) const;
+  // SIGKILL; no error if it has ended.
+  void Kill() const;
+
+ private:
+  explicit ProcessHandle(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  UniqueFd fd_;
 };
 
 }  // namespace msb::base

@@ -23,14 +23,16 @@ struct Extent {
 // SEEK_HOLE (lseek(2)). On a file system without them all of the file is one extent.
 class ExtentReader {
  public:
-  ExtentReader(int fd, std::uint64_t size) : fd_(fd), size_(size) {}
+  // From the byte start on.
+  ExtentReader(int fd, std::uint64_t size, std::uint64_t start = 0)
+      : fd_(fd), size_(size), position_(start) {}
 
   std::optional<Extent> Next();
 
  private:
   int fd_;
   std::uint64_t size_;
-  std::uint64_t position_ = 0;
+  std::uint64_t position_;
 };
 
 // The bytes of data in the first size bytes of an open file.

@@ -1,11 +1,16 @@
 #include "src/disk/qcow2_header.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstdint>
+#include <limits>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "src/base/big_endian.h"
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -13,52 +18,218 @@
 namespace msb::disk {
 namespace {
 
-// The fields are those of QEMU's docs/interop/qcow2.txt; all are big-endian.
-constexpr std::size_t kHeaderBytes = 80;
-constexpr std::size_t kVersion = 4;
-constexpr std::size_t kBackingFileOffset = 8;
-constexpr std::size_t kBackingFileSize = 16;
-constexpr std::size_t kIncompatibleFeatures = 72;  // From version 3 on.
+using base::Quoted;
+using base::Throw;
+
+constexpr std::size_t kVersion2Bytes = 72;
+constexpr std::size_t kVersion3Bytes = 104;
+constexpr std::size_t kLongestKnownBytes = 112;  // With the compression type.
+constexpr std::size_t kMaxBackingNameBytes = 1023;
+constexpr std::uint64_t kMaxL1Bytes = 32 << 20;
+constexpr std::uint64_t kMaxRefcountTableBytes = 8 << 20;
+
+// Bits of incompatible_features.
+constexpr std::uint64_t kDirty = 1 << 0;
+constexpr std::uint64_t kCorrupt = 1 << 1;
 constexpr std::uint64_t kExternalData = 1 << 2;
-constexpr std::uint64_t kMaxBackingFileBytes = 1023;
+constexpr std::uint64_t kCompressionType = 1 << 3;
+constexpr std::uint64_t kExtendedL2 = 1 << 4;
 
-using Header = std::array<unsigned char, kHeaderBytes>;
+// Types of header extensions.
+constexpr std::uint64_t kExtensionsEnd = 0;
+constexpr std::uint64_t kBackingFormat = 0xe2792aca;
+constexpr std::uint64_t kFeatureNames = 0x6803f857;
+constexpr std::size_t kFeatureNameBytes = 48;
 
-std::uint64_t Number(const Header& header, std::size_t offset, std::size_t bytes) {
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < bytes; ++i) value = value << 8 | header[offset + i];
-  return value;
-}
+class HeaderReader {
+ public:
+  HeaderReader(int fd, std::string_view name) : fd_(fd), name_(name) {
+    size_ = base::StampOf(fd).size;
+  }
+
+  Qcow2Header Read() {
+    if (size_ < kVersion2Bytes || Bytes(0, 4) != "QFI\xfb") Damaged("is no qcow2 file");
+    ReadFields();
+    ReadExtensions();
+    CheckFeatures();
+    CheckTables();
+    ReadBackingFile();
+    return header_;
+  }
+
+ private:
+  [[noreturn]] void Damaged(std::string_view problem) const {
+    Throw(ErrorKind::kSnapshotIntegrity, "qcow2 file '{}' {}", Quoted(name_), problem);
+  }
+  [[noreturn]] void Unsupported(std::string_view feature) const {
+    Throw(ErrorKind::kUnsupportedOperation, "qcow2 file '{}' needs what is not supported: {}",
+          Quoted(name_), feature);
+  }
+
+  // length bytes of the file, which must have them.
+  std::string Bytes(std::uint64_t offset, std::size_t length) const {
+    if (offset > size_ || length > size_ - offset) Damaged("ends within its header");
+    std::string bytes(length, '\0');
+    base::ReadExactly(fd_, bytes.data(), length, offset);
+    return bytes;
+  }
+  std::uint64_t Number(std::uint64_t offset, std::size_t length) const {
+    const std::string bytes = Bytes(offset, length);
+    return base::LoadBigEndian(std::as_bytes(std::span(bytes)));
+  }
+
+  void ReadFields() {
+    header_.version = static_cast<std::uint32_t>(Number(4, 4));
+    if (header_.version != 2 && header_.version != 3) {
+      Unsupported(fmt::format("version {}", header_.version));
+    }
+    const std::uint64_t cluster_bits = Number(20, 4);
+    if (cluster_bits < 9 || cluster_bits > 21) {
+      Damaged(fmt::format("has clusters of 2^{} bytes", cluster_bits));
+    }
+    header_.cluster_bits = static_cast<std::uint32_t>(cluster_bits);
+    header_.virtual_size = Number(24, 8);
+    if (Number(32, 4) != 0) Unsupported("encryption");
+    header_.l1_entries = static_cast<std::uint32_t>(Number(36, 4));
+    header_.l1_offset = Number(40, 8);
+    header_.refcount_table_offset = Number(48, 8);
+    header_.refcount_table_clusters = static_cast<std::uint32_t>(Number(56, 4));
+    if (Number(60, 4) != 0) Unsupported("internal snapshots");
+    header_bytes_ = kVersion2Bytes;
+    if (header_.version == 2) return;
+    incompatible_ = Number(72, 8);
+    const std::uint64_t refcount_order = Number(96, 4);
+    header_bytes_ = Number(100, 4);
+    if (refcount_order > 6) Damaged("has refcounts of more than 64 bits");
+    header_.refcount_order = static_cast<std::uint32_t>(refcount_order);
+    if (header_bytes_ < kVersion3Bytes || header_bytes_ % 8 != 0 ||
+        header_bytes_ > header_.cluster_bytes()) {
+      Damaged(fmt::format("has a header of {} bytes", header_bytes_));
+    }
+    if (header_bytes_ >= kLongestKnownBytes) compression_ = Number(104, 1);
+  }
+
+  void ReadExtensions() {
+    // They end where the backing file's name begins, or with the first cluster.
+    const std::uint64_t name_offset = Number(8, 8);
+    const std::uint64_t end =
+        name_offset == 0 ? header_.cluster_bytes() : std::min(name_offset, header_.cluster_bytes());
+    for (std::uint64_t offset = header_bytes_; offset + 8 <= std::min(end, size_);) {
+      const std::uint64_t type = Number(offset, 4);
+      const std::uint64_t length = Number(offset + 4, 4);
+      offset += 8;
+      if (type == kExtensionsEnd) return;
+      if (length > end - offset) Damaged("has a header extension that goes beyond the header");
+      if (type == kBackingFormat) ReadBackingFormat(Bytes(offset, length));
+      if (type == kFeatureNames) feature_names_ = Bytes(offset, length);
+      offset += (length + 7) / 8 * 8;
+    }
+  }
+
+  void ReadBackingFormat(const std::string& format) {
+    if (format == "raw") {
+      header_.backing_format = DiskFormat::kRaw;
+    } else if (format == "qcow2") {
+      header_.backing_format = DiskFormat::kQcow2;
+    } else {
+      Unsupported(fmt::format("a backing file of format '{}'", Quoted(format)));
+    }
+  }
+
+  // What the file itself calls a feature that is not known here.
+  std::string FeatureName(unsigned bit) const {
+    for (std::size_t at = 0; at + kFeatureNameBytes <= feature_names_.size();
+         at += kFeatureNameBytes) {
+      const std::string_view entry = std::string_view(feature_names_).substr(at, kFeatureNameBytes);
+      if (entry[0] != 0 || static_cast<unsigned char>(entry[1]) != bit) continue;
+      const std::string_view name = entry.substr(2);
+      return fmt::format("'{}'", Quoted(name.substr(0, name.find('\0'))));
+    }
+    return fmt::format("incompatible feature {}", bit);
+  }
+
+  void CheckFeatures() {
+    if ((incompatible_ & kCorrupt) != 0) {
+      Damaged("is marked corrupt; repair a copy of it with 'qemu-img check -r all'");
+    }
+    if ((incompatible_ & kDirty) != 0) {
+      Damaged("was not closed in order; repair it with 'qemu-img check -r all'");
+    }
+    if ((incompatible_ & kExternalData) != 0) Unsupported("data in another file");
+    for (unsigned bit = 5; bit < 64; ++bit) {
+      if ((incompatible_ >> bit & 1) != 0) Unsupported(FeatureName(bit));
+    }
+    header_.extended_l2 = (incompatible_ & kExtendedL2) != 0;
+    if (header_.extended_l2 && header_.cluster_bits < 14) {
+      Damaged("has subclusters of less than 512 bytes");
+    }
+    if (((incompatible_ & kCompressionType) != 0) != (compression_ != 0)) {
+      Damaged("has a compression type that its features deny");
+    }
+    if (compression_ > 1) Unsupported(fmt::format("compression type {}", compression_));
+    header_.compression = compression_ == 0 ? Qcow2Compression::kZlib : Qcow2Compression::kZstd;
+  }
+
+  void CheckTable(const char* what, std::uint64_t offset, std::uint64_t bytes,
+                  std::uint64_t max_bytes) const {
+    if (bytes > max_bytes) Damaged(fmt::format("has a {} of {} bytes", what, bytes));
+    if (offset % header_.cluster_bytes() != 0) {
+      Damaged(fmt::format("has a {} that is not aligned to a cluster", what));
+    }
+    if (bytes > 0 && (offset == 0 || offset > size_ || bytes > size_ - offset)) {
+      Damaged(fmt::format("has a {} outside of the file", what));
+    }
+  }
+
+  void CheckTables() const {
+    const std::uint64_t entry_bytes = header_.extended_l2 ? 16 : 8;
+    const std::uint64_t bytes_per_l2 =
+        header_.cluster_bytes() / entry_bytes * header_.cluster_bytes();
+    if (header_.virtual_size > std::numeric_limits<std::int64_t>::max()) {
+      Damaged(fmt::format("has a disk of {} bytes", header_.virtual_size));
+    }
+    const std::uint64_t needed = header_.virtual_size / bytes_per_l2 +
+                                 (header_.virtual_size % bytes_per_l2 != 0 ? 1 : 0);
+    if (header_.l1_entries < needed) Damaged("has an L1 table that is too small for its disk");
+    CheckTable("L1 table", header_.l1_offset, std::uint64_t{header_.l1_entries} * 8, kMaxL1Bytes);
+    const std::uint64_t refcount_bytes =
+        std::uint64_t{header_.refcount_table_clusters} << header_.cluster_bits;
+    if (refcount_bytes == 0) Damaged("has no refcount table");
+    CheckTable("refcount table", header_.refcount_table_offset, refcount_bytes,
+               kMaxRefcountTableBytes);
+  }
+
+  void ReadBackingFile() {
+    const std::uint64_t offset = Number(8, 8);
+    const std::uint64_t length = Number(16, 4);
+    if (offset == 0) return;
+    if (length > kMaxBackingNameBytes || offset + length > header_.cluster_bytes()) {
+      Damaged("has a name of its backing file that goes beyond the header");
+    }
+    header_.backing_file = Bytes(offset, length);
+  }
+
+  const int fd_;
+  const std::string_view name_;
+  std::uint64_t size_ = 0;
+  std::uint64_t header_bytes_ = 0;
+  std::uint64_t incompatible_ = 0;
+  std::uint64_t compression_ = 0;
+  std::string feature_names_;
+  Qcow2Header header_;
+};
 
 }  // namespace
 
-void CheckNamesNoOther(int fd, std::string_view name) {
-  const std::uint64_t size = base::StampOf(fd).size;
-  Header header{};
-  base::ReadExactly(fd, header.data(), std::min<std::uint64_t>(size, header.size()), 0);
-  constexpr std::array<unsigned char, 4> kMagic{'Q', 'F', 'I', 0xfb};
-  const std::uint64_t version = Number(header, kVersion, 4);
-  // What no reader opens can name nothing.
-  if (!std::equal(kMagic.begin(), kMagic.end(), header.begin()) || version < 2 || version > 3) {
-    return;
-  }
-  if (version >= 3 && (Number(header, kIncompatibleFeatures, 8) & kExternalData) != 0) {
-    base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' has its data in another file",
-                base::Quoted(name));
-  }
-  const std::uint64_t offset = Number(header, kBackingFileOffset, 8);
-  const std::uint64_t length = Number(header, kBackingFileSize, 4);
-  if (offset == 0 || length == 0 || length > kMaxBackingFileBytes || offset > size ||
-      length > size - offset) {
-    return;
-  }
-  std::string backing(length, '\0');
-  base::ReadExactly(fd, backing.data(), backing.size(), offset);
+Qcow2Header ReadQcow2Header(int fd, std::string_view name) { return HeaderReader(fd, name).Read(); }
+
+void CheckBackingName(const Qcow2Header& header, std::string_view name) {
+  const std::string& backing = header.backing_file;
   // With a colon it may be an address, as "nbd:…" or "json:…".
-  if (base::IsPlainFileName(backing) && backing.find(':') == std::string::npos) return;
-  base::Throw(ErrorKind::kSnapshotIntegrity,
-              "'{}' names a file outside of it as its backing file: {}", base::Quoted(name),
-              base::Quoted(backing));
+  if (backing.empty() || (base::IsPlainFileName(backing) && backing.find(':') == std::string::npos))
+    return;
+  Throw(ErrorKind::kSnapshotIntegrity, "'{}' names a file outside of it as its backing file: {}",
+        Quoted(name), Quoted(backing));
 }
 
 }  // namespace msb::disk

@@ -67,6 +67,23 @@ class FileSource : public Source {
   std::optional<Extent> next_;
 };
 
+// The same of an image.
+template <typename NextExtent>
+class ImageSource : public FileSource<NextExtent> {
+ public:
+  ImageSource(const DiskImage& image, NextExtent next_extent)
+      : FileSource<NextExtent>(-1, std::move(next_extent)), image_(image) {}
+
+  void Read(const Ticket& ticket, std::span<std::byte> bytes) override {
+    for (const Extent& extent : ticket.data) {
+      image_.Read(bytes.subspan(extent.offset - ticket.offset, extent.length), extent.offset);
+    }
+  }
+
+ private:
+  const DiskImage& image_;
+};
+
 class StreamSource : public Source {
  public:
   explicit StreamSource(RegionStream& stream) : stream_(stream) {}
@@ -224,6 +241,15 @@ void ScanRanges(int fd, std::uint64_t size, std::span<const Extent> ranges,
     return first;
   });
   Scan(source, size, meter, consumer);
+}
+
+void ScanImage(const DiskImage& image, base::ProgressMeter& meter, RegionConsumer& consumer) {
+  ImageSource source(image, [&image, position = std::uint64_t{0}]() mutable {
+    const auto extent = image.NextData(position);
+    if (extent) position = extent->end();
+    return extent;
+  });
+  Scan(source, image.size(), meter, consumer);
 }
 
 void ScanStream(RegionStream& stream, std::uint64_t size, base::ProgressMeter& meter,

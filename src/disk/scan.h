@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "src/base/progress.h"
+#include "src/disk/disk_image.h"
 #include "src/disk/extents.h"
 
 namespace msb::disk {
@@ -49,6 +50,9 @@ void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionCons
 // and do not overlap.
 void ScanRanges(int fd, std::uint64_t size, std::span<const Extent> ranges,
                 base::ProgressMeter& meter, RegionConsumer& consumer);
+
+// As ScanData, for what the guest of an image sees.
+void ScanImage(const DiskImage& image, base::ProgressMeter& meter, RegionConsumer& consumer);
 
 // A file that arrives as a stream.
 class RegionStream {

@@ -18,6 +18,19 @@ std::vector<artifact::Artifact> LineageOf(const Context& ctx, Catalog& catalog,
                                           const std::filesystem::path& snapshots_dir,
                                           artifact::Artifact head);
 
+// Throws kUnsupportedOperation unless the snapshot is one disk that can be booted from.
+void CheckBootable(const artifact::Artifact& artifact);
+
+// The files that a snapshot's disk stands on, the next one first: those of its parents, as far as
+// each is a qcow2 overlay of the next, and then its image, in cache_dir. None for a disk that is
+// whole. kSnapshotNotFound: a parent is missing. kSnapshotImageMissing. kSnapshotIntegrity: a disk
+// names a file that is neither its parent's nor its image's. kUnsupportedOperation: one cannot be
+// used as a disk.
+std::vector<vmm::BackingFile> BackingOf(const Context& ctx, Catalog& catalog,
+                                        const std::filesystem::path& snapshots_dir,
+                                        const std::filesystem::path& cache_dir,
+                                        artifact::Artifact artifact);
+
 }  // namespace msb::handle
 
 #endif  // MSB_SRC_HANDLE_LINEAGE_H_

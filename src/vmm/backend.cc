@@ -1,5 +1,7 @@
 #include "msb/vmm/backend.h"
 
+#include "src/base/throw.h"
+
 namespace msb {
 
 std::string_view ToString(SandboxStatus status) noexcept {
@@ -27,5 +29,11 @@ std::string_view ToString(DiskFormat format) noexcept {
 }
 
 vmm::Backend::~Backend() = default;
+
+void vmm::Backend::Seal(const Context& /*ctx*/, const std::string& name, const SealSpec& /*spec*/,
+                        const std::function<void(const Disk& sealed)>& /*publish*/) {
+  base::Throw(ErrorKind::kUnsupportedOperation, "the {} backend cannot seal the upper of '{}'",
+              Name(), name);
+}
 
 }  // namespace msb

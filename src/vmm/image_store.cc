@@ -8,7 +8,7 @@
 #include <optional>
 #include <string_view>
 
-#include "src/artifact/integrity.h"
+#include "src/artifact/manifest.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/base/staging.h"
@@ -29,10 +29,6 @@ bool HasMagic(int fd, std::uint64_t offset, std::string_view magic) {
   std::array<char, 16> found{};
   base::ReadExactly(fd, found.data(), magic.size(), offset);
   return std::string_view(found.data(), magic.size()) == magic;
-}
-
-std::string ImageFileName(const std::string& digest, DiskFormat format) {
-  return fmt::format("sha256_{}.{}", digest.substr(digest.find(':') + 1), ToString(format));
 }
 
 // What a remembered pin is valid for; the digest follows it.
@@ -68,7 +64,7 @@ std::optional<PinnedImage> FindCached(const std::filesystem::path& dir,
   const UniqueFd parent = base::TryOpenDirectory(dir);
   if (!parent) return std::nullopt;
   for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
-    const std::string name = ImageFileName(digest, format);
+    const std::string name = artifact::DiskFileName(digest, format);
     const base::Entry entry = base::OpenEntryAt(parent.get(), name);
     if (entry.type != base::EntryType::kRegularFile) continue;
     const std::string fstype =
@@ -130,7 +126,7 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
     Throw(ErrorKind::kIO, "image {} changed while it was copied", path.native());
   }
   if (!FindCached(dir_, reference, digest)) {
-    stage.PublishFile("image", ImageFileName(digest, format));
+    stage.PublishFile("image", artifact::DiskFileName(digest, format));
   }
   if (IsSettled(stamp)) {
     base::ReplaceFileAt(pins.get(), pin_name, StampLine(stamp) + digest, 0666);

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -58,14 +59,24 @@ struct Disk {
       {};  // Of the file system inside: "ext4", …; "unknown" if it was not recognised.
 };
 
+// A file that a qcow2 disk stands on. Such files are called by the digest of the snapshot or image
+// that they are of, "sha256_HEX.qcow2" or ".raw"; so a header that names another file is noticed.
+struct BackingFile {
+  std::string name = {};  // As the file above names it.
+  Disk disk = {};         // Must not be written to.
+};
+
 // What a backend knows of a sandbox.
 struct SandboxRecord {
   std::string name = {};
   SandboxStatus status = SandboxStatus::kStopped;
   std::optional<Image> image = {};  // Nothing: the sandbox has no pinned image.
   std::optional<Disk> upper = {};   // Its writable disk. Nothing: its root disk is not its own.
-  // Digest of the snapshot that the upper was made from. Nothing: from the image, or not recorded.
+  // Digest of the snapshot that the upper was made from or, of a sealed sandbox, stands on. Nothing:
+  // from the image, or not recorded.
   std::optional<std::string> snapshot_digest = {};
+  std::vector<BackingFile> backing = {};  // Below the upper, the next one first.
+  bool sealable = false;                  // Seal works for it.
   std::map<std::string, std::string> labels = {};
   std::chrono::system_clock::time_point created_at = {};
   std::chrono::system_clock::time_point updated_at = {};
@@ -77,8 +88,15 @@ struct SnapshotSource {
   std::string digest = {};
   std::filesystem::path artifact = {};
   Image image = {};
-  Disk upper = {};               // The artifact's; must not be written to.
-  std::uint64_t size_bytes = 0;  // Of the upper, apparent.
+  Disk upper = {};                        // The artifact's; must not be written to.
+  std::vector<BackingFile> backing = {};  // Below the upper, the next one first; none for raw.
+  std::uint64_t size_bytes = 0;           // Of the upper, apparent.
+};
+
+// A snapshot that is to take over a sandbox's upper.
+struct SealSpec {
+  std::string digest = {};              // Its identity.
+  std::filesystem::path artifact = {};  // Where it will be.
 };
 
 // A sandbox to create. Exactly one of image and snapshot is set; the caller has checked the name.
@@ -86,8 +104,8 @@ struct SandboxSpec {
   std::string name = {};
   std::string image = {};  // The reference to boot; empty with a snapshot.
   std::optional<SnapshotSource> snapshot = {};
-  std::uint32_t cpus = 1;
-  std::uint32_t memory_mib = 512;
+  std::uint32_t cpus = 0;        // 0: as the backend is configured.
+  std::uint32_t memory_mib = 0;  // The same.
   std::optional<std::uint32_t> upper_size_mib =
       {};  // Apparent size of the upper; nothing: as it comes.
   std::map<std::string, std::string> labels = {};
@@ -131,6 +149,14 @@ class MSB_EXPORT Backend {
 
   // Deletes a sandbox and its disk. kSandboxNotFound; kSandboxStillRunning if it runs.
   virtual void Remove(const Context& ctx, const std::string& name) = 0;
+
+  // Takes the upper of a sandbox that does not run out of use, for a snapshot: puts an empty overlay
+  // in its place, and then calls publish with the old one, which nobody writes to any more, to hard
+  // link it into the artifact. When publish throws, or never ends because of a crash, the sandbox is
+  // as before; when it returns, the sandbox stands on the snapshot. Only for a sealable sandbox;
+  // this one throws kUnsupportedOperation. kSandboxNotFound; kSandboxStillRunning.
+  virtual void Seal(const Context& ctx, const std::string& name, const SealSpec& spec,
+                    const std::function<void(const Disk& sealed)>& publish);
 };
 
 }  // namespace vmm

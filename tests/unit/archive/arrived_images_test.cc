@@ -9,6 +9,7 @@
 
 #include "src/archive/image_files.h"
 #include "src/base/file.h"
+#include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 #include "tests/unit/archive/image_sample.h"
 
@@ -132,7 +133,7 @@ TEST_F(ArrivedImagesTest, LeavesWhatTheCacheHas) {
 
 TEST_F(ArrivedImagesTest, InstallsDiskImages) {
   for (const ImageSample& sample :
-       {MakeDiskImage("a disk", ".raw"), MakeDiskImage("QFI\xfb disk", ".qcow2")}) {
+       {MakeDiskImage("a disk", ".raw"), MakeDiskImage(test::Qcow2Sample("disk"), ".qcow2")}) {
     sample.Write(staged_);
     Import(sample);
     const fs::path file = cache_ / sample.Names()[0];
@@ -151,7 +152,7 @@ TEST_F(ArrivedImagesTest, HashesTheHolesOfDiskImages) {
 }
 
 TEST_F(ArrivedImagesTest, RefusesDiskImagesThatAreNot) {
-  const std::string qcow2 = "QFI\xfb disk";
+  const std::string qcow2 = test::Qcow2Sample("disk");
   for (const auto& [content, suffix] :
        {std::pair(std::string("a disk"), ".qcow2"), std::pair(qcow2, ".raw")}) {
     const ImageSample sample = MakeDiskImage(content, suffix);

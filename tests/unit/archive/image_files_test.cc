@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 #include "tests/unit/archive/image_sample.h"
 
@@ -61,7 +62,7 @@ TEST_F(FilesOfImageTest, NamesAFileOnceAndNoLocksAndNoOtherImages) {
 
 TEST_F(FilesOfImageTest, FindsDiskImagesWhateverTheyAreCalled) {
   for (const ImageSample& sample :
-       {MakeDiskImage("a disk", ".raw"), MakeDiskImage("QFI\xfb disk", ".qcow2")}) {
+       {MakeDiskImage("a disk", ".raw"), MakeDiskImage(test::Qcow2Sample("disk"), ".qcow2")}) {
     sample.Write(cache_);
     EXPECT_EQ(FilesOfImage(cache_, sample.image), sample.Names());
     // An image of a registry may be called the same.

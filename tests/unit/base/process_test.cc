@@ -8,7 +8,9 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <thread>
 
+#include "msb/context.h"
 #include "src/base/file.h"
 
 namespace msb::base {
@@ -116,6 +118,65 @@ TEST(ProcessTest, TellsWhenAProcessStarted) {
   // Clock ticks are coarse, and the clocks are read one after another.
   EXPECT_GT(identity->StartTime(), before - std::chrono::seconds(2));
   EXPECT_LT(identity->StartTime(), after + std::chrono::seconds(2));
+}
+
+// Far more than anything here takes.
+const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
+
+std::optional<ProcessHandle> HandleOf(pid_t pid) {
+  const auto identity = ProcessIdentity::Of(pid);
+  return identity ? ProcessHandle::Open(*identity) : std::nullopt;
+}
+
+TEST(ProcessHandleTest, SeesAProcessEnd) {
+  Child child;
+  const auto process = HandleOf(child.pid());
+  ASSERT_TRUE(process);
+  std::thread other([&] { child.End(); });
+  EXPECT_TRUE(process->AwaitEnd(kSoon));  // A zombie, or about to be.
+  other.join();
+  child.Reap();
+  EXPECT_TRUE(process->AwaitEnd(kSoon));
+}
+
+TEST(ProcessHandleTest, WaitsNoLongerThanItMay) {
+  const Child child;
+  const auto process = HandleOf(child.pid());
+  ASSERT_TRUE(process);
+  EXPECT_FALSE(process->AwaitEnd(Context::Background().WithTimeout(std::chrono::milliseconds(70))));
+  const auto [ctx, cancel] = kSoon.WithCancel();
+  std::thread other(cancel);
+  EXPECT_FALSE(process->AwaitEnd(ctx));
+  other.join();
+}
+
+TEST(ProcessHandleTest, KillsWhatRuns) {
+  Child child;
+  const auto process = HandleOf(child.pid());
+  ASSERT_TRUE(process);
+  process->Kill();
+  EXPECT_TRUE(process->AwaitEnd(kSoon));
+  // Whether it has ended counts, not whether there is time to wait.
+  EXPECT_TRUE(process->AwaitEnd(Context::Background().WithTimeout(std::chrono::seconds(0))));
+  process->Kill();
+  child.Reap();
+  process->Kill();
+}
+
+TEST(ProcessHandleTest, IsOfNoOtherProcess) {
+  Child child;
+  auto identity = ProcessIdentity::Of(child.pid());
+  ASSERT_TRUE(identity);
+  EXPECT_TRUE(ProcessHandle::Open(*identity));
+  ++identity->start_ticks;
+  EXPECT_FALSE(ProcessHandle::Open(*identity));
+  --identity->start_ticks;
+  child.End();
+  EXPECT_FALSE(ProcessHandle::Open(*identity));
+  child.Reap();
+  EXPECT_FALSE(ProcessHandle::Open(*identity));
+  EXPECT_FALSE(ProcessHandle::Open({}));
+  EXPECT_FALSE(ProcessHandle::Open({.pid = 1 << 30}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "src/vmm/local_record.h"
+#include "src/vmm/directory_record.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -16,8 +16,8 @@ using Pointer = json::json_pointer;
 
 const std::filesystem::path kDir = "/home/sandboxes/worker";
 
-LocalRecord MakeRecord() {
-  LocalRecord record;
+DirectoryRecord MakeRecord() {
+  DirectoryRecord record;
   SandboxRecord& sandbox = record.sandbox;
   sandbox.name = "worker";
   sandbox.status = SandboxStatus::kRunning;
@@ -26,7 +26,7 @@ LocalRecord MakeRecord() {
   sandbox.snapshot_digest = "sha256:" + std::string(64, 'b');
   sandbox.labels = {{"stage", "one"}, {"\u00e9\"", "\n"}};
   sandbox.created_at = std::chrono::system_clock::time_point(std::chrono::nanoseconds(1234567890));
-  record.owner = base::ProcessIdentity::Self();
+  record.process = base::ProcessIdentity::Self();
   record.cpus = 3;
   record.memory_mib = 4096;
   return record;
@@ -38,10 +38,10 @@ std::string With(const std::string& pointer, const json& value) {
   return document.dump();
 }
 
-TEST(LocalRecordTest, ReadsBackWhatItWrote) {
-  LocalRecord record = MakeRecord();
+TEST(DirectoryRecordTest, ReadsBackWhatItWrote) {
+  DirectoryRecord record = MakeRecord();
   const std::string text = record.Write();
-  const LocalRecord read = LocalRecord::Parse(text, kDir);
+  const DirectoryRecord read = DirectoryRecord::Parse(text, kDir);
   EXPECT_EQ(read.sandbox.name, "worker");
   EXPECT_EQ(read.sandbox.status, SandboxStatus::kRunning);
   EXPECT_EQ(read.sandbox.image->ref, "base.img");
@@ -56,89 +56,89 @@ TEST(LocalRecordTest, ReadsBackWhatItWrote) {
   EXPECT_EQ(read.sandbox.config_json, text);
   EXPECT_EQ(read.cpus, 3U);
   EXPECT_EQ(read.memory_mib, 4096U);
-  ASSERT_TRUE(read.owner);
-  EXPECT_EQ(read.owner->pid, record.owner->pid);
-  EXPECT_EQ(read.owner->start_ticks, record.owner->start_ticks);
+  ASSERT_TRUE(read.process);
+  EXPECT_EQ(read.process->pid, record.process->pid);
+  EXPECT_EQ(read.process->start_ticks, record.process->start_ticks);
 }
 
-TEST(LocalRecordTest, ReadsBackARecordWithoutWhatIsOptional) {
-  LocalRecord record = MakeRecord();
+TEST(DirectoryRecordTest, ReadsBackARecordWithoutWhatIsOptional) {
+  DirectoryRecord record = MakeRecord();
   record.sandbox.status = SandboxStatus::kStopped;
   record.sandbox.labels.clear();
   record.sandbox.snapshot_digest.reset();
-  record.owner.reset();
-  const LocalRecord read = LocalRecord::Parse(record.Write(), kDir);
+  record.process.reset();
+  const DirectoryRecord read = DirectoryRecord::Parse(record.Write(), kDir);
   EXPECT_EQ(read.sandbox.status, SandboxStatus::kStopped);
   EXPECT_TRUE(read.sandbox.labels.empty());
   EXPECT_EQ(read.sandbox.snapshot_digest, std::nullopt);
-  EXPECT_FALSE(read.owner);
+  EXPECT_FALSE(read.process);
 }
 
-TEST(LocalRecordTest, WritesTheTimeOfEachChange) {
-  LocalRecord record = MakeRecord();
+TEST(DirectoryRecordTest, WritesTheTimeOfEachChange) {
+  DirectoryRecord record = MakeRecord();
   const auto before = std::chrono::system_clock::now();
   record.Write();
   EXPECT_GE(record.sandbox.updated_at, before);
   EXPECT_LE(record.sandbox.updated_at, std::chrono::system_clock::now());
 }
 
-TEST(LocalRecordTest, CountsARunningSandboxWithoutItsOwnerAsCrashed) {
+TEST(DirectoryRecordTest, CountsARunningSandboxWithoutItsOwnerAsCrashed) {
   const pid_t child = fork();
   if (child == 0) _exit(0);
-  LocalRecord record = MakeRecord();
-  record.owner = base::ProcessIdentity{.pid = child, .start_ticks = 1};
+  DirectoryRecord record = MakeRecord();
+  record.process = base::ProcessIdentity{.pid = child, .start_ticks = 1};
   // Ended, but not waited for yet.
   siginfo_t info;
   ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
   EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
   ASSERT_EQ(waitpid(child, nullptr, 0), child);
   EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
-  EXPECT_EQ(LocalRecord::Parse(record.Write(), kDir).sandbox.status, SandboxStatus::kCrashed);
+  EXPECT_EQ(DirectoryRecord::Parse(record.Write(), kDir).sandbox.status, SandboxStatus::kCrashed);
 
   record.sandbox.status = SandboxStatus::kStopped;
   EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kStopped);
 }
 
-TEST(LocalRecordTest, DoesNotTakeAnotherProcessOfTheSamePidForTheOwner) {
-  LocalRecord record = MakeRecord();
-  record.owner->start_ticks -= 1;
+TEST(DirectoryRecordTest, DoesNotTakeAnotherProcessOfTheSamePidForTheOwner) {
+  DirectoryRecord record = MakeRecord();
+  record.process->start_ticks -= 1;
   EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
 }
 
-TEST(LocalRecordTest, CountsADetachedSandboxAsRunning) {
-  LocalRecord record = MakeRecord();
-  record.owner.reset();
+TEST(DirectoryRecordTest, CountsADetachedSandboxAsRunning) {
+  DirectoryRecord record = MakeRecord();
+  record.process.reset();
   EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kRunning);
 }
 
-TEST(LocalRecordTest, ToleratesWhatALaterReleaseMayAdd) {
-  EXPECT_EQ(LocalRecord::Parse(With("/later", 1), kDir).cpus, 3U);
-  EXPECT_EQ(LocalRecord::Parse(With("/upper/later", 1), kDir).sandbox.upper->fstype, "xfs");
+TEST(DirectoryRecordTest, ToleratesWhatALaterReleaseMayAdd) {
+  EXPECT_EQ(DirectoryRecord::Parse(With("/later", 1), kDir).cpus, 3U);
+  EXPECT_EQ(DirectoryRecord::Parse(With("/upper/later", 1), kDir).sandbox.upper->fstype, "xfs");
 }
 
-TEST(LocalRecordTest, RefusesARecordWithoutOneOfItsFields) {
+TEST(DirectoryRecordTest, RefusesARecordWithoutOneOfItsFields) {
   for (const char* field :
-       {"/schema", "/status", "/owner", "/owner/pid", "/owner/start_ticks", "/image", "/image/ref",
+       {"/schema", "/status", "/process", "/process/pid", "/process/start_ticks", "/image", "/image/ref",
         "/image/manifest_digest", "/upper", "/upper/file", "/upper/format", "/upper/fstype",
         "/snapshot", "/labels", "/cpus", "/memory_mib", "/created_at", "/updated_at"}) {
     json document = json::parse(MakeRecord().Write());
     const Pointer pointer(field);
     document.at(pointer.parent_pointer()).erase(pointer.back());
     SCOPED_TRACE(field);
-    EXPECT_MSB_ERROR(LocalRecord::Parse(document.dump(), kDir), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(DirectoryRecord::Parse(document.dump(), kDir), ErrorKind::kInvalidConfig);
   }
 }
 
-TEST(LocalRecordTest, RefusesValuesThatItCannotUse) {
+TEST(DirectoryRecordTest, RefusesValuesThatItCannotUse) {
   const std::vector<std::pair<std::string, json>> bad = {{"/schema", "msb.sandbox/2"},
                                                          {"/schema", 1},
                                                          {"/status", "crashed"},
                                                          {"/status", nullptr},
-                                                         {"/owner", 5},
-                                                         {"/owner/pid", -1},
-                                                         {"/owner/pid", std::uint64_t{1} << 31},
-                                                         {"/owner/pid", "1"},
-                                                         {"/owner/start_ticks", 1.5},
+                                                         {"/process", 5},
+                                                         {"/process/pid", -1},
+                                                         {"/process/pid", std::uint64_t{1} << 31},
+                                                         {"/process/pid", "1"},
+                                                         {"/process/start_ticks", 1.5},
                                                          {"/image", nullptr},
                                                          {"/image/ref", ""},
                                                          {"/upper", nullptr},
@@ -157,18 +157,18 @@ TEST(LocalRecordTest, RefusesValuesThatItCannotUse) {
                                                          {"/updated_at", 0}};
   for (const auto& [field, value] : bad) {
     SCOPED_TRACE(field + " = " + value.dump());
-    EXPECT_MSB_ERROR(LocalRecord::Parse(With(field, value), kDir), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(DirectoryRecord::Parse(With(field, value), kDir), ErrorKind::kInvalidConfig);
   }
 }
 
-TEST(LocalRecordTest, RefusesDamagedText) {
+TEST(DirectoryRecordTest, RefusesDamagedText) {
   const std::string text = MakeRecord().Write();
   for (std::size_t length = 0; length < text.size(); ++length) {
-    EXPECT_MSB_ERROR(LocalRecord::Parse(text.substr(0, length), kDir), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(DirectoryRecord::Parse(text.substr(0, length), kDir), ErrorKind::kInvalidConfig);
   }
-  EXPECT_MSB_ERROR(LocalRecord::Parse(text + "x", kDir), ErrorKind::kInvalidConfig);
-  EXPECT_MSB_ERROR(LocalRecord::Parse("[]", kDir), ErrorKind::kInvalidConfig);
-  EXPECT_MSB_ERROR(LocalRecord::Parse("\xff", kDir), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(DirectoryRecord::Parse(text + "x", kDir), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(DirectoryRecord::Parse("[]", kDir), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(DirectoryRecord::Parse("\xff", kDir), ErrorKind::kInvalidConfig);
 }
 
 }  // namespace

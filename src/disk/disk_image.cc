@@ -1,0 +1,56 @@
+#include "src/disk/disk_image.h"
+
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/disk/qcow2_header.h"
+#include "src/disk/qcow2_image.h"
+#include "src/disk/raw_image.h"
+
+namespace msb::disk {
+namespace {
+
+// Each holds a descriptor and an L1 table.
+constexpr std::size_t kMaxFiles = 256;
+
+void CheckStandsOn(const ImageFile& file, const Qcow2Header& header, const ImageFile* next) {
+  const std::string expected = next == nullptr ? "" : next->name;
+  if (header.backing_file != expected) {
+    base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' must stand on '{}', but names '{}'",
+                base::Quoted(file.name), base::Quoted(expected),
+                base::Quoted(header.backing_file));
+  }
+  if (next != nullptr && header.backing_format.value_or(next->format) != next->format) {
+    base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' takes '{}' for {}, but that is {}",
+                base::Quoted(file.name), base::Quoted(next->name),
+                ToString(*header.backing_format), ToString(next->format));
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
+  if (files.empty() || files.size() > kMaxFiles) {
+    base::Throw(ErrorKind::kUnsupportedOperation, "a disk of {} files; at most {} can be opened",
+                files.size(), kMaxFiles);
+  }
+  std::unique_ptr<DiskImage> image;
+  for (std::size_t i = files.size(); i-- > 0;) {
+    ImageFile& file = files[i];
+    const ImageFile* next = i + 1 < files.size() ? &files[i + 1] : nullptr;
+    if (file.format == DiskFormat::kRaw) {
+      if (next != nullptr) {
+        base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' is raw, and cannot stand on '{}'",
+                    base::Quoted(file.name), base::Quoted(next->name));
+      }
+      image = std::make_unique<RawImage>(std::move(file.fd));
+      continue;
+    }
+    Qcow2Header header = ReadQcow2Header(file.fd.get(), file.name);
+    CheckStandsOn(file, header, next);
+    image = std::make_unique<Qcow2Image>(std::move(file.fd), file.name, std::move(header),
+                                         std::move(image));
+  }
+  return image;
+}
+
+}  // namespace msb::disk

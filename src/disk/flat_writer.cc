@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "src/base/throw.h"
+#include "src/disk/image_writer.h"
+#include "src/disk/qcow2_layout.h"
+#include "src/disk/scan.h"
+
+namespace msb::disk {
+namespace {
+
+// Blocks of zeros become holes of a raw file; what file systems allocate at the least.
+constexpr std::uint64_t kHoleBytes = 4096;
+
+bool IsZero(std::span<const std::byte> bytes) {
+  // Comparing with itself, one byte on, is what the C library does fastest.
+  return bytes.empty() || (bytes[0] == std::byte{0} &&
+                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+// Writes all that is not zeros where it is.
+class RawWriter : public RegionConsumer {
+ public:
+  explicit RawWriter(int fd) : fd_(fd) {}
+
+  void Commit(const Region& region) override {
+    for (const Extent& extent : region.data) CommitExtent(region, extent);
+    base::BeginWriteback(fd_, region.offset, kRegionBytes);
+  }
+
+ private:
+  void CommitExtent(const Region& region, const Extent& extent) const {
+    std::uint64_t begin = extent.offset;  // Of what is not zeros, and not written yet.
+    for (std::uint64_t at = extent.offset; at < extent.end();) {
+      const std::uint64_t end = std::min((at / kHoleBytes + 1) * kHoleBytes, extent.end());
+      if (IsZero(region.bytes.subspan(at - region.offset, end - at))) {
+        Write(region, begin, at);
+        begin = end;
+      }
+      at = end;
+    }
+    Write(region, begin, extent.end());
+  }
+
+  void Write(const Region& region, std::uint64_t begin, std::uint64_t end) const {
+    if (begin == end) return;
+    base::WriteExactly(fd_, region.bytes.data() + (begin - region.offset), end - begin, begin);
+  }
+
+  int fd_;
+};
+
+// Writes the clusters that are not zeros one after the other behind the header, and then the tables
+// that say where they are.
+class Qcow2Writer : public RegionConsumer {
+ public:
+  Qcow2Writer(int fd, std::uint64_t virtual_size) : fd_(fd), virtual_size_(virtual_size) {}
+
+  void Commit(const Region& region) override {
+    const std::uint64_t first = next_;
+    std::uint64_t done = region.offset;
+    for (const Extent& extent : region.data) {
+      const std::uint64_t begin = std::max(done, extent.offset / kClusterBytes * kClusterBytes);
+      const std::uint64_t end = CountOf(extent.end(), kClusterBytes) * kClusterBytes;
+      for (done = begin; done < end; done += kClusterBytes) CommitCluster(region, done);
+    }
+    if (next_ > first) {
+      base::BeginWriteback(fd_, first * kClusterBytes, (next_ - first) * kClusterBytes);
+    }
+  }
+
+  void Finish() {
+    std::map<std::uint64_t, std::uint64_t> l2_clusters;
+    for (const auto& [l1_index, table] : l2_tables_) {
+      l2_clusters[l1_index] = next_;
+      WriteTable(table);
+    }
+    const std::uint64_t l1_entries = CountOf(virtual_size_, kBytesPerL2);
+    const std::uint64_t l1 = next_;
+    Buffer l1_table(std::max<std::uint64_t>(l1_entries, 1) * 8);
+    for (const auto& [index, cluster] : l2_clusters) {
+      l1_table.Number(index * 8, 8, cluster * kClusterBytes | kCopiedFlag);
+    }
+    l1_table.WriteTo(fd_, l1 * kClusterBytes);
+    next_ += std::max<std::uint64_t>(CountOf(l1_entries * 8, kClusterBytes), 1);
+    const HeaderFields fields = WriteRefcounts(l1_entries, l1);
+    base::Resize(fd_, next_ * kClusterBytes);
+    MakeHeader(kHeaderBytes, fields).WriteTo(fd_, 0);
+  }
+
+ private:
+  using Table = std::vector<std::uint64_t>;
+
+  void CommitCluster(const Region& region, std::uint64_t offset) {
+    const auto rest = region.bytes.subspan(offset - region.offset);
+    const auto bytes = rest.first(std::min<std::uint64_t>(rest.size(), kClusterBytes));
+    if (IsZero(bytes)) return;
+    base::WriteExactly(fd_, bytes.data(), bytes.size(), next_ * kClusterBytes);
+    Table& table = l2_tables_[offset / kBytesPerL2];
+    table.resize(kEntriesPerTable);
+    table[offset / kClusterBytes % kEntriesPerTable] = next_ * kClusterBytes | kCopiedFlag;
+    ++next_;
+  }
+
+  void WriteTable(const Table& table) {
+    Buffer bytes(kClusterBytes);
+    for (std::size_t i = 0; i < table.size(); ++i) bytes.Number(i * 8, 8, table[i]);
+    bytes.WriteTo(fd_, next_++ * kClusterBytes);
+  }
+
+  // Every cluster is used once, those of the refcounts themselves too.
+  HeaderFields WriteRefcounts(std::uint64_t l1_entries, std::uint64_t l1) {
+    std::uint64_t blocks = 0;
+    std::uint64_t table_clusters = 1;
+    const auto total = [&] { return next_ + blocks + table_clusters; };
+    while (blocks * kRefcountsPerBlock < total()) {
+      ++blocks;
+      table_clusters = CountOf(blocks, kEntriesPerTable);
+    }
+    const std::uint64_t clusters = total();
+    const std::uint64_t first_block = next_;
+    Buffer table(blocks * 8);
+    for (std::uint64_t block = 0; block < blocks; ++block) {
+      Buffer counts(kClusterBytes);
+      const std::uint64_t begin = block * kRefcountsPerBlock;
+      const std::uint64_t used = std::min(clusters - std::min(clusters, begin), kRefcountsPerBlock);
+      for (std::uint64_t i = 0; i < used; ++i) counts.Number(i * 2, 2, 1);
+      counts.WriteTo(fd_, (first_block + block) * kClusterBytes);
+      table.Number(block * 8, 8, (first_block + block) * kClusterBytes);
+    }
+    const std::uint64_t table_cluster = first_block + blocks;
+    table.WriteTo(fd_, table_cluster * kClusterBytes);
+    next_ = clusters;
+    return {.virtual_size = virtual_size_,
+            .l1_entries = l1_entries,
+            .l1_offset = l1 * kClusterBytes,
+            .refcount_table_offset = table_cluster * kClusterBytes,
+            .refcount_table_clusters = table_clusters};
+  }
+
+  int fd_;
+  std::uint64_t virtual_size_;
+  std::uint64_t next_ = 1;  // Cluster of the file; the first is the header's.
+  std::map<std::uint64_t, Table> l2_tables_;
+};
+
+std::uint64_t CountData(const Context& ctx, const DiskImage& image) {
+  if (!base::ProgressMeter::Wanted(ctx)) return 0;
+  std::uint64_t total = 0;
+  std::uint64_t position = 0;
+  while (const auto extent = image.NextData(position)) {
+    ctx.Check();
+    total += extent->length;
+    position = extent->end();
+  }
+  return total;
+}
+
+}  // namespace
+
+void WriteFlat(const Context& ctx, const DiskImage& image, DiskFormat format, int fd) {
+  base::ProgressMeter meter(ctx, "flatten", CountData(ctx, image));
+  ctx.Check();
+  if (format == DiskFormat::kRaw) {
+    base::Resize(fd, image.size());
+    RawWriter writer(fd);
+    ScanImage(image, meter, writer);
+  } else {
+    // A guest sees whole sectors only.
+    const std::uint64_t size = CountOf(image.size(), kSectorBytes) * kSectorBytes;
+    if (CountOf(size, kBytesPerL2) > kMaxL1Entries) {
+      base::Throw(ErrorKind::kUnsupportedOperation, "a disk of {} bytes is too large for qcow2",
+                  size);
+    }
+    Qcow2Writer writer(fd, size);
+    ScanImage(image, meter, writer);
+    writer.Finish();
+  }
+  base::Sync(fd);
+  ctx.Check();
+  meter.Finish();
+}
+
+}  // namespace msb::disk

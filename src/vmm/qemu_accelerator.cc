@@ -1,0 +1,112 @@
+#include "src/vmm/qemu_accelerator.h"
+
+#include <fmt/core.h>
+
+#include <chrono>
+#include <fstream>
+#include <optional>
+#include <string_view>
+#include <system_error>
+
+#include "src/base/file.h"
+#include "src/base/process.h"
+#include "src/base/spawn.h"
+#include "src/base/throw.h"
+#include "src/vmm/qemu_probe_guest.h"
+
+namespace msb::vmm {
+namespace {
+
+constexpr const char* kDevice = "/dev/kvm";
+constexpr const char* kCacheFile = "qemu-accelerator";
+constexpr std::string_view kKvm = "kvm";
+constexpr std::string_view kTcg = "tcg";
+// A hundred times what the guest takes where KVM works.
+constexpr std::chrono::seconds kPatience(4);
+constexpr std::size_t kMaxCacheBytes = 8192;
+constexpr std::size_t kMaxOutputBytes = 1 << 20;
+
+// All that the answer depends on, as the text that goes before it in the cache. Empty if that
+// cannot be known.
+std::string CacheKey(const std::filesystem::path& binary, const base::FileStamp& stamp) {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string boot;
+  if (!std::getline(file, boot)) return {};
+  return fmt::format("boot {}\nbinary {}\nsize {}\nmtime_ns {}\naccelerator ", boot,
+                     binary.native(), stamp.size, stamp.mtime_ns);
+}
+
+std::optional<std::string> Recall(const std::filesystem::path& cache_dir, const std::string& key) {
+  try {
+    const base::UniqueFd dir = base::TryOpenDirectory(cache_dir);
+    if (!dir) return std::nullopt;
+    const base::Entry entry = base::OpenEntryAt(dir.get(), kCacheFile);
+    if (entry.type != base::EntryType::kRegularFile) return std::nullopt;
+    const auto content = base::ReadAll(entry.fd.get(), kMaxCacheBytes);
+    for (const std::string_view answer : {kKvm, kTcg}) {
+      if (content == fmt::format("{}{}\n", key, answer)) return std::string(answer);
+    }
+  } catch (const Error&) {
+    // As good as none.
+  }
+  return std::nullopt;
+}
+
+void Remember(const std::filesystem::path& cache_dir, const std::string& key,
+              std::string_view answer) {
+  try {
+    const base::UniqueFd dir = base::MakeDirectory(cache_dir);
+    base::ReplaceFileAt(dir.get(), kCacheFile, fmt::format("{}{}\n", key, answer), 0644);
+  } catch (const Error&) {
+    // It costs the next call a probe.
+  }
+}
+
+// Whether the guest runs to its end. What it writes tells that, not QEMU's exit status: that may go
+// to whatever in this process waits for children.
+bool GuestRuns(const Context& ctx, const std::filesystem::path& binary, const std::string& guest) {
+  const base::UniqueFd firmware = base::MakeMemoryFile();
+  base::WriteExactly(firmware.get(), guest.data(), guest.size(), 0);
+  const base::UniqueFd output = base::MakeMemoryFile();
+  const base::Leash leash;
+  const base::Program program = {
+      .path = binary,
+      .arguments = {"-accel", "kvm", "-machine", "pc", "-nodefaults", "-no-user-config", "-display",
+                    "none", "-no-reboot", "-bios", fmt::format("/proc/self/fd/{}", firmware.get()),
+                    "-debugcon", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"},
+      .directory = "/",
+      .output = output.get(),
+      .inherited = {firmware.get()}};
+  const base::ProcessIdentity identity = base::Spawn(program, leash);
+  const auto process = base::ProcessHandle::Open(identity);
+  if (process && !process->AwaitEnd(ctx.WithTimeout(kPatience))) {
+    process->Kill();
+    ctx.Check();
+    return false;
+  }
+  const auto written = base::ReadAll(output.get(), kMaxOutputBytes);
+  return written && written->find(kProbeGuestMessage) != std::string::npos;
+}
+
+}  // namespace
+
+std::string ChooseAccelerator(const Context& ctx, const std::filesystem::path& binary,
+                              const std::filesystem::path& cache_dir) {
+  ctx.Check();
+  const std::string guest = ProbeGuest();
+  if (guest.empty() || !base::MayReadAndWrite(kDevice)) return std::string(kTcg);
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::canonical(binary, error);
+  if (error) base::ThrowErrno("find", binary.native(), error.value());
+  const auto stamp = base::StampOf(path);
+  if (!stamp) base::Throw(ErrorKind::kIO, "{} is no program", binary.native());
+  const std::string key = CacheKey(path, *stamp);
+  if (!key.empty()) {
+    if (auto answer = Recall(cache_dir, key)) return *std::move(answer);
+  }
+  const std::string_view answer = GuestRuns(ctx, path, guest) ? kKvm : kTcg;
+  if (!key.empty()) Remember(cache_dir, key, answer);
+  return std::string(answer);
+}
+
+}  // namespace msb::vmm

@@ -1,0 +1,164 @@
+#include "src/base/unix_socket.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <thread>
+
+#include "src/base/file.h"
+#include "tests/support/support.h"
+
+namespace msb::base {
+namespace {
+
+// Far more than anything here takes.
+const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
+
+std::string ReceiveAll(const UniqueFd& fd) {
+  std::string text;
+  std::array<char, 4096> buffer{};
+  while (const std::size_t length = ReceiveSome(kSoon, fd.get(), buffer)) {
+    text.append(buffer.data(), length);
+  }
+  return text;
+}
+
+// Two connected sockets.
+struct Pair {
+  Pair() {
+    std::array<int, 2> fds{};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds.data()) != 0) {
+      ADD_FAILURE() << "no sockets";
+    }
+    here.Reset(fds[0]);
+    there.Reset(fds[1]);
+  }
+
+  UniqueFd here;
+  UniqueFd there;
+};
+
+TEST(UnixSocketTest, APathMayBeLongerThanAnAddress) {
+  const test::TempDir dir;
+  const std::filesystem::path deep = dir / std::string(200, 'a') / std::string(200, 'b');
+  std::filesystem::create_directories(deep);
+  const UniqueFd fd = OpenDirectory(deep);
+  const UniqueFd listener = ListenAt(fd.get(), "qmp.sock");
+  EXPECT_TRUE(std::filesystem::is_socket(deep / "qmp.sock"));
+  const UniqueFd client = TryConnectAt(fd.get(), "qmp.sock");
+  ASSERT_TRUE(client);
+  UniqueFd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  ASSERT_TRUE(server);
+  EXPECT_TRUE(SendAll(kSoon, server.get(), "hello"));
+  server.Reset(-1);
+  EXPECT_EQ(ReceiveAll(client), "hello");
+}
+
+TEST(UnixSocketTest, OnlyTheOwnerMayConnect) {
+  const test::TempDir dir;
+  const mode_t old = umask(0);
+  const UniqueFd listener = ListenAt(OpenDirectory(dir.path()).get(), "socket");
+  umask(old);
+  struct stat st {};
+  ASSERT_EQ(stat((dir / "socket").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0600u);
+}
+
+TEST(UnixSocketTest, TakesThePlaceOfASocketThatWasLeft) {
+  const test::TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  UniqueFd listener = ListenAt(fd.get(), "socket");
+  listener.Reset(-1);
+  EXPECT_FALSE(TryConnectAt(fd.get(), "socket"));
+  listener = ListenAt(fd.get(), "socket");
+  EXPECT_TRUE(TryConnectAt(fd.get(), "socket"));
+}
+
+TEST(UnixSocketTest, TakesThePlaceOfNothingElse) {
+  const test::TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  const UniqueFd listener = ListenAt(fd.get(), "socket");
+  test::WriteFile(dir / "file", "content");
+  std::filesystem::create_directory(dir / "directory");
+  std::filesystem::create_symlink("socket", dir / "link");
+  for (const char* name : {"file", "directory", "link"}) {
+    EXPECT_MSB_ERROR(ListenAt(fd.get(), name), ErrorKind::kIO);
+    EXPECT_FALSE(TryConnectAt(fd.get(), name)) << name;
+  }
+  EXPECT_EQ(test::ReadFile(dir / "file"), "content");
+  EXPECT_TRUE(std::filesystem::is_symlink(dir / "link"));
+}
+
+TEST(UnixSocketTest, NobodyListensAtANameThatIsAbsent) {
+  const test::TempDir dir;
+  EXPECT_FALSE(TryConnectAt(OpenDirectory(dir.path()).get(), "absent"));
+}
+
+TEST(UnixSocketTest, ANameMayBeTooLong) {
+  const test::TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  EXPECT_MSB_ERROR(ListenAt(fd.get(), std::string(200, 'n')), ErrorKind::kIO);
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+  // A socket that has one was moved there.
+  const UniqueFd listener = ListenAt(fd.get(), "socket");
+  std::filesystem::rename(dir / "socket", dir / std::string(200, 'n'));
+  EXPECT_TRUE(TryConnectAt(fd.get(), std::string(200, 'n')));
+}
+
+TEST(UnixSocketTest, RefusesToWaitForAListenerThatIsBusy) {
+  const test::TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  const UniqueFd listener = ListenAt(fd.get(), "socket");
+  std::vector<UniqueFd> clients;
+  EXPECT_MSB_ERROR(
+      for (int i = 0; i < 1000; ++i) clients.push_back(TryConnectAt(fd.get(), "socket")),
+      ErrorKind::kIO);
+  EXPECT_FALSE(clients.empty());
+}
+
+TEST(UnixSocketTest, SendsMoreThanTheKernelHolds) {
+  Pair pair;
+  const std::string bytes = test::Noise(4 << 20, 1);
+  std::thread sender([&] {
+    EXPECT_TRUE(SendAll(kSoon, pair.there.get(), bytes));
+    pair.there.Reset(-1);
+  });
+  EXPECT_TRUE(ReceiveAll(pair.here) == bytes);
+  sender.join();
+}
+
+TEST(UnixSocketTest, SendingToOneThatHasClosedIsNoSignal) {
+  Pair pair;
+  pair.there.Reset(-1);
+  EXPECT_FALSE(SendAll(kSoon, pair.here.get(), "hello"));
+  EXPECT_EQ(ReceiveAll(pair.here), "");
+}
+
+TEST(UnixSocketTest, BothEndWithTheirContext) {
+  Pair pair;
+  const Context late = Context::Background().WithTimeout(std::chrono::milliseconds(70));
+  std::array<char, 16> buffer{};
+  EXPECT_MSB_ERROR(ReceiveSome(late, pair.here.get(), buffer), ErrorKind::kCancelled);
+  const std::string bytes(4 << 20, 'x');
+  const auto [ctx, cancel] = kSoon.WithCancel();
+  std::thread other(cancel);
+  EXPECT_MSB_ERROR(SendAll(ctx, pair.here.get(), bytes), ErrorKind::kCancelled);
+  other.join();
+}
+
+TEST(UnixSocketTest, WhatHasComeIsTakenEvenWhenTheContextIsDone) {
+  Pair pair;
+  const Context done = Context::Background().WithTimeout(std::chrono::seconds(0));
+  EXPECT_TRUE(SendAll(done, pair.there.get(), "hello"));
+  pair.there.Reset(-1);
+  std::array<char, 16> buffer{};
+  EXPECT_EQ(ReceiveSome(done, pair.here.get(), buffer), 5u);
+  EXPECT_EQ(ReceiveSome(done, pair.here.get(), buffer), 0u);
+}
+
+}  // namespace
+}  // namespace msb::base

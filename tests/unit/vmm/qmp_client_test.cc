@@ -1,0 +1,388 @@
+#include "src/vmm/qmp_client.h"
+
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "src/base/process.h"
+#include "src/base/spawn.h"
+#include "src/base/unix_socket.h"
+#include "tests/support/support.h"
+
+namespace msb::vmm {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Far more than anything here takes.
+const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
+
+constexpr const char* kGreeting =
+    "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, "
+    "\"capabilities\": [\"oob\"]}}\r\n";
+
+std::string Event(const std::string& name, const std::string& data = "{}") {
+  return fmt::format(
+      "{{\"timestamp\": {{\"seconds\": 1, \"microseconds\": 2}}, \"event\": \"{}\", "
+      "\"data\": {}}}\r\n",
+      name, data);
+}
+
+// The other side of a connection: a thread that follows a script.
+class Server {
+ public:
+  using Script = std::function<void(Server&)>;
+
+  explicit Server(Script script) {
+    std::array<int, 2> fds{};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()) != 0) {
+      ADD_FAILURE() << "no sockets";
+    }
+    client_.Reset(fds[0]);
+    socket_.Reset(fds[1]);
+    thread_ = std::thread([this, script = std::move(script)] {
+      script(*this);
+      Close();
+    });
+  }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  ~Server() { thread_.join(); }
+
+  base::UniqueFd TakeClient() { return std::move(client_); }
+
+  // For the script. What the client does not take any more is no failure.
+  void Send(const std::string& bytes) { TrySend(bytes); }
+  // False if the client has closed.
+  bool TrySend(const std::string& bytes) { return base::SendAll(kSoon, socket_.get(), bytes); }
+  void Close() { socket_.Reset(-1); }
+  // The next command; null at the end of the stream.
+  base::Json Take() {
+    std::string line;
+    std::array<char, 1> byte{};
+    while (!line.ends_with('\n')) {
+      if (base::ReceiveSome(kSoon, socket_.get(), byte) == 0) return nullptr;
+      line += byte[0];
+    }
+    return base::ParseJson(line);
+  }
+  void Answer(const base::Json& command, const base::Json& result) {
+    Send(base::Json{{"return", result}, {"id", command.at("id")}}.dump() + "\r\n");
+  }
+  // Greets and takes the first command.
+  void Negotiate() {
+    Send(kGreeting);
+    const base::Json command = Take();
+    EXPECT_EQ(command.at("execute"), "qmp_capabilities");
+    Answer(command, base::Json::object());
+  }
+
+ private:
+  base::UniqueFd client_;
+  base::UniqueFd socket_;
+  std::thread thread_;
+};
+
+// Runs a client against a server that sends this after the negotiation, in answer to a command, and
+// closes. What the command ends with.
+std::string FailureAfter(const std::string& bytes) {
+  Server server([&](Server& self) {
+    self.Negotiate();
+    self.Take();
+    self.Send(bytes);
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  try {
+    client.Execute(kSoon, "query-status");
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kInternal) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "no error";
+  return {};
+}
+
+TEST(QmpClientTest, ExecutesCommands) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    const base::Json first = self.Take();
+    EXPECT_EQ(first.at("execute"), "query-status");
+    EXPECT_FALSE(first.contains("arguments"));
+    self.Answer(first, {{"running", true}});
+    const base::Json second = self.Take();
+    EXPECT_EQ(second.at("arguments"), (base::Json{{"job-id", "backup"}}));
+    EXPECT_NE(second.at("id"), first.at("id"));
+    self.Answer(second, base::Json::array());
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  EXPECT_EQ(client.Execute(kSoon, "query-status"), (base::Json{{"running", true}}));
+  EXPECT_EQ(client.Execute(kSoon, "job-cancel", {{"job-id", "backup"}}), base::Json::array());
+  EXPECT_TRUE(client.AwaitClose(kSoon));
+}
+
+TEST(QmpClientTest, MessagesMayComeInPieces) {
+  Server server([](Server& self) {
+    for (const char byte : std::string(kGreeting)) self.Send({byte});
+    self.Answer(self.Take(), base::Json::object());
+    const std::string reply =
+        fmt::format("{{\"return\": \"\xc3\xa4\", \"id\": {}}}\n", self.Take().at("id").dump());
+    for (const char byte : reply) self.Send({byte});
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  EXPECT_EQ(client.Execute(kSoon, "query-name"), "\xc3\xa4");
+}
+
+TEST(QmpClientTest, MessagesMayComeTogether) {
+  Server server([](Server& self) {
+    self.Send(kGreeting + Event("EARLY"));
+    self.Answer(self.Take(), base::Json::object());
+    const base::Json command = self.Take();
+    self.Send(Event("STOP") + Event("JOB_STATUS_CHANGE", "{\"id\": \"backup\"}") +
+              fmt::format("{{\"return\": 7, \"id\": {}}}\n", command.at("id").dump()) +
+              Event("RESUME") + Event("SHUTDOWN", "{\"guest\": true}"));
+  });
+  std::vector<std::string> events;
+  QmpClient client(kSoon, server.TakeClient(),
+                   [&](const std::string& name, const base::Json& data) {
+                     events.push_back(name + data.dump());
+                   });
+  EXPECT_THAT(events, ElementsAre("EARLY{}"));
+  EXPECT_EQ(client.Execute(kSoon, "stop"), 7);
+  EXPECT_THAT(events, ElementsAre("EARLY{}", "STOP{}", "JOB_STATUS_CHANGE{\"id\":\"backup\"}"));
+  EXPECT_TRUE(client.AwaitClose(kSoon));
+  EXPECT_THAT(events, ElementsAre("EARLY{}", "STOP{}", "JOB_STATUS_CHANGE{\"id\":\"backup\"}",
+                                  "RESUME{}", "SHUTDOWN{\"guest\":true}"));
+}
+
+TEST(QmpClientTest, AFailedCommandEndsNothing) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    self.Send(
+        fmt::format("{{\"error\": {{\"class\": \"CommandNotFound\", \"desc\": \"The command "
+                    "no-such has not been found\"}}, \"id\": {}}}\r\n",
+                    self.Take().at("id").dump()));
+    self.Send(fmt::format("{{\"error\": 5, \"id\": {}}}\r\n", self.Take().at("id").dump()));
+    self.Answer(self.Take(), 1);
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  try {
+    client.Execute(kSoon, "no-such");
+    ADD_FAILURE() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kInternal);
+    EXPECT_THAT(e.what(), HasSubstr("CommandNotFound"));
+    EXPECT_THAT(e.what(), HasSubstr("The command no-such has not been found"));
+  }
+  EXPECT_MSB_ERROR(client.Execute(kSoon, "no-such"), ErrorKind::kInternal);
+  EXPECT_EQ(client.Execute(kSoon, "query-status"), 1);
+}
+
+TEST(QmpClientTest, AReplyOfMegabytesIsTaken) {
+  // With the rest of its line, exactly as long as may be.
+  const std::size_t frame = std::string("{\"id\":2,\"return\":\"\"}\r").size();
+  const std::string text(kMaxQmpMessageBytes - frame, 'x');
+  Server server([&](Server& self) {
+    self.Negotiate();
+    const base::Json command = self.Take();
+    EXPECT_EQ(command.at("id"), 2);
+    self.Answer(command, text);
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  EXPECT_TRUE(client.Execute(kSoon, "query-qmp-schema") == text);
+}
+
+TEST(QmpClientTest, RefusesWhatIsNoMessage) {
+  EXPECT_THAT(FailureAfter("garbage\r\n"), HasSubstr("not JSON"));
+  EXPECT_THAT(FailureAfter("\r\n"), HasSubstr("not JSON"));
+  EXPECT_THAT(FailureAfter("[]\r\n"), HasSubstr("no JSON object"));
+  EXPECT_THAT(FailureAfter(std::string("\0\n", 2)), HasSubstr("NUL"));
+  EXPECT_THAT(FailureAfter("{\"return\": \"\xff\", \"id\": 2}\n"), HasSubstr("not JSON"));
+  EXPECT_THAT(FailureAfter(std::string(100'000, '[') + "\n"), HasSubstr("nested"));
+  EXPECT_THAT(FailureAfter("{}\n"), HasSubstr("no reply"));
+  EXPECT_THAT(FailureAfter("{\"event\": 5}\n"), HasSubstr("without a name"));
+  EXPECT_THAT(FailureAfter(std::string(kMaxQmpMessageBytes + 1, ' ')), HasSubstr("too long"));
+  EXPECT_THAT(FailureAfter(std::string(kMaxQmpMessageBytes + 1, ' ') + "\n"),
+              HasSubstr("too long"));
+}
+
+TEST(QmpClientTest, RefusesRepliesToNoCommand) {
+  for (const char* id : {"", ", \"id\": 3", ", \"id\": 1", ", \"id\": \"2\"", ", \"id\": -2",
+                         ", \"id\": null", ", \"id\": 2.0"}) {
+    EXPECT_THAT(FailureAfter(fmt::format("{{\"return\": {{}}{}}}\r\n", id)),
+                HasSubstr("not given"));
+    EXPECT_THAT(FailureAfter(fmt::format("{{\"error\": {{}}{}}}\r\n", id)), HasSubstr("not given"));
+  }
+}
+
+TEST(QmpClientTest, NothingIsSentOnAConnectionThatWasRefused) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    self.Take();
+    self.Send("garbage\n");
+    EXPECT_TRUE(self.Take().is_null());
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  EXPECT_MSB_ERROR(client.Execute(kSoon, "stop"), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(client.Execute(kSoon, "stop"), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(client.AwaitClose(kSoon), ErrorKind::kInternal);
+}
+
+TEST(QmpClientTest, TheOtherSideMayCloseAtAnyStep) {
+  const std::string greeting = kGreeting;
+  const std::vector<Server::Script> scripts = {
+      [](Server&) {},
+      [&](Server& self) { self.Send(greeting.substr(0, 20)); },
+      [&](Server& self) { self.Send(greeting); },
+      [&](Server& self) {
+        self.Send(greeting);
+        self.Take();
+      },
+      [&](Server& self) {
+        self.Send(greeting);
+        self.Take();
+        self.Send("{\"return\": {}, \"id\": 1}");  // No end of the line.
+      },
+  };
+  for (const Server::Script& script : scripts) {
+    Server server(script);
+    EXPECT_MSB_ERROR(QmpClient(kSoon, server.TakeClient()), ErrorKind::kInternal);
+  }
+  EXPECT_THAT(FailureAfter(""), HasSubstr("closed"));
+  EXPECT_THAT(FailureAfter("{\"return\": {}, "), HasSubstr("closed"));
+  EXPECT_THAT(FailureAfter(Event("SHUTDOWN")), HasSubstr("closed"));
+}
+
+TEST(QmpClientTest, RefusesWhatDoesNotGreet) {
+  for (const std::string& first : {std::string("{\"return\": {}, \"id\": 1}\n"), Event("STOP"),
+                                   std::string("SSH-2.0-OpenSSH_9.2\r\n")}) {
+    Server server([&](Server& self) { self.Send(first); });
+    EXPECT_MSB_ERROR(QmpClient(kSoon, server.TakeClient()), ErrorKind::kInternal);
+  }
+}
+
+TEST(QmpClientTest, WaitsNoLongerThanItMay) {
+  Server silent([](Server& self) { EXPECT_TRUE(self.Take().is_null()); });
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_MSB_ERROR(QmpClient(Context::Background().WithTimeout(std::chrono::milliseconds(70)),
+                             silent.TakeClient()),
+                   ErrorKind::kCancelled);
+  // It takes no more than a moment longer; machines are busy.
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST(QmpClientTest, ACancelledCommandLeavesTheConnectionUsable) {
+  const auto [ctx, cancel] = kSoon.WithCancel();
+  Server server([cancel = cancel](Server& self) {
+    self.Negotiate();
+    const base::Json slow = self.Take();
+    cancel();
+    const base::Json next = self.Take();
+    EXPECT_EQ(next.at("execute"), "quit");
+    self.Answer(slow, "late");
+    self.Answer(next, "done");
+    self.Answer(slow, "twice");
+    self.Take();
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  EXPECT_MSB_ERROR(client.Execute(ctx, "slow"), ErrorKind::kCancelled);
+  EXPECT_EQ(client.Execute(kSoon, "quit"), "done");
+  EXPECT_MSB_ERROR(client.Execute(kSoon, "stop"), ErrorKind::kInternal);
+}
+
+TEST(QmpClientTest, AFloodOfEventsIsNotWaitedOut) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    self.Take();
+    while (self.TrySend(Event("RTC_CHANGE"))) {
+    }
+  });
+  std::optional<QmpClient> client(std::in_place, kSoon, server.TakeClient());
+  EXPECT_MSB_ERROR(
+      client->Execute(Context::Background().WithTimeout(std::chrono::milliseconds(70)), "stop"),
+      ErrorKind::kCancelled);
+  EXPECT_FALSE(client->AwaitClose(Context::Background().WithTimeout(std::chrono::seconds(0))));
+  client.reset();
+}
+
+TEST(QmpClientTest, AwaitCloseWaitsNoLongerThanItMay) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    EXPECT_TRUE(self.Take().is_null());
+  });
+  std::optional<QmpClient> client(std::in_place, kSoon, server.TakeClient());
+  EXPECT_FALSE(
+      client->AwaitClose(Context::Background().WithTimeout(std::chrono::milliseconds(70))));
+  client.reset();
+}
+
+TEST(QmpClientTest, WhatAnEventFunctionThrowsEndsTheCallOnly) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    const base::Json command = self.Take();
+    self.Send(Event("BLOCK_JOB_ERROR"));
+    self.Answer(command, 1);
+    self.Answer(self.Take(), 2);
+  });
+  QmpClient client(kSoon, server.TakeClient(), [](const std::string& name, const base::Json&) {
+    throw std::runtime_error(name);
+  });
+  EXPECT_THROW(client.Execute(kSoon, "first"), std::runtime_error);
+  EXPECT_EQ(client.Execute(kSoon, "second"), 2);
+}
+
+TEST(QmpClientTest, AnArgumentThatIsNotUtf8IsNotSent) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    EXPECT_TRUE(self.Take().is_null());
+  });
+  QmpClient client(kSoon, server.TakeClient());
+  EXPECT_MSB_ERROR(client.Execute(kSoon, "blockdev-add", {{"filename", "\xff"}}),
+                   ErrorKind::kInvalidArgument);
+}
+
+TEST(QmpClientTest, TalksToQemu) {
+  const std::filesystem::path binary = base::FindProgram("qemu-system-x86_64");
+  if (binary.empty()) GTEST_SKIP() << "no QEMU here";
+  const test::TempDir dir;
+  const base::UniqueFd fd = base::OpenDirectory(dir.path());
+  base::UniqueFd listener = base::ListenAt(fd.get(), "qmp.sock");
+  const base::Leash leash;
+  const base::ProcessIdentity identity = base::Spawn(
+      {.path = binary,
+       .arguments = {"-machine", "none", "-nodefaults", "-no-user-config", "-display", "none",
+                     "-chardev",
+                     fmt::format("socket,id=qmp,fd={},server=on,wait=off", listener.get()), "-mon",
+                     "chardev=qmp,mode=control"},
+       .directory = dir.path(),
+       .inherited = {listener.get()}},
+      leash);
+  listener.Reset(-1);
+  base::UniqueFd socket = base::TryConnectAt(fd.get(), "qmp.sock");
+  ASSERT_TRUE(socket);
+  std::vector<std::string> events;
+  QmpClient client(kSoon, std::move(socket),
+                   [&](const std::string& name, const base::Json&) { events.push_back(name); });
+  EXPECT_TRUE(client.Execute(kSoon, "query-status").contains("running"));
+  EXPECT_MSB_ERROR(client.Execute(kSoon, "no-such-command"), ErrorKind::kInternal);
+  client.Execute(kSoon, "quit");
+  EXPECT_TRUE(client.AwaitClose(kSoon));
+  EXPECT_THAT(events, ElementsAre("SHUTDOWN"));
+  const auto process = base::ProcessHandle::Open(identity);
+  EXPECT_TRUE(!process || process->AwaitEnd(kSoon));
+}
+
+}  // namespace
+}  // namespace msb::vmm

@@ -1,0 +1,72 @@
+#!/bin/sh
+# The init of the test guest: does the jobs that the kernel's command line names, reports on the
+# console, and shuts down when the power button is pressed. A slot is the 512 bytes at that many MiB
+# of the disk.
+#   msb.write=SLOT:WORD  writes the word into the slot; may be given several times
+#   msb.exit             shuts down by itself when the jobs are done
+#   msb.panic            panics then
+#   msb.deaf             does not listen to the power button
+# The console shows GUEST-UP, "SLOT n WORD" for each slot ("-" for an empty one), the same again
+# after the writes, GUEST-READY, and GUEST-DOWN when all is on the disk.
+
+mount -t devtmpfs devtmpfs /dev
+mount -t proc proc /proc
+echo GUEST-UP
+for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk \
+  button evdev; do
+  # Some are built into some kernels.
+  if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi
+done
+while [ ! -e /dev/vda ]; do usleep 10000; done
+
+show_slots() {
+  for slot in 0 1 2 3; do
+    word=$(dd if=/dev/vda bs=512 skip=$((slot * 2048)) count=1 2>/dev/null | tr -d '\0')
+    echo "SLOT $slot ${word:--}"
+  done
+}
+
+shut_down() {
+  sync
+  echo GUEST-DOWN
+  stty -F /dev/console sane # Returns when the console has sent everything.
+  poweroff -f
+}
+
+at_end=listen
+show_slots
+for parameter in $(cat /proc/cmdline); do
+  case $parameter in
+    msb.write=*)
+      job=${parameter#*=}
+      # With a flush of the disk's own cache, which sync alone does not ask for.
+      printf %s "${job#*:}" |
+        dd of=/dev/vda bs=512 seek=$((${job%%:*} * 2048)) conv=notrunc,sync,fsync 2>/dev/null
+      ;;
+    msb.exit) at_end=exit ;;
+    msb.panic) at_end=panic ;;
+    msb.deaf) at_end=deaf ;;
+  esac
+done
+sync
+show_slots
+
+# Events are kept for those who have the device open: it is, before the host may press the button.
+descriptors=
+if [ $at_end = listen ]; then
+  descriptor=3
+  for device in /dev/input/event*; do
+    eval "exec $descriptor<$device"
+    descriptors="$descriptors $descriptor"
+    descriptor=$((descriptor + 1))
+  done
+fi
+echo GUEST-READY
+case $at_end in
+  exit) shut_down ;;
+  panic) echo c >/proc/sysrq-trigger ;;
+esac
+for descriptor in $descriptors; do
+  { dd bs=24 count=1 of=/dev/null 2>/dev/null <&"$descriptor" && shut_down; } &
+done
+while :; do sleep 3600; done

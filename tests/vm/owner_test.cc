@@ -1,0 +1,80 @@
+// Whose a VM is: of the process that booted it, until that lets it go.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
+
+#include "tests/vm/guest.h"
+
+namespace msb::test {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::Contains;
+
+using VmOwnerTest = GuestTest;
+
+TEST_F(VmOwnerTest, ADetachedOneIsStoppedByAnotherProcess) {
+  Child owner([&] {
+    Client client = ClientFor();
+    CreateSandbox(ctx_, "a", {WithImage(image_), WithDetached()}, client).Close();
+  });
+  ASSERT_EQ(owner.Wait(), 0);
+  Client client = ClientFor();
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  WaitForConsole(ctx_, client, "a", "GUEST-READY");
+  GetSandbox(ctx_, "a", client).Stop(ctx_, {WithStopTimeout(seconds(60))});
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  EXPECT_THAT(ConsoleOf(client, "a"), Contains("GUEST-DOWN"));
+  ExpectNoRemains("a");
+}
+
+TEST_F(VmOwnerTest, OneThatWasLetGoSurvivesItsOwner) {
+  Child owner([&] {
+    Client client = ClientFor();
+    CreateSandbox(ctx_, "a", {WithImage(image_)}, client).Detach(ctx_);
+  });
+  ASSERT_EQ(owner.Wait(), 0);
+  Client client = ClientFor();
+  // Whatever ends with its owner has ended by the time that this is written.
+  WaitForConsole(ctx_, client, "a", "GUEST-READY");
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  GetSandbox(ctx_, "a", client).Kill(ctx_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  ExpectNoRemains("a");
+}
+
+TEST_F(VmOwnerTest, AnyOtherEndsWithItsOwnerHoweverThatEnds) {
+  Child owner([&] {
+    Client client = ClientFor();
+    const Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
+    pause();
+  });
+  Client client = ClientFor();
+  // Once it says something, its owner has it all recorded.
+  std::optional<base::ProcessHandle> process;
+  while (!process) {
+    usleep(20'000);
+    try {
+      if (StatusOf("a") != SandboxStatus::kRunning) continue;
+      process = base::ProcessHandle::Open(ProcessOf(ctx_, client, "a"));
+    } catch (const Error& e) {
+      ASSERT_EQ(e.kind(), ErrorKind::kSandboxNotFound) << e.what();
+    }
+  }
+  EXPECT_EQ(owner.Kill(), 128 + SIGKILL);
+  EXPECT_TRUE(process->AwaitEnd(ctx_.WithTimeout(seconds(30))));
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kCrashed);
+
+  Sandbox sandbox = StartSandbox(ctx_, "a", client);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  sandbox.Kill(ctx_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  ExpectNoRemains("a");
+}
+
+}  // namespace
+}  // namespace msb::test
