@@ -184,6 +184,49 @@ TEST_F(CrashTest, StoppingKeepsTheRecordReadable) {
   }
 }
 
+// A seal takes a sandbox's disk over: whenever that is cut off, the sandbox has all of its data, can
+// be snapshotted under the same name, and writes to no file that a snapshot holds.
+TEST_F(CrashTest, ASealHappensOrNot) {
+  const auto qcow2_client = [&] {
+    return Client({.home = home_, .backend = "local", .upper_format = DiskFormat::kQcow2});
+  };
+  bool seen_absent = false;
+  bool seen_whole = false;
+  for (int n = 0;; ++n) {
+    {
+      Client client = qcow2_client();
+      CreateSandbox(ctx_, "cow", {WithSnapshot("old"), WithReplace()}, client).Close();
+    }
+    const TracedRun run = KillAtSyscall(n, [&] {
+      return Report([&] {
+        Client client = qcow2_client();
+        Snapshot::Create(ctx_, "cow", {.name = "sealed"}, client);
+      });
+    });
+    Client client = qcow2_client();
+    const std::string when = "killed at call " + std::to_string(n);
+    const bool there = fs::exists(home_ / "snapshots/sealed");
+    (there ? seen_whole : seen_absent) = true;
+    ASSERT_NO_THROW(StartSandbox(ctx_, "cow", client).Close()) << when;
+    const fs::path upper = GetSandbox(ctx_, "cow", client).Upper().path;
+    EXPECT_EQ(fs::hard_link_count(upper), 1U) << when;
+    EXPECT_NE(fs::status(upper).permissions() & fs::perms::owner_write, fs::perms::none) << when;
+    const auto next = Snapshot::Create(ctx_, "cow", {.name = there ? "next" : "sealed"}, client);
+    if (there) {
+      EXPECT_EQ(next.Parent(), Snapshot::Open(ctx_, "sealed", client).Digest()) << when;
+      EXPECT_EQ(Snapshot::Open(ctx_, "sealed", client).Parent(), old_digest_) << when;
+      Snapshot::Remove(ctx_, "next", true, client);
+    } else {
+      EXPECT_EQ(next.Parent(), old_digest_) << when;
+    }
+    Snapshot::Remove(ctx_, "sealed", true, client);
+    EXPECT_EQ(ListTree(home_ / "snapshots").size(), 3U) << when;  // old and its two files.
+    if (!run.interfered || HasFailure()) break;
+  }
+  EXPECT_TRUE(seen_absent);
+  EXPECT_TRUE(seen_whole);
+}
+
 // The calls that change what is on a disk. Not write(2), which sanitizers use for themselves.
 const std::set<long> kWriting = {SYS_pwrite64, SYS_fsync,     SYS_fdatasync, SYS_ftruncate,
                                  SYS_mkdirat,  SYS_renameat2, SYS_renameat,  SYS_rename};

@@ -132,7 +132,7 @@ TEST(DirectoryRecordTest, RefusesARecordWithoutOneOfItsFields) {
 TEST(DirectoryRecordTest, RefusesValuesThatItCannotUse) {
   const std::vector<std::pair<std::string, json>> bad = {{"/schema", "msb.sandbox/2"},
                                                          {"/schema", 1},
-                                                         {"/status", "crashed"},
+                                                         {"/status", "draining"},
                                                          {"/status", nullptr},
                                                          {"/process", 5},
                                                          {"/process/pid", -1},

@@ -58,6 +58,15 @@ TEST_F(ProbeTest, KvmIsChosenWhereTheGuestRuns) {
   EXPECT_EQ(qemu.runs(), 1u);  // The second call remembered.
 }
 
+// As KvmIsChosenWhereTheGuestRuns, but with the real one, which is run without KVM.
+TEST_F(ProbeTest, QemuRunsTheGuestAsItIsAskedTo) {
+  const std::filesystem::path binary = base::FindProgram("qemu-system-x86_64");
+  if (binary.empty()) GTEST_SKIP() << "no QEMU here";
+  FakeQemu qemu(fmt::format("test \"$1 $2\" = '-accel kvm' && shift 2 && exec {} -accel tcg \"$@\"",
+                            binary.native()));
+  EXPECT_EQ(qemu.Choose(), "kvm");
+}
+
 TEST_F(ProbeTest, TcgIsChosenWhereTheGuestDoesNotRun) {
   FakeQemu qemu("echo 'Could not access KVM kernel module'; exit 1");
   EXPECT_EQ(qemu.Choose(), "tcg");

@@ -1,0 +1,206 @@
+// Chains: qcow2 sandboxes, whose snapshots take their disks over. qemu-io writes what a guest would.
+
+#include <gtest/gtest.h>
+
+#include "src/base/file.h"
+#include "tests/support/support.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kDiskBytes = 8 << 20;
+
+class ChainTest : public ::testing::Test {
+ protected:
+  ChainTest() {
+    MakeSparseFile(dir_ / "base.img", kDiskBytes, {{0, Noise(70'000, 1)}});
+    CreateSandbox(ctx_, "baseline", {WithImage(dir_ / "base.img")}, client_).Close();
+  }
+
+  std::string UpperOf(const std::string& name) {
+    return GetSandbox(ctx_, name, client_).Upper().path;
+  }
+
+  // Writes 64 KiB of this byte at an offset in KiB, through the whole chain.
+  void WriteAsGuest(const std::string& sandbox, int pattern, int offset_kib) {
+    const auto run = RunCommand("qemu-io -f qcow2 -c 'write -P " + std::to_string(pattern) + " " +
+                                std::to_string(offset_kib) + "k 64k' '" + UpperOf(sandbox) + "'");
+    ASSERT_EQ(run.status, 0) << run.output;
+  }
+
+  // What a guest would read there.
+  char Read(const std::string& snapshot, int offset_kib, Client& client) {
+    Snapshot::Flatten(ctx_, snapshot, dir_ / "flat", {}, client);
+    return ReadFile(dir_ / "flat")[static_cast<std::size_t>(offset_kib) * 1024];
+  }
+
+  SnapshotArtifact Create(const std::string& sandbox, const std::string& name) {
+    return Snapshot::Create(ctx_, sandbox, {.name = name, .record_integrity = true}, client_);
+  }
+
+  void Boot(const std::string& name, const std::string& snapshot) {
+    CreateSandbox(ctx_, name, {WithSnapshot(snapshot)}, client_).Close();
+  }
+
+  // No artifact shares its file with a disk that a sandbox writes to, and none is writable.
+  void ExpectSealed() {
+    std::map<std::uint64_t, std::string> uppers;
+    for (const auto& sandbox : ListSandboxes(ctx_, client_)) {
+      const std::string path = sandbox.Upper().path;
+      uppers.emplace(base::StampOf(fs::path(path))->inode, path);
+    }
+    for (const auto& snapshot : Snapshot::ListDir(ctx_, "", client_)) {
+      const auto stamp = base::StampOf(fs::path(snapshot.Path()) / "upper.qcow2");
+      ASSERT_TRUE(stamp) << snapshot.Path();
+      EXPECT_FALSE(uppers.contains(stamp->inode)) << snapshot.Path() << uppers[stamp->inode];
+      EXPECT_EQ(stamp->mode & 0222, 0U) << snapshot.Path();
+    }
+  }
+
+  const Context ctx_ = Context::Background();
+  TempDir dir_;
+  Client client_{
+      {.home = dir_ / "home", .backend = "local", .upper_format = DiskFormat::kQcow2}};
+};
+
+TEST_F(ChainTest, ASnapshotHasWhatWasWrittenSinceTheOneBefore) {
+  WriteAsGuest("baseline", 0x11, 1024);
+  const auto first = Create("baseline", "first");
+  EXPECT_EQ(first.Parent(), std::nullopt);
+  WriteAsGuest("baseline", 0x22, 2048);
+  const auto second = Create("baseline", "second");
+  EXPECT_EQ(second.Parent(), first.Digest());
+  Boot("worker", "second");
+  WriteAsGuest("worker", 0x33, 1024);
+  const auto third = Create("worker", "third");
+  EXPECT_EQ(third.Parent(), second.Digest());
+
+  EXPECT_EQ(Read("first", 1024, client_), 0x11);
+  EXPECT_EQ(Read("first", 2048, client_), 0);
+  EXPECT_EQ(Read("second", 1024, client_), 0x11);
+  EXPECT_EQ(Read("second", 2048, client_), 0x22);
+  EXPECT_EQ(Read("third", 1024, client_), 0x33);
+  EXPECT_EQ(Read("third", 2048, client_), 0x22);
+  EXPECT_EQ(ReadFile(dir_ / "flat").substr(0, 70'000), Noise(70'000, 1));
+  for (const auto& snapshot : {first, second, third}) {
+    EXPECT_EQ(snapshot.Verify(ctx_).upper.kind, "verified");
+    EXPECT_LT(snapshot.SizeBytes(), 1U << 20);
+  }
+  ExpectSealed();
+  const auto check = RunCommand("qemu-img check '" + UpperOf("worker") + "'");
+  EXPECT_EQ(check.status, 0) << check.output;
+}
+
+TEST_F(ChainTest, WhatASandboxStandsOnSurvivesTheRemovalOfTheSnapshot) {
+  WriteAsGuest("baseline", 0x11, 1024);
+  Create("baseline", "first");
+  Boot("worker", "first");
+  Create("worker", "second");
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "first", false, client_),
+                   ErrorKind::kSnapshotHasChildren);
+  Snapshot::Remove(ctx_, "first", true, client_);
+  const auto check = RunCommand("qemu-io -r -f qcow2 -c 'read -P 0x11 1024k 64k' '" +
+                                UpperOf("worker") + "'");
+  EXPECT_EQ(check.status, 0) << check.output;
+  EXPECT_EQ(check.output.find("failed"), std::string::npos) << check.output;
+  // The snapshot has lost it, and says what.
+  try {
+    Boot("late", "second");
+    ADD_FAILURE() << "booted without the parent";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kSnapshotNotFound);
+    EXPECT_NE(std::string(e.what()).find("has the parent sha256:"), std::string::npos) << e.what();
+  }
+  EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/late"));
+}
+
+TEST_F(ChainTest, AChainGoesToAnotherHomeWithItsParentsAndItsImage) {
+  for (int i = 1; i <= 3; ++i) {
+    WriteAsGuest("baseline", i, i * 1024);
+    Create("baseline", "s" + std::to_string(i));
+  }
+  Snapshot::Export(ctx_, "s3", dir_ / "x", {.with_parents = true, .with_image = true}, client_);
+  Client other({.home = dir_ / "other", .backend = "local"});
+  const auto head = Snapshot::Import(ctx_, dir_ / "x", "", other);
+  for (int i = 1; i <= 3; ++i) EXPECT_EQ(Read(head.Path(), i * 1024, other), i);
+  CreateSandbox(ctx_, "worker", {WithSnapshot(head.Path())}, other).Close();
+  EXPECT_EQ(GetSandbox(ctx_, "worker", other).Upper().format, DiskFormat::kQcow2);
+}
+
+TEST_F(ChainTest, AChainWithoutItsImageSaysWhatIsMissing) {
+  Create("baseline", "s");
+  Snapshot::Export(ctx_, "s", dir_ / "x", {}, client_);
+  Client other({.home = dir_ / "other", .backend = "local"});
+  const auto head = Snapshot::Import(ctx_, dir_ / "x", "", other);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot(head.Path())}, other),
+                   ErrorKind::kSnapshotImageMissing);
+  EXPECT_MSB_ERROR(Snapshot::Flatten(ctx_, head.Path(), dir_ / "flat", {}, other),
+                   ErrorKind::kSnapshotImageMissing);
+  EXPECT_FALSE(fs::exists(dir_ / "flat"));
+}
+
+TEST_F(ChainTest, ForceDoesNotReplaceWhatTheNewSnapshotStandsOn) {
+  Create("baseline", "s");
+  const auto before = ListTree(dir_ / "home/snapshots");
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "baseline", {.name = "s", .force = true}, client_),
+                   ErrorKind::kSnapshotHasChildren);
+  EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
+}
+
+TEST_F(ChainTest, AFailedCreateLeavesTheSandboxAsItWas) {
+  Create("baseline", "taken");
+  WriteAsGuest("baseline", 0x44, 1024);
+  const auto before = ListTree(dir_ / "home");
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "baseline", {.name = "taken"}, client_),
+                   ErrorKind::kSnapshotAlreadyExists);
+  const Context cancelled = ctx_.WithTimeout(std::chrono::nanoseconds(0));
+  EXPECT_MSB_ERROR(Snapshot::Create(cancelled, "baseline", {.name = "s"}, client_),
+                   ErrorKind::kCancelled);
+  EXPECT_EQ(ListTree(dir_ / "home"), before);
+  WriteAsGuest("baseline", 0x55, 2048);
+  Create("baseline", "s");
+  EXPECT_EQ(Read("s", 1024, client_), 0x44);
+}
+
+TEST_F(ChainTest, ARunningSandboxIsNotSealed) {
+  StartSandbox(ctx_, "baseline", client_).Detach(ctx_);
+  EXPECT_MSB_ERROR(Create("baseline", "s"), ErrorKind::kSnapshotSandboxRunning);
+  GetSandbox(ctx_, "baseline", client_).Stop(ctx_);
+  EXPECT_FALSE(fs::exists(dir_ / "home/snapshots/s"));
+}
+
+TEST_F(ChainTest, AnUpperMayGrowAndBeRaw) {
+  Create("baseline", "s");
+  CreateSandbox(ctx_, "large", {WithSnapshot("s"), WithOCIUpperSize(16)}, client_).Close();
+  Create("large", "l");
+  Snapshot::Flatten(ctx_, "l", dir_ / "flat.qcow2", {.format = DiskFormat::kQcow2}, client_);
+  const auto info = RunCommand("qemu-img check '" + (dir_ / "flat.qcow2").native() +
+                               "' && qemu-img info '" + (dir_ / "flat.qcow2").native() + "'");
+  EXPECT_EQ(info.status, 0) << info.output;
+  EXPECT_NE(info.output.find("16777216 bytes"), std::string::npos) << info.output;
+  Client raw({.home = dir_ / "home", .backend = "local", .upper_format = DiskFormat::kRaw});
+  CreateSandbox(ctx_, "raw", {WithSnapshot("l")}, raw).Close();
+  const auto upper = GetSandbox(ctx_, "raw", raw).Upper();
+  EXPECT_EQ(upper.format, DiskFormat::kRaw);
+  EXPECT_EQ(ReadFile(upper.path).substr(0, 70'000), Noise(70'000, 1));
+  EXPECT_EQ(fs::file_size(upper.path), 16U << 20);
+}
+
+TEST_F(ChainTest, ADiskThatNamesAnotherThanItsParentIsRefused) {
+  Create("baseline", "s");
+  Create("baseline", "t");
+  const fs::path upper = dir_ / "home/snapshots/t/upper.qcow2";
+  const std::string bytes = ReadFile(upper);
+  PatchFile(upper, bytes.find("sha256_"), "sha256_" + std::string(64, '0'));
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot("t")}, client_),
+                   ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Snapshot::Flatten(ctx_, "t", dir_ / "flat", {}, client_),
+                   ErrorKind::kSnapshotIntegrity);
+  EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/w"));
+  EXPECT_FALSE(fs::exists(dir_ / "flat"));
+}
+
+}  // namespace
+}  // namespace msb::test
