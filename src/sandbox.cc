@@ -83,8 +83,7 @@ vmm::SandboxSpec SpecFor(const Context& ctx, const std::string& name, const Sand
   }
   vmm::SandboxSpec spec{.name = name, .image = config.image, .snapshot = std::nullopt};
   if (!config.snapshot.empty()) {
-    spec.snapshot =
-        SourceOf(ctx, *client, internal::OpenSnapshot(ctx, *client, config.snapshot));
+    spec.snapshot = SourceOf(ctx, *client, internal::OpenSnapshot(ctx, *client, config.snapshot));
   }
   spec.cpus = config.cpus.value_or(0);
   spec.memory_mib = config.memory_mib.value_or(0);

@@ -128,16 +128,15 @@ void CheckNotBelow(const std::filesystem::path& destination, const vmm::SandboxR
 // The snapshot takes the upper over, which costs the same for any size.
 artifact::Artifact SealSandbox(const Context& ctx, ClientState& client,
                                const std::string& source_sandbox, artifact::NewArtifact spec) {
-  const artifact::DescribedArtifact described =
-      artifact::DescribeArtifact(ctx, std::move(spec));
+  const artifact::DescribedArtifact described = artifact::DescribeArtifact(ctx, std::move(spec));
   artifact::Artifact artifact;
   try {
-    client.backend->Seal(ctx, source_sandbox,
-                         {.digest = described.spec.manifest.digest,
-                          .artifact = described.spec.destination},
-                         [&](const vmm::Disk& sealed) {
-                           artifact = artifact::LinkArtifact(ctx, described, sealed.path);
-                         });
+    client.backend->Seal(
+        ctx, source_sandbox,
+        {.digest = described.spec.manifest.digest, .artifact = described.spec.destination},
+        [&](const vmm::Disk& sealed) {
+          artifact = artifact::LinkArtifact(ctx, described, sealed.path);
+        });
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kSandboxStillRunning) throw;
     Throw(ErrorKind::kSnapshotSandboxRunning, "{}", e.what());
@@ -267,8 +266,8 @@ void Snapshot::Flatten(const Context& ctx, const std::string& name_or_path,
   const auto state = ClientState::Of(client);
   const Config& config = state->config;
   const artifact::Artifact artifact = internal::OpenSnapshot(ctx, *state, name_or_path);
-  const auto backing = handle::BackingOf(ctx, state->catalog, config.snapshots_dir,
-                                         config.cache_dir, artifact);
+  const auto backing =
+      handle::BackingOf(ctx, state->catalog, config.snapshots_dir, config.cache_dir, artifact);
   artifact::FlattenArtifact(ctx, artifact, backing, options.format, base::AbsolutePath(out_path));
 }
 

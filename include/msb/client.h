@@ -38,9 +38,9 @@ struct QemuConfig {
   std::filesystem::path binary = {};  // Default: qemu-system-x86_64 on the PATH.
   std::filesystem::path kernel = {};  // Direct kernel boot; default: the disk is bootable.
   std::filesystem::path initrd = {};
-  std::string append = {};  // The kernel's command line.
-  std::uint32_t memory_mib = 512;  // Of sandboxes made without WithMemory, MiB.
-  std::uint32_t cpus = 1;          // Of sandboxes made without WithCPUs.
+  std::string append = {};                        // The kernel's command line.
+  std::uint32_t memory_mib = 512;                 // Of sandboxes made without WithMemory, MiB.
+  std::uint32_t cpus = 1;                         // Of sandboxes made without WithCPUs.
   std::vector<std::string> extra_arguments = {};  // Appended to QEMU's command line.
 };
 
@@ -61,9 +61,9 @@ struct MSB_EXPORT Config {
 
   Generation generation = Generation::kAuto;
 
-  // The format of new sandboxes' uppers, on local and qemu. A qcow2 upper is an empty overlay on the
-  // image or the snapshot, made in no time whatever their size; a raw one is a copy. Default: kQcow2
-  // on qemu; on local the format of the image, or of the snapshot's upper.
+  // The format of new sandboxes' uppers, on local and qemu. A qcow2 upper is an empty overlay on
+  // the image or the snapshot, made in no time whatever their size; a raw one is a copy. Default:
+  // kQcow2 on qemu; on local the format of the image, or of the snapshot's upper.
   std::optional<DiskFormat> upper_format = std::nullopt;
 
   // For backends that boot VMs, which are not available yet; nothing reads these so far.

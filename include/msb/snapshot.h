@@ -126,8 +126,8 @@ class MSB_EXPORT Snapshot {
                      Client& client = Client::Default());
 
   // Writes the whole disk of a snapshot, by name or path as for Open, into one file at out_path,
-  // sparse, that stands on nothing: for other tools, or as the image of new sandboxes. It is written
-  // aside, flushed to disk and renamed over what is there.
+  // sparse, that stands on nothing: for other tools, or as the image of new sandboxes. It is
+  // written aside, flushed to disk and renamed over what is there.
   //
   // kSnapshotNotFound: it, or a parent that its disk stands on, is missing. kSnapshotImageMissing:
   // the image that it stands on is. kSnapshotIntegrity: a file is damaged, or changed meanwhile.

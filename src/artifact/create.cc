@@ -153,9 +153,8 @@ DescribedArtifact DescribeArtifact(const Context& ctx, NewArtifact spec) {
   NewArtifact& described_spec = described.spec;
   DescribeLayer(described_spec, upper.fd.get(), described.stamp.size);
   if (described_spec.integrity_algorithm) {
-    described_spec.manifest.layers[0].integrity =
-        ComputeIntegrity(ctx, upper.fd.get(), described.stamp.size,
-                         *described_spec.integrity_algorithm);
+    described_spec.manifest.layers[0].integrity = ComputeIntegrity(
+        ctx, upper.fd.get(), described.stamp.size, *described_spec.integrity_algorithm);
     CheckUnchanged(described_spec, described.stamp, base::StampOf(upper.fd.get()));
   }
   described.manifest_bytes = Seal(described_spec);

@@ -57,7 +57,8 @@ void FlattenArtifact(const Context& ctx, const Artifact& artifact,
     files.push_back({std::move(fd), of, std::move(name)});
   };
   const Layer& layer = artifact.manifest.layers.at(0);
-  add(OpenLayer(artifact, layer), layer.format, DiskFileName(artifact.manifest.digest, layer.format));
+  add(OpenLayer(artifact, layer), layer.format,
+      DiskFileName(artifact.manifest.digest, layer.format));
   for (const vmm::BackingFile& file : backing) add(OpenBacking(file), file.disk.format, file.name);
   const auto check_unchanged = [&] {
     for (const Source& source : sources) {

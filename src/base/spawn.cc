@@ -266,7 +266,7 @@ std::filesystem::path FindProgram(const std::filesystem::path& name) {
   while (!left.empty()) {
     const std::string_view directory = left.substr(0, left.find(':'));
     left.remove_prefix(std::min(left.size(), directory.size() + 1));
-    const std::filesystem::path path = std::filesystem::path(directory) / name;
+    std::filesystem::path path = std::filesystem::path(directory) / name;
     std::error_code error;
     // An empty one means the current directory, which nobody wants to run programs from.
     if (!directory.empty() && std::filesystem::is_regular_file(path, error) &&

@@ -16,13 +16,12 @@ void CheckStandsOn(const ImageFile& file, const Qcow2Header& header, const Image
   const std::string expected = next == nullptr ? "" : next->name;
   if (header.backing_file != expected) {
     base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' must stand on '{}', but names '{}'",
-                base::Quoted(file.name), base::Quoted(expected),
-                base::Quoted(header.backing_file));
+                base::Quoted(file.name), base::Quoted(expected), base::Quoted(header.backing_file));
   }
   if (next != nullptr && header.backing_format.value_or(next->format) != next->format) {
     base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' takes '{}' for {}, but that is {}",
-                base::Quoted(file.name), base::Quoted(next->name),
-                ToString(*header.backing_format), ToString(next->format));
+                base::Quoted(file.name), base::Quoted(next->name), ToString(*header.backing_format),
+                ToString(next->format));
   }
 }
 

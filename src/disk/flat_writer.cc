@@ -79,12 +79,12 @@ class Qcow2Writer : public RegionConsumer {
     }
     const std::uint64_t l1_entries = CountOf(virtual_size_, kBytesPerL2);
     const std::uint64_t l1 = next_;
-    Buffer l1_table(std::max<std::uint64_t>(l1_entries, 1) * 8);
+    Buffer l1_table(l1_entries * 8);
     for (const auto& [index, cluster] : l2_clusters) {
       l1_table.Number(index * 8, 8, cluster * kClusterBytes | kCopiedFlag);
     }
     l1_table.WriteTo(fd_, l1 * kClusterBytes);
-    next_ += std::max<std::uint64_t>(CountOf(l1_entries * 8, kClusterBytes), 1);
+    next_ += CountOf(l1_entries * 8, kClusterBytes);
     const HeaderFields fields = WriteRefcounts(l1_entries, l1);
     base::Resize(fd_, next_ * kClusterBytes);
     MakeHeader(kHeaderBytes, fields).WriteTo(fd_, 0);

@@ -1,6 +1,5 @@
 #include "src/disk/image_writer.h"
 
-#include <algorithm>
 #include <string_view>
 
 #include "src/base/file.h"
@@ -30,9 +29,7 @@ void WriteOverlay(int fd, const Overlay& overlay) {
     base::Throw(ErrorKind::kInvalidArgument, "no overlay of {} bytes can stand on '{}'",
                 overlay.virtual_size, base::Quoted(overlay.backing_file));
   }
-  const std::uint64_t l1_clusters =
-      std::max<std::uint64_t>(CountOf(l1_entries * 8, kClusterBytes), 1);
-  const std::uint64_t clusters = kL1Table + l1_clusters;
+  const std::uint64_t clusters = kL1Table + CountOf(l1_entries * 8, kClusterBytes);
   const std::uint64_t extension = kHeaderBytes;
   const std::uint64_t extension_end = extension + 8 + (format.size() + 7) / 8 * 8;
   const std::uint64_t name = extension_end + 8;

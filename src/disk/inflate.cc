@@ -26,7 +26,7 @@ bool InflateZlib(std::span<const std::byte> packed, std::span<std::byte> unpacke
 
 bool InflateZstd(std::span<const std::byte> packed, std::span<std::byte> unpacked) {
   const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(),
-                                                                    ZSTD_freeDCtx);
+                                                                     ZSTD_freeDCtx);
   if (!context) return false;
   ZSTD_inBuffer input{packed.data(), packed.size(), 0};
   ZSTD_outBuffer output{unpacked.data(), unpacked.size(), 0};

@@ -188,12 +188,12 @@ class HeaderReader {
     if (header_.virtual_size > std::numeric_limits<std::int64_t>::max()) {
       Damaged(fmt::format("has a disk of {} bytes", header_.virtual_size));
     }
-    const std::uint64_t needed = header_.virtual_size / bytes_per_l2 +
-                                 (header_.virtual_size % bytes_per_l2 != 0 ? 1 : 0);
+    const std::uint64_t needed =
+        header_.virtual_size / bytes_per_l2 + (header_.virtual_size % bytes_per_l2 != 0 ? 1 : 0);
     if (header_.l1_entries < needed) Damaged("has an L1 table that is too small for its disk");
     CheckTable("L1 table", header_.l1_offset, std::uint64_t{header_.l1_entries} * 8, kMaxL1Bytes);
-    const std::uint64_t refcount_bytes =
-        std::uint64_t{header_.refcount_table_clusters} << header_.cluster_bits;
+    const std::uint64_t refcount_bytes = std::uint64_t{header_.refcount_table_clusters}
+                                         << header_.cluster_bits;
     if (refcount_bytes == 0) Damaged("has no refcount table");
     CheckTable("refcount table", header_.refcount_table_offset, refcount_bytes,
                kMaxRefcountTableBytes);

@@ -25,16 +25,16 @@ struct Qcow2Header {
   std::uint32_t refcount_order = 4;  // A refcount has 1 << refcount_order bits.
   bool extended_l2 = false;          // 32 subclusters a cluster.
   Qcow2Compression compression = Qcow2Compression::kZlib;
-  std::string backing_file = {};                    // Empty: none.
-  std::optional<DiskFormat> backing_format = {};    // As the header extension says, if it does.
+  std::string backing_file = {};                  // Empty: none.
+  std::optional<DiskFormat> backing_format = {};  // As the header extension says, if it does.
 
   std::uint64_t cluster_bytes() const { return std::uint64_t{1} << cluster_bits; }
 };
 
 // Reads and checks the header of an open qcow2 file: every field is in its range, every offset
 // aligned and inside the file. name is what messages call the file.
-// kSnapshotIntegrity: no qcow2 file, damaged, marked corrupt or dirty (the message says what to do).
-// kUnsupportedOperation, naming it: an unknown incompatible feature, an external data file,
+// kSnapshotIntegrity: no qcow2 file, damaged, marked corrupt or dirty (the message says what to
+// do). kUnsupportedOperation, naming it: an unknown incompatible feature, an external data file,
 // encryption, internal snapshots, or a backing format that is neither raw nor qcow2.
 Qcow2Header ReadQcow2Header(int fd, std::string_view name);
 

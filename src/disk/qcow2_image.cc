@@ -35,8 +35,8 @@ Qcow2Image::Qcow2Image(base::UniqueFd fd, std::string name, Qcow2Header header,
       l1_(ReadTable(header_.l1_offset, header_.l1_entries)) {}
 
 void Qcow2Image::Damaged(const std::string& problem) const {
-  base::Throw(ErrorKind::kSnapshotIntegrity, "qcow2 file '{}' is damaged: {}",
-              base::Quoted(name_), problem);
+  base::Throw(ErrorKind::kSnapshotIntegrity, "qcow2 file '{}' is damaged: {}", base::Quoted(name_),
+              problem);
 }
 
 Qcow2Image::Table Qcow2Image::ReadTable(std::uint64_t offset, std::uint64_t entries) const {
@@ -200,7 +200,8 @@ void Qcow2Image::ReadCompressed(std::uint64_t descriptor, std::span<std::byte> b
   const std::uint64_t host = descriptor & ((std::uint64_t{1} << offset_bits) - 1);
   const std::uint64_t sectors = (descriptor >> offset_bits) + 1;
   const std::uint64_t length = sectors * kSectorBytes - host % kSectorBytes;
-  if (host >= file_size_) Damaged(fmt::format("a compressed cluster is at {}, outside of it", host));
+  if (host >= file_size_)
+    Damaged(fmt::format("a compressed cluster is at {}, outside of it", host));
   std::vector<std::byte> packed(std::min(length, file_size_ - host));
   base::ReadExactly(fd_.get(), packed.data(), packed.size(), host);
   std::vector<std::byte> unpacked(header_.cluster_bytes());

@@ -121,8 +121,7 @@ std::vector<vmm::BackingFile> BackingOf(const Context& ctx, Catalog& catalog,
     artifact = FindParent(ctx, catalog, snapshots_dir, artifact);
     CheckBootable(artifact);
     const artifact::Layer& parent = artifact.manifest.layers[0];
-    files.push_back(
-        {name, {artifact.path / parent.file, parent.format, artifact.manifest.fstype}});
+    files.push_back({name, {artifact.path / parent.file, parent.format, artifact.manifest.fstype}});
   }
 }
 

@@ -46,12 +46,13 @@ std::optional<DirectoryRecord> ReadRecord(int sandbox, const std::filesystem::pa
 // True for a directory with a record, sound or not: what Remove and replace may delete.
 bool HoldsSandbox(const std::filesystem::path& path) {
   const UniqueFd dir = base::TryOpenDirectory(path);
-  return dir && base::OpenEntryAt(dir.get(), std::string(kRecordFile)).type ==
-                    EntryType::kRegularFile;
+  return dir &&
+         base::OpenEntryAt(dir.get(), std::string(kRecordFile)).type == EntryType::kRegularFile;
 }
 
 // Writes the record of a new sandbox into its stage, if it is one that can be read again.
-void WriteRecord(DirectoryRecord& record, const base::Stage& stage, const std::filesystem::path& path) {
+void WriteRecord(DirectoryRecord& record, const base::Stage& stage,
+                 const std::filesystem::path& path) {
   const std::string& image = record.sandbox.image->ref;
   if (!base::IsUtf8(image)) {
     Throw(ErrorKind::kInvalidArgument, "the image's path '{}' is not UTF-8", base::Quoted(image));
@@ -80,9 +81,9 @@ void CheckUnreplaced(const SnapshotSource& snapshot) {
 }  // namespace
 
 DirectoryBackend::DirectoryBackend(std::filesystem::path sandboxes_dir,
-                           const std::filesystem::path& cache_dir,
-                           std::optional<DiskFormat> upper_format,
-                           std::function<void(std::string_view message)> log)
+                                   const std::filesystem::path& cache_dir,
+                                   std::optional<DiskFormat> upper_format,
+                                   std::function<void(std::string_view message)> log)
     : dir_(std::move(sandboxes_dir)),
       upper_format_(upper_format),
       log_(std::move(log)),

@@ -1,6 +1,6 @@
-// Sandboxes that are directories: a record (sandbox.json), a disk (upper.ext4 or upper.qcow2) and, of
-// a qcow2 disk, links to the files that it stands on. What boots them, if anything, is the derived
-// class's. docs/architecture.md says more.
+// Sandboxes that are directories: a record (sandbox.json), a disk (upper.ext4 or upper.qcow2) and,
+// of a qcow2 disk, links to the files that it stands on. What boots them, if anything, is the
+// derived class's. docs/architecture.md says more.
 
 #ifndef MSB_SRC_VMM_DIRECTORY_BACKEND_H_
 #define MSB_SRC_VMM_DIRECTORY_BACKEND_H_

@@ -36,8 +36,8 @@ void MakeUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& so
 void MakeOverlay(int dir, const std::string& name, std::uint64_t virtual_size,
                  const BackingFile& backing);
 
-// Ends a pending seal of the record: if the snapshot has the sealed file, the sandbox stands on that
-// from now on, else it has its upper again. The record is then to be saved. False if none is
+// Ends a pending seal of the record: if the snapshot has the sealed file, the sandbox stands on
+// that from now on, else it has its upper again. The record is then to be saved. False if none is
 // pending. The directory, which is at path, must be locked.
 bool EndSeal(int dir, const std::filesystem::path& path, DirectoryRecord& record);
 

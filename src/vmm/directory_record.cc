@@ -38,7 +38,8 @@ std::uint32_t ReadCount(const Fields& fields, std::string_view field) {
 
 std::optional<base::ProcessIdentity> ReadProcess(const Fields& root) {
   if (root.IsNull("process")) return std::nullopt;
-  const Fields process(root.At("process"), "process", {"pid", "start_ticks"}, Fields::Others::kIgnore);
+  const Fields process(root.At("process"), "process", {"pid", "start_ticks"},
+                       Fields::Others::kIgnore);
   const std::uint64_t pid = process.Size("pid");
   if (pid > std::numeric_limits<pid_t>::max()) Malformed(process.PathOf("pid"), "is too large");
   return base::ProcessIdentity{.pid = static_cast<pid_t>(pid),
@@ -77,10 +78,11 @@ std::optional<PendingSeal> ReadSeal(const Fields& root) {
 }
 
 DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
-  const Fields root(document, "",
-                    {"schema", "status", "backend", "process", "image", "upper", "backing", "snapshot",
-                     "seal", "labels", "cpus", "memory_mib", "created_at", "updated_at"},
-                    Fields::Others::kIgnore);
+  const Fields root(
+      document, "",
+      {"schema", "status", "backend", "process", "image", "upper", "backing", "snapshot", "seal",
+       "labels", "cpus", "memory_mib", "created_at", "updated_at"},
+      Fields::Others::kIgnore);
   root.Expect("schema", kSchema);
   const Fields image(root.At("image"), "image", {"ref", "manifest_digest"},
                      Fields::Others::kIgnore);
@@ -115,7 +117,7 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
 SandboxStatus DirectoryRecord::CurrentStatus() const {
   const bool gone = process && !process->IsAlive();
   return sandbox.status == SandboxStatus::kRunning && gone ? SandboxStatus::kCrashed
-                                                                 : sandbox.status;
+                                                           : sandbox.status;
 }
 
 std::string DirectoryRecord::Write() {

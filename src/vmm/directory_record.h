@@ -30,7 +30,7 @@ struct DirectoryRecord {
   // one that has neither.
   std::optional<base::ProcessIdentity> process = {};
   std::string backend = "local";  // That started it last.
-  std::uint32_t cpus = 0;  // As SandboxSpec has them.
+  std::uint32_t cpus = 0;         // As SandboxSpec has them.
   std::uint32_t memory_mib = 0;
   std::optional<PendingSeal> seal = {};
 

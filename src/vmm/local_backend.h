@@ -1,5 +1,5 @@
-// The local backend: a sandbox is a directory, and there is no VM. It is for programs that run their
-// own, for tests, and for a first try.
+// The local backend: a sandbox is a directory, and there is no VM. It is for programs that run
+// their own, for tests, and for a first try.
 //
 // A sandbox runs from its creation or start until it is stopped; unless it is detached, it has
 // crashed when the process that started it has ended.

@@ -110,19 +110,31 @@ void RemoveRuntimeFiles(const std::filesystem::path& dir) {
 std::vector<std::string> QemuArguments(const QemuConfig& config, const std::string& accelerator,
                                        const DirectoryRecord& record, int socket) {
   std::vector<std::string> arguments = {
-      "-nodefaults", "-no-user-config",
+      "-nodefaults",
+      "-no-user-config",
       "-no-reboot",  // A guest that reboots or panics ends its VM.
-      "-display", "none",
-      "-machine", "pc",
-      "-accel", accelerator,
-      "-cpu", accelerator == "kvm" ? "host" : "max",
-      "-smp", std::to_string(record.cpus != 0 ? record.cpus : config.cpus),
-      "-m", fmt::format("{}M", record.memory_mib != 0 ? record.memory_mib : config.memory_mib),
-      "-chardev", fmt::format("socket,id=qmp,server=on,wait=off,fd={}", socket),
-      "-mon", "chardev=qmp,mode=control",
-      "-chardev", "file,id=console,path=console.log,append=on",
-      "-serial", "chardev:console",
-      "-pidfile", kPidFile};
+      "-display",
+      "none",
+      "-machine",
+      "pc",
+      "-accel",
+      accelerator,
+      "-cpu",
+      accelerator == "kvm" ? "host" : "max",
+      "-smp",
+      std::to_string(record.cpus != 0 ? record.cpus : config.cpus),
+      "-m",
+      fmt::format("{}M", record.memory_mib != 0 ? record.memory_mib : config.memory_mib),
+      "-chardev",
+      fmt::format("socket,id=qmp,server=on,wait=off,fd={}", socket),
+      "-mon",
+      "chardev=qmp,mode=control",
+      "-chardev",
+      "file,id=console,path=console.log,append=on",
+      "-serial",
+      "chardev:console",
+      "-pidfile",
+      kPidFile};
   AddDisk(arguments, record.sandbox);
   const auto add = [&](const char* option, const std::string& value) {
     if (!value.empty()) arguments.insert(arguments.end(), {option, value});
@@ -148,8 +160,8 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
       config_.binary.empty() ? "qemu-system-x86_64" : config_.binary;
   const std::filesystem::path binary = base::FindProgram(wanted);
   if (binary.empty()) {
-    Throw(ErrorKind::kInvalidConfig,
-          "no program '{}': install QEMU, or set Config::qemu.binary", wanted.native());
+    Throw(ErrorKind::kInvalidConfig, "no program '{}': install QEMU, or set Config::qemu.binary",
+          wanted.native());
   }
   const std::string accelerator = ChooseAccelerator(ctx, binary, cache_dir_);
   RemoveRuntimeFiles(sandbox.path);

@@ -111,7 +111,7 @@ __attribute__((visibility("hidden"))) extern const char msb_probe_guest_end[];
 namespace msb::vmm {
 
 std::string ProbeGuest() {
-  constexpr std::size_t kImageBytes = 64 * 1024;
+  constexpr std::size_t kImageBytes = 1 << 16;
   constexpr std::size_t kMessageOffset = 0x8000;
   constexpr std::size_t kResetVector = 0xfff0;
   std::string image(msb_probe_guest_begin, msb_probe_guest_end);

@@ -113,7 +113,7 @@ base::Json QmpClient::Parse(const std::string& line) {
 
 std::optional<std::string> QmpClient::ReceiveLine(const Context& ctx) {
   if (!socket_) base::Throw(ErrorKind::kInternal, "the control connection to QEMU was ended");
-  std::array<char, 16 * 1024> buffer;
+  std::array<char, 1 << 14> buffer;
   std::size_t searched = 0;
   for (;;) {
     const std::size_t end = received_.find('\n', searched);

@@ -184,8 +184,8 @@ TEST_F(CrashTest, StoppingKeepsTheRecordReadable) {
   }
 }
 
-// A seal takes a sandbox's disk over: whenever that is cut off, the sandbox has all of its data, can
-// be snapshotted under the same name, and writes to no file that a snapshot holds.
+// A seal takes a sandbox's disk over: whenever that is cut off, the sandbox has all of its data,
+// can be snapshotted under the same name, and writes to no file that a snapshot holds.
 TEST_F(CrashTest, ASealHappensOrNot) {
   const auto qcow2_client = [&] {
     return Client({.home = home_, .backend = "local", .upper_format = DiskFormat::kQcow2});

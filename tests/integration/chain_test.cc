@@ -1,4 +1,5 @@
-// Chains: qcow2 sandboxes, whose snapshots take their disks over. qemu-io writes what a guest would.
+// Chains: qcow2 sandboxes, whose snapshots take their disks over. qemu-io writes what a guest
+// would.
 
 #include <gtest/gtest.h>
 
@@ -61,8 +62,7 @@ class ChainTest : public ::testing::Test {
 
   const Context ctx_ = Context::Background();
   TempDir dir_;
-  Client client_{
-      {.home = dir_ / "home", .backend = "local", .upper_format = DiskFormat::kQcow2}};
+  Client client_{{.home = dir_ / "home", .backend = "local", .upper_format = DiskFormat::kQcow2}};
 };
 
 TEST_F(ChainTest, ASnapshotHasWhatWasWrittenSinceTheOneBefore) {
@@ -101,8 +101,8 @@ TEST_F(ChainTest, WhatASandboxStandsOnSurvivesTheRemovalOfTheSnapshot) {
   EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "first", false, client_),
                    ErrorKind::kSnapshotHasChildren);
   Snapshot::Remove(ctx_, "first", true, client_);
-  const auto check = RunCommand("qemu-io -r -f qcow2 -c 'read -P 0x11 1024k 64k' '" +
-                                UpperOf("worker") + "'");
+  const auto check =
+      RunCommand("qemu-io -r -f qcow2 -c 'read -P 0x11 1024k 64k' '" + UpperOf("worker") + "'");
   EXPECT_EQ(check.status, 0) << check.output;
   EXPECT_EQ(check.output.find("failed"), std::string::npos) << check.output;
   // The snapshot has lost it, and says what.

@@ -377,8 +377,8 @@ TEST_F(ExportTest, AQcow2DiskThatNamesAnotherFileDoesNotComeIn) {
   const std::string name = "/etc/shadow";
   WriteFile(dir_ / "base.qcow2", Qcow2Sample("base"));
   CreateSandbox(ctx_, "cow", {WithImage(dir_ / "base.qcow2")}, client_).Close();
-  const std::string upper = Snapshot::Create(ctx_, "cow", {.name = "cow"}, client_).Path() +
-                            "/upper.qcow2";
+  const std::string upper =
+      Snapshot::Create(ctx_, "cow", {.name = "cow"}, client_).Path() + "/upper.qcow2";
   const auto expect_refusal = [&](ErrorKind kind) {
     for (const bool with_image : {false, true}) {
       Snapshot::Export(ctx_, "cow", dir_ / "x", {.with_image = with_image}, client_);

@@ -72,8 +72,8 @@ struct SandboxRecord {
   SandboxStatus status = SandboxStatus::kStopped;
   std::optional<Image> image = {};  // Nothing: the sandbox has no pinned image.
   std::optional<Disk> upper = {};   // Its writable disk. Nothing: its root disk is not its own.
-  // Digest of the snapshot that the upper was made from or, of a sealed sandbox, stands on. Nothing:
-  // from the image, or not recorded.
+  // Digest of the snapshot that the upper was made from or, of a sealed sandbox, stands on.
+  // Nothing: from the image, or not recorded.
   std::optional<std::string> snapshot_digest = {};
   std::vector<BackingFile> backing = {};  // Below the upper, the next one first.
   bool sealable = false;                  // Seal works for it.
@@ -150,11 +150,11 @@ class MSB_EXPORT Backend {
   // Deletes a sandbox and its disk. kSandboxNotFound; kSandboxStillRunning if it runs.
   virtual void Remove(const Context& ctx, const std::string& name) = 0;
 
-  // Takes the upper of a sandbox that does not run out of use, for a snapshot: puts an empty overlay
-  // in its place, and then calls publish with the old one, which nobody writes to any more, to hard
-  // link it into the artifact. When publish throws, or never ends because of a crash, the sandbox is
-  // as before; when it returns, the sandbox stands on the snapshot. Only for a sealable sandbox;
-  // this one throws kUnsupportedOperation. kSandboxNotFound; kSandboxStillRunning.
+  // Takes the upper of a sandbox that does not run out of use, for a snapshot: puts an empty
+  // overlay in its place, and then calls publish with the old one, which nobody writes to any more,
+  // to hard link it into the artifact. When publish throws, or never ends because of a crash, the
+  // sandbox is as before; when it returns, the sandbox stands on the snapshot. Only for a sealable
+  // sandbox; this one throws kUnsupportedOperation. kSandboxNotFound; kSandboxStillRunning.
   virtual void Seal(const Context& ctx, const std::string& name, const SealSpec& spec,
                     const std::function<void(const Disk& sealed)>& publish);
 };

@@ -118,9 +118,10 @@ TEST(DirectoryRecordTest, ToleratesWhatALaterReleaseMayAdd) {
 
 TEST(DirectoryRecordTest, RefusesARecordWithoutOneOfItsFields) {
   for (const char* field :
-       {"/schema", "/status", "/process", "/process/pid", "/process/start_ticks", "/image", "/image/ref",
-        "/image/manifest_digest", "/upper", "/upper/file", "/upper/format", "/upper/fstype",
-        "/snapshot", "/labels", "/cpus", "/memory_mib", "/created_at", "/updated_at"}) {
+       {"/schema", "/status", "/process", "/process/pid", "/process/start_ticks", "/image",
+        "/image/ref", "/image/manifest_digest", "/upper", "/upper/file", "/upper/format",
+        "/upper/fstype", "/snapshot", "/labels", "/cpus", "/memory_mib", "/created_at",
+        "/updated_at"}) {
     json document = json::parse(MakeRecord().Write());
     const Pointer pointer(field);
     document.at(pointer.parent_pointer()).erase(pointer.back());
@@ -164,7 +165,8 @@ TEST(DirectoryRecordTest, RefusesValuesThatItCannotUse) {
 TEST(DirectoryRecordTest, RefusesDamagedText) {
   const std::string text = MakeRecord().Write();
   for (std::size_t length = 0; length < text.size(); ++length) {
-    EXPECT_MSB_ERROR(DirectoryRecord::Parse(text.substr(0, length), kDir), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(DirectoryRecord::Parse(text.substr(0, length), kDir),
+                     ErrorKind::kInvalidConfig);
   }
   EXPECT_MSB_ERROR(DirectoryRecord::Parse(text + "x", kDir), ErrorKind::kInvalidConfig);
   EXPECT_MSB_ERROR(DirectoryRecord::Parse("[]", kDir), ErrorKind::kInvalidConfig);
