@@ -66,8 +66,8 @@ struct MSB_EXPORT Config {
   // kQcow2 on qemu; on local the format of the image, or of the snapshot's upper.
   std::optional<DiskFormat> upper_format = std::nullopt;
 
-  // For backends that boot VMs, which are not available yet; nothing reads these so far.
-  std::filesystem::path msb_path = {};  // The microsandbox runtime; default: MSB_PATH, then PATH.
+  // The microsandbox runtime; default: MSB_PATH, then PATH. Nothing reads it so far.
+  std::filesystem::path msb_path = {};
   QemuConfig qemu = {};
 
   // Where warnings go; default: standard error. It may call the library; what it throws is ignored.
