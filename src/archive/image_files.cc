@@ -19,6 +19,7 @@
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/qcow2_check.h"
 #include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
 #include "src/vmm/image_store.h"
@@ -151,7 +152,7 @@ void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::st
           folder.PathOf(file), ToString(format));
   }
   if (format == DiskFormat::kQcow2) {
-    disk::CheckBackingName(disk::ReadQcow2Header(fd.get(), file), file);
+    disk::CheckBackingName(disk::CheckQcow2(ctx, fd.get(), file), file);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/qcow2_check.h"
 #include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
 
@@ -152,6 +153,12 @@ class Importer {
     members_.push_back(std::move(member));
   }
 
+  void CheckQcow2(const TarEntry& entry, const std::filesystem::path& path) {
+    const base::UniqueFd dir = base::OpenDirectory(path.parent_path());
+    const base::Entry file = base::OpenEntryAt(dir.get(), path.filename());
+    disk::CheckBackingName(disk::CheckQcow2(ctx_, file.fd.get(), entry.path), entry.path);
+  }
+
   void AcceptPayload(const TarEntry& entry, const MemberPath& path) {
     const std::vector<IncomingSnapshot*> owners = snapshots_.Arrived(path);
     const IncomingSnapshot& owner = *owners.front();
@@ -166,15 +173,11 @@ class Importer {
     Member member =
         Receive(entry, MemberKind::kPayload, target,
                 layer->integrity ? std::optional(layer->integrity->algorithm) : std::nullopt);
-    if (layer->format == DiskFormat::kQcow2) {
-      const base::UniqueFd dir = base::OpenDirectory(target.parent_path());
-      const base::Entry file = base::OpenEntryAt(dir.get(), target.filename());
-      disk::CheckBackingName(disk::ReadQcow2Header(file.fd.get(), entry.path), entry.path);
-    }
     if (member.integrity != layer->integrity) {
       Refuse(entry, "is not what was recorded: expected " + layer->integrity->digest + ", found " +
                         member.integrity->digest);
     }
+    if (layer->format == DiskFormat::kQcow2) CheckQcow2(entry, target);
     // A layer that several snapshots stand on comes once.
     if (owners.size() == 1) member.owner = owner.id;
     members_.push_back(std::move(member));

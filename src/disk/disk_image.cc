@@ -32,6 +32,7 @@ std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
     base::Throw(ErrorKind::kUnsupportedOperation, "a disk of {} files; at most {} can be opened",
                 files.size(), kMaxFiles);
   }
+  const auto cache = std::make_shared<TableCache>();
   std::unique_ptr<DiskImage> image;
   for (std::size_t i = files.size(); i-- > 0;) {
     ImageFile& file = files[i];
@@ -47,7 +48,7 @@ std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
     Qcow2Header header = ReadQcow2Header(file.fd.get(), file.name);
     CheckStandsOn(file, header, next);
     image = std::make_unique<Qcow2Image>(std::move(file.fd), file.name, std::move(header),
-                                         std::move(image));
+                                         std::move(image), cache);
   }
   return image;
 }

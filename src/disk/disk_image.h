@@ -28,8 +28,11 @@ class DiskImage {
   // Bytes that the guest sees.
   virtual std::uint64_t size() const = 0;
   // The first extent of data that ends after offset, without what of it is before offset. All
-  // between extents reads as zeros. Nothing: zeros up to the end.
-  virtual std::optional<Extent> NextData(std::uint64_t offset) const = 0;
+  // between extents reads as zeros. Nothing: zeros up to the end. Extents only touch if they are
+  // long.
+  std::optional<Extent> NextData(std::uint64_t offset) const { return FindData(offset, size()); }
+  // The same of what is before end, without looking any further.
+  virtual std::optional<Extent> FindData(std::uint64_t offset, std::uint64_t end) const = 0;
   // Reads bytes.size() bytes at offset, data or not; they must be within size().
   virtual void Read(std::span<std::byte> bytes, std::uint64_t offset) const = 0;
 };

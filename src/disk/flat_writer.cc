@@ -1,7 +1,8 @@
 #include <algorithm>
 #include <cstring>
-#include <map>
-#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "src/base/throw.h"
 #include "src/disk/image_writer.h"
@@ -52,8 +53,8 @@ class RawWriter : public RegionConsumer {
   int fd_;
 };
 
-// Writes the clusters that are not zeros one after the other behind the header, and then the tables
-// that say where they are.
+// Writes the clusters that are not zeros one after the other behind the header, each L2 table after
+// the last that it maps, and then all that remains.
 class Qcow2Writer : public RegionConsumer {
  public:
   Qcow2Writer(int fd, std::uint64_t virtual_size) : fd_(fd), virtual_size_(virtual_size) {}
@@ -63,8 +64,8 @@ class Qcow2Writer : public RegionConsumer {
     std::uint64_t done = region.offset;
     for (const Extent& extent : region.data) {
       const std::uint64_t begin = std::max(done, extent.offset / kClusterBytes * kClusterBytes);
-      const std::uint64_t end = CountOf(extent.end(), kClusterBytes) * kClusterBytes;
-      for (done = begin; done < end; done += kClusterBytes) CommitCluster(region, done);
+      done = std::max(done, CountOf(extent.end(), kClusterBytes) * kClusterBytes);
+      CommitClusters(region, begin, done);
     }
     if (next_ > first) {
       base::BeginWriteback(fd_, first * kClusterBytes, (next_ - first) * kClusterBytes);
@@ -72,18 +73,15 @@ class Qcow2Writer : public RegionConsumer {
   }
 
   void Finish() {
-    std::map<std::uint64_t, std::uint64_t> l2_clusters;
-    for (const auto& [l1_index, table] : l2_tables_) {
-      l2_clusters[l1_index] = next_;
-      WriteTable(table);
-    }
+    WriteL2();
     const std::uint64_t l1_entries = CountOf(virtual_size_, kBytesPerL2);
     const std::uint64_t l1 = next_;
-    Buffer l1_table(l1_entries * 8);
-    for (const auto& [index, cluster] : l2_clusters) {
-      l1_table.Number(index * 8, 8, cluster * kClusterBytes | kCopiedFlag);
+    // What is not in l1_ remains a hole.
+    for (const auto& [index, cluster] : l1_) {
+      Buffer entry(8);
+      entry.Number(0, 8, cluster * kClusterBytes | kCopiedFlag);
+      entry.WriteTo(fd_, l1 * kClusterBytes + index * 8);
     }
-    l1_table.WriteTo(fd_, l1 * kClusterBytes);
     next_ += CountOf(l1_entries * 8, kClusterBytes);
     const HeaderFields fields = WriteRefcounts(l1_entries, l1);
     base::Resize(fd_, next_ * kClusterBytes);
@@ -91,23 +89,42 @@ class Qcow2Writer : public RegionConsumer {
   }
 
  private:
-  using Table = std::vector<std::uint64_t>;
-
-  void CommitCluster(const Region& region, std::uint64_t offset) {
-    const auto rest = region.bytes.subspan(offset - region.offset);
-    const auto bytes = rest.first(std::min<std::uint64_t>(rest.size(), kClusterBytes));
-    if (IsZero(bytes)) return;
-    base::WriteExactly(fd_, bytes.data(), bytes.size(), next_ * kClusterBytes);
-    Table& table = l2_tables_[offset / kBytesPerL2];
-    table.resize(kEntriesPerTable);
-    table[offset / kClusterBytes % kEntriesPerTable] = next_ * kClusterBytes | kCopiedFlag;
-    ++next_;
+  // Writes what is not zeros between these offsets, of which end may be beyond the disk's.
+  void CommitClusters(const Region& region, std::uint64_t begin, std::uint64_t end) {
+    const auto bytes_of = [&](std::uint64_t offset) {
+      const auto rest = region.bytes.subspan(offset - region.offset);
+      return rest.first(std::min<std::uint64_t>(rest.size(), kClusterBytes));
+    };
+    while (begin < end) {
+      std::uint64_t row_end = begin;  // Of clusters that are written at once.
+      for (; row_end < end && !IsZero(bytes_of(row_end)); row_end += kClusterBytes) Map(row_end);
+      if (row_end > begin) {
+        const auto rest = region.bytes.subspan(begin - region.offset);
+        const std::uint64_t length = std::min<std::uint64_t>(rest.size(), row_end - begin);
+        const std::uint64_t clusters = CountOf(length, kClusterBytes);
+        base::WriteExactly(fd_, rest.data(), length, (next_ - clusters) * kClusterBytes);
+      }
+      begin = row_end + kClusterBytes;
+    }
   }
 
-  void WriteTable(const Table& table) {
-    Buffer bytes(kClusterBytes);
-    for (std::size_t i = 0; i < table.size(); ++i) bytes.Number(i * 8, 8, table[i]);
-    bytes.WriteTo(fd_, next_++ * kClusterBytes);
+  // Gives a cluster of the disk the next one of the file.
+  void Map(std::uint64_t offset) {
+    const std::uint64_t l1_index = offset / kBytesPerL2;
+    if (l1_index != l1_index_) WriteL2();
+    l1_index_ = l1_index;
+    l2_.resize(kEntriesPerTable);
+    l2_[offset / kClusterBytes % kEntriesPerTable] = next_++ * kClusterBytes | kCopiedFlag;
+  }
+
+  // The table is done: regions come in order.
+  void WriteL2() {
+    if (l2_.empty()) return;
+    Buffer table(kClusterBytes);
+    for (std::size_t i = 0; i < l2_.size(); ++i) table.Number(i * 8, 8, l2_[i]);
+    l1_.emplace_back(l1_index_, next_);
+    table.WriteTo(fd_, next_++ * kClusterBytes);
+    l2_.clear();
   }
 
   // Every cluster is used once, those of the refcounts themselves too.
@@ -143,7 +160,9 @@ class Qcow2Writer : public RegionConsumer {
   int fd_;
   std::uint64_t virtual_size_;
   std::uint64_t next_ = 1;  // Cluster of the file; the first is the header's.
-  std::map<std::uint64_t, Table> l2_tables_;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> l1_;  // Index and cluster of each L2 table.
+  std::uint64_t l1_index_ = 0;                               // Of what is in l2_.
+  std::vector<std::uint64_t> l2_;                            // Empty, or not written yet.
 };
 
 std::uint64_t CountData(const Context& ctx, const DiskImage& image) {

@@ -5,12 +5,12 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/qcow2_header.h"
 #include "src/disk/qcow2_layout.h"
 
 namespace msb::disk {
 namespace {
 
-constexpr std::uint64_t kMaxNameBytes = 1023;
 constexpr std::uint64_t kBackingFormat = 0xe2792aca;  // Type of a header extension.
 
 // Where the parts of an overlay are, in clusters: the header, the refcount table, its one block,
@@ -25,7 +25,7 @@ void WriteOverlay(int fd, const Overlay& overlay) {
   const std::string_view format = ToString(overlay.backing_format);
   const std::uint64_t l1_entries = CountOf(overlay.virtual_size, kBytesPerL2);
   if (overlay.virtual_size % kSectorBytes != 0 || l1_entries > kMaxL1Entries ||
-      !base::IsPlainFileName(overlay.backing_file) || overlay.backing_file.size() > kMaxNameBytes) {
+      !IsBackingName(overlay.backing_file)) {
     base::Throw(ErrorKind::kInvalidArgument, "no overlay of {} bytes can stand on '{}'",
                 overlay.virtual_size, base::Quoted(overlay.backing_file));
   }

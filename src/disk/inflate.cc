@@ -24,16 +24,20 @@ bool InflateZlib(std::span<const std::byte> packed, std::span<std::byte> unpacke
   return stream.avail_out == 0 && (result == Z_STREAM_END || result == Z_BUF_ERROR);
 }
 
+// A cluster may be several frames. Each is unpacked at once and to its place, so that it is not the
+// frame that says how much memory that takes.
 bool InflateZstd(std::span<const std::byte> packed, std::span<std::byte> unpacked) {
   const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(),
                                                                      ZSTD_freeDCtx);
   if (!context) return false;
-  ZSTD_inBuffer input{packed.data(), packed.size(), 0};
-  ZSTD_outBuffer output{unpacked.data(), unpacked.size(), 0};
-  while (output.pos < output.size) {
-    const std::size_t before = input.pos + output.pos;
-    const std::size_t result = ZSTD_decompressStream(context.get(), &output, &input);
-    if (ZSTD_isError(result) != 0 || input.pos + output.pos == before) return false;
+  while (!unpacked.empty()) {
+    const std::size_t frame = ZSTD_findFrameCompressedSize(packed.data(), packed.size());
+    if (ZSTD_isError(frame) != 0) return false;
+    const std::size_t length =
+        ZSTD_decompressDCtx(context.get(), unpacked.data(), unpacked.size(), packed.data(), frame);
+    if (ZSTD_isError(length) != 0) return false;
+    packed = packed.subspan(frame);
+    unpacked = unpacked.subspan(length);
   }
   return true;
 }

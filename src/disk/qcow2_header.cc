@@ -39,7 +39,11 @@ constexpr std::uint64_t kExtendedL2 = 1 << 4;
 constexpr std::uint64_t kExtensionsEnd = 0;
 constexpr std::uint64_t kBackingFormat = 0xe2792aca;
 constexpr std::uint64_t kFeatureNames = 0x6803f857;
+constexpr std::uint64_t kBitmaps = 0x23852875;
 constexpr std::size_t kFeatureNameBytes = 48;
+constexpr std::uint64_t kBitmapsAreValid = 1 << 0;  // Of autoclear_features.
+
+constexpr std::uint64_t kSectorBytes = 512;
 
 class HeaderReader {
  public:
@@ -48,12 +52,16 @@ class HeaderReader {
   }
 
   Qcow2Header Read() {
-    if (size_ < kVersion2Bytes || Bytes(0, 4) != "QFI\xfb") Damaged("is no qcow2 file");
+    Load(kLongestKnownBytes);
+    if (!bytes_.starts_with("QFI\xfb")) Damaged("is no qcow2 file");
     ReadFields();
+    // Where the extensions and the backing file's name are.
+    Load(header_.cluster_bytes());
     ReadExtensions();
     CheckFeatures();
     CheckTables();
     ReadBackingFile();
+    header_.virtual_size -= header_.virtual_size % kSectorBytes;  // As QEMU does.
     return header_;
   }
 
@@ -66,16 +74,19 @@ class HeaderReader {
           Quoted(name_), feature);
   }
 
-  // length bytes of the file, which must have them.
-  std::string Bytes(std::uint64_t offset, std::size_t length) const {
-    if (offset > size_ || length > size_ - offset) Damaged("ends within its header");
-    std::string bytes(length, '\0');
-    base::ReadExactly(fd_, bytes.data(), length, offset);
-    return bytes;
+  // The first bytes of the file, or all of it if it is shorter.
+  void Load(std::uint64_t length) {
+    bytes_.resize(std::min(length, size_));
+    base::ReadExactly(fd_, bytes_.data(), bytes_.size(), 0);
+  }
+  std::string_view Bytes(std::uint64_t offset, std::uint64_t length) const {
+    if (offset > bytes_.size() || length > bytes_.size() - offset) {
+      Damaged("ends within its header");
+    }
+    return std::string_view(bytes_).substr(offset, length);
   }
   std::uint64_t Number(std::uint64_t offset, std::size_t length) const {
-    const std::string bytes = Bytes(offset, length);
-    return base::LoadBigEndian(std::as_bytes(std::span(bytes)));
+    return base::LoadBigEndian(std::as_bytes(std::span(Bytes(offset, length))));
   }
 
   void ReadFields() {
@@ -98,6 +109,7 @@ class HeaderReader {
     header_bytes_ = kVersion2Bytes;
     if (header_.version == 2) return;
     incompatible_ = Number(72, 8);
+    autoclear_ = Number(88, 8);
     const std::uint64_t refcount_order = Number(96, 4);
     header_bytes_ = Number(100, 4);
     if (refcount_order > 6) Damaged("has refcounts of more than 64 bits");
@@ -112,8 +124,8 @@ class HeaderReader {
   void ReadExtensions() {
     // They end where the backing file's name begins, or with the first cluster.
     const std::uint64_t name_offset = Number(8, 8);
-    const std::uint64_t end =
-        name_offset == 0 ? header_.cluster_bytes() : std::min(name_offset, header_.cluster_bytes());
+    if (name_offset > header_.cluster_bytes()) Damaged("has its backing file's name elsewhere");
+    const std::uint64_t end = name_offset == 0 ? header_.cluster_bytes() : name_offset;
     for (std::uint64_t offset = header_bytes_; offset + 8 <= std::min(end, size_);) {
       const std::uint64_t type = Number(offset, 4);
       const std::uint64_t length = Number(offset + 4, 4);
@@ -122,12 +134,15 @@ class HeaderReader {
       if (length > end - offset) Damaged("has a header extension that goes beyond the header");
       if (type == kBackingFormat) ReadBackingFormat(Bytes(offset, length));
       if (type == kFeatureNames) feature_names_ = Bytes(offset, length);
+      if (type == kBitmaps) header_.bitmaps = (autoclear_ & kBitmapsAreValid) != 0;
       offset += (length + 7) / 8 * 8;
     }
   }
 
-  void ReadBackingFormat(const std::string& format) {
-    if (format == "raw") {
+  void ReadBackingFormat(std::string_view format) {
+    if (format.empty()) {
+      header_.backing_format.reset();
+    } else if (format == "raw") {
       header_.backing_format = DiskFormat::kRaw;
     } else if (format == "qcow2") {
       header_.backing_format = DiskFormat::kQcow2;
@@ -140,7 +155,7 @@ class HeaderReader {
   std::string FeatureName(unsigned bit) const {
     for (std::size_t at = 0; at + kFeatureNameBytes <= feature_names_.size();
          at += kFeatureNameBytes) {
-      const std::string_view entry = std::string_view(feature_names_).substr(at, kFeatureNameBytes);
+      const std::string_view entry = feature_names_.substr(at, kFeatureNameBytes);
       if (entry[0] != 0 || static_cast<unsigned char>(entry[1]) != bit) continue;
       const std::string_view name = entry.substr(2);
       return fmt::format("'{}'", Quoted(name.substr(0, name.find('\0'))));
@@ -176,7 +191,9 @@ class HeaderReader {
     if (offset % header_.cluster_bytes() != 0) {
       Damaged(fmt::format("has a {} that is not aligned to a cluster", what));
     }
-    if (bytes > 0 && (offset == 0 || offset > size_ || bytes > size_ - offset)) {
+    // The file's last cluster may be there in part.
+    if (bytes > 0 &&
+        (offset == 0 || offset >= size_ || bytes >= size_ - offset + header_.cluster_bytes())) {
       Damaged(fmt::format("has a {} outside of the file", what));
     }
   }
@@ -203,7 +220,7 @@ class HeaderReader {
     const std::uint64_t offset = Number(8, 8);
     const std::uint64_t length = Number(16, 4);
     if (offset == 0) return;
-    if (length > kMaxBackingNameBytes || offset + length > header_.cluster_bytes()) {
+    if (length > kMaxBackingNameBytes || length > header_.cluster_bytes() - offset) {
       Damaged("has a name of its backing file that goes beyond the header");
     }
     header_.backing_file = Bytes(offset, length);
@@ -212,10 +229,12 @@ class HeaderReader {
   const int fd_;
   const std::string_view name_;
   std::uint64_t size_ = 0;
+  std::string bytes_;  // The file's first cluster, as far as it is there.
   std::uint64_t header_bytes_ = 0;
   std::uint64_t incompatible_ = 0;
+  std::uint64_t autoclear_ = 0;
   std::uint64_t compression_ = 0;
-  std::string feature_names_;
+  std::string_view feature_names_;
   Qcow2Header header_;
 };
 
@@ -223,11 +242,13 @@ class HeaderReader {
 
 Qcow2Header ReadQcow2Header(int fd, std::string_view name) { return HeaderReader(fd, name).Read(); }
 
+bool IsBackingName(std::string_view name) {
+  return base::IsPlainFileName(name) && name.find(':') == std::string_view::npos;
+}
+
 void CheckBackingName(const Qcow2Header& header, std::string_view name) {
   const std::string& backing = header.backing_file;
-  // With a colon it may be an address, as "nbd:…" or "json:…".
-  if (backing.empty() || (base::IsPlainFileName(backing) && backing.find(':') == std::string::npos))
-    return;
+  if (backing.empty() || IsBackingName(backing)) return;
   Throw(ErrorKind::kSnapshotIntegrity, "'{}' names a file outside of it as its backing file: {}",
         Quoted(name), Quoted(backing));
 }

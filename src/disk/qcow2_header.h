@@ -17,7 +17,7 @@ enum class Qcow2Compression { kZlib, kZstd };
 struct Qcow2Header {
   std::uint32_t version = 3;
   std::uint32_t cluster_bits = 16;
-  std::uint64_t virtual_size = 0;  // Bytes.
+  std::uint64_t virtual_size = 0;  // Bytes; whole sectors of 512.
   std::uint64_t l1_offset = 0;
   std::uint32_t l1_entries = 0;
   std::uint64_t refcount_table_offset = 0;
@@ -25,6 +25,7 @@ struct Qcow2Header {
   std::uint32_t refcount_order = 4;  // A refcount has 1 << refcount_order bits.
   bool extended_l2 = false;          // 32 subclusters a cluster.
   Qcow2Compression compression = Qcow2Compression::kZlib;
+  bool bitmaps = false;                           // It has persistent bitmaps that are valid.
   std::string backing_file = {};                  // Empty: none.
   std::optional<DiskFormat> backing_format = {};  // As the header extension says, if it does.
 
@@ -37,6 +38,10 @@ struct Qcow2Header {
 // do). kUnsupportedOperation, naming it: an unknown incompatible feature, an external data file,
 // encryption, internal snapshots, or a backing format that is neither raw nor qcow2.
 Qcow2Header ReadQcow2Header(int fd, std::string_view name);
+
+// True for the name of a file in the same directory. With a colon it may be an address, as "nbd:…"
+// or "json:…".
+bool IsBackingName(std::string_view name);
 
 // Throws kSnapshotIntegrity if the header names a backing file outside the file's own directory:
 // whoever follows that would let his guest read it.

@@ -3,123 +3,107 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
+#include <utility>
+#include <vector>
 
-#include "src/base/big_endian.h"
-#include "src/base/text.h"
-#include "src/base/throw.h"
 #include "src/disk/inflate.h"
 
 namespace msb::disk {
 namespace {
 
-constexpr std::uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;  // Of L1 and standard L2 entries.
-constexpr std::uint64_t kCopied = std::uint64_t{1} << 63;
-constexpr std::uint64_t kCompressedFlag = std::uint64_t{1} << 62;
-constexpr std::uint64_t kZeroFlag = 1;
 constexpr std::uint64_t kSubclusters = 32;
-constexpr std::uint64_t kSectorBytes = 512;
-// Of L2 tables that are kept, bytes.
-constexpr std::uint64_t kMaxCachedBytes = 16 << 20;
+// Of an L2 table, bytes: large ones are not read whole for the few entries that are needed.
+constexpr std::uint64_t kPartBytes = 64 << 10;
+// What touches is made one extent up to this, bytes: who reads the extents need not wait until all
+// tables are read, and may be cancelled meanwhile.
+constexpr std::uint64_t kLongExtent = 256 << 20;
+
+// Appends to an extent what touches its end; false if extent is done.
+bool Append(std::optional<Extent>& extent, const Extent& more) {
+  if (extent && (extent->end() != more.offset || extent->length >= kLongExtent)) return false;
+  extent = extent ? Extent{extent->offset, extent->length + more.length} : more;
+  return true;
+}
 
 }  // namespace
 
 Qcow2Image::Qcow2Image(base::UniqueFd fd, std::string name, Qcow2Header header,
-                       std::unique_ptr<DiskImage> backing)
+                       std::unique_ptr<DiskImage> backing, std::shared_ptr<TableCache> cache)
     : fd_(std::move(fd)),
-      name_(std::move(name)),
       header_(std::move(header)),
       backing_(std::move(backing)),
-      file_size_(base::StampOf(fd_.get()).size),
-      l2_entries_(header_.cluster_bytes() / (header_.extended_l2 ? 16 : 8)),
-      l1_(ReadTable(header_.l1_offset, header_.l1_entries)) {}
+      cache_(std::move(cache)),
+      tables_(fd_.get(), std::move(name), header_) {}
 
-void Qcow2Image::Damaged(const std::string& problem) const {
-  base::Throw(ErrorKind::kSnapshotIntegrity, "qcow2 file '{}' is damaged: {}", base::Quoted(name_),
-              problem);
+TableCache::Part Qcow2Image::ReadPart(std::uint64_t offset, std::uint64_t end) const {
+  const TableCache::Key key(this, offset);
+  if (auto part = cache_->Find(key)) return part;
+  const std::uint64_t entry_bytes = tables_.entry_numbers() * 8;
+  const std::uint64_t part_end = std::min(offset + kPartBytes, end);
+  TablePart part;
+  // Holes take no time, so that a sparse file does not take more than its data.
+  const std::uint64_t data =
+      ExtentReader(fd_.get(), end, offset).Next().value_or(Extent{end}).offset;
+  if (data >= part_end) {
+    part.entries = (data - offset) / entry_bytes;
+  } else {
+    part.entries = (part_end - offset) / entry_bytes;
+    part.numbers = tables_.ReadNumbers(offset, (part_end - offset) / 8);
+  }
+  auto shared = std::make_shared<const TablePart>(std::move(part));
+  cache_->Insert(key, shared);
+  return shared;
 }
 
-Qcow2Image::Table Qcow2Image::ReadTable(std::uint64_t offset, std::uint64_t entries) const {
-  std::vector<std::byte> bytes(entries * 8);
-  base::ReadExactly(fd_.get(), bytes.data(), bytes.size(), offset);
-  Table table(entries);
-  for (std::uint64_t i = 0; i < entries; ++i) {
-    table[i] = base::LoadBigEndian(std::span(bytes).subspan(i * 8, 8));
+Qcow2Image::Run Qcow2Image::FindOne(std::span<const std::uint64_t> entry,
+                                    std::uint64_t offset) const {
+  const std::uint64_t cluster_bytes = header_.cluster_bytes();
+  const std::uint64_t in_cluster = offset % cluster_bytes;
+  const std::uint64_t rest = cluster_bytes - in_cluster;
+  const Qcow2Cluster cluster = tables_.Decode(entry);
+  switch (cluster.kind) {
+    case Qcow2Cluster::Kind::kUnallocated:
+      return {Kind::kBacking, rest};
+    case Qcow2Cluster::Kind::kZero:
+      return {Kind::kZero, rest};
+    case Qcow2Cluster::Kind::kCompressed:
+      return {Kind::kCompressed, rest, cluster.host, cluster.length};
+    case Qcow2Cluster::Kind::kData:
+      break;
   }
-  return table;
-}
-
-std::shared_ptr<const Qcow2Image::Table> Qcow2Image::L2Table(std::uint64_t l1_index) const {
-  const std::uint64_t entry = l1_[l1_index];
-  const std::uint64_t offset = entry & kOffsetMask;
-  if ((entry & ~kOffsetMask & ~kCopied) != 0) {
-    Damaged(fmt::format("entry {} of the L1 table has reserved bits", l1_index));
-  }
-  if (offset == 0) return nullptr;
-  const std::uint64_t bytes = header_.cluster_bytes();
-  if (offset % bytes != 0 || offset > file_size_ || bytes > file_size_ - offset) {
-    Damaged(fmt::format("an L2 table is at {}, misaligned or outside of the file", offset));
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = l2_tables_.find(l1_index); found != l2_tables_.end()) {
-      return found->second;
-    }
-  }
-  auto table = std::make_shared<const Table>(ReadTable(offset, bytes / 8));
-  const std::lock_guard lock(mutex_);
-  // Disks are mostly read from the front to the end, so none of the old ones is needed soon.
-  if ((l2_tables_.size() + 1) * bytes > kMaxCachedBytes) l2_tables_.clear();
-  l2_tables_.insert_or_assign(l1_index, table);
-  return table;
-}
-
-void Qcow2Image::CheckHost(std::uint64_t host) const {
-  if (host % header_.cluster_bytes() == 0 && host < file_size_) return;
-  Damaged(fmt::format("a data cluster is at {}, misaligned or outside of the file", host));
-}
-
-Qcow2Image::Run Qcow2Image::FindOne(const Table& l2, std::uint64_t offset) const {
-  const std::uint64_t cluster = header_.cluster_bytes();
-  const std::uint64_t index = offset / cluster % l2_entries_;
-  const std::uint64_t entry = l2[header_.extended_l2 ? index * 2 : index];
-  const std::uint64_t in_cluster = offset % cluster;
-  if ((entry & kCompressedFlag) != 0) {
-    return {Kind::kCompressed, cluster - in_cluster, entry & (kCompressedFlag - 1)};
-  }
-  const std::uint64_t host = entry & kOffsetMask;
-  const std::uint64_t flags = entry & ~kOffsetMask & ~kCopied;
-  const bool may_be_zero = header_.version >= 3 && !header_.extended_l2;
-  if ((flags & ~(may_be_zero ? kZeroFlag : 0)) != 0) Damaged("an L2 entry has reserved bits");
-  if (host != 0) CheckHost(host);
-  if (!header_.extended_l2) {
-    if (flags != 0) return {Kind::kZero, cluster - in_cluster, 0};
-    if (host == 0) return {Kind::kBacking, cluster - in_cluster, 0};
-    return {Kind::kData, cluster - in_cluster, host + in_cluster};
-  }
-  const std::uint64_t bitmap = l2[index * 2 + 1];
-  const std::uint64_t allocated = bitmap & 0xffff'ffff;
-  const std::uint64_t zero = bitmap >> 32;
-  if ((allocated & zero) != 0 || (host == 0 && allocated != 0)) {
-    Damaged("an L2 entry has a bitmap that cannot be");
-  }
-  const std::uint64_t subcluster = cluster / kSubclusters;
-  const std::uint64_t bit = in_cluster / subcluster;
-  const std::uint64_t length = subcluster - in_cluster % subcluster;
-  if ((zero >> bit & 1) != 0) return {Kind::kZero, length, 0};
-  if ((allocated >> bit & 1) != 0) return {Kind::kData, length, host + in_cluster};
-  return {Kind::kBacking, length, 0};
+  if (!header_.extended_l2) return {Kind::kData, rest, cluster.host + in_cluster};
+  const std::uint64_t subcluster_bytes = cluster_bytes / kSubclusters;
+  const std::uint64_t bit = in_cluster / subcluster_bytes;
+  const std::uint64_t length = subcluster_bytes - in_cluster % subcluster_bytes;
+  if ((cluster.zero >> bit & 1) != 0) return {Kind::kZero, length};
+  if ((cluster.allocated >> bit & 1) == 0) return {Kind::kBacking, length};
+  return {Kind::kData, length, cluster.host + in_cluster};
 }
 
 Qcow2Image::Run Qcow2Image::Find(std::uint64_t offset, std::uint64_t limit) const {
-  const std::uint64_t l2_bytes = l2_entries_ << header_.cluster_bits;
-  const std::uint64_t l1_index = offset / l2_bytes;
-  const std::uint64_t end = std::min(limit, l2_bytes - offset % l2_bytes);
-  const auto l2 = L2Table(l1_index);
-  if (!l2) return {Kind::kBacking, end, 0};
-  Run run = FindOne(*l2, offset);
+  const std::uint64_t entry_numbers = tables_.entry_numbers();
+  const std::uint64_t bits = header_.cluster_bits;
+  const std::uint64_t table_clusters = header_.cluster_bytes() / (entry_numbers * 8);
+  const std::uint64_t index = (offset >> bits) % table_clusters;
+  const std::uint64_t l1_index = (offset >> bits) / table_clusters;
+  const std::uint64_t in_cluster = offset % header_.cluster_bytes();
+  const std::uint64_t table = tables_.L2Offset(l1_index);
+  if (table == 0) {
+    return {Kind::kBacking, std::min(((table_clusters - index) << bits) - in_cluster, limit)};
+  }
+  const std::uint64_t part_entries = std::min(kPartBytes / (entry_numbers * 8), table_clusters);
+  const std::uint64_t first = index / part_entries * part_entries;
+  const auto part = ReadPart(table + first * entry_numbers * 8, table + header_.cluster_bytes());
+  // A part may cover more than its share if it is a hole, then up to where data begins. Never less.
+  std::uint64_t end = std::min(((part->entries - (index - first)) << bits) - in_cluster, limit);
+  if (part->numbers.empty()) return {Kind::kBacking, end};
+  const auto find_one = [&](std::uint64_t at) {
+    const std::uint64_t entry = (at >> bits) % table_clusters - first;
+    return FindOne(std::span(part->numbers).subspan(entry * entry_numbers, entry_numbers), at);
+  };
+  Run run = find_one(offset);
   while (run.length < end && run.kind != Kind::kCompressed) {
-    const Run next = FindOne(*l2, offset + run.length);
+    const Run next = find_one(offset + run.length);
     if (next.kind != run.kind) break;
     if (run.kind == Kind::kData && next.host != run.host + run.length) break;
     run.length += next.length;
@@ -128,28 +112,22 @@ Qcow2Image::Run Qcow2Image::Find(std::uint64_t offset, std::uint64_t limit) cons
   return run;
 }
 
-std::optional<Extent> Qcow2Image::NextData(std::uint64_t offset) const {
+std::optional<Extent> Qcow2Image::FindData(std::uint64_t offset, std::uint64_t end) const {
   std::optional<Extent> found;
-  const auto add = [&](Extent extent) {
-    if (found && found->end() != extent.offset) return false;
-    found = found ? Extent{found->offset, found->length + extent.length} : extent;
-    return true;
-  };
-  while (offset < size()) {
-    const Run run = Find(offset, size() - offset);
-    const std::uint64_t end = offset + run.length;
+  for (end = std::min(end, size()); offset < end;) {
+    const Run run = Find(offset, end - offset);
+    const std::uint64_t run_end = offset + run.length;
     if (run.kind == Kind::kData || run.kind == Kind::kCompressed) {
-      if (!add({offset, run.length})) return found;
-    } else if (run.kind == Kind::kBacking && backing_) {
-      for (std::uint64_t position = offset; position < end;) {
-        const auto below = backing_->NextData(position);
-        if (!below || below->offset >= end) break;
-        if (!add({below->offset, std::min(below->end(), end) - below->offset})) return found;
-        position = below->end();
-      }
+      if (!Append(found, {offset, run.length})) return found;
     }
-    if (found && found->end() != end) return found;
-    offset = end;
+    while (run.kind == Kind::kBacking && backing_ && offset < run_end) {
+      const auto below = backing_->FindData(offset, run_end);
+      if (!below) break;
+      if (!Append(found, *below)) return found;
+      offset = below->end();
+    }
+    if (found && found->end() != run_end) return found;
+    offset = run_end;
   }
   return found;
 }
@@ -173,7 +151,7 @@ void Qcow2Image::ReadRun(const Run& run, std::span<std::byte> bytes, std::uint64
     case Kind::kData:
       return ReadHost(bytes, run.host);
     case Kind::kCompressed:
-      return ReadCompressed(run.host, bytes, offset % header_.cluster_bytes());
+      return ReadCompressed(run, bytes, offset % header_.cluster_bytes());
   }
 }
 
@@ -188,27 +166,25 @@ void Qcow2Image::ReadBacking(std::span<std::byte> bytes, std::uint64_t offset) c
 
 // The last cluster of a file may be there in part.
 void Qcow2Image::ReadHost(std::span<std::byte> bytes, std::uint64_t host) const {
+  const std::uint64_t file_size = tables_.file_size();
   const std::uint64_t there =
-      host < file_size_ ? std::min<std::uint64_t>(bytes.size(), file_size_ - host) : 0;
+      host < file_size ? std::min<std::uint64_t>(bytes.size(), file_size - host) : 0;
   base::ReadExactly(fd_.get(), bytes.data(), there, host);
   std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(there), bytes.end(), std::byte{0});
 }
 
-void Qcow2Image::ReadCompressed(std::uint64_t descriptor, std::span<std::byte> bytes,
+void Qcow2Image::ReadCompressed(const Run& run, std::span<std::byte> bytes,
                                 std::uint64_t offset_in_cluster) const {
-  const unsigned offset_bits = 62 - (header_.cluster_bits - 8);
-  const std::uint64_t host = descriptor & ((std::uint64_t{1} << offset_bits) - 1);
-  const std::uint64_t sectors = (descriptor >> offset_bits) + 1;
-  const std::uint64_t length = sectors * kSectorBytes - host % kSectorBytes;
-  if (host >= file_size_)
-    Damaged(fmt::format("a compressed cluster is at {}, outside of it", host));
-  std::vector<std::byte> packed(std::min(length, file_size_ - host));
-  base::ReadExactly(fd_.get(), packed.data(), packed.size(), host);
-  std::vector<std::byte> unpacked(header_.cluster_bytes());
-  if (!Inflate(header_.compression, packed, unpacked)) {
-    Damaged(fmt::format("the compressed cluster at {} cannot be unpacked", host));
-  }
-  std::copy_n(unpacked.begin() + static_cast<std::ptrdiff_t>(offset_in_cluster), bytes.size(),
+  std::vector<std::byte> packed(std::min(run.packed, tables_.file_size() - run.host));
+  base::ReadExactly(fd_.get(), packed.data(), packed.size(), run.host);
+  const auto unpack = [&](std::span<std::byte> cluster) {
+    if (Inflate(header_.compression, packed, cluster)) return;
+    tables_.Damaged(fmt::format("the compressed cluster at {} cannot be unpacked", run.host));
+  };
+  if (bytes.size() == header_.cluster_bytes()) return unpack(bytes);
+  std::vector<std::byte> cluster(header_.cluster_bytes());
+  unpack(cluster);
+  std::copy_n(cluster.begin() + static_cast<std::ptrdiff_t>(offset_in_cluster), bytes.size(),
               bytes.begin());
 }
 

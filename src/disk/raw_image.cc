@@ -1,12 +1,24 @@
 #include "src/disk/raw_image.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace msb::disk {
 
 RawImage::RawImage(base::UniqueFd fd) : fd_(std::move(fd)), size_(base::StampOf(fd_.get()).size) {}
 
-std::optional<Extent> RawImage::NextData(std::uint64_t offset) const {
-  if (offset >= size_) return std::nullopt;
-  return ExtentReader(fd_.get(), size_, offset).Next();
+std::optional<Extent> RawImage::FindData(std::uint64_t offset, std::uint64_t end) const {
+  end = std::min(end, size_);
+  if (offset >= end) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  if (offset < hole_ || offset >= data_.end()) {
+    const auto found = ExtentReader(fd_.get(), size_, offset).Next();
+    hole_ = offset;
+    data_ = found.value_or(Extent{size_, 0});
+  }
+  const std::uint64_t begin = std::max(offset, data_.offset);
+  if (begin >= end) return std::nullopt;
+  return Extent{begin, std::min(data_.end(), end) - begin};
 }
 
 void RawImage::Read(std::span<std::byte> bytes, std::uint64_t offset) const {

@@ -8,6 +8,7 @@
 #include "src/base/file.h"
 #include "src/disk/disk_image.h"
 #include "src/disk/image_writer.h"
+#include "src/disk/qcow2_check.h"
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -141,6 +142,16 @@ class Qcow2AgreementTest : public ::testing::TestWithParam<Recipe> {
     return disk::OpenImage(std::move(files));
   }
 
+  // None is damaged.
+  void CheckAll() {
+    const base::UniqueFd dir = base::OpenDirectory(dir_.path());
+    for (const std::string& file : GetParam().files) {
+      if (file.ends_with(".raw")) continue;
+      const base::UniqueFd fd = base::OpenEntryAt(dir.get(), file).fd;
+      EXPECT_NO_THROW(disk::CheckQcow2(Context::Background(), fd.get(), file));
+    }
+  }
+
   // What qemu-img says has data, extents that touch as one.
   Extents Mapped() {
     Extents extents;
@@ -183,6 +194,7 @@ TEST_P(Qcow2AgreementTest, MapsAndReadsAsQemuImgDoes) {
   Run(GetParam().commands);
   const auto image = Open();
   EXPECT_EQ(DataOf(*image), Mapped());
+  CheckAll();
   disk::WriteFlat(Context::Background(), *image, DiskFormat::kRaw, NewFile("flat.raw").get());
   disk::WriteFlat(Context::Background(), *image, DiskFormat::kQcow2, NewFile("flat.qcow2").get());
   EXPECT_EQ(std::filesystem::file_size(dir_ / "flat.raw"), image->size());
