@@ -79,7 +79,8 @@ std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
   }
   if (name == "microsandbox") {
     return std::make_shared<vmm::MicrosandboxBackend>(handle::RuntimeDatabase(config.home),
-                                                      config.sandboxes_dir, config.log);
+                                                      config.sandboxes_dir, config.home,
+                                                      config.msb_path, config.log);
   }
   if (name == "qemu") {
     return std::make_shared<vmm::QemuBackend>(config, config.log);

@@ -66,8 +66,10 @@ struct MSB_EXPORT Config {
   // kQcow2 on qemu; on local the format of the image, or of the snapshot's upper.
   std::optional<DiskFormat> upper_format = std::nullopt;
 
-  // The microsandbox runtime; default: MSB_PATH, then PATH. Nothing reads it so far.
+  // The runtime's program, with which the microsandbox backend boots and ends sandboxes; releases
+  // 0.5.5 to 0.7.2 are known. Default: what MSB_PATH names when it is needed, then msb on the PATH.
   std::filesystem::path msb_path = {};
+
   QemuConfig qemu = {};
 
   // Where warnings go; default: standard error. It may call the library; what it throws is ignored.

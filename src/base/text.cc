@@ -59,10 +59,9 @@ bool IsPlainFileName(std::string_view name) {
          name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
 }
 
-std::string Quoted(std::string_view text) {
-  constexpr std::size_t kMaxBytes = 200;
+std::string Quoted(std::string_view text, std::size_t max_bytes) {
   std::string out;
-  while (!text.empty() && out.size() < kMaxBytes) {
+  while (!text.empty() && out.size() < max_bytes) {
     const std::size_t length = Utf8Length(text);
     if (length == 0 || IsControl(text[0])) {
       out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[0]));

@@ -22,8 +22,8 @@ void CheckBareName(std::string_view what, std::string_view name, std::size_t max
 // at most 255 bytes.
 bool IsPlainFileName(std::string_view name);
 
-// text with what is not printable ASCII or UTF-8 escaped, cut to 200 bytes: for messages.
-std::string Quoted(std::string_view text);
+// text with what is not printable ASCII or UTF-8 escaped, cut to max_bytes: for messages.
+std::string Quoted(std::string_view text, std::size_t max_bytes = 200);
 
 }  // namespace msb::base
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 #include "src/artifact/manifest.h"
@@ -47,23 +48,32 @@ bool HasProcess(SandboxStatus status) {
          status == SandboxStatus::kDraining || status == SandboxStatus::kPaused;
 }
 
-// True if it is certain that the process of the sandbox's last run has ended. The row has its pid
-// and when it was started. A process of that pid that is younger is another one, unless the clock
-// was set meanwhile; so it must also be another program.
-bool IsProcessGone(const Database& db, std::int64_t sandbox_id) {
+// The process of the sandbox's last run.
+struct RunProcess {
+  bool is_gone = false;                                // It is certain that it has ended.
+  std::optional<base::ProcessIdentity> identity = {};  // If it may be alive, and can be told.
+};
+
+// The row has its pid and when it was started. A process of that pid that is younger is another
+// one, unless the clock was set meanwhile; so it must also be another program.
+RunProcess ProcessOf(const Database& db, std::int64_t sandbox_id) {
   constexpr auto kClockSlack = std::chrono::seconds(10);
   Statement run(db,
                 "SELECT pid, started_at FROM run WHERE sandbox_id = ?1 ORDER BY id DESC LIMIT 1");
   run.Bind(1, sandbox_id);
-  if (!run.Step()) return false;
+  if (!run.Step()) return {};
   const auto pid = run.OptionalInteger(0);
-  if (!pid) return false;
-  if (*pid <= 0 || *pid > std::numeric_limits<pid_t>::max()) return true;
+  if (!pid) return {};
+  if (*pid <= 0 || *pid > std::numeric_limits<pid_t>::max()) return {.is_gone = true};
   const auto process = base::ProcessIdentity::Of(static_cast<pid_t>(*pid));
-  if (!process) return true;
-  if (process->start_ticks == 0 || process->program.starts_with("msb")) return false;
+  if (!process) return {.is_gone = true};
+  if (process->start_ticks == 0) return {};
+  if (process->program.starts_with("msb")) return {.is_gone = false, .identity = process};
   const auto started = base::ParseIndexTime(run.Text(1));
-  return started && process->StartTime() > started->ToTimePoint() + kClockSlack;
+  if (started && process->StartTime() > started->ToTimePoint() + kClockSlack) {
+    return {.is_gone = true};
+  }
+  return {.is_gone = false, .identity = process};
 }
 
 // object.key, or null if object is none or has no such key.
@@ -72,6 +82,50 @@ const Json& Member(const Json& object, const char* key) {
   if (!object.is_object()) return null;
   const auto found = object.find(key);
   return found == object.end() ? null : *found;
+}
+
+constexpr std::size_t kMaxConfigBytes = 1 << 20;
+
+// Where the runtime, from 0.7 on, writes down of which files the root disk is, the lowest first;
+// absent before the first boot. The paths in it are those of when it was booted.
+constexpr std::string_view kRootDiskFile = "runtime/root-disk.json";
+
+// A sandbox that was restored from a snapshot writes to an overlay of qcow2, on upper.ext4.
+void ReadRootDisk(const std::filesystem::path& dir, SandboxRecord& record) {
+  const std::filesystem::path path = dir / kRootDiskFile;
+  if (!base::StampOf(path)) return;
+  const auto refuse = [&](std::string_view why) {
+    Throw(ErrorKind::kInvalidConfig, "cannot tell the root disk of sandbox '{}': {} {}",
+          base::Quoted(record.name), path.native(), why);
+  };
+  const base::UniqueFd parent = base::OpenDirectory(path.parent_path());
+  const base::Entry entry = base::OpenEntryAt(parent.get(), path.filename());
+  const auto text = entry.type == base::EntryType::kRegularFile
+                        ? base::ReadAll(entry.fd.get(), kMaxConfigBytes)
+                        : std::nullopt;
+  if (!text) refuse("is not a small file");
+  const Json journal = base::ParseJson(*text);
+  const Json& layers = Member(journal, "layers");
+  if (!layers.is_array() || layers.empty()) refuse("names no layers");
+  record.upper.reset();
+  record.backing.clear();
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    const Json& file = Member(*layer, "path");
+    const Json& format = Member(*layer, "format");
+    if (!file.is_string() || (format != "raw" && format != "qcow2"))
+      refuse("has a layer of no file");
+    std::filesystem::path place = file.get<std::string>();
+    const std::string name = place.filename();
+    if (!base::IsPlainFileName(name)) refuse("has a layer of no file");
+    // The home may have been moved since.
+    if (place.parent_path().filename() == dir.filename()) place = dir / name;
+    const Disk disk{place, format == "raw" ? DiskFormat::kRaw : DiskFormat::kQcow2, "ext4"};
+    if (record.upper) {
+      record.backing.push_back({name, disk});
+    } else {
+      record.upper = disk;
+    }
+  }
 }
 
 // What the config JSON says of the image and the root disk.
@@ -85,6 +139,7 @@ void ReadConfig(const Json& config, const std::filesystem::path& dir, SandboxRec
   const Json& kind = Member(Member(oci, "root_disk"), "kind");
   if (!oci.is_null() && (kind.is_null() || kind == "managed")) {
     record.upper = Disk{dir / artifact::kRawUpperFile, DiskFormat::kRaw, "ext4"};
+    ReadRootDisk(dir, record);
   }
   const Json& labels = Member(config, "labels");
   if (!labels.is_object()) return;
@@ -92,8 +147,6 @@ void ReadConfig(const Json& config, const std::filesystem::path& dir, SandboxRec
     if (value.is_string()) record.labels.emplace(key, value.get<std::string>());
   }
 }
-
-constexpr std::size_t kMaxConfigBytes = 1 << 20;
 
 constexpr const char* kSelect =
     "SELECT id, name, status, config, created_at, updated_at FROM sandbox ";
@@ -103,7 +156,7 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
   SandboxRecord record;
   record.name = row.Text(1);
   record.status = ParseStatus(record.name, row.Text(2));
-  if (HasProcess(record.status) && IsProcessGone(db, row.Integer(0))) {
+  if (HasProcess(record.status) && ProcessOf(db, row.Integer(0)).is_gone) {
     record.status = SandboxStatus::kCrashed;
   }
   record.config_json = row.Text(3);
@@ -124,30 +177,34 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
   return record;
 }
 
-[[noreturn]] void NotAvailable(std::string_view operation, const std::string& name) {
-  Throw(ErrorKind::kUnsupportedOperation,
-        "cannot {} sandbox '{}': the microsandbox backend only reads sandboxes so far; use the "
-        "msb command",
-        operation, base::Quoted(name));
+[[noreturn]] void NotFound(const std::string& name, const std::filesystem::path& database) {
+  Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}' in {}", base::Quoted(name),
+        database.native());
 }
+
+void RefuseRunning(const std::string& name, SandboxStatus status) {
+  if (!HasProcess(status)) return;
+  Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' is {}; stop it first", base::Quoted(name),
+        ToString(status));
+}
+
+// What a sandbox that is replaced has to shut down.
+constexpr auto kReplaceTimeout = std::chrono::seconds(10);
+// For the kernel and the runtime to finish with a sandbox that was ended.
+constexpr auto kEndGrace = std::chrono::seconds(30);
+constexpr auto kPollInterval = std::chrono::milliseconds(20);
 
 }  // namespace
 
 SandboxRecord MicrosandboxBackend::Inspect(const Context& ctx, const std::string& name) {
   ctx.Check();
-  if (!base::StampOf(database_)) {
-    Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}': there is no {}", base::Quoted(name),
-          database_.native());
-  }
+  if (!base::StampOf(database_)) NotFound(name, database_);
   // Not read-only: SQLite must be able to recover the write-ahead log of a crashed runtime.
   const Database db(database_, Database::Mode::kReadWrite);
   db.RequireTable("sandbox");
   Statement row(db, std::string(kSelect) + "WHERE name = ?1");
   row.Bind(1, std::string_view(name));
-  if (!row.Step()) {
-    Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}' in {}", base::Quoted(name),
-          database_.native());
-  }
+  if (!row.Step()) NotFound(name, database_);
   return ReadRow(db, row, sandboxes_dir_);
 }
 
@@ -168,30 +225,149 @@ std::vector<SandboxRecord> MicrosandboxBackend::List(const Context& ctx) {
   return sandboxes;
 }
 
-SandboxRecord MicrosandboxBackend::Create(const Context& /*ctx*/, const SandboxSpec& spec) {
-  NotAvailable("create", spec.name);
+std::optional<MicrosandboxBackend::State> MicrosandboxBackend::TryStateOf(
+    const Context& ctx, const std::string& name) const {
+  ctx.Check();
+  if (!base::StampOf(database_)) return std::nullopt;
+  Database db(database_, Database::Mode::kReadWrite);
+  db.Bind(ctx);
+  db.RequireTable("sandbox");
+  Statement row(db, "SELECT id, status FROM sandbox WHERE name = ?1");
+  row.Bind(1, std::string_view(name));
+  if (!row.Step()) return std::nullopt;
+  State state{.status = ParseStatus(name, row.Text(1))};
+  if (!HasProcess(state.status)) return state;
+  RunProcess process = ProcessOf(db, row.Integer(0));
+  if (process.is_gone) state.status = SandboxStatus::kCrashed;
+  state.process = process.identity;
+  return state;
 }
 
-SandboxRecord MicrosandboxBackend::Start(const Context& /*ctx*/, const std::string& name,
+MicrosandboxBackend::State MicrosandboxBackend::StateOf(const Context& ctx,
+                                                        const std::string& name) const {
+  const auto state = TryStateOf(ctx, name);
+  if (!state) NotFound(name, database_);
+  return *state;
+}
+
+SandboxRecord MicrosandboxBackend::Create(const Context& ctx, const SandboxSpec& spec) {
+  const auto existing = TryStateOf(ctx, spec.name);
+  if (existing && !spec.replace) {
+    Throw(ErrorKind::kSandboxAlreadyExists, "sandbox '{}' exists", base::Quoted(spec.name));
+  }
+  runtime_.CheckCanCreate(ctx, spec);  // Before anything is lost.
+  if (existing) {
+    Stop(ctx, spec.name, kReplaceTimeout);
+    Remove(ctx, spec.name);
+  }
+  const bool had_directory = base::IsPlainFileName(spec.name) &&
+                             static_cast<bool>(base::TryOpenDirectory(sandboxes_dir_ / spec.name));
+  try {
+    runtime_.Create(ctx, spec);
+    return Inspect(ctx, spec.name);
+  } catch (const Error& e) {
+    // Then it is somebody else's, who was faster.
+    if (e.kind() != ErrorKind::kSandboxAlreadyExists) Abandon(spec.name, had_directory);
+    throw;
+  }
+}
+
+void MicrosandboxBackend::Abandon(const std::string& name, bool had_directory) {
+  const Context ctx = Context::Background().WithTimeout(kEndGrace);
+  try {
+    if (TryStateOf(ctx, name)) runtime_.ForceRemove(ctx, name);
+    if (TryStateOf(ctx, name)) {
+      log_(fmt::format("sandbox '{}' could not be created, and not be removed", name));
+    } else if (!had_directory && base::IsPlainFileName(name)) {
+      base::RemoveTree(sandboxes_dir_ / name);
+    }
+  } catch (const Error& e) {
+    log_(fmt::format("sandbox '{}' could not be created, and something of it is left: {}", name,
+                     e.what()));
+  }
+}
+
+SandboxRecord MicrosandboxBackend::Start(const Context& ctx, const std::string& name,
                                          bool /*detached*/) {
-  NotAvailable("start", name);
+  RefuseRunning(name, StateOf(ctx, name).status);
+  try {
+    runtime_.Start(ctx, name);
+    return Inspect(ctx, name);
+  } catch (const Error& e) {
+    // Then somebody else was faster, and it is theirs.
+    if (e.kind() != ErrorKind::kSandboxStillRunning) EndFailedStart(name);
+    throw;
+  }
 }
 
-void MicrosandboxBackend::Stop(const Context& /*ctx*/, const std::string& name,
-                               std::chrono::milliseconds /*timeout*/) {
-  NotAvailable("stop", name);
+void MicrosandboxBackend::EndFailedStart(const std::string& name) {
+  try {
+    Kill(Context::Background().WithTimeout(kEndGrace), name);
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kSandboxNotFound) return;
+    log_(fmt::format("sandbox '{}' could not be started, and may run: {}", name, e.what()));
+  }
 }
 
-void MicrosandboxBackend::Kill(const Context& /*ctx*/, const std::string& name) {
-  NotAvailable("kill", name);
+void MicrosandboxBackend::Stop(const Context& ctx, const std::string& name,
+                               std::chrono::milliseconds timeout) {
+  const State before = StateOf(ctx, name);
+  if (!HasProcess(before.status)) return;
+  try {
+    if (timeout.count() > 0) {
+      runtime_.Stop(ctx, name, timeout);
+    } else {
+      runtime_.Kill(ctx, name);
+    }
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kCancelled) throw;
+    // It may have ended by itself, or be gone. Else it has not shut down in time, or cannot.
+    if (HasProcess(StateOf(ctx, name).status)) {
+      if (timeout.count() <= 0) throw;
+      runtime_.Kill(ctx, name);
+    }
+  }
+  AwaitStopped(ctx, name, before);
 }
 
-void MicrosandboxBackend::Detach(const Context& /*ctx*/, const std::string& name) {
-  NotAvailable("detach", name);
+void MicrosandboxBackend::Kill(const Context& ctx, const std::string& name) {
+  Stop(ctx, name, std::chrono::milliseconds::zero());
 }
 
-void MicrosandboxBackend::Remove(const Context& /*ctx*/, const std::string& name) {
-  NotAvailable("remove", name);
+void MicrosandboxBackend::AwaitStopped(const Context& ctx, const std::string& name,
+                                       const State& before) const {
+  const Context limited = ctx.WithTimeout(kEndGrace);
+  const auto check = [&](std::string_view what) {
+    ctx.Check();
+    if (limited.Done()) {
+      Throw(ErrorKind::kInternal, "the runtime has stopped sandbox '{}', but {}",
+            base::Quoted(name), what);
+    }
+  };
+  for (;;) {
+    const auto now = TryStateOf(ctx, name);
+    if (!now || !HasProcess(now->status)) break;
+    check(fmt::format("it is still {}", ToString(now->status)));
+    std::this_thread::sleep_for(kPollInterval);
+  }
+  // The status may be ahead of the process, which has the disk open.
+  const auto process = before.process ? base::ProcessHandle::Open(*before.process) : std::nullopt;
+  if (process && !process->AwaitEnd(limited)) {
+    check(fmt::format("its process {} does not end", before.process->pid));
+  }
+}
+
+void MicrosandboxBackend::Detach(const Context& ctx, const std::string& name) {
+  StateOf(ctx, name);
+}
+
+void MicrosandboxBackend::Remove(const Context& ctx, const std::string& name) {
+  RefuseRunning(name, StateOf(ctx, name).status);
+  runtime_.Remove(ctx, name);
+  if (TryStateOf(Context::Background(), name)) {
+    Throw(ErrorKind::kInternal, "the runtime says that it removed sandbox '{}', but it is there",
+          base::Quoted(name));
+  }
 }
 
 }  // namespace msb::vmm

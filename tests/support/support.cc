@@ -22,8 +22,7 @@ namespace msb::test {
 
 namespace fs = std::filesystem;
 
-TempDir::TempDir() {
-  const fs::path parent = fs::path(MSB_TEST_TMP_DIR);
+TempDir::TempDir(const fs::path& parent) {
   fs::create_directories(parent);
   path_ = parent / ("t-" + base::RandomSuffix());
   fs::create_directory(path_);

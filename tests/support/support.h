@@ -29,11 +29,12 @@ namespace msb::test {
     EXPECT_STRNE(e.what(), "");                                                             \
   }
 
-// A directory of its own, removed at the end. On the file system of the build, not in /tmp, which
-// may be one without holes or reflinks.
+// A directory of its own, removed at the end. By default on the file system of the build, not in
+// /tmp, which may be one without holes or reflinks.
 class TempDir {
  public:
-  TempDir();
+  TempDir() : TempDir(MSB_TEST_TMP_DIR) {}
+  explicit TempDir(const std::filesystem::path& parent);
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
   ~TempDir();

@@ -55,8 +55,10 @@ class MicrosandboxBackendTest : public testing::TestWithParam<std::string> {
   const fs::path home_ = test::UnpackFixtureHome(GetParam(), dir_.path());
   const fs::path database_ = home_ / "db" / "msb.db";
   std::vector<std::string> log_;
-  MicrosandboxBackend backend_{database_, home_ / "sandboxes",
-                               [this](std::string_view message) { log_.emplace_back(message); }};
+  MicrosandboxBackend backend_{
+      database_, home_ / "sandboxes", home_, {}, [this](std::string_view message) {
+        log_.emplace_back(message);
+      }};
 };
 
 INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxBackendTest,
@@ -127,7 +129,7 @@ TEST_P(MicrosandboxBackendTest, DoesNotFindASandboxThatIsNotThere) {
 }
 
 TEST_P(MicrosandboxBackendTest, FindsNoSandboxWhereThereIsNoDatabase) {
-  MicrosandboxBackend backend(dir_ / "gone.db", home_ / "sandboxes", nullptr);
+  MicrosandboxBackend backend(dir_ / "gone.db", home_ / "sandboxes", home_, {}, nullptr);
   EXPECT_MSB_ERROR(backend.Inspect(ctx_, "baseline"), ErrorKind::kSandboxNotFound);
   EXPECT_TRUE(backend.List(ctx_).empty());
   EXPECT_FALSE(fs::exists(dir_ / "gone.db"));
@@ -297,17 +299,46 @@ TEST_P(MicrosandboxBackendTest, IsNotHarmedByValuesOfWrongTypes) {
   EXPECT_TRUE(record.upper);
 }
 
-TEST_P(MicrosandboxBackendTest, RefusesWhatItCannotDoYet) {
-  SandboxSpec spec;
-  spec.name = "baseline";
-  constexpr auto kUnsupported = ErrorKind::kUnsupportedOperation;
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, spec), kUnsupported);
-  EXPECT_MSB_ERROR(backend_.Start(ctx_, "baseline", true), kUnsupported);
-  EXPECT_MSB_ERROR(backend_.Stop(ctx_, "baseline", std::chrono::seconds(1)), kUnsupported);
-  EXPECT_MSB_ERROR(backend_.Kill(ctx_, "baseline"), kUnsupported);
-  EXPECT_MSB_ERROR(backend_.Detach(ctx_, "baseline"), kUnsupported);
-  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), kUnsupported);
-  EXPECT_EQ(Inspect().status, SandboxStatus::kStopped);
+// As 0.7 writes it when it boots a sandbox; the paths are those of that time.
+json Journal(const std::vector<std::pair<std::string, std::string>>& layers) {
+  json journal = {{"schema", "microsandbox.runtime-root-disk/1"}, {"layers", json::array()}};
+  for (const auto& [path, format] : layers) {
+    journal["layers"].push_back({{"layer_id", "layer_1"}, {"path", path}, {"format", format}});
+  }
+  return journal;
+}
+
+TEST_P(MicrosandboxBackendTest, FindsTheUpperOfARestoredSandboxOnTopOfItsBase) {
+  const fs::path sandbox = home_ / "sandboxes" / "baseline";
+  const fs::path journal = sandbox / "runtime" / "root-disk.json";
+  const std::string then = "/srv/msb/sandboxes/baseline/";
+  test::WriteFile(journal, Journal({{then + "upper.ext4", "raw"}}).dump());
+  EXPECT_EQ(Inspect().upper->path, sandbox / "upper.ext4");
+  EXPECT_EQ(Inspect().upper->format, DiskFormat::kRaw);
+  EXPECT_TRUE(Inspect().backing.empty());
+  test::WriteFile(journal, Journal({{then + "upper.ext4", "raw"},
+                                    {"/shared/middle.qcow2", "qcow2"},
+                                    {then + "upper-restore-1.qcow2", "qcow2"}})
+                               .dump());
+  const SandboxRecord record = Inspect();
+  EXPECT_EQ(record.upper->path, sandbox / "upper-restore-1.qcow2");
+  EXPECT_EQ(record.upper->format, DiskFormat::kQcow2);
+  ASSERT_EQ(record.backing.size(), 2U);
+  EXPECT_EQ(record.backing[0].name, "middle.qcow2");
+  EXPECT_EQ(record.backing[0].disk.path, "/shared/middle.qcow2");
+  EXPECT_EQ(record.backing[1].disk.path, sandbox / "upper.ext4");
+  EXPECT_EQ(record.backing[1].disk.format, DiskFormat::kRaw);
+}
+
+TEST_P(MicrosandboxBackendTest, DoesNotGuessTheUpperWhereTheJournalMakesNoSense) {
+  const fs::path journal = home_ / "sandboxes" / "baseline" / "runtime" / "root-disk.json";
+  for (const std::string& content :
+       {std::string("{"), std::string("[]"), std::string("{}"), Journal({}).dump(),
+        Journal({{"/x/y", "vmdk"}}).dump(), Journal({{"/x/..", "raw"}}).dump(),
+        Journal({{"", "raw"}}).dump(), std::string(2 << 20, ' ')}) {
+    test::WriteFile(journal, content);
+    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig);
+  }
 }
 
 TEST_P(MicrosandboxBackendTest, EndsWhenItIsCancelled) {

@@ -1,0 +1,218 @@
+#include "src/base/command.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <string_view>
+
+#include "src/base/file.h"
+#include "src/base/spawn.h"
+#include "src/base/throw.h"
+
+namespace msb::base {
+namespace {
+
+struct Pipe {
+  UniqueFd read;  // Never blocks.
+  UniqueFd write;
+};
+
+Pipe MakePipe() {
+  std::array<int, 2> fds{};
+  if (pipe2(fds.data(), O_CLOEXEC) != 0) ThrowErrno("make", "a pipe");
+  Pipe pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+  pipe.read = AboveStandard(std::move(pipe.read));
+  pipe.write = AboveStandard(std::move(pipe.write));
+  if (fcntl(pipe.read.get(), F_SETFL, O_NONBLOCK) != 0) ThrowErrno("set up", "a pipe");
+  return pipe;
+}
+
+// What posix_spawn(3) is to do in the new process.
+class SpawnPlan {
+ public:
+  SpawnPlan() {
+    posix_spawn_file_actions_init(&actions_);
+    posix_spawnattr_init(&attributes_);
+  }
+  SpawnPlan(const SpawnPlan&) = delete;
+  SpawnPlan& operator=(const SpawnPlan&) = delete;
+  ~SpawnPlan() {
+    posix_spawn_file_actions_destroy(&actions_);
+    posix_spawnattr_destroy(&attributes_);
+  }
+
+  void SetDescriptors(int output, int error) {
+    posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions_, error, STDERR_FILENO);
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+    // The program that this library is part of may have opened any number without O_CLOEXEC, and
+    // what is started may live long.
+    posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
+#endif
+  }
+
+  // Ignored and blocked signals would stay so.
+  void ResetSignals() {
+    sigset_t signals;
+    sigfillset(&signals);
+    posix_spawnattr_setsigdefault(&attributes_, &signals);
+    sigemptyset(&signals);
+    posix_spawnattr_setsigmask(&attributes_, &signals);
+    posix_spawnattr_setpgroup(&attributes_, 0);
+    posix_spawnattr_setflags(
+        &attributes_, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  }
+
+  pid_t Spawn(const char* path, char* const* arguments, char* const* environment) const {
+    pid_t pid = 0;
+    const int error = posix_spawn(&pid, path, &actions_, &attributes_, arguments, environment);
+    if (error != 0) ThrowErrno("execute", path, error);
+    return pid;
+  }
+
+ private:
+  posix_spawn_file_actions_t actions_;
+  posix_spawnattr_t attributes_;
+};
+
+// "NAME=value", for all of this process's and of the command's own.
+std::vector<std::string> EnvironmentOf(const Command& command) {
+  std::vector<std::string> environment;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const std::string_view name = text.substr(0, text.find('='));
+    const bool replaced = std::any_of(command.environment.begin(), command.environment.end(),
+                                      [&](const auto& variable) { return variable.first == name; });
+    if (!replaced) environment.emplace_back(text);
+  }
+  for (const auto& [name, value] : command.environment) {
+    environment.push_back(fmt::format("{}={}", name, value));
+  }
+  return environment;
+}
+
+// posix_spawn(3) does not change them, though its type says that it may.
+std::vector<char*> PointersTo(const std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
+  for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// A child of this process; unless it was waited for, its group does not outlive this.
+class Child {
+ public:
+  Child(const Command& command, int output, int error) : program_(command.program.native()) {
+    std::vector<std::string> words = {program_};
+    words.insert(words.end(), command.arguments.begin(), command.arguments.end());
+    const std::vector<std::string> environment = EnvironmentOf(command);
+    SpawnPlan plan;
+    plan.SetDescriptors(output, error);
+    plan.ResetSignals();
+    pid_ = plan.Spawn(program_.c_str(), PointersTo(words).data(), PointersTo(environment).data());
+    // By number: the C libraries that name this call are newer than the kernels that have it.
+    fd_ = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
+    const int failure = errno;
+    if (!fd_) {
+      KillGroup();
+      ThrowErrno("hold the process of", program_, failure);
+    }
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child() {
+    if (pid_ != 0) KillGroup();
+  }
+
+  int fd() const { return fd_.get(); }  // Readable once it has ended.
+
+  // For one that has ended.
+  int ExitStatus() {
+    int status = 0;
+    const pid_t pid = std::exchange(pid_, 0);
+    while (waitpid(pid, &status, 0) < 0) {
+      // ECHILD: whoever waits for any child of this process has taken it.
+      if (errno != EINTR) ThrowErrno("learn the exit status of", program_);
+    }
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  }
+
+ private:
+  void KillGroup() {
+    // It was not waited for, so both numbers are still its own.
+    kill(-pid_, SIGKILL);
+    kill(pid_, SIGKILL);
+    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = 0;
+  }
+
+  const std::string program_;
+  pid_t pid_ = 0;
+  UniqueFd fd_;
+};
+
+// Reads what is there, but at most kMaxCommandOutput bytes, so that who writes without end holds
+// nobody up. Closes the pipe at its end.
+void Drain(UniqueFd& pipe, std::string& into) {
+  std::array<char, 1 << 16> buffer;
+  for (std::size_t total = 0; pipe && total < kMaxCommandOutput;) {
+    const ssize_t n = read(pipe.get(), buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return;
+    if (n < 0) ThrowErrno("read from", "a pipe");
+    if (n == 0) return pipe.Reset(-1);
+    const auto count = static_cast<std::size_t>(n);
+    total += count;
+    into.append(buffer.data(), std::min(count, kMaxCommandOutput - into.size()));
+  }
+}
+
+// Waits until one of them is readable, or 50 ms; true if the first is.
+bool Await(const Context& ctx, int process, int output, int error) {
+  std::chrono::milliseconds wait(50);
+  if (const auto left = ctx.TimeLeft()) {
+    wait = std::min(wait, std::chrono::ceil<std::chrono::milliseconds>(*left));
+  }
+  // A negative one is skipped.
+  std::array<pollfd, 3> entries = {pollfd{.fd = process, .events = POLLIN, .revents = 0},
+                                   pollfd{.fd = output, .events = POLLIN, .revents = 0},
+                                   pollfd{.fd = error, .events = POLLIN, .revents = 0}};
+  const int ready = poll(entries.data(), entries.size(), static_cast<int>(wait.count()));
+  if (ready < 0 && errno != EINTR) ThrowErrno("wait for", "a process");
+  return ready > 0 && entries[0].revents != 0;
+}
+
+}  // namespace
+
+CommandResult RunCommand(const Context& ctx, const Command& command) {
+  ctx.Check();
+  Pipe output = MakePipe();
+  Pipe error = MakePipe();
+  Child child(command, output.write.get(), error.write.get());
+  output.write.Reset(-1);
+  error.write.Reset(-1);
+  CommandResult result;
+  for (bool ended = false; !ended;) {
+    ended = Await(ctx, child.fd(), output.read.get(), error.read.get());
+    Drain(output.read, result.output);
+    Drain(error.read, result.error);
+    if (!ended) ctx.Check();
+  }
+  result.exit_status = child.ExitStatus();
+  return result;
+}
+
+}  // namespace msb::base

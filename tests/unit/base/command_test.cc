@@ -1,0 +1,202 @@
+#include "src/base/command.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "src/base/process.h"
+#include "tests/support/support.h"
+
+namespace msb::base {
+namespace {
+
+namespace fs = std::filesystem;
+
+using ::testing::HasSubstr;
+
+// Far more than anything here takes.
+const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
+
+Command Shell(const std::string& script) {
+  return {.program = "/bin/sh", .arguments = {"-c", script}};
+}
+
+CommandResult RunShell(const std::string& script) { return RunCommand(kSoon, Shell(script)); }
+
+std::ptrdiff_t OpenDescriptors() {
+  return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+}
+
+// Waits until that process, no child of this one, has ended.
+bool HasEnded(pid_t pid) {
+  const auto identity = ProcessIdentity::Of(pid);
+  const auto process = identity ? ProcessHandle::Open(*identity) : std::nullopt;
+  return !process || process->AwaitEnd(kSoon);
+}
+
+TEST(CommandTest, TellsWhatTheProgramSaidAndHowItEnded) {
+  const CommandResult result = RunShell("echo out; echo err >&2; exit 3");
+  EXPECT_EQ(result.exit_status, 3);
+  EXPECT_EQ(result.output, "out\n");
+  EXPECT_EQ(result.error, "err\n");
+  EXPECT_EQ(RunShell("true").exit_status, 0);
+  EXPECT_EQ(RunShell("kill -TERM $$").exit_status, 128 + SIGTERM);
+}
+
+TEST(CommandTest, PassesTheArgumentsAsTheyAre) {
+  const CommandResult result = RunCommand(
+      kSoon,
+      {.program = "/bin/sh",
+       .arguments = {"-c", "printf '<%s>' \"$@\"", "sh", "a b", "", "$HOME", "'\"", "\xff\n"}});
+  EXPECT_EQ(result.output, "<a b><><$HOME><'\"><\xff\n>");
+}
+
+TEST(CommandTest, SetsVariablesOnTopOfTheEnvironment) {
+  ASSERT_EQ(setenv("MSB_COMMAND_TEST", "old", 1), 0);
+  ASSERT_EQ(setenv("MSB_COMMAND_TEST_KEPT", "kept", 1), 0);
+  Command command = Shell("env | grep MSB_COMMAND_TEST | sort");
+  command.environment = {{"MSB_COMMAND_TEST", "new=1"}, {"MSB_COMMAND_TEST_ADDED", ""}};
+  EXPECT_EQ(RunCommand(kSoon, command).output,
+            "MSB_COMMAND_TEST=new=1\nMSB_COMMAND_TEST_ADDED=\nMSB_COMMAND_TEST_KEPT=kept\n");
+  unsetenv("MSB_COMMAND_TEST");
+  unsetenv("MSB_COMMAND_TEST_KEPT");
+}
+
+TEST(CommandTest, GivesNoInputAndNoDescriptors) {
+  EXPECT_EQ(RunShell("cat; echo end").output, "end\n");
+  const int inheritable = open("/dev/null", O_RDONLY);  // As the program of a user may have one.
+  EXPECT_EQ(RunShell("ls /proc/$$/fd").output, "0\n1\n2\n");
+  close(inheritable);
+}
+
+TEST(CommandTest, RunsWithSignalsAsTheyAreByDefault) {
+  sigset_t blocked;
+  sigset_t old;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &blocked, &old);
+  const auto handler = signal(SIGPIPE, SIG_IGN);
+  std::istringstream signals(RunShell("grep -E 'SigBlk|SigIgn' /proc/$$/status | cut -f 2").output);
+  signal(SIGPIPE, handler);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  constexpr std::uint64_t kOfTheCLibrary = std::uint64_t{3} << 31;  // It lets nobody reset them.
+  std::uint64_t blocked_in_program = 0;
+  std::uint64_t ignored_in_program = 0;
+  ASSERT_TRUE(signals >> std::hex >> blocked_in_program >> ignored_in_program);
+  EXPECT_EQ(blocked_in_program & ~kOfTheCLibrary, 0U);
+  EXPECT_EQ(ignored_in_program & ~kOfTheCLibrary, 0U);
+}
+
+TEST(CommandTest, KeepsTheBeginningOfWhatIsVeryLong) {
+  const CommandResult result = RunShell(
+      "head -c 5000000 /dev/zero | tr '\\0' e >&2; head -c 3000000 /dev/zero | tr '\\0' o; "
+      "exit 7");
+  EXPECT_EQ(result.exit_status, 7);
+  EXPECT_EQ(result.output, std::string(kMaxCommandOutput, 'o'));
+  EXPECT_EQ(result.error, std::string(kMaxCommandOutput, 'e'));
+}
+
+TEST(CommandTest, DoesNotWaitForWhatTheProgramLeavesBehind) {
+  const CommandResult result = RunShell("sleep 1000 & echo $!; echo started >&2");
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_EQ(result.error, "started\n");
+  const pid_t left = std::stoi(result.output);
+  EXPECT_TRUE(ProcessIdentity::Of(left)) << "it must go on";
+  kill(left, SIGKILL);
+  EXPECT_TRUE(HasEnded(left));
+}
+
+TEST(CommandTest, AProgramThatIsLeftAndWritesWithoutEndHoldsNobodyUp) {
+  const CommandResult result = RunShell("(while :; do echo more; done) & echo $! >&2");
+  const pid_t left = std::stoi(result.error);
+  kill(left, SIGKILL);
+  EXPECT_TRUE(HasEnded(left));
+}
+
+TEST(CommandTest, NamesAProgramThatCannotBeExecuted) {
+  const test::TempDir dir;
+  test::WriteFile(dir / "text", "no program");
+  for (const fs::path& program : {dir / "gone", dir / "text", dir.path()}) {
+    try {
+      RunCommand(kSoon, {.program = program});
+      ADD_FAILURE() << program;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kIO);
+      EXPECT_THAT(e.what(), HasSubstr(program.native()));
+    }
+  }
+}
+
+// A program that starts another one, tells the pids of both, and then neither ends nor speaks.
+class HangingCommandTest : public testing::Test {
+ protected:
+  HangingCommandTest() { EXPECT_EQ(mkfifo(fifo_.c_str(), 0600), 0); }
+
+  Command Hanging() const {
+    return Shell("trap '' TERM; sleep 1000 & echo $$ $! > '" + fifo_.native() + "'; wait");
+  }
+
+  // Calls react once the program hangs; then both must have ended.
+  template <typename React>
+  void ExpectCancelled(const Context& ctx, React react) {
+    pid_t pid = 0;
+    pid_t child = 0;
+    std::thread reader([&] {
+      std::ifstream(fifo_) >> pid >> child;
+      react();
+    });
+    EXPECT_MSB_ERROR(RunCommand(ctx, Hanging()), ErrorKind::kCancelled);
+    reader.join();
+    ASSERT_NE(pid, 0);
+    EXPECT_FALSE(ProcessIdentity::Of(pid)) << "it must have been waited for";
+    EXPECT_TRUE(HasEnded(child));
+  }
+
+  const test::TempDir dir_;
+  const fs::path fifo_ = dir_ / "pids";
+};
+
+TEST_F(HangingCommandTest, ACancellationEndsAllOfIt) {
+  const auto [ctx, cancel] = kSoon.WithCancel();
+  ExpectCancelled(ctx, cancel);
+}
+
+TEST_F(HangingCommandTest, ADeadlineEndsAllOfIt) {
+  ExpectCancelled(kSoon.WithTimeout(std::chrono::milliseconds(500)), [] {});
+}
+
+TEST(CommandTest, ACancelledContextStartsNothing) {
+  const test::TempDir dir;
+  const auto [ctx, cancel] = kSoon.WithCancel();
+  cancel();
+  EXPECT_MSB_ERROR(RunCommand(ctx, Shell("touch '" + (dir / "made").native() + "'")),
+                   ErrorKind::kCancelled);
+  EXPECT_TRUE(fs::is_empty(dir.path()));
+}
+
+TEST(CommandTest, SeveralThreadsRunProgramsAtOnce) {
+  const auto before = OpenDescriptors();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([i] {
+      for (int j = 0; j < 8; ++j) {
+        const CommandResult result =
+            RunShell("echo " + std::to_string(i) + "; exit " + std::to_string(j));
+        EXPECT_EQ(result.output, std::to_string(i) + "\n");
+        EXPECT_EQ(result.exit_status, j);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+}  // namespace
+}  // namespace msb::base
