@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Makes the disk image that docs/benchmarks.md speaks of, 8 GiB apparent with the files of /usr/share
-# and /usr/bin, and times the library on it beside cp, tar, zstd and, if given, a released runtime.
-#   tests/bench/run.sh DIR [RUNTIME]     DIR: on the disk to measure; needs 12 GiB there
+# and /usr/bin, and times the library on it beside cp, tar, zstd, qemu-img and, if given, a released
+# runtime.
+#   tests/bench/run.sh DIR [RUNTIME]     DIR: on the disk to measure; needs 20 GiB there
 set -euo pipefail
 source_dir=$(realpath "$(dirname "$0")/../..")
 dir=$(realpath -m "${1:?usage: run.sh DIR [RUNTIME]}")
 runtime=${2:+$(realpath "$2")}
 
 cmake -S "$source_dir" --preset release >/dev/null
-cmake --build "$source_dir/build/release" --target bench_snapshot bench_archive >/dev/null
+cmake --build "$source_dir/build/release" --target bench_snapshot bench_archive bench_chain >/dev/null
 
 mkdir -p "$dir"
 if [ ! -e "$dir/image.ext4" ]; then
@@ -19,6 +20,6 @@ if [ ! -e "$dir/image.ext4" ]; then
   rm -rf "$dir/tree"
   mv "$dir/image.tmp" "$dir/image.ext4"
 fi
-for bench in bench_snapshot bench_archive; do
+for bench in bench_snapshot bench_archive bench_chain; do
   "$source_dir/build/release/tests/bench/$bench" "$dir/work" "$dir/image.ext4" $runtime
 done
