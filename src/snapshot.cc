@@ -158,6 +158,7 @@ SnapshotArtifact internal::CreateSnapshot(const Context& ctx,
   const ManifestForm form = FormFor(ctx, *client);
   spec.manifest = ManifestFor(sandbox, form, options);
   spec.upper = sandbox.upper->path;
+  spec.backing = sandbox.backing;
   spec.force = options.force;
   if (options.record_integrity) {
     spec.integrity_algorithm =

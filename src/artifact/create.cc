@@ -1,5 +1,6 @@
 #include "src/artifact/create.h"
 
+#include "src/artifact/flatten.h"
 #include "src/base/fields.h"
 #include "src/base/file.h"
 #include "src/base/staging.h"
@@ -79,9 +80,39 @@ void CheckUnchanged(const NewArtifact& spec, const base::FileStamp& before,
         spec.upper.native());
 }
 
+// True if no artifact could name what the upper stands on.
+bool StandsOnOwnFiles(const NewArtifact& spec, int source) {
+  if (spec.manifest.layers.at(0).format == DiskFormat::kRaw || spec.backing.empty()) return false;
+  const std::string backing = disk::ReadQcow2Header(source, spec.upper.native()).backing_file;
+  return !backing.empty() && !IsBelow(spec.manifest, backing);
+}
+
+// Writes the disk out into the stage as one raw file, and completes the manifest's layer.
+void FlattenUpper(const Context& ctx, NewArtifact& spec, UniqueFd source, int stage) {
+  const base::FileStamp before = base::StampOf(source.get());
+  Layer& layer = spec.manifest.layers.at(0);
+  std::vector<disk::ImageFile> files;
+  files.push_back({std::move(source), layer.format, spec.upper.filename()});
+  for (const vmm::BackingFile& file : spec.backing) {
+    files.push_back({OpenBacking(file), file.disk.format, file.name});
+  }
+  layer.format = DiskFormat::kRaw;
+  layer.file = UpperFileName(layer.format);
+  const UniqueFd target = base::CreateFileAt(stage, layer.file, before.mode & 0666);
+  WriteDisk(ctx, std::move(files), layer.format, target.get(), ErrorKind::kSnapshotSandboxRunning);
+  CheckUnchanged(spec, before, base::StampOf(spec.upper).value_or(base::FileStamp{}));
+  const std::uint64_t size = base::StampOf(target.get()).size;
+  DescribeLayer(spec, target.get(), size);
+  if (!spec.integrity_algorithm) return;
+  layer.integrity = ComputeIntegrity(ctx, target.get(), size, *spec.integrity_algorithm);
+}
+
 // Copies the upper into the stage, and completes the manifest's layer.
 void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
-  const Entry source = OpenUpper(spec);
+  Entry source = OpenUpper(spec);
+  if (StandsOnOwnFiles(spec, source.fd.get())) {
+    return FlattenUpper(ctx, spec, std::move(source.fd), stage);
+  }
   const base::FileStamp before = base::StampOf(source.fd.get());
   DescribeLayer(spec, source.fd.get(), before.size);
   const auto check_unchanged = [&] {

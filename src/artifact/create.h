@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "msb/context.h"
 #include "src/artifact/store.h"
@@ -16,8 +17,9 @@ namespace msb::artifact {
 
 // What a new artifact is made of.
 struct NewArtifact {
-  std::filesystem::path destination = {};  // Its parent must exist.
-  std::filesystem::path upper = {};        // The file to copy, or to take over.
+  std::filesystem::path destination = {};      // Its parent must exist.
+  std::filesystem::path upper = {};            // The file to copy, or to take over.
+  std::vector<vmm::BackingFile> backing = {};  // Below a qcow2 upper, the next one first.
   Manifest manifest = {};  // Complete but for digest, and its one layer's size and integrity.
   std::optional<std::string> integrity_algorithm = {};  // What to record, if anything.
   bool force = false;                                   // Replace what is at the destination.
@@ -25,9 +27,10 @@ struct NewArtifact {
   std::function<void()> confirm = {};
 };
 
-// Makes an artifact; it is on disk when this returns, and on failure nothing of it is left.
-// kSnapshotAlreadyExists; kSnapshotSandboxRunning: the upper changed while it was copied.
-// kInvalidConfig: a qcow2 upper that stands on something else than the manifest's parent or image.
+// Makes an artifact; it is on disk when this returns, and on failure nothing of it is left. A qcow2
+// upper that stands on files of its own, and not on the manifest's parent or image, is written out
+// with them as one raw disk. kSnapshotAlreadyExists; kSnapshotSandboxRunning: the upper changed
+// while it was copied. kInvalidConfig: it stands on such a file, and backing is empty.
 Artifact CreateArtifact(const Context& ctx, NewArtifact spec);
 
 // The same in two steps, for an upper that is taken over and not copied. Describe completes the

@@ -23,16 +23,6 @@ struct Source {
   std::string name;
 };
 
-UniqueFd OpenBacking(const vmm::BackingFile& file) {
-  const UniqueFd dir = base::OpenDirectory(file.disk.path.parent_path());
-  Entry entry = base::OpenEntryAt(dir.get(), file.disk.path.filename());
-  if (entry.type != EntryType::kRegularFile) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} must be a regular file, but is {}",
-          file.disk.path.native(), base::Describe(entry.type));
-  }
-  return std::move(entry.fd);
-}
-
 void CheckOut(const std::filesystem::path& out) {
   const UniqueFd parent = base::OpenDirectory(out.parent_path());
   const EntryType type = base::OpenEntryAt(parent.get(), out.filename()).type;
@@ -45,39 +35,56 @@ void CheckOut(const std::filesystem::path& out) {
 
 }  // namespace
 
+UniqueFd OpenBacking(const vmm::BackingFile& file) {
+  const UniqueFd dir = base::OpenDirectory(file.disk.path.parent_path());
+  Entry entry = base::OpenEntryAt(dir.get(), file.disk.path.filename());
+  if (entry.type != EntryType::kRegularFile) {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} must be a regular file, but is {}",
+          file.disk.path.native(), base::Describe(entry.type));
+  }
+  return std::move(entry.fd);
+}
+
+void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskFormat format,
+               int target, ErrorKind changed) {
+  std::vector<Source> sources;
+  for (const disk::ImageFile& file : files) {
+    sources.push_back({file.fd.get(), base::StampOf(file.fd.get()), file.name});
+  }
+  const auto check_unchanged = [&] {
+    for (const Source& source : sources) {
+      if (source.stamp.SameContent(base::StampOf(source.fd))) continue;
+      Throw(changed, "{} changed while it was read", source.name);
+    }
+  };
+  const std::unique_ptr<disk::DiskImage> image = disk::OpenImage(std::move(files));
+  try {
+    disk::WriteFlat(ctx, *image, format, target);
+  } catch (const Error& e) {
+    // A file that shrinks cannot be read to what was its end.
+    if (e.kind() == ErrorKind::kIO) check_unchanged();
+    throw;
+  }
+  check_unchanged();
+}
+
 void FlattenArtifact(const Context& ctx, const Artifact& artifact,
                      const std::vector<vmm::BackingFile>& backing, DiskFormat format,
                      const std::filesystem::path& out) {
   ctx.Check();
   CheckOut(out);
-  std::vector<Source> sources;
   std::vector<disk::ImageFile> files;
-  const auto add = [&](UniqueFd fd, DiskFormat of, std::string name) {
-    sources.push_back({fd.get(), base::StampOf(fd.get()), name});
-    files.push_back({std::move(fd), of, std::move(name)});
-  };
   const Layer& layer = artifact.manifest.layers.at(0);
-  add(OpenLayer(artifact, layer), layer.format,
-      DiskFileName(artifact.manifest.digest, layer.format));
-  for (const vmm::BackingFile& file : backing) add(OpenBacking(file), file.disk.format, file.name);
-  const auto check_unchanged = [&] {
-    for (const Source& source : sources) {
-      if (source.stamp.SameContent(base::StampOf(source.fd))) continue;
-      Throw(ErrorKind::kSnapshotIntegrity, "{} changed while it was read", source.name);
-    }
-  };
-  const std::unique_ptr<disk::DiskImage> image = disk::OpenImage(std::move(files));
+  files.push_back({OpenLayer(artifact, layer), layer.format,
+                   DiskFileName(artifact.manifest.digest, layer.format)});
+  for (const vmm::BackingFile& file : backing) {
+    files.push_back({OpenBacking(file), file.disk.format, file.name});
+  }
   base::Stage stage(out.parent_path());
   const auto replaced = base::StampOf(out);
   const UniqueFd target =
       base::CreateFileAt(stage.fd(), out.filename(), replaced ? replaced->mode & 0666 : 0666);
-  try {
-    disk::WriteFlat(ctx, *image, format, target.get());
-  } catch (const Error& e) {
-    if (e.kind() == ErrorKind::kIO) check_unchanged();
-    throw;
-  }
-  check_unchanged();
+  WriteDisk(ctx, std::move(files), format, target.get(), ErrorKind::kSnapshotIntegrity);
   ctx.Check();
   stage.PublishFile(out.filename(), out.filename());
 }

@@ -287,6 +287,48 @@ TEST(GroupTest, ABareGroupIsItsHead) {
   EXPECT_THAT(digests, UnorderedElementsAre(k072.plain_digest, k072.labelled_digest));
 }
 
+// A sandbox that a 0.7 runtime restored writes to an overlay on a link to the snapshot's disk; its
+// files are as that runtime leaves them, the paths in its journal those of another place.
+TEST(RestoredTest, ASnapshotOfARestoredSandboxIsOneRawDisk) {
+  TempDir dir;
+  const fs::path home = UnpackFixtureHome("0.7.2", dir.path());
+  const fs::path sandbox = home / "sandboxes/baseline";
+  const std::string overlay = (sandbox / "upper-restore-86.qcow2").native();
+  const std::string flat = (dir / "flat.raw").native();
+  const auto made =
+      RunCommand("qemu-img create -q -f qcow2 -F raw -b upper.ext4 '" + overlay +
+                 "' && qemu-io -f qcow2 -c 'write -P 7 3M 100k' -c 'write -z 0 64k' '" + overlay +
+                 "' && qemu-img convert -f qcow2 -O raw '" + overlay + "' '" + flat + "'");
+  ASSERT_EQ(made.status, 0) << made.output;
+  WriteFile(sandbox / "runtime/root-disk.json",
+            R"({"schema":"microsandbox.runtime-root-disk/1","layers":[)"
+            R"({"path":"/srv/msb/sandboxes/baseline/upper.ext4","format":"raw"},)"
+            R"({"path":"/srv/msb/sandboxes/baseline/upper-restore-86.qcow2","format":"qcow2"}]})");
+  const Context ctx = Context::Background();
+  Client client({.home = home, .backend = "microsandbox"});
+  const auto before = ListTree(sandbox);
+  const auto snapshot =
+      Snapshot::Create(ctx, "baseline", {.name = "made", .record_integrity = true}, client);
+  EXPECT_EQ(ListTree(sandbox), before);
+  EXPECT_EQ(snapshot.Format(), "raw");
+  EXPECT_EQ(snapshot.SizeBytes(), 16U << 20);
+  EXPECT_EQ(snapshot.Verify(ctx).upper.kind, "verified");
+  EXPECT_TRUE(ReadFile(snapshot.Path() + "/upper.ext4") == ReadFile(flat));
+  EXPECT_FALSE(ReadFile(flat) == ReadFile(sandbox / "upper.ext4"));
+
+  // One that is damaged is no disk, and no snapshot of it is left.
+  PatchFile(overlay, 0, "none");
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx, "baseline", {.name = "damaged"}, client),
+                   ErrorKind::kSnapshotIntegrity);
+  EXPECT_FALSE(fs::exists(home / "snapshots/damaged"));
+  const fs::path peer = PeerPath("0.7.2");
+  if (peer.empty()) return;
+  const auto verified = RunCommand("MSB_HOME='" + home.native() + "' '" + peer.native() +
+                                   "' snapshot verify '" + snapshot.Path() + "'");
+  EXPECT_EQ(verified.status, 0) << verified.output;
+  EXPECT_THAT(verified.output, HasSubstr("verified ("));
+}
+
 // Canonical JSON, against a runtime's own reading of the same manifest.
 TEST(CanonicalTest, IdentitiesAreThoseOfTheRuntime) {
   const fs::path peer = PeerPath("0.6.18");
