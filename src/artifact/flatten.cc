@@ -48,6 +48,7 @@ UniqueFd OpenBacking(const vmm::BackingFile& file) {
 void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskFormat format,
                int target, ErrorKind changed) {
   std::vector<Source> sources;
+  sources.reserve(files.size());
   for (const disk::ImageFile& file : files) {
     sources.push_back({file.fd.get(), base::StampOf(file.fd.get()), file.name});
   }

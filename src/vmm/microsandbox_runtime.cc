@@ -159,17 +159,16 @@ std::pair<std::filesystem::path, std::optional<base::FileStamp>> Resolve(
 }  // namespace
 
 std::optional<RuntimeVersion> ParseRuntimeVersion(std::string_view output) {
-  RuntimeVersion version;
+  RuntimeVersion version{};
   const std::size_t start = output.find_first_of("0123456789");
   // "msb 0.6.18" and a line end; a number elsewhere is no version.
   if (start == std::string_view::npos || output.substr(0, start) != "msb ") return std::nullopt;
   const char* at = output.data() + start;
   const char* const end = output.data() + output.size();
-  const std::array<int*, 3> parts = {&version.major, &version.minor, &version.patch};
-  for (int* const part : parts) {
-    if (part != parts[0] && (at == end || *at++ != '.')) return std::nullopt;
-    const auto [next, error] = std::from_chars(at, end, *part);
-    if (error != std::errc() || *part < 0) return std::nullopt;
+  for (int& part : version) {
+    if (&part != &version[0] && (at == end || *at++ != '.')) return std::nullopt;
+    const auto [next, error] = std::from_chars(at, end, part);
+    if (error != std::errc() || part < 0) return std::nullopt;
     at = next;
   }
   return version;

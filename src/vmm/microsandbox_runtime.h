@@ -4,8 +4,8 @@
 #ifndef MSB_SRC_VMM_MICROSANDBOX_RUNTIME_H_
 #define MSB_SRC_VMM_MICROSANDBOX_RUNTIME_H_
 
+#include <array>
 #include <chrono>
-#include <compare>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -22,13 +22,7 @@
 
 namespace msb::vmm {
 
-struct RuntimeVersion {
-  int major = 0;
-  int minor = 0;
-  int patch = 0;
-
-  auto operator<=>(const RuntimeVersion&) const = default;
-};
+using RuntimeVersion = std::array<int, 3>;  // {0, 6, 18} for 0.6.18.
 
 // Of what `msb --version` prints, "msb 0.6.18"; nothing if that is no version.
 std::optional<RuntimeVersion> ParseRuntimeVersion(std::string_view output);
