@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -92,6 +93,14 @@ void ProcessHandle::Kill() const {
   if (syscall(SYS_pidfd_send_signal, fd_.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH) {
     ThrowErrno("kill", "a process");
   }
+}
+
+void ProcessHandle::Reap() const {
+  constexpr auto kPidFd =
+      static_cast<idtype_t>(3);  // P_PIDFD, which is newer than some C libraries.
+  siginfo_t ignored{};
+  // ECHILD: it is somebody else's to wait for.
+  static_cast<void>(waitid(kPidFd, static_cast<id_t>(fd_.get()), &ignored, WEXITED | WNOHANG));
 }
 
 }  // namespace msb::base

@@ -44,6 +44,9 @@ class ProcessHandle {
   bool AwaitEnd(const Context& ctx) const;
   // SIGKILL; no error if it has ended.
   void Kill() const;
+  // Of a process that has ended and that nobody else waits for, takes the exit status if this
+  // process became its parent: as the init of a container does, where it would stay a zombie.
+  void Reap() const;
 
  private:
   explicit ProcessHandle(UniqueFd fd) : fd_(std::move(fd)) {}

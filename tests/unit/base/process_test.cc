@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <thread>
@@ -161,6 +162,19 @@ TEST(ProcessHandleTest, KillsWhatRuns) {
   process->Kill();
   child.Reap();
   process->Kill();
+}
+
+TEST(ProcessHandleTest, ReapsAChildThatHasEnded) {
+  Child child;
+  const auto process = HandleOf(child.pid());
+  ASSERT_TRUE(process);
+  process->Reap();
+  EXPECT_EQ(kill(child.pid(), 0), 0) << "it must go on";
+  child.End();
+  process->Reap();
+  EXPECT_EQ(kill(child.pid(), 0), -1);
+  EXPECT_EQ(errno, ESRCH);
+  process->Reap();
 }
 
 TEST(ProcessHandleTest, IsOfNoOtherProcess) {
