@@ -110,5 +110,6 @@ Client& Client::Default() {
 }
 
 const Config& Client::config() const { return state_->config; }
+std::shared_ptr<vmm::Backend> Client::backend() const { return state_->backend; }
 
 }  // namespace msb

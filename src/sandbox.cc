@@ -51,7 +51,10 @@ SandboxState& Open(const std::unique_ptr<SandboxState>& state) {
 std::chrono::milliseconds TimeoutOf(const std::vector<StopOption>& options) {
   StopConfig config;
   for (const StopOption& option : options) option(config);
-  return std::max(config.timeout, std::chrono::milliseconds::zero());
+  // Backends count in nanoseconds.
+  constexpr auto kLongest =
+      std::chrono::floor<std::chrono::milliseconds>(std::chrono::nanoseconds::max());
+  return std::clamp(config.timeout, std::chrono::milliseconds::zero(), kLongest);
 }
 
 vmm::SnapshotSource SourceOf(const Context& ctx, ClientState& client,

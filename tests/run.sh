@@ -11,6 +11,8 @@ msb_install_build_dependencies "${msb_test_packages[@]}"
 export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_C_COMPILER_LAUNCHER=ccache
 # What depends on the precompiled header must hit the cache too.
 export CCACHE_SLOPPINESS=pch_defines,time_macros
+# And what was compiled in another clone.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
 # What the VM tests boot.
 prepare_guest() {

@@ -94,6 +94,10 @@ class MSB_EXPORT Client {
   // With every default filled in but generation, which is looked up by each Create.
   const Config& config() const;
 
+  // What it asks for its sandboxes. It may outlive the client, and a backend of your own may leave
+  // disks and records to it; docs/backends.md shows how.
+  std::shared_ptr<vmm::Backend> backend() const;
+
  private:
   friend struct internal::ClientState;
 

@@ -1,6 +1,6 @@
 // vmm::Backend is what the library asks of a virtual machine monitor: where a sandbox's disk is,
 // whether the sandbox runs, and how to boot and end one. Write one to use the library with a VMM
-// that it does not know, and give it to Config::backend.
+// that it does not know, and give it to Config::backend; docs/backends.md says how.
 //
 // A Backend must be safe to use from several threads, and several processes may run one on the
 // same home. Failures are thrown as msb::Error, of the kinds named below.

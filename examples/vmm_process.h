@@ -1,0 +1,152 @@
+// The process of a VMM, known by a file in the sandbox's directory: it has that as its standard
+// input, and with it the lock on it. So nothing has to be remembered: any program sees whether the
+// VMM runs, and can end it; what a crash leaves is never taken for it.
+
+#ifndef MSB_EXAMPLES_VMM_PROCESS_H_
+#define MSB_EXAMPLES_VMM_PROCESS_H_
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "msb/context.h"
+#include "msb/error.h"
+
+namespace example {
+
+inline void Nap() { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
+
+// The right to use a sandbox's disk. Its VMM has it while it runs, else a program for a moment.
+class DiskLock {
+ public:
+  explicit DiskLock(std::filesystem::path dir) : dir_(std::move(dir)), fd_(Open()) {}
+  DiskLock(DiskLock&& other) noexcept
+      : dir_(std::move(other.dir_)), fd_(std::exchange(other.fd_, -1)) {}
+  ~DiskLock() {
+    // A process that another thread is just starting may have the file too.
+    const struct flock unlock = Whole(F_UNLCK);
+    fcntl(fd_, F_OFD_SETLK, &unlock);
+    if (fd_ >= 0) close(fd_);
+  }
+
+  // True if somebody else has it.
+  bool IsTaken() const {
+    struct flock lock = Whole(F_WRLCK);
+    return fcntl(fd_, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  }
+
+  // False if somebody else has it.
+  bool TryTake() {
+    const struct flock lock = Whole(F_WRLCK);
+    if (fcntl(fd_, F_OFD_SETLK, &lock) == 0) return true;
+    if (errno == EAGAIN || errno == EACCES) return false;
+    Fail("lock " + LockFile().string(), errno);
+  }
+
+  // Starts the VMM, in a session of its own, and leaves the lock, which must be taken, to it.
+  void HandTo(std::vector<std::string> command) {
+    std::vector<char*> words;
+    words.reserve(command.size() + 1);
+    for (std::string& word : command) words.push_back(word.data());
+    words.push_back(nullptr);
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, fd_, 0);
+    posix_spawn_file_actions_addopen(&files, 1, LogFile().c_str(), O_WRONLY | O_CREAT | O_TRUNC,
+                                     0666);
+    posix_spawn_file_actions_adddup2(&files, 1, 2);
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+    pid_t pid = 0;
+    const int error = posix_spawnp(&pid, words[0], &files, &attributes, words.data(), environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    if (error != 0) Fail("start " + command[0], error);
+    close(std::exchange(fd_, -1));  // Not unlocked: it is the VMM's now.
+    fd_ = Open();
+    std::thread([pid] {  // So that it leaves no zombie.
+      while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
+    })
+        .detach();
+  }
+
+  // Takes it, and ends the VMM for that: asks it to end, and after the time-out kills it.
+  void TakeBack(const msb::Context& ctx, std::chrono::milliseconds timeout) {
+    if (timeout.count() > 0) Signal(SIGTERM);  // Or whatever makes your VMM shut its guest down.
+    const msb::Context patience = ctx.WithTimeout(timeout);
+    while (!TryTake() && !patience.Done()) Nap();
+    if (!TryTake()) ctx.Check();
+    const auto limit = msb::Context::Background().WithTimeout(std::chrono::seconds(30));
+    for (; !TryTake(); Nap()) {
+      if (limit.Done()) {
+        throw msb::Error(msb::ErrorKind::kIO, "what uses " + LockFile().string() + " does not end");
+      }
+      Signal(SIGKILL);
+    }
+  }
+
+  // What the VMM has said so far.
+  std::string Log() const {
+    std::ifstream file(LogFile());
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+ private:
+  std::filesystem::path LockFile() const { return dir_ / "vmm.lock"; }
+  std::filesystem::path LogFile() const { return dir_ / "vmm.log"; }
+  int Open() const { return open(LockFile().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); }
+
+  static struct flock Whole(short type) {
+    struct flock lock {};
+    lock.l_type = type;
+    return lock;
+  }
+
+  [[noreturn]] static void Fail(const std::string& what, int error) {
+    throw msb::Error(msb::ErrorKind::kIO,
+                     "cannot " + what + ": " + std::generic_category().message(error));
+  }
+
+  // To every process with the file as its standard input, which is how fuser(1) finds them too.
+  // Each is held by a descriptor meanwhile, so that a later one of its pid is never hit.
+  void Signal(int signal) const {
+    for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+      const std::string name = process.path().filename();
+      pid_t pid = 0;
+      std::from_chars(name.data(), name.data() + name.size(), pid);
+      const int handle = pid > 0 ? static_cast<int>(syscall(SYS_pidfd_open, pid, 0)) : -1;
+      if (handle < 0) continue;
+      std::error_code gone;
+      if (std::filesystem::equivalent(process.path() / "fd/0", LockFile(), gone)) {
+        syscall(SYS_pidfd_send_signal, handle, signal, nullptr, 0);
+      }
+      close(handle);
+    }
+  }
+
+  std::filesystem::path dir_;
+  int fd_;
+};
+
+}  // namespace example
+
+#endif  // MSB_EXAMPLES_VMM_PROCESS_H_
