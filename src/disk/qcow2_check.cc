@@ -51,6 +51,7 @@ class Checker {
     const std::uint64_t table_bytes = std::uint64_t{header_.refcount_table_clusters}
                                       << header_.cluster_bits;
     refcount_table_ = tables_.ReadNumbers(header_.refcount_table_offset, table_bytes / 8);
+    FindFilledL2();
     for (first_ = 0; first_ < clusters_; first_ += kMaxUses) {
       uses_.assign(std::min(kMaxUses, clusters_ - first_), kNothing);
       Mark("the header", 0, header_.cluster_bytes(), kTable);
@@ -74,18 +75,23 @@ class Checker {
 
   void MarkDisk() {
     Mark("the L1 table", header_.l1_offset, std::uint64_t{header_.l1_entries} * 8, kTable);
-    for (std::uint64_t i = 0; i < tables_.l2_count(); ++i) {
-      if (i % 1024 == 0) ctx_.Check();
-      const std::uint64_t offset = tables_.L2Offset(i);
-      if (offset == 0) continue;
-      MarkCluster("an L2 table", offset, tables_.L2IsCopied(i) ? kCopied : kNotCopied);
-      MarkL2(offset);
+    ctx_.Check();
+    for (const Qcow2L2Table& table : tables_.l2_tables()) {
+      MarkCluster("an L2 table", table.offset, table.copied ? kCopied : kNotCopied);
+    }
+    for (const std::uint64_t offset : filled_l2_) MarkL2(offset);
+  }
+
+  // A hole is an empty table, and a sparse file may have many.
+  void FindFilledL2() {
+    for (const Qcow2L2Table& table : tables_.l2_tables()) {
+      ctx_.Check();
+      const std::uint64_t end = table.offset + header_.cluster_bytes();
+      if (ExtentReader(fd_, end, table.offset).Next()) filled_l2_.push_back(table.offset);
     }
   }
 
   void MarkL2(std::uint64_t offset) {
-    // A hole is an empty table, and a sparse file may have many.
-    if (!ExtentReader(fd_, offset + header_.cluster_bytes(), offset).Next()) return;
     ctx_.Check();
     const auto numbers = tables_.ReadNumbers(offset, header_.cluster_bytes() / 8);
     const std::uint64_t step = tables_.entry_numbers();
@@ -185,7 +191,8 @@ class Checker {
   const Qcow2Tables tables_;
   std::uint64_t clusters_;
   std::vector<std::uint64_t> refcount_table_;
-  std::uint64_t first_ = 0;  // The cluster that uses_ begins with.
+  std::vector<std::uint64_t> filled_l2_;  // Offsets of the L2 tables that are not holes.
+  std::uint64_t first_ = 0;               // The cluster that uses_ begins with.
   std::vector<Use> uses_;
 };
 

@@ -87,10 +87,13 @@ Qcow2Image::Run Qcow2Image::Find(std::uint64_t offset, std::uint64_t limit) cons
   const std::uint64_t index = (offset >> bits) % table_clusters;
   const std::uint64_t l1_index = (offset >> bits) / table_clusters;
   const std::uint64_t in_cluster = offset % header_.cluster_bytes();
-  const std::uint64_t table = tables_.L2Offset(l1_index);
-  if (table == 0) {
-    return {Kind::kBacking, std::min(((table_clusters - index) << bits) - in_cluster, limit)};
+  const Qcow2L2Table* l2 = tables_.FindL2(l1_index);
+  if (l2 == nullptr) return {Kind::kBacking, limit};
+  if (l2->index > l1_index) {
+    const std::uint64_t clusters = (l2->index - l1_index) * table_clusters - index;
+    return {Kind::kBacking, std::min((clusters << bits) - in_cluster, limit)};
   }
+  const std::uint64_t table = l2->offset;
   const std::uint64_t part_entries = std::min(kPartBytes / (entry_numbers * 8), table_clusters);
   const std::uint64_t first = index / part_entries * part_entries;
   const auto part = ReadPart(table + first * entry_numbers * 8, table + header_.cluster_bytes());

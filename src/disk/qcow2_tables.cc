@@ -10,6 +10,7 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/extents.h"
 
 namespace msb::disk {
 namespace {
@@ -25,30 +26,49 @@ constexpr std::uint64_t kSectorBytes = 512;
 }  // namespace
 
 Qcow2Tables::Qcow2Tables(int fd, std::string name, const Qcow2Header& header)
-    : fd_(fd),
-      name_(std::move(name)),
-      header_(header),
-      file_size_(base::StampOf(fd).size),
-      l1_(ReadNumbers(header_.l1_offset, header_.l1_entries)) {
-  CheckL1();
+    : fd_(fd), name_(std::move(name)), header_(header), file_size_(base::StampOf(fd).size) {
+  ReadL1();
+  CheckL2Offsets();
 }
 
-std::uint64_t Qcow2Tables::L2Offset(std::uint64_t index) const { return l1_[index] & kOffsetMask; }
+const Qcow2L2Table* Qcow2Tables::FindL2(std::uint64_t index) const {
+  const auto found =
+      std::lower_bound(l2_tables_.begin(), l2_tables_.end(), index,
+                       [](const Qcow2L2Table& table, std::uint64_t i) { return table.index < i; });
+  return found == l2_tables_.end() ? nullptr : &*found;
+}
 
-bool Qcow2Tables::L2IsCopied(std::uint64_t index) const { return (l1_[index] & kCopiedFlag) != 0; }
-
-void Qcow2Tables::CheckL1() const {
-  std::vector<std::uint64_t> offsets;
-  for (std::uint64_t i = 0; i < l1_.size(); ++i) {
-    if (l1_[i] == 0) continue;
-    if ((l1_[i] & ~kOffsetMask & ~kCopiedFlag) != 0) {
-      Damaged(fmt::format("entry {} of the L1 table has reserved bits", i));
+void Qcow2Tables::ReadL1() {
+  constexpr std::uint64_t kPartEntries = 8192;
+  const std::uint64_t end = header_.l1_offset + std::uint64_t{header_.l1_entries} * 8;
+  ExtentReader extents(fd_, end, header_.l1_offset);
+  std::uint64_t index = 0;
+  while (const auto extent = extents.Next()) {
+    index = std::max(index, (extent->offset - header_.l1_offset) / 8);
+    const std::uint64_t index_end = (extent->end() - header_.l1_offset + 7) / 8;
+    while (index < index_end) {
+      const auto entries =
+          ReadNumbers(header_.l1_offset + index * 8, std::min(kPartEntries, index_end - index));
+      for (const std::uint64_t entry : entries) AddL2(index++, entry);
     }
-    CheckCluster("an L2 table", L2Offset(i));
-    offsets.push_back(L2Offset(i));
   }
-  // Without internal snapshots nothing is shared. A table that were, and had many clusters, could
-  // make a small file a disk that nobody ever gets to the end of.
+}
+
+void Qcow2Tables::AddL2(std::uint64_t index, std::uint64_t entry) {
+  if (entry == 0) return;
+  if ((entry & ~kOffsetMask & ~kCopiedFlag) != 0) {
+    Damaged(fmt::format("entry {} of the L1 table has reserved bits", index));
+  }
+  CheckCluster("an L2 table", entry & kOffsetMask);
+  l2_tables_.push_back({index, entry & kOffsetMask, (entry & kCopiedFlag) != 0});
+}
+
+// Without internal snapshots nothing is shared. A table that were, and had many clusters, could
+// make a small file a disk that nobody ever gets to the end of.
+void Qcow2Tables::CheckL2Offsets() const {
+  std::vector<std::uint64_t> offsets;
+  offsets.reserve(l2_tables_.size());
+  for (const Qcow2L2Table& table : l2_tables_) offsets.push_back(table.offset);
   std::sort(offsets.begin(), offsets.end());
   const auto twice = std::adjacent_find(offsets.begin(), offsets.end());
   if (twice != offsets.end()) Damaged(fmt::format("the L2 table at {} is used twice", *twice));

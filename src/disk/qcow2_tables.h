@@ -28,16 +28,23 @@ struct Qcow2Cluster {
   std::uint32_t zero = 0;
 };
 
+// An entry of the L1 table that is not empty.
+struct Qcow2L2Table {
+  std::uint64_t index = 0;   // In the L1 table.
+  std::uint64_t offset = 0;  // Where it is in the file.
+  bool copied = false;       // As of a cluster.
+};
+
 class Qcow2Tables {
  public:
   // Reads and checks the L1 table. fd must outlive this.
   Qcow2Tables(int fd, std::string name, const Qcow2Header& header);
 
   std::uint64_t file_size() const { return file_size_; }
-  std::uint64_t l2_count() const { return l1_.size(); }
-  // Where an L2 table is; 0: there is none, and all its clusters are unallocated.
-  std::uint64_t L2Offset(std::uint64_t index) const;
-  bool L2IsCopied(std::uint64_t index) const;
+  // The L2 tables that there are, by their index. All clusters of others are unallocated.
+  std::span<const Qcow2L2Table> l2_tables() const { return l2_tables_; }
+  // The first of them that has at least this index; null: none.
+  const Qcow2L2Table* FindL2(std::uint64_t index) const;
 
   // Numbers of 8 bytes each. What is past the end of the file is 0.
   std::vector<std::uint64_t> ReadNumbers(std::uint64_t offset, std::uint64_t count) const;
@@ -53,7 +60,9 @@ class Qcow2Tables {
   [[noreturn]] void Damaged(const std::string& problem) const;
 
  private:
-  void CheckL1() const;
+  void ReadL1();
+  void AddL2(std::uint64_t index, std::uint64_t entry);
+  void CheckL2Offsets() const;
   Qcow2Cluster DecodeCompressed(std::uint64_t entry) const;
   void DecodeSubclusters(std::uint64_t bitmaps, Qcow2Cluster& cluster) const;
 
@@ -61,7 +70,8 @@ class Qcow2Tables {
   std::string name_;
   Qcow2Header header_;
   std::uint64_t file_size_;
-  std::vector<std::uint64_t> l1_;
+  // Not the whole L1 table: a hole of the file may have 32 MiB of that, and a chain many.
+  std::vector<Qcow2L2Table> l2_tables_;
 };
 
 }  // namespace msb::disk

@@ -2,11 +2,9 @@
 
 #include <sys/statvfs.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <initializer_list>
@@ -99,15 +97,7 @@ Paths PathsBelow(const fs::path& dir) {
 
 // Nothing if the archive is refused, for a reason of these kinds.
 std::optional<Artifacts> Import(const ImportSpec& spec, std::initializer_list<ErrorKind> kinds) {
-  try {
-    return archive::ImportArchive(Context::Background(), spec);
-  } catch (const Error& e) {
-    const bool expected = std::find(kinds.begin(), kinds.end(), e.kind()) != kinds.end();
-    if (!expected) std::fprintf(stderr, "%s\n", e.what());
-    Require(expected, "archives are refused for what they are");
-    Require(base::IsUtf8(e.what()), "messages are UTF-8");
-    return std::nullopt;
-  }
+  return Accepted([&] { return archive::ImportArchive(Context::Background(), spec); }, kinds);
 }
 
 void CheckArtifact(const Artifact& artifact) {

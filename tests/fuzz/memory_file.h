@@ -3,6 +3,7 @@
 #ifndef MSB_TESTS_FUZZ_MEMORY_FILE_H_
 #define MSB_TESTS_FUZZ_MEMORY_FILE_H_
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <cstdint>
@@ -20,6 +21,10 @@ class MemoryFile {
 
   int fd() const { return fd_.get(); }
   std::filesystem::path Path() const { return "/proc/self/fd/" + std::to_string(fd_.get()); }
+
+  base::UniqueFd OpenToRead() const {
+    return base::UniqueFd(open(Path().c_str(), O_RDONLY | O_CLOEXEC));
+  }
 
   // Makes this its whole content.
   void Fill(std::string_view content) const {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,15 +33,18 @@ inline std::string_view AsText(const std::uint8_t* data, std::size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
-// What read returns; nothing if it refuses the input, for which there is one kind of error. No
-// other exception is caught, so that the report has the stack of the throw.
+// What read returns; nothing if it refuses the input, for a reason of these kinds. No other
+// exception is caught, so that the report has the stack of the throw.
 template <typename Function>
-auto Accepted(const Function& read) -> std::optional<decltype(read())> {
+auto Accepted(const Function& read,
+              std::initializer_list<ErrorKind> kinds = {ErrorKind::kSnapshotIntegrity})
+    -> std::optional<decltype(read())> {
   try {
     return read();
   } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kSnapshotIntegrity) std::fprintf(stderr, "%s\n", e.what());
-    Require(e.kind() == ErrorKind::kSnapshotIntegrity, "only kSnapshotIntegrity is thrown");
+    const bool expected = std::find(kinds.begin(), kinds.end(), e.kind()) != kinds.end();
+    if (!expected) std::fprintf(stderr, "%s\n", e.what());
+    Require(expected, "what is refused is refused for what it is");
     Require(base::IsUtf8(e.what()), "messages are UTF-8");
     return std::nullopt;
   }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fills DIR with the seeds of a fuzz target: from tests/fixtures, or what make_import_seeds makes.
+# Fills DIR with the seeds of a fuzz target: from tests/fixtures, or what make_import_seeds or
+# qemu-img makes.
 #   tests/fuzz/seeds.sh TARGET DIR     a target that is not known here gets none
 set -euo pipefail
 shopt -s nullglob
@@ -25,10 +26,84 @@ variant() {
   ! cmp -s "${seeds[0]}" "$dir/$1.json" || { echo "no variant $1 of ${seeds[0]}" >&2; exit 1; }
 }
 
+# qcow2 NAME SIZE OPTIONS [REQUEST...]: a disk with what these requests to qemu-io write.
+qcow2() {
+  local name=$1 size=$2 options=$3 request requests=()
+  shift 3
+  for request in "$@"; do requests+=(-c "$request"); done
+  qemu-img create -q -f qcow2 -o "$options" "$name" "$size"
+  [ $# -eq 0 ] || qemu-io -f qcow2 "${requests[@]}" "$name" >/dev/null
+}
+
+# shorten FILE: makes it a seed, as qcow2_input.h says what inputs are.
+shorten() {
+  local cluster at
+  cluster=$((1 << $(od -An -j 23 -N 1 -t u1 "$1")))
+  if [ "$cluster" -le 4096 ]; then
+    cp "$1" "$dir/$1"
+    return
+  fi
+  truncate -s "%$cluster" "$1"
+  for ((at = 0; at < $(stat -c %s "$1"); at += cluster)); do
+    dd if="$1" iflag=skip_bytes skip="$at" bs=2048 count=1 status=none
+    dd if="$1" iflag=skip_bytes skip=$((at + cluster - 2048)) bs=2048 count=1 status=none
+  done >"$dir/$1"
+}
+
+# In the current directory: clusters of most sizes, each format of entries and counts, and each way
+# to be compressed. The largest clusters have tables that take too long.
+make_qcow2_seeds() {
+  local bytes bits type file
+  # Data, zeros and nothing at both ends of the first L2 table, and in the next.
+  for bytes in 512 1k 2k 4k; do
+    qcow2 "v3_$bytes" 5M "cluster_size=$bytes" 'write -P 1 1k 9k' 'write -z 4k 1k' \
+      'write -P 2 31k 2k' 'write -P 3 2047k 2k' 'write -z 3M 4k'
+  done
+  qcow2 v3_64k 700M cluster_size=64k 'write -P 1 0 1k' 'write -P 2 511M 100k' 'write -z 256M 64k' \
+    'write -P 3 512M 1k'
+  qcow2 v3_128k 3G cluster_size=128k 'write -P 1 0 1k' 'write -P 2 2047M 1k' \
+    'write -P 2 2096640k 1k'
+  qcow2 v2_512 70k compat=0.10,cluster_size=512 'write -P 1 0 3k' 'write -P 2 31k 2k'
+  qcow2 v2_64k 1M compat=0.10 'write -P 1 100k 1k'
+  for bits in 1 2 4 8 32 64; do
+    qcow2 "refcounts_$bits" 64k "cluster_size=512,refcount_bits=$bits" 'write -P 1 0 1k'
+  done
+  for bytes in 16k 128k; do
+    qcow2 "subclusters_$bytes" 600M "extended_l2=on,cluster_size=$bytes" 'write -P 1 1k 3k' \
+      'write -z 64k 8k' 'write -P 2 15M 20k' 'write -P 3 70k 512'
+  done
+  qcow2 base 300k cluster_size=4k 'write -P 1 0 6k' 'write -P 0 6k 6k' 'write -P 2 290k 8k'
+  for type in zlib zstd; do
+    for bytes in 512 4k 64k; do
+      qemu-img convert -c -f qcow2 -O qcow2 -o "compression_type=$type,cluster_size=$bytes" base \
+        "${type}_$bytes"
+    done
+  done
+  qemu-io -f qcow2 -c 'write -P 7 2k 1k' zlib_4k >/dev/null
+  truncate -s 60000 raw
+  qcow2 on_raw 100k cluster_size=4k,backing_file=raw,backing_fmt=raw 'write -P 1 0 1k' \
+    'write -z 8k 4k'
+  qcow2 on_qcow2 100k extended_l2=on,cluster_size=16k,backing_file=base,backing_fmt=qcow2 \
+    'write -P 1 0 1k' 'write -z 8k 4k'
+  qcow2 bitmap 64k cluster_size=4k
+  qemu-img bitmap --add bitmap b
+  LC_ALL=C sed 's/\x04extended L2/\x07extended L2/' on_qcow2 >unknown_feature
+  printf '\200' | dd of=unknown_feature bs=1 seek=79 conv=notrunc status=none
+  head -c 60 v2_512 >"$dir/cut"
+  rm raw
+  for file in *; do shorten "$file"; done
+}
+
 digest=sha256:1111111111111111111111111111111111111111111111111111111111111111
 case $target in
   fuzz_import)
     ../../build/fuzz/tests/fuzz/make_import_seeds "$dir"
+    ;;
+  fuzz_qcow2)
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    cd "$scratch"
+    make_qcow2_seeds
     ;;
   fuzz_manifest)
     unpack 0.6.6 manifest.json

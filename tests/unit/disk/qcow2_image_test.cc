@@ -151,6 +151,28 @@ TEST_F(Qcow2ImageTest, ATableThatIsAHoleIsEmpty) {
   EXPECT_EQ(DataOf(*Open()), (Extents{{0, kCluster}}));
 }
 
+TEST_F(Qcow2ImageTest, AnL1TableMayBeAHoleButForItsLastEntry) {
+  constexpr std::uint64_t kEntries = 1 << 20;
+  constexpr std::uint64_t kL1AtTheEnd = 64 << 10;
+  constexpr std::uint64_t kBytesPerEntry = kDiskBytes;
+  const std::string content = test::Noise(kCluster, 1);
+  std::string file = test::Qcow2Sample(content);
+  file.replace(24, 8, Number(kEntries * kBytesPerEntry));
+  file.replace(36, 4, Number(kEntries).substr(4));
+  file.replace(40, 8, Number(kL1AtTheEnd));
+  Add("a", DiskFormat::kQcow2, file);
+  std::filesystem::resize_file(dir_ / "a", kL1AtTheEnd + kEntries * 8);
+  test::PatchFile(dir_ / "a", kL1AtTheEnd + (kEntries - 1) * 8, Number(kL2));
+  const auto image = Open();
+  const std::uint64_t last = (kEntries - 1) * kBytesPerEntry;
+  EXPECT_EQ(DataOf(*image), (Extents{{last, kCluster}}));
+  EXPECT_EQ(Read(*image, last, kCluster), content);
+  EXPECT_EQ(Read(*image, last / 2, 100), std::string(100, '\0'));
+  // One after the hole may be damaged like any other.
+  test::PatchFile(dir_ / "a", kL1AtTheEnd + (kEntries - 2) * 8, Number(kL2));
+  EXPECT_MSB_ERROR(Open(), ErrorKind::kSnapshotIntegrity);
+}
+
 TEST_F(Qcow2ImageTest, ChainsMustFit) {
   const auto expect_refusal = [&](ErrorKind kind) {
     EXPECT_MSB_ERROR(Open(), kind);
