@@ -36,12 +36,14 @@ std::optional<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
   std::istringstream fields(line.substr(name_end + 1));
   char state = 0;
   std::string skipped;
+  std::uint64_t threads = 0;
   std::uint64_t start_ticks = 0;
   fields >> state;
-  for (int field = 4; field < 22; ++field) fields >> skipped;
-  fields >> start_ticks;
+  for (int field = 4; field < 20; ++field) fields >> skipped;
+  fields >> threads >> skipped >> start_ticks;
   if (!fields) return identity;
-  if (state == 'Z' || state == 'X') return std::nullopt;
+  // The state is the first thread's. As long as another one is there, files may be written to.
+  if ((state == 'Z' || state == 'X') && threads <= 1) return std::nullopt;
   identity.start_ticks = start_ticks;
   identity.program = line.substr(name_start + 1, name_end - name_start - 1);
   return identity;

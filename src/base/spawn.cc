@@ -176,7 +176,8 @@ std::optional<Report> Hear(int channel) {
 }
 
 // Lets the new process become the program, and returns who it is.
-ProcessIdentity Release(const Program& program, int channel) {
+ProcessIdentity Release(const Program& program, int channel,
+                        const std::function<void(const ProcessIdentity& process)>& before_program) {
   const auto started = Hear(channel);
   if (started && started->error != 0) ThrowFailure(program, *started);
   auto identity = started ? ProcessIdentity::Of(started->pid) : std::nullopt;
@@ -186,6 +187,7 @@ ProcessIdentity Release(const Program& program, int channel) {
   if (identity->start_ticks == 0) ThrowErrno("read", fmt::format("/proc/{}/stat", identity->pid));
   // The kernel calls it so once it is executed.
   identity->program = program.path.filename().native().substr(0, 15);
+  if (before_program) before_program(*identity);
   static_cast<void>(send(channel, "", 1, MSG_NOSIGNAL));  // If that fails, it was killed.
   if (const auto failure = Hear(channel)) ThrowFailure(program, *failure);
   return *identity;
@@ -219,7 +221,8 @@ void Leash::LetGo() {
   if (program_ && fcntl(program_.get(), F_SETFL, 0) != 0) ThrowErrno("let go of", "a program");
 }
 
-ProcessIdentity Spawn(const Program& program, const Leash& leash) {
+ProcessIdentity Spawn(const Program& program, const Leash& leash,
+                      const std::function<void(const ProcessIdentity& process)>& before_program) {
   std::error_code error;
   // Relative to the directory of this process, not to the program's.
   const std::filesystem::path path = std::filesystem::absolute(program.path, error);
@@ -250,7 +253,7 @@ ProcessIdentity Spawn(const Program& program, const Leash& leash) {
         .inherited = program.inherited.data(),
         .inherited_count = program.inherited.size()});
   channel.second.Reset(-1);
-  return Release(program, channel.first.get());
+  return Release(program, channel.first.get(), before_program);
 }
 
 UniqueFd MakeMemoryFile() {

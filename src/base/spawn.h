@@ -5,6 +5,7 @@
 #define MSB_SRC_BASE_SPAWN_H_
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,9 @@ class Leash {
   void LetGo();
 
  private:
-  friend ProcessIdentity Spawn(const struct Program& program, const Leash& leash);
+  friend ProcessIdentity Spawn(
+      const struct Program& program, const Leash& leash,
+      const std::function<void(const ProcessIdentity& process)>& before_program);
 
   UniqueFd held_;     // By this process alone.
   UniqueFd program_;  // The program inherits it; its flags, which are shared, are what ties.
@@ -44,8 +47,11 @@ struct Program {
 };
 
 // Starts the program in a session of its own, tied to this process by leash from its first moment.
-// kIO: it cannot be executed.
-ProcessIdentity Spawn(const Program& program, const Leash& leash);
+// before_program is called when its process is there, but runs nothing of the program; when that
+// throws, the process ends. kIO: it cannot be executed.
+ProcessIdentity Spawn(
+    const Program& program, const Leash& leash,
+    const std::function<void(const ProcessIdentity& process)>& before_program = {});
 
 // The same file under a number that is not that of a standard descriptor, as it may be if this
 // process has closed those: a program has its own in their place.

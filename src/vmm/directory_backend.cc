@@ -108,16 +108,22 @@ std::optional<DirectoryRecord> DirectoryBackend::Read(int sandbox, const std::st
   return record;
 }
 
-DirectoryBackend::Locked DirectoryBackend::OpenLocked(const Context& ctx,
-                                                      const std::string& name) const {
-  UniqueFd fd = LockSandbox(ctx, name);
-  auto record = Read(fd.get(), name);
+DirectoryBackend::Locked DirectoryBackend::ReadLocked(int dir, const std::string& name) const {
+  auto record = Read(dir, name);
   if (!record) NotFound(name);
   if (IsRunning(*record) && record->backend != Name()) {
     Throw(ErrorKind::kUnsupportedOperation, "sandbox '{}' runs under the {} backend; use that",
           name, base::Quoted(record->backend));
   }
-  return {fd.get(), std::move(fd), dir_ / name, *std::move(record)};
+  return {dir, UniqueFd(), dir_ / name, *std::move(record)};
+}
+
+DirectoryBackend::Locked DirectoryBackend::OpenLocked(const Context& ctx,
+                                                      const std::string& name) const {
+  UniqueFd fd = LockSandbox(ctx, name);
+  Locked sandbox = ReadLocked(fd.get(), name);
+  sandbox.fd = std::move(fd);
+  return sandbox;
 }
 
 DirectoryBackend::Locked DirectoryBackend::OpenIdle(const Context& ctx,
@@ -141,7 +147,10 @@ SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& n
   if (!fd) NotFound(name);
   auto record = Read(fd.get(), name);
   if (!record) NotFound(name);
-  return std::move(record->sandbox);
+  if (!record->seal) return std::move(record->sandbox);
+  // A seal goes on, or was cut off: its end decides which file is the upper.
+  OpenIdle(ctx, name);
+  return Inspect(ctx, name);
 }
 
 std::vector<SandboxRecord> DirectoryBackend::List(const Context& ctx) {
@@ -194,13 +203,19 @@ void DirectoryBackend::BuildInto(const Context& ctx, const SandboxSpec& spec,
   WriteRecord(record, stage, place);
 }
 
-void DirectoryBackend::StopToReplace(const Context& ctx, const std::string& name) {
+// Returns the lock of what is there, which must be held until it is replaced: else it could be
+// started again.
+UniqueFd DirectoryBackend::StopToReplace(const Context& ctx, const std::string& name) {
+  UniqueFd lock;
   try {
-    Stop(ctx, name, kReplaceTimeout);
+    lock = LockSandbox(ctx, name);
+    Locked existing = ReadLocked(lock.get(), name);
+    End(ctx, existing, kReplaceTimeout);
   } catch (const Error& e) {
     // What is not there, or has a damaged record, need not be stopped.
     if (e.kind() != ErrorKind::kSandboxNotFound && e.kind() != ErrorKind::kInvalidConfig) throw;
   }
+  return lock;
 }
 
 SandboxRecord DirectoryBackend::Create(const Context& ctx, const SandboxSpec& spec) {
@@ -218,9 +233,7 @@ SandboxRecord DirectoryBackend::Create(const Context& ctx, const SandboxSpec& sp
   ctx.Check();
   if (!stage.Publish(spec.name)) {
     if (!spec.replace) refuse_existing();
-    StopToReplace(ctx, spec.name);
-    const UniqueFd existing = OpenSandbox(dir_, spec.name);
-    if (existing) base::Lock(ctx, existing.get());
+    const UniqueFd existing = StopToReplace(ctx, spec.name);
     if (!stage.PublishOver(spec.name, HoldsSandbox)) refuse_existing();
   }
   // The stage's lock is the sandbox's, and lasts until this returns.
@@ -228,6 +241,8 @@ SandboxRecord DirectoryBackend::Create(const Context& ctx, const SandboxSpec& sp
   try {
     Begin(ctx, sandbox, spec.detached);
   } catch (...) {
+    // What cannot be ended must not be forgotten.
+    if (IsRunning(sandbox.record)) throw;
     if (const auto hidden = base::HideDurably(dir_, spec.name)) base::RemoveTree(*hidden);
     throw;
   }
@@ -235,16 +250,28 @@ SandboxRecord DirectoryBackend::Create(const Context& ctx, const SandboxSpec& sp
 }
 
 void DirectoryBackend::Begin(const Context& ctx, Locked& sandbox, bool detached) {
+  const DirectoryRecord before = sandbox.record;
   sandbox.record.backend = Name();
   sandbox.record.process.reset();
-  Boot(ctx, sandbox, detached);
   sandbox.record.sandbox.status = SandboxStatus::kRunning;
   try {
-    Save(sandbox);
+    Boot(ctx, sandbox, detached);
     if (detached) LetGo(sandbox);
   } catch (...) {
-    Halt(Context::Background(), sandbox, std::chrono::milliseconds::zero());
+    TakeBack(sandbox, before);
     throw;
+  }
+}
+
+void DirectoryBackend::TakeBack(Locked& sandbox, const DirectoryRecord& before) {
+  const bool has_begun = sandbox.record.process.has_value();
+  try {
+    if (has_begun) Halt(Context::Background(), sandbox, std::chrono::milliseconds::zero());
+    sandbox.record = before;
+    if (has_begun) Save(sandbox);
+  } catch (const Error& e) {
+    // The record that was saved says what runs, or ran.
+    log_(e.what());
   }
 }
 
@@ -254,13 +281,10 @@ SandboxRecord DirectoryBackend::Start(const Context& ctx, const std::string& nam
   return Inspect(Context::Background(), name);
 }
 
-void DirectoryBackend::End(const Context& ctx, const std::string& name,
-                           std::chrono::milliseconds timeout) {
-  Locked sandbox = OpenLocked(ctx, name);
-  const bool ran = IsRunning(sandbox.record);
-  // One that has ended by itself may have left something too.
-  if (ran || sandbox.record.process) Halt(ctx, sandbox, timeout);
-  if (!ran) return;
+void DirectoryBackend::End(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout) {
+  // One that does not run may have left something too, or what was about to boot it.
+  Halt(ctx, sandbox, timeout);
+  if (!IsRunning(sandbox.record)) return;
   sandbox.record.sandbox.status = SandboxStatus::kStopped;
   sandbox.record.process.reset();
   Save(sandbox);
@@ -268,11 +292,12 @@ void DirectoryBackend::End(const Context& ctx, const std::string& name,
 
 void DirectoryBackend::Stop(const Context& ctx, const std::string& name,
                             std::chrono::milliseconds timeout) {
-  End(ctx, name, timeout);
+  Locked sandbox = OpenLocked(ctx, name);
+  End(ctx, sandbox, timeout);
 }
 
 void DirectoryBackend::Kill(const Context& ctx, const std::string& name) {
-  End(ctx, name, std::chrono::milliseconds::zero());
+  Stop(ctx, name, std::chrono::milliseconds::zero());
 }
 
 void DirectoryBackend::Detach(const Context& ctx, const std::string& name) {

@@ -48,8 +48,8 @@ class DirectoryBackend : public Backend {
     DirectoryRecord record = {};
   };
 
-  // Boots the sandbox, and sets the record's process. It must end with this process until LetGo is
-  // called; the record is saved in between.
+  // Boots the sandbox. Sets the record's process, and saves the record before that can open the
+  // disk. It must end with this process until LetGo is called.
   virtual void Boot(const Context& ctx, Locked& sandbox, bool detached) = 0;
   // Lets a booted sandbox outlive this process.
   virtual void LetGo(Locked& sandbox) = 0;
@@ -59,20 +59,23 @@ class DirectoryBackend : public Backend {
   // The status of a sandbox that is recorded as running, but whose process is gone.
   virtual SandboxStatus StatusOfEnded(int /*dir*/) const { return SandboxStatus::kCrashed; }
 
+  void Save(Locked& sandbox) const;
+
  private:
   base::UniqueFd LockSandbox(const Context& ctx, const std::string& name) const;
   std::optional<DirectoryRecord> Read(int sandbox, const std::string& name) const;
+  Locked ReadLocked(int dir, const std::string& name) const;
   Locked OpenLocked(const Context& ctx, const std::string& name) const;
   // One that does not run, with nothing left to recover. kSandboxStillRunning.
   Locked OpenIdle(const Context& ctx, const std::string& name) const;
-  void Save(Locked& sandbox) const;
 
   DiskSource SourceOf(const Context& ctx, const SandboxSpec& spec, SandboxRecord& record);
   void BuildInto(const Context& ctx, const SandboxSpec& spec, const base::Stage& stage,
                  DirectoryRecord& record);
-  void StopToReplace(const Context& ctx, const std::string& name);
+  base::UniqueFd StopToReplace(const Context& ctx, const std::string& name);
   void Begin(const Context& ctx, Locked& sandbox, bool detached);
-  void End(const Context& ctx, const std::string& name, std::chrono::milliseconds timeout);
+  void TakeBack(Locked& sandbox, const DirectoryRecord& before);
+  void End(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout);
   void FinishSeal(Locked& sandbox) const;
 
   const std::filesystem::path dir_;

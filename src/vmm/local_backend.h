@@ -20,6 +20,7 @@ class LocalBackend : public DirectoryBackend {
  private:
   void Boot(const Context& /*ctx*/, Locked& sandbox, bool detached) override {
     if (!detached) sandbox.record.process = base::ProcessIdentity::Self();
+    Save(sandbox);
   }
   void LetGo(Locked& sandbox) override { sandbox.record.process.reset(); }
   void Halt(const Context& /*ctx*/, Locked& /*sandbox*/,

@@ -28,6 +28,8 @@ constexpr const char* kLogFile = "qemu.log";
 
 // For QEMU to open its disks and take commands; the guest may take what it likes.
 constexpr auto kReadyTimeout = seconds(30);
+// Between two times that the power button is pressed.
+constexpr auto kPressAgain = seconds(1);
 // For QEMU to answer a command, and to end after "quit".
 constexpr auto kAnswerTimeout = seconds(2);
 // For the kernel to end it.
@@ -92,6 +94,16 @@ bool Ask(const Context& ctx, int dir, const std::string& command) {
     // It may end while it is asked, or be stuck: what follows is sterner.
     return e.kind() == ErrorKind::kInternal && command == "quit";
   }
+}
+
+// Presses the power button until the guest has shut down, since one that is still booting does not
+// notice; false if it has not before patience ends.
+bool PowerDown(const Context& patience, int dir, const ProcessHandle& process) {
+  while (!patience.Done()) {
+    Ask(patience, dir, "system_powerdown");
+    if (process.AwaitEnd(patience.WithTimeout(kPressAgain))) return true;
+  }
+  return false;
 }
 
 // A cancellation ends the waiting, but a deadline only the patience with the guest.
@@ -166,29 +178,26 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   const std::string accelerator = ChooseAccelerator(ctx, binary, cache_dir_);
   RemoveRuntimeFiles(sandbox.path);
   base::RemoveFile(sandbox.path / kLogFile);
-  const UniqueFd socket = base::ListenAt(sandbox.dir, kSocketFile);
+  UniqueFd socket = base::ListenAt(sandbox.dir, kSocketFile);
   const UniqueFd log = base::CreateFileAt(sandbox.dir, kLogFile, 0666);
+  base::CreateFileAt(sandbox.dir, kPidFile, 0666);  // One that ends before it writes this crashed.
   base::Leash leash;
-  const auto process =
-      base::Spawn({.path = binary,
-                   .arguments = QemuArguments(config_, accelerator, sandbox.record, socket.get()),
-                   .directory = sandbox.path,
-                   .output = log.get(),
-                   .inherited = {socket.get()}},
-                  leash);
-  sandbox.record.process = process;
-  try {
-    AwaitReady(ctx, sandbox);
-  } catch (...) {
-    if (const auto handle = ProcessHandle::Open(process)) {
-      handle->Kill();
-      handle->AwaitEnd(Context::Background().WithTimeout(kKillTimeout));
-    }
-    RemoveRuntimeFiles(sandbox.path);
-    throw;
-  }
+  // However this process ends: whoever looks at the sandbox next knows what may still have its
+  // disk.
+  const auto record_process = [&](const base::ProcessIdentity& process) {
+    sandbox.record.process = process;
+    Save(sandbox);
+  };
+  base::Spawn({.path = binary,
+               .arguments = QemuArguments(config_, accelerator, sandbox.record, socket.get()),
+               .directory = sandbox.path,
+               .output = log.get(),
+               .inherited = {socket.get()}},
+              leash, record_process);
+  socket.Reset(-1);  // So that it is closed when QEMU ends, and nobody waits for an answer.
+  AwaitReady(ctx, sandbox);
   const std::lock_guard lock(mutex_);
-  leashes_.insert_or_assign(process.pid, std::move(leash));
+  leashes_.insert_or_assign(sandbox.record.process->pid, std::move(leash));
 }
 
 void QemuBackend::AwaitReady(const Context& ctx, const Locked& sandbox) const {
@@ -220,9 +229,7 @@ void QemuBackend::Halt(const Context& ctx, Locked& sandbox, milliseconds timeout
   if (handle) {
     bool ended = false;
     if (timeout.count() > 0) {
-      const Context patience = ctx.WithTimeout(timeout);
-      Ask(patience, sandbox.dir, "system_powerdown");
-      ended = handle->AwaitEnd(patience);
+      ended = PowerDown(ctx.WithTimeout(timeout), sandbox.dir, *handle);
       if (!ended) CheckCancelled(ctx);
       if (!ended && Ask(Context::Background(), sandbox.dir, "quit")) {
         ended = handle->AwaitEnd(Context::Background().WithTimeout(kAnswerTimeout));
@@ -233,6 +240,7 @@ void QemuBackend::Halt(const Context& ctx, Locked& sandbox, milliseconds timeout
       Throw(ErrorKind::kIO, "process {} of sandbox '{}' does not end", process->pid,
             sandbox.path.filename().native());
     }
+    handle->Reap();
   }
   if (process) {
     const std::lock_guard lock(mutex_);

@@ -4,8 +4,8 @@
 //   console.log   what the guest wrote to its first serial port, of all its boots
 //   qemu.log      what QEMU itself said at the last boot
 //   qmp.sock      while it runs: where any process of the same user can control it
-//   qemu.pid      while it runs; QEMU removes it when it ends in order, so that one that is left
-//                 tells a crash
+//   qemu.pid      from before it runs; QEMU removes it when it ends in order, so that one that is
+//                 left tells a crash
 // A VM that is not detached is ended by the kernel when the process that booted it ends.
 
 #ifndef MSB_SRC_VMM_QEMU_BACKEND_H_

@@ -48,10 +48,15 @@ bool RunToSyscall(pid_t child, int& status) {
 
 struct Registers {
   explicit Registers(pid_t child) { ptrace(PTRACE_GETREGS, child, nullptr, &values); }
+  SystemCall Call() const {
+    return {static_cast<long>(values.orig_rax),
+            {values.rdi, values.rsi, values.rdx, values.r10, values.r8, values.r9}};
+  }
   user_regs_struct values{};
 };
 
-TracedRun Trace(const std::function<int()>& code, const std::function<bool(long)>& is_the_one,
+TracedRun Trace(const std::function<int()>& code,
+                const std::function<bool(const SystemCall&)>& is_the_one,
                 const std::function<void(pid_t, Registers)>& interfere) {
   const pid_t child = StartTraced(code);
   TracedRun run;
@@ -60,10 +65,10 @@ TracedRun Trace(const std::function<int()>& code, const std::function<bool(long)
   while (RunToSyscall(child, status)) {
     if (entry && !run.interfered) {
       const Registers registers(child);
-      const auto number = static_cast<long>(registers.values.orig_rax);
-      if (is_the_one(number)) {
+      const SystemCall call = registers.Call();
+      if (is_the_one(call)) {
         run.interfered = true;
-        run.syscall = number;
+        run.syscall = call.number;
         interfere(child, registers);
         // The way out of a call that was made to fail is passed by interfere.
         entry = false;
@@ -78,17 +83,24 @@ TracedRun Trace(const std::function<int()>& code, const std::function<bool(long)
 }  // namespace
 
 TracedRun KillAtSyscall(int n, const std::function<int()>& code) {
+  return InterfereAtSyscall(
+      n, [](const SystemCall&) { return true; }, code, [](pid_t child) { kill(child, SIGKILL); });
+}
+
+TracedRun InterfereAtSyscall(int n, const std::function<bool(const SystemCall&)>& matches,
+                             const std::function<int()>& code,
+                             const std::function<void(pid_t child)>& interfere) {
   int count = 0;
   return Trace(
-      code, [&](long) { return count++ == n; },
-      [](pid_t child, const Registers&) { kill(child, SIGKILL); });
+      code, [&](const SystemCall& call) { return matches(call) && count++ == n; },
+      [&](pid_t child, const Registers&) { interfere(child); });
 }
 
 TracedRun FailSyscall(int n, const std::set<long>& syscalls, int error,
                       const std::function<int()>& code) {
   int count = 0;
   return Trace(
-      code, [&](long number) { return syscalls.contains(number) && count++ == n; },
+      code, [&](const SystemCall& call) { return syscalls.contains(call.number) && count++ == n; },
       [error](pid_t child, Registers registers) {
         // A call of an invalid number does nothing; then its result is replaced.
         registers.values.orig_rax = static_cast<std::uint64_t>(-1);

@@ -4,6 +4,10 @@
 #ifndef MSB_TESTS_SUPPORT_SYSCALL_TRACER_H_
 #define MSB_TESTS_SUPPORT_SYSCALL_TRACER_H_
 
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <set>
 
@@ -18,6 +22,18 @@ struct TracedRun {
 // Runs code, which returns an exit status, in a child. Kills it (SIGKILL) before the n-th system
 // call, counted from 0, that its main thread makes.
 TracedRun KillAtSyscall(int n, const std::function<int()>& code);
+
+// A system call that is about to be made; numbers as in <sys/syscall.h>.
+struct SystemCall {
+  long number = -1;
+  std::array<std::uint64_t, 6> arguments = {};
+};
+
+// Instead calls interfere, with the pid of the child, before the n-th system call for which matches
+// is true. The child is stopped meanwhile, and then goes on unless it was killed. x86-64 only.
+TracedRun InterfereAtSyscall(int n, const std::function<bool(const SystemCall&)>& matches,
+                             const std::function<int()>& code,
+                             const std::function<void(pid_t child)>& interfere);
 
 // Instead lets the n-th of these calls (numbers as in <sys/syscall.h>) fail with error. The child
 // and its exit status are as ever. x86-64 only.

@@ -48,16 +48,6 @@ std::vector<std::string> SlotsIn(const Lines& boot) {
 
 bool IsRunning(SandboxStatus status) { return status == SandboxStatus::kRunning; }
 
-// Whether a VM may use KVM takes seconds to find out, and is remembered in the cache directory.
-// Each test has a home of its own, but not a machine.
-void ShareAccelerator(const fs::path& cache) {
-  const fs::path shared = fs::path(MSB_TEST_TMP_DIR) / "vm-cache";
-  vmm::ChooseAccelerator(Context::Background(), base::FindProgram(kQemu), shared);
-  fs::create_directories(cache);
-  std::error_code none;  // It need not be looked for where there is no KVM at all.
-  fs::copy_file(shared / "qemu-accelerator", cache / "qemu-accelerator", none);
-}
-
 int ExitStatusOf(int status) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -106,6 +96,14 @@ Lines WaitForConsole(const Context& ctx, Client& client, const std::string& name
     }
     std::this_thread::sleep_for(kPollInterval);
   }
+}
+
+void ShareAccelerator(const fs::path& cache) {
+  const fs::path shared = fs::path(MSB_TEST_TMP_DIR) / "vm-cache";
+  vmm::ChooseAccelerator(Context::Background(), base::FindProgram(kQemu), shared);
+  fs::create_directories(cache);
+  std::error_code none;  // It need not be looked for where there is no KVM at all.
+  fs::copy_file(shared / "qemu-accelerator", cache / "qemu-accelerator", none);
 }
 
 base::ProcessIdentity ProcessOf(const Context& ctx, Client& client, const std::string& name) {

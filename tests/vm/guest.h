@@ -30,6 +30,10 @@ Lines ConsoleOf(const Client& client, const std::string& name, int boot = 1);
 Lines WaitForConsole(const Context& ctx, Client& client, const std::string& name,
                      const std::string& line, int boot = 1);
 
+// Whether a VM may use KVM takes seconds to find out, and is remembered in the cache directory of a
+// home. Each test has a home of its own, but not a machine: this makes the cache know the answer.
+void ShareAccelerator(const std::filesystem::path& cache);
+
 // The QEMU process of a running sandbox, as its record has it.
 base::ProcessIdentity ProcessOf(const Context& ctx, Client& client, const std::string& name);
 // Pids of the processes that work in dir or below it; those of VMs do.

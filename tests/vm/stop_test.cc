@@ -48,6 +48,18 @@ TEST_F(VmStopTest, AGuestThatIsAskedToShutsDown) {
   EXPECT_THAT(ListTree(home_ / "sandboxes"), IsEmpty());
 }
 
+TEST_F(VmStopTest, AGuestThatStillBootsShutsDownOnceItIsUp) {
+  Client client = ClientFor("msb.write=1:kept");
+  Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
+  const auto start = steady_clock::now();
+  sandbox.Stop(ctx_, {WithStopTimeout(seconds(100))});
+  EXPECT_LT(steady_clock::now() - start, seconds(50));
+  EXPECT_THAT(SlotsLeft(ConsoleOf(client, "a")), ElementsAre("-", "kept", "-", "-"));
+  EXPECT_THAT(ConsoleOf(client, "a"), Contains("GUEST-DOWN"));
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  ExpectNoRemains("a");
+}
+
 TEST_F(VmStopTest, AGuestThatDoesNotListenIsEndedAfterTheTimeout) {
   Client client = ClientFor("msb.deaf");
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);

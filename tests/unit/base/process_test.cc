@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "msb/context.h"
@@ -84,6 +87,27 @@ TEST(ProcessTest, AChildThatNobodyWaitedForIsNotAlive) {
   EXPECT_EQ(kill(child.pid(), 0), 0);  // Its pid is still taken.
   EXPECT_FALSE(identity->IsAlive());
   EXPECT_FALSE(ProcessIdentity::Of(child.pid()));
+}
+
+// Of the first thread alone, the others may still write to files.
+TEST(ProcessTest, AProcessIsAliveAsLongAsOneOfItsThreads) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::thread(pause).detach();
+    syscall(SYS_exit, 0);
+  }
+  const auto state = [&] {
+    std::string stat;
+    std::getline(std::ifstream("/proc/" + std::to_string(child) + "/stat"), stat);
+    return stat.at(stat.rfind(')') + 2);
+  };
+  while (state() != 'Z') std::this_thread::yield();
+  EXPECT_TRUE(ProcessIdentity::Of(child));
+  kill(child, SIGKILL);
+  siginfo_t info{};
+  EXPECT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_FALSE(ProcessIdentity::Of(child));
+  EXPECT_EQ(waitpid(child, nullptr, 0), child);
 }
 
 TEST(ProcessTest, AnotherProcessWithTheSamePidIsNotTheOne) {

@@ -147,6 +147,40 @@ TEST(SpawnTest, TellsWhoItIs) {
   EXPECT_TRUE(HasEnded(identity));
 }
 
+TEST(SpawnTest, NothingOfTheProgramRunsBeforeItIsKnown) {
+  const UniqueFd output = MakeMemoryFile();
+  Program program = Shell("echo ran");
+  program.output = output.get();
+  const Leash leash;
+  std::optional<ProcessIdentity> announced;
+  const ProcessIdentity identity = Spawn(program, leash, [&](const ProcessIdentity& process) {
+    announced = process;
+    EXPECT_TRUE(process.IsAlive());
+    EXPECT_EQ(StampOf(output.get()).size, 0U);
+  });
+  ASSERT_TRUE(announced);
+  EXPECT_EQ(announced->pid, identity.pid);
+  EXPECT_EQ(announced->start_ticks, identity.start_ticks);
+  EXPECT_TRUE(HasEnded(identity));
+  EXPECT_EQ(ReadAll(output.get(), 100), "ran\n");
+}
+
+TEST(SpawnTest, NothingOfTheProgramRunsIfItMayNot) {
+  const UniqueFd output = MakeMemoryFile();
+  Program program = Shell("echo ran");
+  program.output = output.get();
+  const Leash leash;
+  ProcessIdentity announced;
+  const auto refuse = [&](const ProcessIdentity& process) {
+    announced = process;
+    throw Error(ErrorKind::kCancelled, "not now");
+  };
+  EXPECT_MSB_ERROR(Spawn(program, leash, refuse), ErrorKind::kCancelled);
+  EXPECT_TRUE(HasEnded(announced));
+  EXPECT_EQ(StampOf(output.get()).size, 0U);
+  ExpectNoChildren();
+}
+
 TEST(SpawnTest, WhatCannotBeExecutedLeavesNothing) {
   const test::TempDir dir;
   test::WriteFile(dir / "file", "no program");

@@ -1,0 +1,358 @@
+// The library's process is killed at each step of what it does with a VM: the home can be used at
+// once, no VM is left that nobody knows of, and no snapshot's file can be written to.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "tests/support/syscall_tracer.h"
+#include "tests/vm/small_vm.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto kGuestTimeout = seconds(60);
+
+struct Scenario {
+  std::function<void(int n)> before = [](int) {};  // In the test, before each time.
+  // In the process that may be killed: what leads up to the call, and the call.
+  std::function<void(Client& client)> prepare = [](Client&) {};
+  std::function<void(Client& client)> call = {};
+  std::function<void(int n)> after = {};  // In the test.
+};
+
+class KillTest : public SmallVmTest {
+ protected:
+  void SetUp() override {
+    SmallVmTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    Client client = NewClient();
+    CreateSandbox(ctx_, "first", {WithImage(image_)}, client).Kill(ctx_);
+    Snapshot::Create(ctx_, "first", {.name = "base", .record_integrity = true}, client);
+    RemoveSandbox(ctx_, "first", client);
+    ExpectAllEnd();
+  }
+
+  // A process makes the call, and is killed before each of its steps in turn, until one comes
+  // through.
+  void KillAtEachStep(const Scenario& scenario) {
+    for (int n = 0;; ++n) {
+      scenario.before(n);
+      bool prepared = false;
+      const auto is_step = [&](const SystemCall& call) {
+        prepared = prepared || call.number == SYS_getppid;
+        return prepared && IsStep(call);
+      };
+      const TracedRun run = InterfereAtSyscall(
+          n, is_step, [&] { return Run(scenario); }, [](pid_t child) { kill(child, SIGKILL); });
+      SCOPED_TRACE(run.interfered
+                       ? fmt::format("killed before step {}, system call {}", n, run.syscall)
+                       : "not killed");
+      ExpectProcessesKnown();
+      ExpectSnapshotsSealed();
+      scenario.after(n);
+      if (HasFailure()) return;
+      if (run.interfered) continue;
+      EXPECT_EQ(run.exit_status, 0);
+      EXPECT_GT(n, 5);
+      return;
+    }
+  }
+
+  int Run(const Scenario& scenario) const {
+    try {
+      Client client = NewClient();
+      scenario.prepare(client);
+      syscall(SYS_getppid);  // Nothing else makes this call: it tells the tracer.
+      scenario.call(client);
+      return 0;
+    } catch (const std::exception& e) {
+      fmt::print(stderr, "in a child: {}\n", e.what());
+      return 1;
+    }
+  }
+
+  void MakeStopped(const std::string& name) {
+    Client client = NewClient();
+    CreateSandbox(ctx_, name, {WithSnapshot("base")}, client).Kill(ctx_);
+    ExpectAllEnd();
+  }
+
+  // Boots one that outlives its client, and waits until its firmware listens to the button.
+  void MakeDetached(const std::string& name) {
+    Client client = NewClient();
+    CreateSandbox(ctx_, name, {WithSnapshot("base"), WithDetached()}, client);
+    AwaitFirmware(name);
+  }
+
+  // Whatever a user does next with a sandbox that does not run works; what comes first differs from
+  // step to step. Removes it.
+  void ExpectUsable(const std::string& name, int n) {
+    Client client = NewClient();
+    ASSERT_EQ(ListSandboxes(ctx_, client).size(), 1U);
+    EXPECT_NE(ListSandboxes(ctx_, client)[0].Status(), SandboxStatus::kRunning);
+    if (n % 8 == 7) {
+      RemoveSandbox(ctx_, name, client);
+      EXPECT_MSB_ERROR(GetSandbox(ctx_, name, client), ErrorKind::kSandboxNotFound);
+      RemoveOtherSnapshots();
+      ExpectNothingLeft();
+      return;
+    }
+    if (n % 3 == 1) {
+      GetSandbox(ctx_, name, client).Stop(ctx_);
+      EXPECT_EQ(StatusOf(name), SandboxStatus::kStopped);
+      ExpectNoRemains(name);
+    }
+    if (n % 3 == 2) Snapshot::Create(ctx_, name, {.name = "before"}, client);
+    StartSandbox(ctx_, name, client).Detach(ctx_);
+    EXPECT_EQ(StatusOf(name), SandboxStatus::kRunning);
+    ExpectProcessesKnown();
+    ExpectSnapshotsSealed();
+    GetSandbox(ctx_, name, client).Kill(ctx_);
+    EXPECT_EQ(StatusOf(name), SandboxStatus::kStopped);
+    ExpectNoRemains(name);
+    Snapshot::Create(ctx_, name, {.name = "next", .record_integrity = true}, client);
+    ExpectSnapshotsSealed();
+    ExpectSnapshotsVerify();
+    RemoveSandbox(ctx_, name, client);
+    RemoveOtherSnapshots();
+    ExpectNothingLeft();
+  }
+
+  void ExpectSnapshotsVerify() const {
+    Client client = NewClient();
+    for (const auto& artifact : Snapshot::ListDir(ctx_, "", client)) {
+      EXPECT_NO_THROW(artifact.Verify(ctx_)) << artifact.Path();
+    }
+  }
+
+  void RemoveOtherSnapshots() const {
+    Client client = NewClient();
+    for (const auto& artifact : Snapshot::ListDir(ctx_, "", client)) {
+      if (fs::path(artifact.Path()).filename() == "base") continue;
+      Snapshot::Remove(ctx_, artifact.Path(), true, client);
+    }
+  }
+
+  // No sandbox, no snapshot but the first, no stage, no process.
+  void ExpectNothingLeft() const {
+    EXPECT_TRUE(ListTree(sandboxes_).empty());
+    EXPECT_EQ(ListTree(home_ / "snapshots").size(), 3U);  // base and its two files.
+    ExpectAllEnd();
+  }
+
+  bool Exists(const std::string& name) const { return fs::exists(sandboxes_ / name); }
+};
+
+TEST_F(KillTest, ACreateLeavesNothingOrASandboxThatDoesNotRun) {
+  bool seen_absent = false;
+  bool seen_whole = false;
+  Scenario scenario;
+  scenario.call = [&](Client& client) {
+    const Sandbox sandbox = CreateSandbox(ctx_, "a", {WithSnapshot("base")}, client);
+    _exit(0);
+  };
+  scenario.after = [&](int n) {
+    ExpectAllEnd();
+    (Exists("a") ? seen_whole : seen_absent) = true;
+    if (!Exists("a")) MakeStopped("a");
+    ExpectUsable("a", n);
+  };
+  KillAtEachStep(scenario);
+  EXPECT_TRUE(seen_absent);
+  EXPECT_TRUE(seen_whole);
+}
+
+// A VM that is to outlive the process that boots it does so from one step on, and is then whoever's
+// that opens the home; before that it ends with the process. What it replaces is there until it is.
+TEST_F(KillTest, ADetachedOneThatReplacesAnotherIsKnownOrEnds) {
+  bool seen_old = false;
+  bool seen_ended = false;
+  bool seen_running = false;
+  Scenario scenario;
+  scenario.before = [&](int) { MakeDetached("a"); };
+  scenario.call = [&](Client& client) {
+    CreateSandbox(ctx_, "a",
+                  {WithSnapshot("base"), WithReplace(), WithLabel("age", "new"), WithDetached()},
+                  client);
+  };
+  scenario.after = [&](int n) {
+    AwaitFirmware("a");
+    Client client = NewClient();
+    const SandboxHandle sandbox = GetSandbox(ctx_, "a", client);
+    const bool is_new = sandbox.ConfigJSON().find("\"new\"") != std::string::npos;
+    const bool runs = sandbox.Status() == SandboxStatus::kRunning;
+    (!is_new ? seen_old : runs ? seen_running : seen_ended) = true;
+    if (runs) sandbox.Stop(ctx_, {WithStopTimeout(kGuestTimeout)});
+    ExpectAllEnd();
+    ExpectUsable("a", n);
+  };
+  KillAtEachStep(scenario);
+  EXPECT_TRUE(seen_old);
+  EXPECT_TRUE(seen_ended);
+  EXPECT_TRUE(seen_running);
+}
+
+TEST_F(KillTest, AStartLeavesASandboxThatDoesNotRun) {
+  Scenario scenario;
+  scenario.before = [&](int n) {
+    MakeStopped("a");
+    if (n % 2 == 0) return;
+    Client client = NewClient();
+    StartSandbox(ctx_, "a", client).Detach(ctx_);
+    base::ProcessHandle::Open(ProcessOf(ctx_, client, "a")).value().Kill();
+    ExpectAllEnd();
+    EXPECT_EQ(StatusOf("a"), SandboxStatus::kCrashed);
+  };
+  scenario.call = [&](Client& client) {
+    const Sandbox sandbox = StartSandbox(ctx_, "a", client);
+    _exit(0);
+  };
+  scenario.after = [&](int n) {
+    ExpectAllEnd();
+    Client client = NewClient();
+    const SandboxHandle sandbox = GetSandbox(ctx_, "a", client);
+    const bool has_begun = sandbox.ConfigJSON().find("\"running\"") != std::string::npos;
+    if (n % 2 == 0) {
+      EXPECT_EQ(sandbox.Status(), has_begun ? SandboxStatus::kCrashed : SandboxStatus::kStopped);
+    }
+    ExpectUsable("a", n / 2);
+  };
+  KillAtEachStep(scenario);
+}
+
+// Who stops a VM need not be who booted it. It runs until it is told to end, and can be stopped by
+// the next one.
+TEST_F(KillTest, AStopLeavesOneThatCanBeStopped) {
+  for (const milliseconds timeout : {milliseconds(kGuestTimeout), milliseconds(0)}) {
+    bool seen_running = false;
+    bool seen_ended = false;
+    Scenario scenario;
+    scenario.before = [&](int) { MakeDetached("a"); };
+    scenario.call = [&](Client& client) {
+      GetSandbox(ctx_, "a", client).Stop(ctx_, {WithStopTimeout(timeout)});
+    };
+    scenario.after = [&](int n) {
+      Client client = NewClient();
+      const SandboxHandle sandbox = GetSandbox(ctx_, "a", client);
+      (sandbox.Status() == SandboxStatus::kRunning ? seen_running : seen_ended) = true;
+      sandbox.Stop(ctx_, {WithStopTimeout(kGuestTimeout)});
+      EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+      ExpectNoRemains("a");
+      ExpectAllEnd();
+      ExpectUsable("a", n);
+    };
+    KillAtEachStep(scenario);
+    EXPECT_TRUE(seen_running);
+    EXPECT_TRUE(seen_ended);
+  }
+}
+
+TEST_F(KillTest, AStopOfOnesOwnEndsItAllTheSame) {
+  std::optional<Sandbox> sandbox;
+  Scenario scenario;
+  scenario.before = [&](int) { MakeStopped("a"); };
+  scenario.prepare = [&](Client& client) {
+    fs::remove(ConsoleOf("a"));
+    sandbox = StartSandbox(ctx_, "a", client);
+    AwaitFirmware("a");
+  };
+  scenario.call = [&](Client&) { sandbox->Stop(ctx_, {WithStopTimeout(kGuestTimeout)}); };
+  scenario.after = [&](int n) {
+    ExpectAllEnd();
+    ExpectUsable("a", n);
+  };
+  KillAtEachStep(scenario);
+}
+
+TEST_F(KillTest, ASealHappensOrNot) {
+  bool seen_absent = false;
+  bool seen_whole = false;
+  Scenario scenario;
+  scenario.before = [&](int) { MakeStopped("a"); };
+  scenario.call = [&](Client& client) {
+    Snapshot::Create(ctx_, "a", {.name = "sealed", .record_integrity = true}, client);
+  };
+  scenario.after = [&](int n) {
+    const bool there = fs::exists(home_ / "snapshots/sealed");
+    (there ? seen_whole : seen_absent) = true;
+    ExpectSnapshotsVerify();
+    if (n % 2 == 0) {
+      Client client = NewClient();
+      const auto next = Snapshot::Create(ctx_, "a", {.name = there ? "after" : "sealed"}, client);
+      const std::string parent = there ? "sealed" : "base";
+      EXPECT_EQ(next.Parent(), Snapshot::Open(ctx_, parent, client).Digest());
+      ExpectSnapshotsSealed();
+    }
+    ExpectUsable("a", n / 2);
+  };
+  KillAtEachStep(scenario);
+  EXPECT_TRUE(seen_absent);
+  EXPECT_TRUE(seen_whole);
+}
+
+TEST_F(KillTest, ARemovalTakesAllOrNothing) {
+  bool seen_absent = false;
+  bool seen_whole = false;
+  Scenario scenario;
+  scenario.before = [&](int) { MakeStopped("a"); };
+  scenario.call = [&](Client& client) { RemoveSandbox(ctx_, "a", client); };
+  scenario.after = [&](int n) {
+    (Exists("a") ? seen_whole : seen_absent) = true;
+    if (!Exists("a")) MakeStopped("a");
+    ExpectUsable("a", n);
+  };
+  KillAtEachStep(scenario);
+  EXPECT_TRUE(seen_absent);
+  EXPECT_TRUE(seen_whole);
+}
+
+// Whoever replaces a sandbox has its lock from before it is stopped until it is gone: one that was
+// started in between would run on without a record. Locks are taken in few places; at each, another
+// process tries.
+TEST_F(KillTest, WhatIsReplacedCannotBeStartedMeanwhile) {
+  Scenario scenario;
+  scenario.call = [&](Client& client) {
+    CreateSandbox(ctx_, "a", {WithSnapshot("base"), WithReplace(), WithDetached()}, client);
+  };
+  const auto is_lock = [](const SystemCall& call) { return call.number == SYS_flock; };
+  const auto start = [&](pid_t) {
+    try {
+      Client client = NewClient();
+      StartSandbox(ctx_.WithTimeout(milliseconds(200)), "a", client).Detach(ctx_);
+      AwaitFirmware("a");
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kCancelled) << e.what();
+    }
+  };
+  for (int n = 0;; ++n) {
+    SCOPED_TRACE(n);
+    MakeStopped("a");
+    const TracedRun run = InterfereAtSyscall(
+        n, is_lock, [&] { return Run(scenario); }, start);
+    EXPECT_EQ(run.exit_status, 0);
+    EXPECT_EQ(ProcessesIn(sandboxes_).size(), 1U);
+    ExpectProcessesKnown();
+    Client client = NewClient();
+    GetSandbox(ctx_, "a", client).Kill(ctx_);
+    RemoveSandbox(ctx_, "a", client);
+    ExpectNothingLeft();
+    if (!run.interfered || HasFailure()) break;
+  }
+}
+
+}  // namespace
+}  // namespace msb::test

@@ -1,0 +1,214 @@
+// QEMU is killed at each step of a start and a stop, and while it writes to its disk: the library
+// says so at once, and the sandbox can be used.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "src/base/file.h"
+#include "src/base/unix_socket.h"
+#include "src/vmm/qmp_client.h"
+#include "tests/support/syscall_tracer.h"
+#include "tests/vm/small_vm.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+constexpr auto kGuestTimeout = seconds(60);
+// Far less than the library waits for a QEMU that lives.
+constexpr auto kAtOnce = seconds(25);
+
+class QemuKillTest : public SmallVmTest {
+ protected:
+  static constexpr int kDone = 0;
+  static constexpr int kRefused = 10;
+  static constexpr int kOtherError = 11;
+
+  void SetUp() override {
+    SmallVmTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    Client client = NewClient();
+    CreateSandbox(ctx_, "a", {WithImage(image_), WithOCIUpperSize(64)}, client).Kill(ctx_);
+    ExpectAllEnd();
+  }
+
+  // A process makes the call; before its n-th step from when there is a QEMU, that is killed.
+  TracedRun KillQemuAtStep(int n, const std::function<void(Client&)>& call) {
+    const auto is_step = [&](const SystemCall& system_call) {
+      return IsStep(system_call) && !ProcessesIn(sandboxes_).empty();
+    };
+    const auto report = [&] {
+      try {
+        Client client = NewClient();
+        call(client);
+        return kDone;
+      } catch (const Error& e) {
+        return e.kind() == ErrorKind::kInternal ? kRefused : kOtherError;
+      }
+    };
+    const auto kill_qemu = [&](pid_t) {
+      for (const pid_t pid : ProcessesIn(sandboxes_)) {
+        const auto identity = base::ProcessIdentity::Of(pid);
+        const auto process = identity ? base::ProcessHandle::Open(*identity) : std::nullopt;
+        if (!process) continue;
+        process->Kill();
+        EXPECT_TRUE(process->AwaitEnd(ctx_.WithTimeout(seconds(30))));
+      }
+    };
+    const auto start = steady_clock::now();
+    const TracedRun run = InterfereAtSyscall(n, is_step, report, kill_qemu);
+    EXPECT_LT(steady_clock::now() - start, kAtOnce);
+    return run;
+  }
+
+  void ExpectStartable() {
+    Client client = NewClient();
+    StartSandbox(ctx_, "a", client).Kill(ctx_);
+    EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+    ExpectNoRemains("a");
+    ExpectAllEnd();
+  }
+
+  // A client whose QEMU is this shell script. It is not what finds out whether there is KVM.
+  Client ClientOf(const std::string& script) const {
+    const fs::path path = dir_ / "qemu";
+    WriteFile(path, "#!/bin/sh\ncase \"$*\" in *'-accel kvm'*) exit 1 ;; esac\n" + script + "\n");
+    fs::permissions(path, fs::perms::owner_all);
+    Config config = SmallConfig();
+    config.qemu.binary = path;
+    config.cache_dir = dir_ / "cache";  // What is remembered is of one binary.
+    return Client(config);
+  }
+};
+
+TEST_F(QemuKillTest, AStartSaysThatQemuEndedOrHasStartedWhatCrashed) {
+  bool seen_refused = false;
+  bool seen_crashed = false;
+  for (int n = 0;; ++n) {
+    SCOPED_TRACE(n);
+    const TracedRun run = KillQemuAtStep(n, [&](Client& client) {
+      const Sandbox sandbox = StartSandbox(ctx_, "a", client);
+      _exit(kDone);
+    });
+    ExpectAllEnd();
+    if (run.exit_status == kDone) {
+      seen_crashed = true;
+      EXPECT_EQ(StatusOf("a"), SandboxStatus::kCrashed);
+    } else {
+      seen_refused = true;
+      EXPECT_EQ(run.exit_status, kRefused);
+      EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+      ExpectNoRemains("a");
+    }
+    ExpectStartable();
+    if (!run.interfered || HasFailure()) break;
+  }
+  EXPECT_TRUE(seen_refused);
+  EXPECT_TRUE(seen_crashed);
+}
+
+TEST_F(QemuKillTest, AStopIsDoneWhateverQemuDiesOf) {
+  for (int n = 0;; ++n) {
+    SCOPED_TRACE(n);
+    StartDetached("a");
+    const TracedRun run = KillQemuAtStep(n, [&](Client& client) {
+      GetSandbox(ctx_, "a", client).Stop(ctx_, {WithStopTimeout(kGuestTimeout)});
+    });
+    EXPECT_EQ(run.exit_status, kDone);
+    EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+    ExpectNoRemains("a");
+    ExpectAllEnd();
+    if (run.interfered && !HasFailure()) continue;
+    EXPECT_GT(n, 5);
+    break;
+  }
+  ExpectStartable();
+}
+
+TEST_F(QemuKillTest, OneThatDiesAtOnceIsReportedAtOnce) {
+  Client dying = ClientOf("kill -9 $$");
+  const auto start = steady_clock::now();
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", dying), ErrorKind::kInternal);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  ExpectNoRemains("a");
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "b", {WithImage(image_)}, dying), ErrorKind::kInternal);
+  EXPECT_FALSE(fs::exists(sandboxes_ / "b"));
+  EXPECT_LT(steady_clock::now() - start, kAtOnce);
+  ExpectStartable();
+}
+
+// There is no moment at which a VM has a disk and its sandbox's record does not say so.
+TEST_F(QemuKillTest, WhenQemuBeginsTheRecordSaysSo) {
+  Client client = ClientOf(
+      "grep -q '\"status\":\"running\"' sandbox.json && grep -q \"\\\"pid\\\":$$,\" sandbox.json "
+      "|| "
+      "exit 1\n"
+      "exec qemu-system-x86_64 \"$@\"");
+  Sandbox sandbox = StartSandbox(ctx_, "a", client);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  sandbox.Kill(ctx_);
+  CreateSandbox(ctx_, "b", {WithImage(image_)}, client).Kill(ctx_);
+}
+
+// A guest that has its disk's promise finds what it wrote; what was on its way is there or not, but
+// the disk is sound. The snapshot can be taken as soon as nobody writes any more, and not before.
+TEST_F(QemuKillTest, WhatACrashedVmWroteCanBeSealed) {
+  if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
+  constexpr std::size_t kKept = 64 << 10;
+  for (int round = 0; round < 8; ++round) {
+    SCOPED_TRACE(round);
+    StartDetached("a");
+    Client client = NewClient();
+    const auto process = base::ProcessHandle::Open(ProcessOf(ctx_, client, "a"));
+    ASSERT_TRUE(process);
+    {
+      const base::UniqueFd dir = base::OpenDirectory(sandboxes_ / "a");
+      vmm::QmpClient qmp(ctx_, base::TryConnectAt(dir.get(), "qmp.sock"));
+      const auto write = [&](const std::string& command) {
+        qmp.Execute(
+            ctx_, "human-monitor-command",
+            {{"command-line",
+              "qemu-io -d /machine/peripheral-anon/device[0]/virtio-backend \"" + command + "\""}});
+      };
+      write(fmt::format("write -P {} 0 64k", 'A' + round));
+      write("flush");
+      for (int i = 1; i < 32; ++i) write(fmt::format("aio_write -P 1 {}M 2M", i));
+    }
+    process->Kill();
+    const std::string name = "crashed-" + std::to_string(round);
+    const Context limited = ctx_.WithTimeout(seconds(60));
+    for (bool created = false; !created;) {
+      try {
+        Snapshot::Create(limited, "a", {.name = name, .record_integrity = true}, client);
+        created = true;
+      } catch (const Error& e) {
+        ASSERT_EQ(e.kind(), ErrorKind::kSnapshotSandboxRunning) << e.what();
+      }
+    }
+    ExpectAllEnd();
+    ExpectSnapshotsSealed();
+    const auto artifact = Snapshot::Open(ctx_, name, client);
+    EXPECT_EQ(artifact.Verify(ctx_).upper.kind, "verified");
+    // As the sandbox has it, beside what it stands on. 3: it has clusters that nothing refers to.
+    const auto sealed = sandboxes_ / "a" / ("sha256_" + artifact.Digest().substr(7) + ".qcow2");
+    const CommandResult check = RunCommand("qemu-img check '" + sealed.native() + "'");
+    EXPECT_TRUE(check.status == 0 || check.status == 3) << check.status << check.output;
+    Snapshot::Flatten(ctx_, name, dir_ / "flat", {.format = DiskFormat::kRaw}, client);
+    EXPECT_EQ(ReadFile(dir_ / "flat").substr(0, kKept),
+              std::string(kKept, static_cast<char>('A' + round)));
+    fs::remove(dir_ / "flat");
+  }
+  ExpectStartable();
+}
+
+}  // namespace
+}  // namespace msb::test

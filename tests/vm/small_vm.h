@@ -1,0 +1,246 @@
+// What the tests share that kill processes at every step of a VM's life: machines that boot and
+// shut down within milliseconds, QEMU with a firmware of a few instructions that powers off when
+// the button is pressed.
+
+#ifndef MSB_TESTS_VM_SMALL_VM_H_
+#define MSB_TESTS_VM_SMALL_VM_H_
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "src/base/process.h"
+#include "src/base/spawn.h"
+#include "tests/support/support.h"
+#include "tests/support/syscall_tracer.h"
+#include "tests/vm/guest.h"
+
+namespace msb::test {
+
+// Runs in real mode at the top of 4 GiB, where the processor starts; uses no memory. It is the end
+// of an image of 64 KiB, the last 16 bytes of which are the reset vector.
+inline std::string SmallFirmware() {
+  static constexpr auto kCode = std::to_array<unsigned char>({
+      0xfa,                                // cli
+      0x66, 0xb8, 0x40, 0x0b, 0x00, 0x80,  // mov $0x80000b40, %eax: PMBASE of the PIIX4 (00:01.3)
+      0xba, 0xf8, 0x0c,                    // mov $0xcf8, %dx
+      0x66, 0xef,                          // out %eax, %dx
+      0x66, 0xb8, 0x01, 0x06, 0x00, 0x00,  // mov $0x601, %eax: its ports are at 0x600
+      0xba, 0xfc, 0x0c,                    // mov $0xcfc, %dx
+      0x66, 0xef,                          // out %eax, %dx
+      0x66, 0xb8, 0x80, 0x0b, 0x00, 0x80,  // mov $0x80000b80, %eax: PMREGMISC
+      0xba, 0xf8, 0x0c,                    // mov $0xcf8, %dx
+      0x66, 0xef,                          // out %eax, %dx
+      0xb0, 0x01,                          // mov $1, %al: ports enabled
+      0xba, 0xfc, 0x0c,                    // mov $0xcfc, %dx
+      0xee,                                // out %al, %dx
+      0xba, 0x02, 0x06,                    // mov $0x602, %dx: PM1_EN
+      0xb8, 0x00, 0x01,                    // mov $0x100, %ax: the power button
+      0xef,                                // out %ax, %dx
+      0xba, 0xf8, 0x03,                    // mov $0x3f8, %dx: the serial port
+      0xb0, 0x2b,                          // mov $'+', %al: ready
+      0xee,                                // out %al, %dx
+      0xba, 0x00, 0x06,                    // mov $0x600, %dx: PM1_STS
+      0xed,                                // 1: in %dx, %ax
+      0xf6, 0xc4, 0x01,                    // test $1, %ah: pressed?
+      0x74, 0xfa,                          // jz 1b
+      0xba, 0x04, 0x06,                    // mov $0x604, %dx: PM1_CNT
+      0xb8, 0x00, 0x20,                    // mov $0x2000, %ax: SLP_EN, soft off
+      0xef,                                // out %ax, %dx
+      0xf4,                                // 2: hlt
+      0xeb, 0xfd,                          // jmp 2b
+  });
+  std::string image(1 << 16, '\0');
+  std::copy(kCode.begin(), kCode.end(), image.begin());
+  image.replace(0xfff0, 3, "\xe9\x0d\x00", 3);  // jmp 0
+  return image;
+}
+
+// What a crash leaves on the disk is changed by few system calls, and what QEMU is told by few
+// more. So a crash before each of these in turn, and after all, leaves what one at any moment
+// leaves. That a file is flushed makes no difference to a crash of a process; write(2) is what
+// sanitizers use for themselves. Each time that an answer of QEMU's is looked for, QEMU has come a
+// bit further.
+inline bool IsStep(const SystemCall& call) {
+  switch (call.number) {
+    case SYS_openat:
+      return (call.arguments[2] & O_CREAT) != 0;
+    case SYS_fcntl:
+      return call.arguments[1] == F_SETFL;
+    case SYS_mkdir:
+    case SYS_mkdirat:
+    case SYS_link:
+    case SYS_linkat:
+    case SYS_unlink:
+    case SYS_unlinkat:
+    case SYS_rmdir:
+    case SYS_rename:
+    case SYS_renameat:
+    case SYS_renameat2:
+    case SYS_fchmod:
+    case SYS_ftruncate:
+    case SYS_pwrite64:
+    case SYS_fork:
+    case SYS_clone:
+    case SYS_clone3:
+    case SYS_bind:
+    case SYS_listen:
+    case SYS_connect:
+    case SYS_sendto:
+    case SYS_recvfrom:
+    case SYS_pidfd_open:
+    case SYS_pidfd_send_signal:
+    case SYS_exit_group:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Skips its tests where there is no QEMU.
+class SmallVmTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (base::FindProgram("qemu-system-x86_64").empty()) GTEST_SKIP() << "no QEMU on the PATH";
+    // Processes whose parents have ended become this one's children, so that it sees them end.
+    ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    ShareAccelerator(home_ / "cache");
+    WriteFile(dir_ / "firmware", SmallFirmware());
+    WriteFile(image_, Noise(1 << 20, 1));
+    // Only of a file that has been left alone for a while is the digest remembered.
+    std::filesystem::last_write_time(
+        image_, std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+  }
+
+  void TearDown() override {
+    for (const pid_t pid : ProcessesIn(sandboxes_)) kill(pid, SIGKILL);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+  }
+
+  Config SmallConfig() const {
+    return {.home = home_,
+            .backend = "qemu",
+            .qemu = {.memory_mib = 16, .extra_arguments = {"-bios", dir_ / "firmware"}}};
+  }
+  // Knows nothing of what others did, as that of a process that has just begun.
+  Client NewClient() const { return Client(SmallConfig()); }
+
+  SandboxStatus StatusOf(const std::string& name) {
+    Client client = NewClient();
+    return GetSandbox(ctx_, name, client).Status();
+  }
+
+  std::filesystem::path ConsoleOf(const std::string& name) const {
+    return sandboxes_ / name / "console.log";
+  }
+
+  // Boots a sandbox that outlives its client, and waits until its firmware listens to the button.
+  void StartDetached(const std::string& name) {
+    std::filesystem::remove(ConsoleOf(name));
+    Client client = NewClient();
+    StartSandbox(ctx_, name, client).Detach(ctx_);
+    AwaitFirmware(name);
+  }
+
+  // Waits until the firmware listens, or the VM has ended.
+  void AwaitFirmware(const std::string& name) {
+    const Context limited = ctx_.WithTimeout(std::chrono::seconds(60));
+    std::error_code absent;
+    while (StatusOf(name) == SandboxStatus::kRunning &&
+           (!std::filesystem::exists(ConsoleOf(name)) || ReadFile(ConsoleOf(name)).empty())) {
+      ASSERT_FALSE(limited.Done()) << "the firmware of " << name << " does not run";
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+
+  // Expects that every process that was begun on behalf of this one ends, without anybody's doing.
+  void ExpectAllEnd() const {
+    const Context limited = ctx_.WithTimeout(std::chrono::seconds(30));
+    for (;;) {
+      const pid_t pid = waitpid(-1, nullptr, WNOHANG);
+      if (pid < 0) {
+        EXPECT_EQ(errno, ECHILD);
+        return;
+      }
+      if (pid > 0) continue;
+      ASSERT_FALSE(limited.Done()) << "a process does not end";
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+  // Expects that each process of a VM is known by the record of the sandbox whose disk it has.
+  void ExpectProcessesKnown() const {
+    for (const pid_t pid : ProcessesIn(sandboxes_)) {
+      std::error_code gone;
+      const auto dir = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/cwd", gone);
+      if (gone) continue;  // It has ended since.
+      const nlohmann::json record = nlohmann::json::parse(ReadFile(dir / "sandbox.json"));
+      EXPECT_EQ(record.at("status"), "running") << dir;
+      EXPECT_EQ(record.value("/process/pid"_json_pointer, 0), pid) << dir;
+    }
+  }
+
+  // Expects that nothing of a VM is left in the sandbox's directory.
+  void ExpectNoRemains(const std::string& name) const {
+    EXPECT_TRUE(ProcessesIn(sandboxes_ / name).empty());
+    EXPECT_FALSE(std::filesystem::exists(sandboxes_ / name / "qmp.sock"));
+    EXPECT_FALSE(std::filesystem::exists(sandboxes_ / name / "qemu.pid"));
+  }
+
+  // Expects that the disks of all snapshots are read-only, that none is a sandbox's upper, and that
+  // none has a name that it should not have. As the files are: no call of the library is made.
+  void ExpectSnapshotsSealed() const {
+    std::set<ino_t> uppers;
+    for (const auto& entry : std::filesystem::directory_iterator(sandboxes_)) {
+      if (entry.path().filename().native().starts_with('.')) continue;  // Not published.
+      const auto record = nlohmann::json::parse(ReadFile(entry.path() / "sandbox.json"));
+      const std::string upper = record.at("upper").at("file");
+      uppers.insert(StatOf(entry.path() / upper).st_ino);
+    }
+    std::map<ino_t, nlink_t> names;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(home_)) {
+      if (entry.is_regular_file()) ++names[StatOf(entry.path()).st_ino];
+    }
+    for (const auto& entry : std::filesystem::directory_iterator(home_ / "snapshots")) {
+      const auto disk = entry.path() / "upper.qcow2";
+      if (!std::filesystem::exists(disk)) continue;
+      const struct stat st = StatOf(disk);
+      EXPECT_FALSE(uppers.contains(st.st_ino)) << disk << " is a sandbox's upper";
+      EXPECT_EQ(st.st_mode & 0222, 0U) << disk << " can be written to";
+      EXPECT_EQ(st.st_nlink, names[st.st_ino]) << disk;
+    }
+  }
+
+  static struct stat StatOf(const std::filesystem::path& path) {
+    struct stat st {};
+    EXPECT_EQ(lstat(path.c_str(), &st), 0) << path;
+    return st;
+  }
+
+  const Context ctx_ = Context::Background();
+  const TempDir dir_;
+  const std::filesystem::path home_ = dir_ / "home";
+  const std::filesystem::path sandboxes_ = home_ / "sandboxes";
+  const std::filesystem::path image_ = dir_ / "base.img";
+};
+
+}  // namespace msb::test
+
+#endif  // MSB_TESTS_VM_SMALL_VM_H_
