@@ -23,6 +23,7 @@ struct internal::SandboxState {
     state->client = std::move(client);
     state->name = record.name;
     state->created_at = record.created_at;
+    state->started_at = record.started_at;
     state->detached = detached;
     return Sandbox(std::move(state));
   }
@@ -33,7 +34,9 @@ struct internal::SandboxState {
 
   std::shared_ptr<ClientState> client;
   std::string name;
-  std::chrono::system_clock::time_point created_at;  // Tells it from a later one of its name.
+  // Tell it from a later sandbox of its name, and this boot of it from a later one.
+  std::chrono::system_clock::time_point created_at;
+  std::chrono::system_clock::time_point started_at;
   bool detached = false;
 };
 
@@ -192,8 +195,9 @@ void Sandbox::Close() {
   try {
     const Context ctx = Context::Background();
     vmm::Backend& backend = *state->client->backend;
-    // The name may be another's by now.
-    if (backend.Inspect(ctx, state->name).created_at != state->created_at) return;
+    // The name may be another's by now, and what runs somebody else's.
+    const vmm::SandboxRecord now = backend.Inspect(ctx, state->name);
+    if (now.created_at != state->created_at || now.started_at != state->started_at) return;
     backend.Stop(ctx, state->name, StopConfig{}.timeout);
   } catch (const Error& e) {
     // Somebody removed it meanwhile: then it is stopped as well.

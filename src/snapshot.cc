@@ -166,7 +166,9 @@ SnapshotArtifact internal::CreateSnapshot(const Context& ctx,
   }
   if (options.path.empty()) base::MakeDirectory(client->config.snapshots_dir);
   artifact::Artifact artifact;
-  if (sandbox.sealable) {
+  // No snapshot stands on more than can be booted; one that would is the whole disk.
+  spec.flatten = sandbox.backing.size() >= handle::kMaxBackingFiles;
+  if (sandbox.sealable && !spec.flatten) {
     if (options.force) CheckNotBelow(spec.destination, sandbox);
     artifact = SealSandbox(ctx, *client, source_sandbox, std::move(spec));
   } else {

@@ -66,8 +66,8 @@ class MSB_EXPORT Snapshot {
   // nothing is copied. A qcow2 disk is taken over: the sandbox goes on with an empty overlay, so
   // that this takes the same time for any size, and the snapshot has what was written since the one
   // before, which becomes its parent. Recording integrity reads that much, no more. A qcow2 disk
-  // that cannot be taken over, as of a sandbox that a 0.7 runtime restored, is written out with all
-  // that it stands on as one raw disk.
+  // that cannot be taken over, as of a sandbox that a 0.7 runtime restored, or that stands on 200
+  // files already, is written out with all that it stands on as one raw disk.
   //
   // kInvalidArgument: not exactly one of name and path. kInvalidConfig: a name that is none, a
   // sandbox without a pinned image or without a disk of its own. kSandboxNotFound.

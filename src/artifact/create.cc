@@ -80,9 +80,10 @@ void CheckUnchanged(const NewArtifact& spec, const base::FileStamp& before,
         spec.upper.native());
 }
 
-// True if no artifact could name what the upper stands on.
-bool StandsOnOwnFiles(const NewArtifact& spec, int source) {
+// True for an upper that is to be flattened, also because no artifact could name what it stands on.
+bool MustFlatten(const NewArtifact& spec, int source) {
   if (spec.manifest.layers.at(0).format == DiskFormat::kRaw || spec.backing.empty()) return false;
+  if (spec.flatten) return true;
   const std::string backing = disk::ReadQcow2Header(source, spec.upper.native()).backing_file;
   return !backing.empty() && !IsBelow(spec.manifest, backing);
 }
@@ -110,7 +111,7 @@ void FlattenUpper(const Context& ctx, NewArtifact& spec, UniqueFd source, int st
 // Copies the upper into the stage, and completes the manifest's layer.
 void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
   Entry source = OpenUpper(spec);
-  if (StandsOnOwnFiles(spec, source.fd.get())) {
+  if (MustFlatten(spec, source.fd.get())) {
     return FlattenUpper(ctx, spec, std::move(source.fd), stage);
   }
   const base::FileStamp before = base::StampOf(source.fd.get());

@@ -20,6 +20,7 @@ struct NewArtifact {
   std::filesystem::path destination = {};      // Its parent must exist.
   std::filesystem::path upper = {};            // The file to copy, or to take over.
   std::vector<vmm::BackingFile> backing = {};  // Below a qcow2 upper, the next one first.
+  bool flatten = false;    // Write a qcow2 upper out with these, whatever they are.
   Manifest manifest = {};  // Complete but for digest, and its one layer's size and integrity.
   std::optional<std::string> integrity_algorithm = {};  // What to record, if anything.
   bool force = false;                                   // Replace what is at the destination.

@@ -80,6 +80,7 @@ void FlattenArtifact(const Context& ctx, const Artifact& artifact,
                    DiskFileName(artifact.manifest.digest, layer.format)});
   for (const vmm::BackingFile& file : backing) {
     files.push_back({OpenBacking(file), file.disk.format, file.name});
+    CheckUnreplaced(file);
   }
   base::Stage stage(out.parent_path());
   const auto replaced = base::StampOf(out);

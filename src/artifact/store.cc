@@ -235,6 +235,15 @@ std::optional<Manifest> ReadManifest(const std::filesystem::path& path) {
   return std::nullopt;
 }
 
+void CheckUnreplaced(const vmm::BackingFile& file) {
+  const std::filesystem::path place = file.disk.path.parent_path();
+  const auto now = ReadManifest(place);  // Nothing beside an image.
+  if (!now || DiskFileName(now->digest, file.disk.format) == file.name) return;
+  base::Throw(ErrorKind::kSnapshotNotFound,
+              "{} was replaced while it was read: expected {}, found {}", place.native(), file.name,
+              now->digest);
+}
+
 bool HoldsArtifact(const std::filesystem::path& path) {
   const UniqueFd dir = base::TryOpenDirectory(path);
   if (!dir) return false;

@@ -45,6 +45,10 @@ Artifact OpenArtifactAt(const std::filesystem::path& path);
 // The manifest in a directory; nothing if there is no sound one. Does not look at the layers.
 std::optional<Manifest> ReadManifest(const std::filesystem::path& path);
 
+// Throws kSnapshotNotFound if a backing file is in an artifact that is not the one its name says:
+// it was replaced, by force, since that was found.
+void CheckUnreplaced(const vmm::BackingFile& file);
+
 // True for a directory that Remove and force may delete: one with a sound manifest, or one with a
 // damaged manifest and nothing in it that is foreign to artifacts.
 bool HoldsArtifact(const std::filesystem::path& path);

@@ -17,6 +17,13 @@
 
 namespace msb::base {
 
+std::string BootId() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
 ProcessIdentity ProcessIdentity::Self() {
   const auto self = Of(getpid());
   if (!self || self->start_ticks == 0) Throw(ErrorKind::kIO, "cannot read /proc/self/stat");
@@ -25,7 +32,8 @@ ProcessIdentity ProcessIdentity::Self() {
 
 std::optional<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
   if (pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH)) return std::nullopt;
-  ProcessIdentity identity{.pid = pid};
+  static const std::string boot_id = BootId();
+  ProcessIdentity identity{.pid = pid, .boot_id = boot_id};
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string line;
   // The second field is the program's name in parentheses, and may contain any character but NUL.
@@ -51,7 +59,8 @@ std::optional<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
 
 bool ProcessIdentity::IsAlive() const {
   const auto now = Of(pid);
-  return now && (now->start_ticks == start_ticks || now->start_ticks == 0);
+  return now && now->boot_id == boot_id &&
+         (now->start_ticks == start_ticks || now->start_ticks == 0);
 }
 
 std::chrono::system_clock::time_point ProcessIdentity::StartTime() const {
@@ -80,7 +89,9 @@ std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity
     Throw(ErrorKind::kIO, "cannot tell which process {} is: /proc/{}/stat cannot be read",
           identity.pid, identity.pid);
   }
-  if (now->start_ticks != identity.start_ticks) return std::nullopt;
+  if (now->start_ticks != identity.start_ticks || now->boot_id != identity.boot_id) {
+    return std::nullopt;
+  }
   return ProcessHandle(std::move(fd));
 }
 

@@ -16,12 +16,16 @@
 
 namespace msb::base {
 
+// The kernel's name for the time since it booted (random(4)); empty if it cannot be read.
+std::string BootId();
+
 struct ProcessIdentity {
   pid_t pid = 0;
   // When it started, in clock ticks after boot: field 22 of /proc/PID/stat (proc(5)). 0: it runs,
   // but that file cannot be read.
   std::uint64_t start_ticks = 0;
   std::string program = {};  // Its name, cut to 15 bytes; empty if start_ticks is 0.
+  std::string boot_id = {};  // Of the boot that the ticks count from: BootId().
 
   static ProcessIdentity Self();
   // Nothing if no such process runs; one that has ended but was not waited for does not run.

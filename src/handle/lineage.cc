@@ -12,9 +12,6 @@
 namespace msb::handle {
 namespace {
 
-// QEMU opens longer ones too, but each costs memory and descriptors.
-constexpr std::size_t kMaxBackingFiles = 200;
-
 using artifact::Artifact;
 using artifact::ManifestForm;
 using base::Throw;

@@ -3,6 +3,7 @@
 #ifndef MSB_SRC_HANDLE_LINEAGE_H_
 #define MSB_SRC_HANDLE_LINEAGE_H_
 
+#include <cstddef>
 #include <filesystem>
 #include <vector>
 
@@ -11,6 +12,9 @@
 #include "src/handle/catalog.h"
 
 namespace msb::handle {
+
+// That a disk may stand on. QEMU opens more, but each costs memory and descriptors.
+inline constexpr std::size_t kMaxBackingFiles = 200;
 
 // The snapshot with all that it descends from, parents first, itself last. A parent is looked for
 // in the index, beside its child, and in snapshots_dir. kSnapshotNotFound: one is missing.

@@ -58,9 +58,10 @@ void WriteRecord(DirectoryRecord& record, const base::Stage& stage,
     Throw(ErrorKind::kInvalidArgument, "the image's path '{}' is not UTF-8", base::Quoted(image));
   }
   const std::string json = record.Write();
-  if (json.size() > kMaxRecordBytes) {
+  // Half, for it grows with what the sandbox stands on.
+  if (json.size() > kMaxRecordBytes / 2) {
     Throw(ErrorKind::kInvalidArgument, "labels make the record of {} longer than {} bytes",
-          path.native(), kMaxRecordBytes);
+          path.native(), kMaxRecordBytes / 2);
   }
   DirectoryRecord::Parse(json, path);
   base::WriteNewFileAt(stage.fd(), std::string(kRecordFile), json, 0666);
@@ -70,8 +71,10 @@ bool IsRunning(const DirectoryRecord& record) {
   return record.sandbox.status == SandboxStatus::kRunning;
 }
 
-// The snapshot may have been replaced, by force, between being opened and being copied.
+// The snapshot or one of its parents may have been replaced, by force, between being opened and
+// being copied.
 void CheckUnreplaced(const SnapshotSource& snapshot) {
+  for (const BackingFile& file : snapshot.backing) artifact::CheckUnreplaced(file);
   const std::string now = artifact::OpenArtifactAt(snapshot.artifact).manifest.digest;
   if (now == snapshot.digest) return;
   Throw(ErrorKind::kSnapshotNotFound, "{} was replaced while it was copied: expected {}, found {}",
@@ -132,13 +135,22 @@ DirectoryBackend::Locked DirectoryBackend::OpenIdle(const Context& ctx,
   if (IsRunning(sandbox.record)) {
     Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' runs; stop it first", name);
   }
-  if (EndSeal(sandbox.dir, sandbox.path, sandbox.record)) Save(sandbox);
-  Tidy(ctx, sandbox.dir, sandbox.path, sandbox.record);
+  Recover(ctx, sandbox);
   return sandbox;
 }
 
+void DirectoryBackend::Recover(const Context& ctx, Locked& sandbox) const {
+  if (EndSeal(sandbox.dir, sandbox.path, sandbox.record)) Save(sandbox);
+  Tidy(ctx, sandbox.dir, sandbox.path, sandbox.record);
+}
+
 void DirectoryBackend::Save(Locked& sandbox) const {
-  base::ReplaceFileAt(sandbox.dir, std::string(kRecordFile), sandbox.record.Write(), 0666);
+  const std::string json = sandbox.record.Write();
+  if (json.size() > kMaxRecordBytes) {
+    Throw(ErrorKind::kInvalidConfig, "the record of sandbox {} would be too long",
+          sandbox.path.native());
+  }
+  base::ReplaceFileAt(sandbox.dir, std::string(kRecordFile), json, 0666);
 }
 
 SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& name) {
@@ -149,8 +161,10 @@ SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& n
   if (!record) NotFound(name);
   if (!record->seal) return std::move(record->sandbox);
   // A seal goes on, or was cut off: its end decides which file is the upper.
-  OpenIdle(ctx, name);
-  return Inspect(ctx, name);
+  Locked sandbox = OpenLocked(ctx, name);
+  if (IsRunning(sandbox.record)) return std::move(sandbox.record.sandbox);
+  Recover(ctx, sandbox);
+  return std::move(ReadLocked(sandbox.dir, name).record.sandbox);
 }
 
 std::vector<SandboxRecord> DirectoryBackend::List(const Context& ctx) {
@@ -197,6 +211,7 @@ void DirectoryBackend::BuildInto(const Context& ctx, const SandboxSpec& spec,
   if (spec.snapshot) CheckUnreplaced(*spec.snapshot);
   sandbox.labels = spec.labels;
   sandbox.created_at = std::chrono::system_clock::now();
+  sandbox.started_at = sandbox.created_at;
   record.backend = Name();
   record.cpus = spec.cpus;
   record.memory_mib = spec.memory_mib;
@@ -214,6 +229,7 @@ UniqueFd DirectoryBackend::StopToReplace(const Context& ctx, const std::string& 
   } catch (const Error& e) {
     // What is not there, or has a damaged record, need not be stopped.
     if (e.kind() != ErrorKind::kSandboxNotFound && e.kind() != ErrorKind::kInvalidConfig) throw;
+    if (lock) RefuseVm(lock.get(), name);
   }
   return lock;
 }
@@ -254,6 +270,7 @@ void DirectoryBackend::Begin(const Context& ctx, Locked& sandbox, bool detached)
   sandbox.record.backend = Name();
   sandbox.record.process.reset();
   sandbox.record.sandbox.status = SandboxStatus::kRunning;
+  sandbox.record.sandbox.started_at = std::chrono::system_clock::now();
   try {
     Boot(ctx, sandbox, detached);
     if (detached) LetGo(sandbox);
@@ -307,6 +324,12 @@ void DirectoryBackend::Detach(const Context& ctx, const std::string& name) {
   Save(sandbox);
 }
 
+void DirectoryBackend::RefuseVm(int dir, const std::string& name) const {
+  if (!HasVm(dir)) return;
+  Throw(ErrorKind::kSandboxStillRunning,
+        "sandbox '{}' has a record that cannot be read, and a VM; end that first", name);
+}
+
 void DirectoryBackend::Remove(const Context& ctx, const std::string& name) {
   const UniqueFd fd = LockSandbox(ctx, name);
   try {
@@ -317,6 +340,7 @@ void DirectoryBackend::Remove(const Context& ctx, const std::string& name) {
   } catch (const Error& e) {
     // What has a damaged record can only be removed.
     if (e.kind() != ErrorKind::kInvalidConfig) throw;
+    RefuseVm(fd.get(), name);
   }
   if (const auto hidden = base::HideDurably(dir_, name)) base::RemoveTree(*hidden);
 }
@@ -359,8 +383,7 @@ void DirectoryBackend::Seal(const Context& ctx, const std::string& name, const S
 
 void DirectoryBackend::FinishSeal(Locked& sandbox) const {
   try {
-    if (EndSeal(sandbox.dir, sandbox.path, sandbox.record)) Save(sandbox);
-    Tidy(Context::Background(), sandbox.dir, sandbox.path, sandbox.record);
+    Recover(Context::Background(), sandbox);
   } catch (const Error& e) {
     // Whoever uses the sandbox next does it.
     log_(e.what());

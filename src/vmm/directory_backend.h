@@ -59,6 +59,9 @@ class DirectoryBackend : public Backend {
   // The status of a sandbox that is recorded as running, but whose process is gone.
   virtual SandboxStatus StatusOfEnded(int /*dir*/) const { return SandboxStatus::kCrashed; }
 
+  // True if a VM runs in the directory, whatever the record says.
+  virtual bool HasVm(int /*dir*/) const { return false; }
+
   void Save(Locked& sandbox) const;
 
  private:
@@ -68,6 +71,11 @@ class DirectoryBackend : public Backend {
   Locked OpenLocked(const Context& ctx, const std::string& name) const;
   // One that does not run, with nothing left to recover. kSandboxStillRunning.
   Locked OpenIdle(const Context& ctx, const std::string& name) const;
+
+  // Ends what was cut off.
+  void Recover(const Context& ctx, Locked& sandbox) const;
+  // kSandboxStillRunning if the sandbox, whose record cannot be read, has a VM.
+  void RefuseVm(int dir, const std::string& name) const;
 
   DiskSource SourceOf(const Context& ctx, const SandboxSpec& spec, SandboxRecord& record);
   void BuildInto(const Context& ctx, const SandboxSpec& spec, const base::Stage& stage,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <regex>
 #include <set>
 
 #include "src/artifact/store.h"
@@ -108,14 +109,20 @@ bool IsTaken(const PendingSeal& seal, int dir, int sealed) {
   return stamp.links > LinksIn(dir, stamp.inode);
 }
 
+// True for the names that this library gives, beside which there may be files of others.
+bool IsOwn(const std::string& name) {
+  static const std::regex own(R"(upper\.(ext4|qcow2)|upper-[0-9a-f]{16}\.qcow2|)"
+                              R"(sha256_[0-9a-f]{64}\.(raw|qcow2)|\.sandbox\.json\..*)");
+  return std::regex_match(name, own);
+}
+
 // Removes what only a crash can have left.
 void Sweep(int dir, const std::filesystem::path& path, const SandboxRecord& sandbox) {
   std::set<std::string> named = {sandbox.upper->path.filename()};
   for (const BackingFile& file : sandbox.backing) named.insert(file.name);
   for (const base::DirectoryEntry& entry : base::ListDirectory(dir)) {
-    const bool ours = entry.name.starts_with("sha256_") || entry.name.starts_with("upper") ||
-                      entry.name.starts_with(".sandbox.json.");
-    if (ours && !named.contains(entry.name)) base::RemoveFile(path / entry.name);
+    if (entry.type != EntryType::kRegularFile || !IsOwn(entry.name)) continue;
+    if (!named.contains(entry.name)) base::RemoveFile(path / entry.name);
   }
 }
 

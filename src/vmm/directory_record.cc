@@ -38,12 +38,13 @@ std::uint32_t ReadCount(const Fields& fields, std::string_view field) {
 
 std::optional<base::ProcessIdentity> ReadProcess(const Fields& root) {
   if (root.IsNull("process")) return std::nullopt;
-  const Fields process(root.At("process"), "process", {"pid", "start_ticks"},
+  const Fields process(root.At("process"), "process", {"pid", "start_ticks", "boot_id"},
                        Fields::Others::kIgnore);
   const std::uint64_t pid = process.Size("pid");
   if (pid > std::numeric_limits<pid_t>::max()) Malformed(process.PathOf("pid"), "is too large");
   return base::ProcessIdentity{.pid = static_cast<pid_t>(pid),
-                               .start_ticks = process.Size("start_ticks")};
+                               .start_ticks = process.Size("start_ticks"),
+                               .boot_id = process.AnyText("boot_id")};
 }
 
 std::string ReadFile(const Fields& fields) {
@@ -81,7 +82,7 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
   const Fields root(
       document, "",
       {"schema", "status", "backend", "process", "image", "upper", "backing", "snapshot", "seal",
-       "labels", "cpus", "memory_mib", "created_at", "updated_at"},
+       "labels", "cpus", "memory_mib", "created_at", "started_at", "updated_at"},
       Fields::Others::kIgnore);
   root.Expect("schema", kSchema);
   const Fields image(root.At("image"), "image", {"ref", "manifest_digest"},
@@ -108,6 +109,7 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
   record.cpus = ReadCount(root, "cpus");
   record.memory_mib = ReadCount(root, "memory_mib");
   sandbox.created_at = ReadTime(root, "created_at");
+  sandbox.started_at = ReadTime(root, "started_at");
   sandbox.updated_at = ReadTime(root, "updated_at");
   return record;
 }
@@ -139,8 +141,13 @@ std::string DirectoryRecord::Write() {
       {"cpus", cpus},
       {"memory_mib", memory_mib},
       {"created_at", FormatTime(sandbox.created_at)},
+      {"started_at", FormatTime(sandbox.started_at)},
       {"updated_at", FormatTime(sandbox.updated_at)}};
-  if (process) document["process"] = {{"pid", process->pid}, {"start_ticks", process->start_ticks}};
+  if (process) {
+    document["process"] = {{"pid", process->pid},
+                           {"start_ticks", process->start_ticks},
+                           {"boot_id", process->boot_id}};
+  }
   if (sandbox.snapshot_digest) document["snapshot"] = *sandbox.snapshot_digest;
   for (const BackingFile& file : sandbox.backing) {
     document["backing"].push_back({{"file", file.name}, {"format", ToString(file.disk.format)}});

@@ -52,6 +52,7 @@ bool HasProcess(SandboxStatus status) {
 struct RunProcess {
   bool is_gone = false;                                // It is certain that it has ended.
   std::optional<base::ProcessIdentity> identity = {};  // If it may be alive, and can be told.
+  std::chrono::system_clock::time_point started_at = {};
 };
 
 // The row has its pid and when it was started. A process of that pid that is younger is another
@@ -62,18 +63,21 @@ RunProcess ProcessOf(const Database& db, std::int64_t sandbox_id) {
                 "SELECT pid, started_at FROM run WHERE sandbox_id = ?1 ORDER BY id DESC LIMIT 1");
   run.Bind(1, sandbox_id);
   if (!run.Step()) return {};
-  const auto pid = run.OptionalInteger(0);
-  if (!pid) return {};
-  if (*pid <= 0 || *pid > std::numeric_limits<pid_t>::max()) return {.is_gone = true};
-  const auto process = base::ProcessIdentity::Of(static_cast<pid_t>(*pid));
-  if (!process) return {.is_gone = true};
-  if (process->start_ticks == 0) return {};
-  if (process->program.starts_with("msb")) return {.is_gone = false, .identity = process};
   const auto started = base::ParseIndexTime(run.Text(1));
-  if (started && process->StartTime() > started->ToTimePoint() + kClockSlack) {
-    return {.is_gone = true};
+  RunProcess result;
+  if (started) result.started_at = started->ToTimePoint();
+  const auto pid = run.OptionalInteger(0);
+  if (!pid) return result;
+  if (*pid > 0 && *pid <= std::numeric_limits<pid_t>::max()) {
+    result.identity = base::ProcessIdentity::Of(static_cast<pid_t>(*pid));
   }
-  return {.is_gone = false, .identity = process};
+  const auto& process = result.identity;
+  const bool is_another = process && process->start_ticks != 0 &&
+                          !process->program.starts_with("msb") && started &&
+                          process->StartTime() > result.started_at + kClockSlack;
+  result.is_gone = !process || is_another;
+  if (is_another || (process && process->start_ticks == 0)) result.identity.reset();
+  return result;
 }
 
 // object.key, or null if object is none or has no such key.
@@ -156,8 +160,10 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
   SandboxRecord record;
   record.name = row.Text(1);
   record.status = ParseStatus(record.name, row.Text(2));
-  if (HasProcess(record.status) && ProcessOf(db, row.Integer(0)).is_gone) {
-    record.status = SandboxStatus::kCrashed;
+  if (HasProcess(record.status)) {
+    const RunProcess run = ProcessOf(db, row.Integer(0));
+    if (run.is_gone) record.status = SandboxStatus::kCrashed;
+    record.started_at = run.started_at;
   }
   record.config_json = row.Text(3);
   if (record.config_json.size() > kMaxConfigBytes) {

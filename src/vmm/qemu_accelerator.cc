@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <chrono>
-#include <fstream>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -29,9 +28,8 @@ constexpr std::size_t kMaxOutputBytes = 1 << 20;
 // All that the answer depends on, as the text that goes before it in the cache. Empty if that
 // cannot be known.
 std::string CacheKey(const std::filesystem::path& binary, const base::FileStamp& stamp) {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string boot;
-  if (!std::getline(file, boot)) return {};
+  const std::string boot = base::BootId();
+  if (boot.empty()) return {};
   return fmt::format("boot {}\nbinary {}\nsize {}\nmtime_ns {}\naccelerator ", boot,
                      binary.native(), stamp.size, stamp.mtime_ns);
 }
@@ -79,10 +77,15 @@ bool GuestRuns(const Context& ctx, const std::filesystem::path& binary, const st
       .inherited = {firmware.get()}};
   const base::ProcessIdentity identity = base::Spawn(program, leash);
   const auto process = base::ProcessHandle::Open(identity);
-  if (process && !process->AwaitEnd(ctx.WithTimeout(kPatience))) {
-    process->Kill();
-    ctx.Check();
-    return false;
+  if (process) {
+    const bool ended = process->AwaitEnd(ctx.WithTimeout(kPatience));
+    if (!ended) {
+      process->Kill();
+      process->AwaitEnd(Context::Background().WithTimeout(kPatience));
+    }
+    process->Reap();
+    if (!ended) ctx.Check();
+    if (!ended) return false;
   }
   const auto written = base::ReadAll(output.get(), kMaxOutputBytes);
   return written && written->find(kProbeGuestMessage) != std::string::npos;

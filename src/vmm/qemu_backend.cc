@@ -25,6 +25,7 @@ using std::chrono::seconds;
 constexpr const char* kSocketFile = "qmp.sock";
 constexpr const char* kPidFile = "qemu.pid";
 constexpr const char* kLogFile = "qemu.log";
+constexpr const char* kConsoleFile = "console.log";
 
 // For QEMU to open its disks and take commands; the guest may take what it likes.
 constexpr auto kReadyTimeout = seconds(30);
@@ -112,6 +113,14 @@ void CheckCancelled(const Context& ctx) {
   if (!left || left->count() > 0) ctx.Check();
 }
 
+// QEMU would follow links: a sandbox from elsewhere could read or write any file with them.
+void CheckFile(int dir, const std::string& name, bool may_be_absent) {
+  const base::EntryType type = base::OpenEntryAt(dir, name).type;
+  if (type == base::EntryType::kRegularFile) return;
+  if (may_be_absent && type == base::EntryType::kAbsent) return;
+  Throw(ErrorKind::kIO, "{} must be a regular file, but is {}", name, base::Describe(type));
+}
+
 void RemoveRuntimeFiles(const std::filesystem::path& dir) {
   base::RemoveFile(dir / kSocketFile);
   base::RemoveFile(dir / kPidFile);
@@ -142,7 +151,7 @@ std::vector<std::string> QemuArguments(const QemuConfig& config, const std::stri
       "-mon",
       "chardev=qmp,mode=control",
       "-chardev",
-      "file,id=console,path=console.log,append=on",
+      fmt::format("file,id=console,path={},append=on", kConsoleFile),
       "-serial",
       "chardev:console",
       "-pidfile",
@@ -176,6 +185,11 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
           wanted.native());
   }
   const std::string accelerator = ChooseAccelerator(ctx, binary, cache_dir_);
+  for (const BackingFile& file : sandbox.record.sandbox.backing) {
+    CheckFile(sandbox.dir, file.name, /*may_be_absent=*/false);
+  }
+  CheckFile(sandbox.dir, kConsoleFile, /*may_be_absent=*/true);
+  ForgetEnded();
   RemoveRuntimeFiles(sandbox.path);
   base::RemoveFile(sandbox.path / kLogFile);
   UniqueFd socket = base::ListenAt(sandbox.dir, kSocketFile);
@@ -184,8 +198,10 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   base::Leash leash;
   // However this process ends: whoever looks at the sandbox next knows what may still have its
   // disk.
-  const auto record_process = [&](const base::ProcessIdentity& process) {
-    sandbox.record.process = process;
+  std::optional<ProcessHandle> process;
+  const auto record_process = [&](const base::ProcessIdentity& identity) {
+    process = ProcessHandle::Open(identity);
+    sandbox.record.process = identity;
     Save(sandbox);
   };
   base::Spawn({.path = binary,
@@ -195,9 +211,23 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
                .inherited = {socket.get()}},
               leash, record_process);
   socket.Reset(-1);  // So that it is closed when QEMU ends, and nobody waits for an answer.
+  if (process) {
+    const std::lock_guard lock(mutex_);
+    own_.insert_or_assign(sandbox.record.process->pid,
+                          OwnVm{*std::move(process), std::move(leash)});
+  }
   AwaitReady(ctx, sandbox);
+}
+
+void QemuBackend::ForgetEnded() {
+  const Context now = Context::Background().WithTimeout(milliseconds::zero());
   const std::lock_guard lock(mutex_);
-  leashes_.insert_or_assign(sandbox.record.process->pid, std::move(leash));
+  std::erase_if(own_, [&](const auto& entry) {
+    const ProcessHandle& process = entry.second.process;
+    if (!process.AwaitEnd(now)) return false;
+    process.Reap();
+    return true;
+  });
 }
 
 void QemuBackend::AwaitReady(const Context& ctx, const Locked& sandbox) const {
@@ -216,11 +246,11 @@ void QemuBackend::AwaitReady(const Context& ctx, const Locked& sandbox) const {
 
 void QemuBackend::LetGo(Locked& sandbox) {
   const std::lock_guard lock(mutex_);
-  const auto found = leashes_.find(sandbox.record.process->pid);
+  const auto found = own_.find(sandbox.record.process->pid);
   // One that another process booted is detached already, or that process must do it.
-  if (found == leashes_.end()) return;
-  found->second.LetGo();
-  leashes_.erase(found);
+  if (found == own_.end() || !found->second.leash) return;
+  found->second.leash->LetGo();
+  found->second.leash.reset();
 }
 
 void QemuBackend::Halt(const Context& ctx, Locked& sandbox, milliseconds timeout) {
@@ -242,11 +272,12 @@ void QemuBackend::Halt(const Context& ctx, Locked& sandbox, milliseconds timeout
     }
     handle->Reap();
   }
-  if (process) {
-    const std::lock_guard lock(mutex_);
-    leashes_.erase(process->pid);
-  }
+  ForgetEnded();
   RemoveRuntimeFiles(sandbox.path);
+}
+
+bool QemuBackend::HasVm(int dir) const {
+  return static_cast<bool>(base::TryConnectAt(dir, kSocketFile));
 }
 
 SandboxStatus QemuBackend::StatusOfEnded(int dir) const {

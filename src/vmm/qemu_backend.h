@@ -16,10 +16,12 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "msb/client.h"
+#include "src/base/process.h"
 #include "src/base/spawn.h"
 #include "src/vmm/directory_backend.h"
 
@@ -36,14 +38,23 @@ class QemuBackend : public DirectoryBackend {
   void LetGo(Locked& sandbox) override;
   void Halt(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout) override;
   SandboxStatus StatusOfEnded(int dir) const override;
+  bool HasVm(int dir) const override;
 
   // Waits until QEMU has opened its disks and takes commands.
   void AwaitReady(const Context& ctx, const Locked& sandbox) const;
 
+  // A VM that this process booted.
+  struct OwnVm {
+    base::ProcessHandle process;
+    std::optional<base::Leash> leash;  // Nothing once it was let go.
+  };
+  // Gives up what is held of those that have ended, whoever ended them.
+  void ForgetEnded();
+
   const QemuConfig config_;
   const std::filesystem::path cache_dir_;
   std::mutex mutex_;
-  std::map<pid_t, base::Leash> leashes_;  // Of VMs that end with this process. Guarded by mutex_.
+  std::map<pid_t, OwnVm> own_;  // Guarded by mutex_.
 };
 
 // QEMU's arguments for a sandbox, which depend on nothing but these; all paths are relative to the

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
+#include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "tests/support/support.h"
 
@@ -91,6 +94,61 @@ TEST_F(ChainTest, ASnapshotHasWhatWasWrittenSinceTheOneBefore) {
   ExpectSealed();
   const auto check = RunCommand("qemu-img check '" + UpperOf("worker") + "'");
   EXPECT_EQ(check.status, 0) << check.output;
+}
+
+// A seal that is pending while the sandbox runs can only be looked at too late.
+TEST_F(ChainTest, ASandboxThatRunsIsNotHealed) {
+  const fs::path path = dir_ / "home/sandboxes/baseline/sandbox.json";
+  auto record = nlohmann::json::parse(ReadFile(path));
+  record["status"] = "running";
+  record["seal"] = {{"file", "upper.qcow2"},
+                    {"digest", "sha256:" + std::string(64, 'a')},
+                    {"artifact", (dir_ / "gone").native()}};
+  WriteFile(path, record.dump());
+  EXPECT_EQ(GetSandbox(ctx_, "baseline", client_).Status(), SandboxStatus::kRunning);
+  EXPECT_EQ(ReadFile(path), record.dump());
+}
+
+TEST_F(ChainTest, AParentThatIsAnotherByNowIsNotTaken) {
+  WriteAsGuest("baseline", 0x11, 1024);
+  const auto first = Create("baseline", "first");
+  const vmm::BackingFile file{"sha256_" + first.Digest().substr(7) + ".qcow2",
+                              {first.Path() + "/upper.qcow2", DiskFormat::kQcow2, "ext4"}};
+  EXPECT_NO_THROW(artifact::CheckUnreplaced(file));
+  CreateSandbox(ctx_, "other", {WithImage(dir_ / "base.img")}, client_).Close();
+  Snapshot::Create(ctx_, "other", {.name = "first", .force = true}, client_);
+  EXPECT_MSB_ERROR(artifact::CheckUnreplaced(file), ErrorKind::kSnapshotNotFound);
+}
+
+TEST_F(ChainTest, AChainMayBeOfAnyLength) {
+  constexpr int kMostFiles = 200;  // Of which one is the image.
+  WriteAsGuest("baseline", 0x11, 1024);
+  for (int n = 1; n < kMostFiles - 1; ++n) {
+    EXPECT_EQ(Create("baseline", "s" + std::to_string(n)).Format(), "qcow2");
+  }
+  WriteAsGuest("baseline", 0x22, 2048);
+  EXPECT_EQ(Create("baseline", "s199").Format(), "qcow2");
+  WriteAsGuest("baseline", 0x33, 3072);
+  const auto next = Create("baseline", "s200");
+  EXPECT_EQ(next.Format(), "raw");
+  EXPECT_EQ(next.SizeBytes(), kDiskBytes);
+  EXPECT_EQ(next.Verify(ctx_).upper.kind, "verified");
+  const std::string disk = ReadFile(next.Path() + "/upper.ext4");
+  EXPECT_EQ(disk.substr(0, 70'000), Noise(70'000, 1));
+  for (const auto& [at, byte] : {std::pair(1024, 0x11), {2048, 0x22}, {3072, 0x33}}) {
+    EXPECT_EQ(disk[static_cast<std::size_t>(at) * 1024], byte);
+    EXPECT_EQ(Read("s200", at, client_), byte);
+  }
+  EXPECT_EQ(Read("s199", 2048, client_), 0x22);
+  // The longest that there is can be booted, and its snapshot too.
+  for (const std::string name : {"s199", "s200"}) {
+    Boot("worker-" + name, name);
+    WriteAsGuest("worker-" + name, 0x44, 4096);
+    Create("worker-" + name, "of-" + name);
+    EXPECT_EQ(Read("of-" + name, 4096, client_), 0x44);
+    EXPECT_EQ(Read("of-" + name, 2048, client_), 0x22);
+  }
+  EXPECT_EQ(Snapshot::Open(ctx_, "of-s200", client_).Format(), "qcow2");
 }
 
 TEST_F(ChainTest, WhatASandboxStandsOnSurvivesTheRemovalOfTheSnapshot) {

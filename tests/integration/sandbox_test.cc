@@ -50,6 +50,47 @@ TEST_F(SandboxTest, RunsUntilItIsStoppedAndMayBeStartedAgain) {
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
 }
 
+TEST_F(SandboxTest, AnOldHandleDoesNotEndALaterBoot) {
+  Sandbox first = Create("a");
+  first.Stop(ctx_);
+  {
+    const Sandbox second = StartSandbox(ctx_, "a", client_);
+    first.Close();
+    EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  }
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  // Also when that boot takes the place of the handle.
+  Sandbox sandbox = StartSandbox(ctx_, "a", client_);
+  sandbox.Stop(ctx_);
+  sandbox = StartSandbox(ctx_, "a", client_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+}
+
+TEST_F(SandboxTest, ARecordHasRoomForWhatIsToCome) {
+  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", std::string(600'000, 'v'))}),
+                   ErrorKind::kInvalidArgument);
+  EXPECT_TRUE(ListTree(dir_ / "home/sandboxes").empty());
+  Create("a", {WithLabel("k", std::string(500'000, 'v'))}).Close();
+  StartSandbox(ctx_, "a", client_).Close();
+}
+
+TEST_F(SandboxTest, OnlyWhatTheLibraryMadeIsTidiedUp) {
+  Create("a").Close();
+  const fs::path home = dir_ / "home/sandboxes/a";
+  const std::string crashed = "upper-0123456789abcdef.qcow2";
+  for (const std::string name : {"upper.ext4.bak", "upper.raw", "sha256_mine", "notes"}) {
+    WriteFile(home / name, "mine");
+  }
+  fs::create_directory(home / "upper-old");
+  WriteFile(home / crashed, "left by a crash");
+  StartSandbox(ctx_, "a", client_).Close();
+  EXPECT_FALSE(fs::exists(home / crashed));
+  for (const std::string name :
+       {"upper.ext4.bak", "upper.raw", "sha256_mine", "notes", "upper-old", "upper.ext4"}) {
+    EXPECT_TRUE(fs::exists(home / name)) << name;
+  }
+}
+
 TEST_F(SandboxTest, AClosedHandleIsInvalid) {
   Sandbox sandbox = Create("a");
   sandbox.Close();

@@ -109,7 +109,9 @@ void ShareAccelerator(const fs::path& cache) {
 base::ProcessIdentity ProcessOf(const Context& ctx, Client& client, const std::string& name) {
   const auto record = nlohmann::json::parse(GetSandbox(ctx, name, client).ConfigJSON());
   const auto& process = record.at("process");
-  return {.pid = process.at("pid"), .start_ticks = process.at("start_ticks")};
+  return {.pid = process.at("pid"),
+          .start_ticks = process.at("start_ticks"),
+          .boot_id = process.at("boot_id")};
 }
 
 std::vector<pid_t> ProcessesIn(const fs::path& dir) {

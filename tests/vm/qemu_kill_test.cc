@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <string>
 
 #include "src/base/file.h"
@@ -144,6 +145,62 @@ TEST_F(QemuKillTest, OneThatDiesAtOnceIsReportedAtOnce) {
   EXPECT_FALSE(fs::exists(sandboxes_ / "b"));
   EXPECT_LT(steady_clock::now() - start, kAtOnce);
   ExpectStartable();
+}
+
+// Whoever does not understand the record must not take the disk away from a VM.
+TEST_F(QemuKillTest, ADamagedRecordDoesNotHideAVm) {
+  StartDetached("a");
+  const fs::path record = sandboxes_ / "a" / "sandbox.json";
+  const std::string good = ReadFile(record);
+  std::string later = good;
+  WriteFile(record, later.replace(later.find("msb.sandbox/1"), 13, "msb.sandbox/2"));
+  const auto before = ListTree(sandboxes_);
+  Client client = NewClient();
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_), WithReplace()}, client),
+                   ErrorKind::kSandboxStillRunning);
+  EXPECT_EQ(ListTree(sandboxes_), before);
+  EXPECT_EQ(ProcessesIn(sandboxes_).size(), 1U);
+  WriteFile(record, good);
+  GetSandbox(ctx_, "a", client).Kill(ctx_);
+  WriteFile(record, later);
+  RemoveSandbox(ctx_, "a", client);
+  EXPECT_FALSE(fs::exists(sandboxes_ / "a"));
+}
+
+TEST_F(QemuKillTest, QemuFollowsNoLinksOutOfTheSandbox) {
+  Client client = NewClient();
+  const fs::path console = sandboxes_ / "a" / "console.log";
+  fs::remove(console);
+  fs::create_symlink(dir_ / "target", console);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kIO);
+  EXPECT_FALSE(fs::exists(dir_ / "target"));
+  fs::remove(console);
+  for (const auto& entry : fs::directory_iterator(sandboxes_ / "a")) {
+    if (!entry.path().filename().native().starts_with("sha256_")) continue;
+    fs::rename(entry.path(), dir_ / "private");
+    fs::create_symlink(dir_ / "private", entry.path());
+    break;
+  }
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kIO);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  EXPECT_TRUE(ProcessesIn(sandboxes_).empty());
+}
+
+TEST_F(QemuKillTest, NothingIsHeldOfVmsThatOthersEnded) {
+  Client client = NewClient();
+  const auto descriptors = [] {
+    return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+  };
+  std::ptrdiff_t after_first = 0;
+  for (int round = 0; round < 4; ++round) {
+    const Sandbox sandbox = StartSandbox(ctx_, "a", client);
+    Client other = NewClient();
+    GetSandbox(ctx_, "a", other).Kill(ctx_);
+    if (round == 0) after_first = descriptors();
+  }
+  EXPECT_LE(descriptors(), after_first);
+  ExpectAllEnd();
 }
 
 // There is no moment at which a VM has a disk and its sandbox's record does not say so.

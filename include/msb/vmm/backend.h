@@ -79,6 +79,7 @@ struct SandboxRecord {
   bool sealable = false;                  // Seal works for it.
   std::map<std::string, std::string> labels = {};
   std::chrono::system_clock::time_point created_at = {};
+  std::chrono::system_clock::time_point started_at = {};  // Of its last boot.
   std::chrono::system_clock::time_point updated_at = {};
   std::string config_json = {};  // The backend's own record of the sandbox, verbatim.
 };

@@ -209,6 +209,11 @@ TEST(ProcessHandleTest, IsOfNoOtherProcess) {
   ++identity->start_ticks;
   EXPECT_FALSE(ProcessHandle::Open(*identity));
   --identity->start_ticks;
+  identity->boot_id += "?";
+  EXPECT_FALSE(ProcessHandle::Open(*identity));
+  EXPECT_FALSE(identity->IsAlive());
+  identity->boot_id = BootId();
+  EXPECT_TRUE(identity->IsAlive());
   child.End();
   EXPECT_FALSE(ProcessHandle::Open(*identity));
   child.Reap();

@@ -234,6 +234,7 @@ class Owner {
               ssize_t{sizeof program_.pid});
     EXPECT_EQ(read(told_.out.get(), &program_.start_ticks, sizeof program_.start_ticks),
               ssize_t{sizeof program_.start_ticks});
+    program_.boot_id = BootId();
   }
   Owner(const Owner&) = delete;
   Owner& operator=(const Owner&) = delete;

@@ -26,6 +26,7 @@ DirectoryRecord MakeRecord() {
   sandbox.snapshot_digest = "sha256:" + std::string(64, 'b');
   sandbox.labels = {{"stage", "one"}, {"\u00e9\"", "\n"}};
   sandbox.created_at = std::chrono::system_clock::time_point(std::chrono::nanoseconds(1234567890));
+  sandbox.started_at = sandbox.created_at + std::chrono::hours(1);
   record.process = base::ProcessIdentity::Self();
   record.cpus = 3;
   record.memory_mib = 4096;
@@ -52,6 +53,7 @@ TEST(DirectoryRecordTest, ReadsBackWhatItWrote) {
   EXPECT_EQ(read.sandbox.snapshot_digest, record.sandbox.snapshot_digest);
   EXPECT_EQ(read.sandbox.labels, record.sandbox.labels);
   EXPECT_EQ(read.sandbox.created_at, record.sandbox.created_at);
+  EXPECT_EQ(read.sandbox.started_at, record.sandbox.started_at);
   EXPECT_EQ(read.sandbox.updated_at, record.sandbox.updated_at);
   EXPECT_EQ(read.sandbox.config_json, text);
   EXPECT_EQ(read.cpus, 3U);
@@ -59,6 +61,7 @@ TEST(DirectoryRecordTest, ReadsBackWhatItWrote) {
   ASSERT_TRUE(read.process);
   EXPECT_EQ(read.process->pid, record.process->pid);
   EXPECT_EQ(read.process->start_ticks, record.process->start_ticks);
+  EXPECT_EQ(read.process->boot_id, base::BootId());
 }
 
 TEST(DirectoryRecordTest, ReadsBackARecordWithoutWhatIsOptional) {
@@ -103,6 +106,10 @@ TEST(DirectoryRecordTest, DoesNotTakeAnotherProcessOfTheSamePidForTheOwner) {
   DirectoryRecord record = MakeRecord();
   record.process->start_ticks -= 1;
   EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
+  // Nor one that started as long after another boot.
+  record = MakeRecord();
+  record.process->boot_id = "another";
+  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
 }
 
 TEST(DirectoryRecordTest, CountsADetachedSandboxAsRunning) {
@@ -117,11 +124,26 @@ TEST(DirectoryRecordTest, ToleratesWhatALaterReleaseMayAdd) {
 }
 
 TEST(DirectoryRecordTest, RefusesARecordWithoutOneOfItsFields) {
-  for (const char* field :
-       {"/schema", "/status", "/process", "/process/pid", "/process/start_ticks", "/image",
-        "/image/ref", "/image/manifest_digest", "/upper", "/upper/file", "/upper/format",
-        "/upper/fstype", "/snapshot", "/labels", "/cpus", "/memory_mib", "/created_at",
-        "/updated_at"}) {
+  for (const char* field : {"/schema",
+                            "/status",
+                            "/process",
+                            "/process/pid",
+                            "/process/start_ticks",
+                            "/process/boot_id",
+                            "/image",
+                            "/image/ref",
+                            "/image/manifest_digest",
+                            "/upper",
+                            "/upper/file",
+                            "/upper/format",
+                            "/upper/fstype",
+                            "/snapshot",
+                            "/labels",
+                            "/cpus",
+                            "/memory_mib",
+                            "/created_at",
+                            "/started_at",
+                            "/updated_at"}) {
     json document = json::parse(MakeRecord().Write());
     const Pointer pointer(field);
     document.at(pointer.parent_pointer()).erase(pointer.back());
@@ -140,6 +162,7 @@ TEST(DirectoryRecordTest, RefusesValuesThatItCannotUse) {
                                                          {"/process/pid", std::uint64_t{1} << 31},
                                                          {"/process/pid", "1"},
                                                          {"/process/start_ticks", 1.5},
+                                                         {"/process/boot_id", 1},
                                                          {"/image", nullptr},
                                                          {"/image/ref", ""},
                                                          {"/upper", nullptr},
@@ -155,6 +178,7 @@ TEST(DirectoryRecordTest, RefusesValuesThatItCannotUse) {
                                                          {"/cpus", std::uint64_t{1} << 32},
                                                          {"/memory_mib", "512"},
                                                          {"/created_at", "yesterday"},
+                                                         {"/started_at", nullptr},
                                                          {"/updated_at", 0}};
   for (const auto& [field, value] : bad) {
     SCOPED_TRACE(field + " = " + value.dump());
