@@ -78,4 +78,21 @@ double PeakMemory(const std::function<void()>& run) {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
+int Main(
+    int argc, char** argv,
+    const std::function<void(const std::filesystem::path& dir, const std::filesystem::path& image,
+                             const std::string& runtime)>& run) {
+  if (argc != 3 && argc != 4) {
+    std::cerr << "usage: " << argv[0] << " DIR IMAGE [RUNTIME]\n";
+    return 2;
+  }
+  try {
+    run(argv[1], argv[2], argc == 4 ? argv[3] : "");
+    return 0;
+  } catch (const std::exception& e) {
+    std::cerr << e.what() << "\n";
+    return 1;
+  }
+}
+
 }  // namespace msb::bench

@@ -3,6 +3,7 @@
 #ifndef MSB_TESTS_BENCH_BENCH_H_
 #define MSB_TESTS_BENCH_BENCH_H_
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -26,6 +27,13 @@ void PrintRatio(const char* what, double numerator, double denominator);
 
 // The most memory that run uses, in MiB, in a process of its own.
 double PeakMemory(const std::function<void()>& run);
+
+// The program: DIR IMAGE [RUNTIME] are its arguments, and given to run, an empty text for no
+// runtime.
+int Main(
+    int argc, char** argv,
+    const std::function<void(const std::filesystem::path& dir, const std::filesystem::path& image,
+                             const std::string& runtime)>& run);
 
 }  // namespace msb::bench
 

@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <string>
 #include <vector>
 
@@ -176,15 +175,7 @@ class Bench {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3 && argc != 4) {
-    std::cerr << "usage: bench_archive DIR IMAGE [RUNTIME]\n";
-    return 2;
-  }
-  try {
-    Bench(argv[1], argv[2], argc == 4 ? argv[3] : "").Run();
-    return 0;
-  } catch (const std::exception& e) {
-    std::cerr << e.what() << "\n";
-    return 1;
-  }
+  return msb::bench::Main(argc, argv, [](const auto& dir, const auto& image, const auto& runtime) {
+    Bench(dir, image, runtime).Run();
+  });
 }
