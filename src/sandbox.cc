@@ -82,7 +82,17 @@ vmm::SandboxSpec SpecFor(const Context& ctx, const std::string& name, const Sand
   if (config.cpus == 0U || config.memory_mib == 0U) {
     Throw(ErrorKind::kInvalidArgument, "a sandbox needs at least one CPU and 1 MiB of memory");
   }
+  if (config.oci_upper_size_mib == 0U) {
+    Throw(ErrorKind::kInvalidArgument, "a writable disk needs at least 1 MiB");
+  }
+  const auto has_nul = [](const std::string& text) { return text.find('\0') != std::string::npos; };
+  if (has_nul(config.image)) {
+    Throw(ErrorKind::kInvalidArgument, "the image '{}' has a NUL", base::Quoted(config.image));
+  }
   for (const auto& [key, value] : config.labels) {
+    if (has_nul(key) || has_nul(value)) {
+      Throw(ErrorKind::kInvalidArgument, "label '{}' has a NUL", base::Quoted(key));
+    }
     if (!base::IsUtf8(key) || !base::IsUtf8(value)) {
       Throw(ErrorKind::kInvalidArgument, "label '{}' is not UTF-8", base::Quoted(key));
     }

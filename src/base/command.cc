@@ -17,6 +17,7 @@
 
 #include "src/base/file.h"
 #include "src/base/spawn.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -195,10 +196,25 @@ bool Await(const Context& ctx, int process, int output, int error) {
   return ready > 0 && entries[0].revents != 0;
 }
 
+void CheckRunnable(const Command& command) {
+  for (const std::string& argument : command.arguments) {
+    if (argument.find('\0') == std::string::npos) continue;
+    Throw(ErrorKind::kInvalidArgument, "cannot tell {} '{}': it contains a NUL",
+          command.program.native(), Quoted(argument));
+  }
+  struct sigaction action {};
+  sigaction(SIGCHLD, nullptr, &action);
+  if (action.sa_handler != SIG_IGN && (action.sa_flags & SA_NOCLDWAIT) == 0) return;
+  Throw(ErrorKind::kUnsupportedOperation,
+        "cannot run {}: this process ignores SIGCHLD, and so cannot learn how a program ends",
+        command.program.native());
+}
+
 }  // namespace
 
 CommandResult RunCommand(const Context& ctx, const Command& command) {
   ctx.Check();
+  CheckRunnable(command);
   Pipe output = MakePipe();
   Pipe error = MakePipe();
   Child child(command, output.write.get(), error.write.get());

@@ -30,7 +30,8 @@ struct CommandResult {
 
 // Runs the program in a process group of its own, without input, and returns when it has ended,
 // even if what it started goes on, with its outputs open. Ended by ctx: the group is killed, and
-// kCancelled thrown. kIO: it cannot be executed.
+// kCancelled thrown. kIO: it cannot be executed. kInvalidArgument: an argument that has a NUL.
+// kUnsupportedOperation: this process ignores SIGCHLD, so that nobody learns how a program ended.
 CommandResult RunCommand(const Context& ctx, const Command& command);
 
 }  // namespace msb::base

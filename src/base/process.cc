@@ -73,6 +73,15 @@ std::chrono::system_clock::time_point ProcessIdentity::StartTime() const {
   return std::chrono::system_clock::now() - uptime + start;
 }
 
+bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry) {
+  std::ifstream file(fmt::format("/proc/{}/environ", process.pid));
+  std::string variable;
+  bool found = false;
+  while (!found && std::getline(file, variable, '\0')) found = variable == entry;
+  // If it is still the process, that was its own.
+  return found && process.IsAlive();
+}
+
 std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity) {
   if (identity.pid <= 0) return std::nullopt;
   // By number: the C libraries that name these calls are newer than the kernels that have them.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "msb/context.h"
@@ -36,6 +37,10 @@ struct ProcessIdentity {
   // By today's clock: one that was set since the process started moves this.
   std::chrono::system_clock::time_point StartTime() const;
 };
+
+// True if the process runs and was started with this entry, "NAME=value", in its environment; false
+// also if that cannot be read.
+bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry);
 
 // A process held by a descriptor (pidfd_open(2)), so that a later one of the same pid is never
 // taken for it.

@@ -198,6 +198,8 @@ void RefuseRunning(const std::string& name, SandboxStatus status) {
 constexpr auto kReplaceTimeout = std::chrono::seconds(10);
 // For the kernel and the runtime to finish with a sandbox that was ended.
 constexpr auto kEndGrace = std::chrono::seconds(30);
+// For a VM that somebody boots to have a process.
+constexpr auto kBootPatience = std::chrono::seconds(2);
 constexpr auto kPollInterval = std::chrono::milliseconds(20);
 
 }  // namespace
@@ -206,7 +208,8 @@ SandboxRecord MicrosandboxBackend::Inspect(const Context& ctx, const std::string
   ctx.Check();
   if (!base::StampOf(database_)) NotFound(name, database_);
   // Not read-only: SQLite must be able to recover the write-ahead log of a crashed runtime.
-  const Database db(database_, Database::Mode::kReadWrite);
+  Database db(database_, Database::Mode::kReadWrite);
+  db.Bind(ctx);
   db.RequireTable("sandbox");
   Statement row(db, std::string(kSelect) + "WHERE name = ?1");
   row.Bind(1, std::string_view(name));
@@ -218,7 +221,8 @@ std::vector<SandboxRecord> MicrosandboxBackend::List(const Context& ctx) {
   ctx.Check();
   std::vector<SandboxRecord> sandboxes;
   if (!base::StampOf(database_)) return sandboxes;
-  const Database db(database_, Database::Mode::kReadWrite);
+  Database db(database_, Database::Mode::kReadWrite);
+  db.Bind(ctx);
   db.RequireTable("sandbox");
   for (Statement row(db, kSelect); row.Step();) {
     ctx.Check();
@@ -266,21 +270,40 @@ SandboxRecord MicrosandboxBackend::Create(const Context& ctx, const SandboxSpec&
     Stop(ctx, spec.name, kReplaceTimeout);
     Remove(ctx, spec.name);
   }
-  const bool had_directory = base::IsPlainFileName(spec.name) &&
-                             static_cast<bool>(base::TryOpenDirectory(sandboxes_dir_ / spec.name));
+  const base::UniqueFd sandboxes = base::TryOpenDirectory(sandboxes_dir_);
+  const bool had_directory =
+      sandboxes && base::IsPlainFileName(spec.name) &&
+      base::OpenEntryAt(sandboxes.get(), spec.name).type != base::EntryType::kAbsent;
+  const std::string mark = base::RandomSuffix();
   try {
-    runtime_.Create(ctx, spec);
+    runtime_.Create(ctx, spec, mark);
     return Inspect(ctx, spec.name);
   } catch (const Error& e) {
     // Then it is somebody else's, who was faster.
-    if (e.kind() != ErrorKind::kSandboxAlreadyExists) Abandon(spec.name, had_directory);
+    if (e.kind() != ErrorKind::kSandboxAlreadyExists) Abandon(spec.name, mark, had_directory);
     throw;
   }
 }
 
-void MicrosandboxBackend::Abandon(const std::string& name, bool had_directory) {
+bool MicrosandboxBackend::IsOfAnother(const Context& ctx, const std::string& name,
+                                      const std::string& mark) const {
+  // What is about to boot has no process yet that could tell.
+  const Context patience = ctx.WithTimeout(kBootPatience);
+  std::optional<State> state = TryStateOf(ctx, name);
+  while (state && state->status == SandboxStatus::kStarting && !state->process &&
+         !patience.Done()) {
+    std::this_thread::sleep_for(kPollInterval);
+    state = TryStateOf(ctx, name);
+  }
+  return state && state->process &&
+         !base::HasInEnvironment(*state->process, fmt::format("{}={}", kMark, mark));
+}
+
+void MicrosandboxBackend::Abandon(const std::string& name, const std::string& mark,
+                                  bool had_directory) {
   const Context ctx = Context::Background().WithTimeout(kEndGrace);
   try {
+    if (IsOfAnother(ctx, name, mark)) return;
     if (TryStateOf(ctx, name)) runtime_.ForceRemove(ctx, name);
     if (TryStateOf(ctx, name)) {
       log_(fmt::format("sandbox '{}' could not be created, and not be removed", name));
@@ -296,19 +319,21 @@ void MicrosandboxBackend::Abandon(const std::string& name, bool had_directory) {
 SandboxRecord MicrosandboxBackend::Start(const Context& ctx, const std::string& name,
                                          bool /*detached*/) {
   RefuseRunning(name, StateOf(ctx, name).status);
+  const std::string mark = base::RandomSuffix();
   try {
-    runtime_.Start(ctx, name);
+    runtime_.Start(ctx, name, mark);
     return Inspect(ctx, name);
   } catch (const Error& e) {
     // Then somebody else was faster, and it is theirs.
-    if (e.kind() != ErrorKind::kSandboxStillRunning) EndFailedStart(name);
+    if (e.kind() != ErrorKind::kSandboxStillRunning) EndFailedStart(name, mark);
     throw;
   }
 }
 
-void MicrosandboxBackend::EndFailedStart(const std::string& name) {
+void MicrosandboxBackend::EndFailedStart(const std::string& name, const std::string& mark) {
+  const Context ctx = Context::Background().WithTimeout(kEndGrace);
   try {
-    Kill(Context::Background().WithTimeout(kEndGrace), name);
+    if (!IsOfAnother(ctx, name, mark)) Kill(ctx, name);
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kSandboxNotFound) return;
     log_(fmt::format("sandbox '{}' could not be started, and may run: {}", name, e.what()));

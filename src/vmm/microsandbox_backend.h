@@ -65,10 +65,12 @@ class MicrosandboxBackend : public Backend {
 
   // Returns when a sandbox that was told to stop, and was in this state before, has stopped.
   void AwaitStopped(const Context& ctx, const std::string& name, const State& before) const;
+  // True if what there is of the sandbox now is not of the call that had this mark.
+  bool IsOfAnother(const Context& ctx, const std::string& name, const std::string& mark) const;
   // Remove whatever a Create that failed has left, or end what a Start that failed has. They log
   // what they cannot do.
-  void Abandon(const std::string& name, bool had_directory);
-  void EndFailedStart(const std::string& name);
+  void Abandon(const std::string& name, const std::string& mark, bool had_directory);
+  void EndFailedStart(const std::string& name, const std::string& mark);
 
   const std::filesystem::path database_;
   const std::filesystem::path sandboxes_dir_;

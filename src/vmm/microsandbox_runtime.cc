@@ -22,6 +22,7 @@ constexpr RuntimeVersion kFirstWithFromSnapshot{0, 6, 7};  // run --snapshot bef
 constexpr RuntimeVersion kFirstWithRestore{0, 7, 0};       // run --from-snapshot before.
 
 constexpr std::size_t kMaxMessage = 2000;
+constexpr std::uint32_t kMaxCpus = 255;
 
 std::string Environment(const char* name) {
   const char* value = std::getenv(name);
@@ -43,6 +44,10 @@ void AddOperand(Words& words, const std::string& value) {
 }
 
 void AddResources(Words& words, const SandboxSpec& spec) {
+  if (spec.cpus > kMaxCpus) {
+    Throw(ErrorKind::kInvalidArgument,
+          "the microsandbox runtime gives a sandbox at most {} CPUs, not {}", kMaxCpus, spec.cpus);
+  }
   if (spec.cpus != 0) AddOption(words, "--cpus", std::to_string(spec.cpus));
   if (spec.memory_mib != 0) AddOption(words, "--memory", fmt::format("{}M", spec.memory_mib));
 }
@@ -181,7 +186,7 @@ std::vector<Words> CreateCommands(const RuntimeVersion& version, const SandboxSp
 
 ErrorKind KindOfRuntimeError(std::string_view message) {
   // By how the line begins; the first that fits counts.
-  constexpr std::array<std::pair<std::string_view, ErrorKind>, 20> kMeanings = {{
+  constexpr std::array<std::pair<std::string_view, ErrorKind>, 23> kMeanings = {{
       {"sandbox not found", ErrorKind::kSandboxNotFound},
       {"sandbox already exists", ErrorKind::kSandboxAlreadyExists},
       {"sandbox still running", ErrorKind::kSandboxStillRunning},
@@ -200,6 +205,9 @@ ErrorKind KindOfRuntimeError(std::string_view message) {
       {"io error", ErrorKind::kIO},
       {"database error", ErrorKind::kIO},
       {"local database was updated by a newer msb", ErrorKind::kUnsupportedOperation},
+      {"runtime error: database schema is newer", ErrorKind::kUnsupportedOperation},
+      {"connect to ", ErrorKind::kIO},
+      {"invalid value", ErrorKind::kInvalidArgument},
       {"unexpected argument", ErrorKind::kUnsupportedOperation},
       {"unrecognized subcommand", ErrorKind::kUnsupportedOperation},
   }};
@@ -250,9 +258,18 @@ RuntimeVersion MicrosandboxRuntime::VersionOf(const Context& ctx,
 }
 
 std::string MicrosandboxRuntime::Run(const Context& ctx, const std::filesystem::path& program,
-                                     const std::string& action, const Words& arguments) const {
-  base::Command command{
-      .program = program, .arguments = arguments, .environment = {{"MSB_HOME", home_.native()}}};
+                                     const std::string& action, const Words& arguments,
+                                     const std::string& mark) const {
+  base::Command command{.program = program,
+                        .arguments = arguments,
+                        .environment = {{"MSB_HOME", home_.native()},
+                                        // To the runtime it means this machine, or a cloud.
+                                        {"MSB_BACKEND", "local"},
+                                        // What it says is read; some messages heed the one, some
+                                        // the other.
+                                        {"NO_COLOR", "1"},
+                                        {"CLICOLOR_FORCE", "0"}}};
+  if (!mark.empty()) command.environment.emplace_back(kMark, mark);
   // The runtime starts its VMs with the one that this names.
   if (!Environment("MSB_PATH").empty()) {
     command.environment.emplace_back("MSB_PATH", std::filesystem::absolute(program).native());
@@ -268,16 +285,18 @@ void MicrosandboxRuntime::CheckCanCreate(const Context& ctx, const SandboxSpec& 
   CreateCommands(VersionOf(ctx, Find()), spec);
 }
 
-void MicrosandboxRuntime::Create(const Context& ctx, const SandboxSpec& spec) {
+void MicrosandboxRuntime::Create(const Context& ctx, const SandboxSpec& spec,
+                                 const std::string& mark) {
   const std::filesystem::path program = Find();
   for (const Words& words : CreateCommands(VersionOf(ctx, program), spec)) {
-    Run(ctx, program, fmt::format("create sandbox '{}'", base::Quoted(spec.name)), words);
+    Run(ctx, program, fmt::format("create sandbox '{}'", base::Quoted(spec.name)), words, mark);
   }
 }
 
-void MicrosandboxRuntime::Start(const Context& ctx, const std::string& name) {
+void MicrosandboxRuntime::Start(const Context& ctx, const std::string& name,
+                                const std::string& mark) {
   Run(ctx, Find(), fmt::format("start sandbox '{}'", base::Quoted(name)),
-      OnSandbox({"start"}, name));
+      OnSandbox({"start"}, name), mark);
 }
 
 void MicrosandboxRuntime::Stop(const Context& ctx, const std::string& name,

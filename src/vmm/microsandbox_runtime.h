@@ -35,6 +35,9 @@ std::vector<std::vector<std::string>> CreateCommands(const RuntimeVersion& versi
 // The kind of an error that the runtime printed; kInternal for one that is not known here.
 ErrorKind KindOfRuntimeError(std::string_view message);
 
+// A variable in the environment of VMs that tells whose call booted them.
+inline constexpr std::string_view kMark = "MSB_STARTED_BY";
+
 // One installed runtime on one home. Its commands throw what it reports, under the kind of
 // KindOfRuntimeError; kInvalidConfig if there is no runtime, or it has no version.
 class MicrosandboxRuntime {
@@ -46,9 +49,10 @@ class MicrosandboxRuntime {
   // Throws unless there is a runtime that could create such a sandbox.
   void CheckCanCreate(const Context& ctx, const SandboxSpec& spec);
 
-  // Boots a new sandbox, which goes on without this process. A failure may leave parts of it.
-  void Create(const Context& ctx, const SandboxSpec& spec);
-  void Start(const Context& ctx, const std::string& name);
+  // Boots a new sandbox, which goes on without this process. A failure may leave parts of it. Its
+  // VM has kMark in its environment, with this value.
+  void Create(const Context& ctx, const SandboxSpec& spec, const std::string& mark);
+  void Start(const Context& ctx, const std::string& name, const std::string& mark);
   // Asks the guest to shut down. When the time-out has passed, releases before 0.7 end it, and
   // later ones fail.
   void Stop(const Context& ctx, const std::string& name, std::chrono::milliseconds timeout);
@@ -62,7 +66,8 @@ class MicrosandboxRuntime {
   RuntimeVersion VersionOf(const Context& ctx, const std::filesystem::path& program);
   // Returns what it printed. action: for the message, "stop sandbox 'x'".
   std::string Run(const Context& ctx, const std::filesystem::path& program,
-                  const std::string& action, const std::vector<std::string>& arguments) const;
+                  const std::string& action, const std::vector<std::string>& arguments,
+                  const std::string& mark = {}) const;
 
   const std::filesystem::path home_;
   const std::filesystem::path configured_;

@@ -74,6 +74,16 @@ TEST_F(SandboxTest, ARecordHasRoomForWhatIsToCome) {
   StartSandbox(ctx_, "a", client_).Close();
 }
 
+TEST_F(SandboxTest, WhatNoBackendCouldTakeIsRefused) {
+  const std::string nul("k\0x", 3);
+  EXPECT_MSB_ERROR(Create("a", {WithLabel(nul, "v")}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", nul)}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("a", {WithOCIUpperSize(0)}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_.native() + nul)}, client_),
+                   ErrorKind::kInvalidArgument);
+  EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
+}
+
 TEST_F(SandboxTest, OnlyWhatTheLibraryMadeIsTidiedUp) {
   Create("a").Close();
   const fs::path home = dir_ / "home/sandboxes/a";

@@ -94,6 +94,14 @@ TEST(CommandTest, RunsWithSignalsAsTheyAreByDefault) {
   EXPECT_EQ(ignored_in_program & ~kOfTheCLibrary, 0U);
 }
 
+TEST(CommandTest, RefusesWhatItCouldNotTellOrLearn) {
+  EXPECT_MSB_ERROR(RunShell(std::string("exit 0\0", 7)), ErrorKind::kInvalidArgument);
+  const auto handler = signal(SIGCHLD, SIG_IGN);
+  EXPECT_MSB_ERROR(RunShell("exit 0"), ErrorKind::kUnsupportedOperation);
+  signal(SIGCHLD, handler);
+  EXPECT_EQ(RunShell("exit 0").exit_status, 0);
+}
+
 TEST(CommandTest, KeepsTheBeginningOfWhatIsVeryLong) {
   const CommandResult result = RunShell(
       "head -c 5000000 /dev/zero | tr '\\0' e >&2; head -c 3000000 /dev/zero | tr '\\0' o; "

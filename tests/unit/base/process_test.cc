@@ -153,6 +153,27 @@ std::optional<ProcessHandle> HandleOf(pid_t pid) {
   return identity ? ProcessHandle::Open(*identity) : std::nullopt;
 }
 
+TEST(ProcessTest, TellsWhatIsInAnEnvironment) {
+  const pid_t child = fork();
+  if (child == 0) {
+    execle("/bin/sleep", "sleep", "100", nullptr,
+           std::array<const char*, 3>{"A=b", "C=d e", nullptr}.data());
+    _exit(1);
+  }
+  // Until it is executed it has this process's.
+  std::optional<ProcessIdentity> process;
+  do {
+    process = ProcessIdentity::Of(child);
+  } while (process && process->program != "sleep");
+  ASSERT_TRUE(process);
+  EXPECT_TRUE(HasInEnvironment(*process, "C=d e"));
+  EXPECT_TRUE(HasInEnvironment(*process, "A=b"));
+  for (const char* other : {"C=d", "A", "", "=b"}) EXPECT_FALSE(HasInEnvironment(*process, other));
+  kill(child, SIGKILL);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_FALSE(HasInEnvironment(*process, "A=b"));
+}
+
 TEST(ProcessHandleTest, SeesAProcessEnd) {
   Child child;
   const auto process = HandleOf(child.pid());

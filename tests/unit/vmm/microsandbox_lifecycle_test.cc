@@ -226,6 +226,43 @@ TEST_F(MicrosandboxLifecycleTest, AStartThatIsCancelledLeavesTheSandboxStopped) 
   EXPECT_EQ(StatusOf("baseline"), SandboxStatus::kStopped);
 }
 
+TEST_F(MicrosandboxLifecycleTest, ACancelledStartLeavesAVmAloneThatIsAnothers) {
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sleep", "sleep", "1000", nullptr);
+    _exit(127);
+  }
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  InstallActing({[&, cancel = cancel] {
+                  RunAs(child);
+                  cancel();
+                }},
+                "exec sleep 1000");
+  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled);
+  EXPECT_THAT(Calls(), ElementsAre("start baseline"));
+  EXPECT_EQ(StatusOf("baseline"), SandboxStatus::kRunning);
+  kill(child, SIGKILL);
+  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+}
+
+TEST_F(MicrosandboxLifecycleTest, ACancelledStartEndsTheVmThatItBooted) {
+  const std::string pid_file = (dir_ / "pid").native();
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  InstallActing({[&, cancel = cancel] {
+                   RunAs(std::stoi(test::ReadFile(pid_file)));
+                   cancel();
+                 },
+                 [&] { SetStatus("Stopped"); }},
+                "[ \"$1\" = stop ] || exec sleep 1000; kill -KILL $(cat '" + pid_file + "')");
+  const std::string script = test::ReadFile(program_);
+  const std::string boot =
+      "[ \"$1\" = start ] && { setsid sleep 1000 & echo $! > '" + pid_file + "'; }\n";
+  test::WriteFile(program_, std::string(script).insert(script.find("echo > "), boot));
+  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled);
+  EXPECT_THAT(Calls(), ElementsAre("start baseline", "stop --force baseline"));
+  EXPECT_FALSE(base::ProcessIdentity::Of(std::stoi(test::ReadFile(pid_file))));
+}
+
 TEST_F(MicrosandboxLifecycleTest, AStartThatSomebodyElseWonDoesNotEndTheSandbox) {
   InstallActing(
       {[&] { SetStatus("Running"); }},

@@ -211,7 +211,7 @@ class MicrosandboxRuntimeTest : public testing::Test {
 
 TEST_F(MicrosandboxRuntimeTest, EachOperationIsOneCommandInTheHome) {
   Install("msb 0.6.18", "");
-  runtime_.Start(ctx_, "box");
+  runtime_.Start(ctx_, "box", "mark");
   EXPECT_EQ(Call(), "/the/home\nstart\nbox\n");
   runtime_.Stop(ctx_, "box", milliseconds(1500));
   EXPECT_EQ(Call(), "/the/home\nstop\n-t\n2\nbox\n");
@@ -221,19 +221,19 @@ TEST_F(MicrosandboxRuntimeTest, EachOperationIsOneCommandInTheHome) {
   EXPECT_EQ(Call(), "/the/home\nremove\n--\n-box\n");
   runtime_.ForceRemove(ctx_, "box");
   EXPECT_EQ(Call(), "/the/home\nremove\n--force\nbox\n");
-  runtime_.Create(ctx_, FromSnapshot());
+  runtime_.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_EQ(Call(), "/the/home\nrun\n--detach\n--name\nbox\n--from-snapshot\n/snapshots/base\n");
 }
 
 TEST_F(MicrosandboxRuntimeTest, AsksForTheVersionOnceForEachBinary) {
   Install("msb 0.6.6", "");
-  runtime_.Create(ctx_, FromSnapshot());
+  runtime_.Create(ctx_, FromSnapshot(), "mark");
   runtime_.CheckCanCreate(ctx_, FromSnapshot());
-  runtime_.Create(ctx_, FromSnapshot());
+  runtime_.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_THAT(Call(), HasSubstr("--snapshot\n"));
   EXPECT_EQ(test::ReadFile(dir_ / "asked"), "asked\n");
   Install("msb 0.7.2", "");  // An upgrade under the same name.
-  runtime_.Create(ctx_, FromSnapshot());
+  runtime_.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_THAT(Call(), HasSubstr("restore\n"));
   EXPECT_EQ(test::ReadFile(dir_ / "asked"), "asked\nasked\n");
 }
@@ -244,11 +244,11 @@ TEST_F(MicrosandboxRuntimeTest, FollowsALinkThatIsTurnedToAnotherRelease) {
   }
   fs::create_directory(dir_ / "bin");
   fs::create_symlink(dir_ / "0.6.6", program_);
-  runtime_.Create(ctx_, FromSnapshot());
+  runtime_.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_THAT(Call(), HasSubstr("run\n"));
   fs::remove(program_);
   fs::create_symlink(dir_ / "0.7.2", program_);
-  runtime_.Create(ctx_, FromSnapshot());
+  runtime_.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_THAT(Call(), HasSubstr("restore\n"));
 }
 
@@ -259,12 +259,12 @@ TEST_F(MicrosandboxRuntimeTest, LooksInTheEnvironmentAndThenOnThePath) {
   const std::string path = getenv("PATH");
   setenv("PATH", ((dir_ / "bin").native() + ":" + path).c_str(), 1);
   MicrosandboxRuntime unconfigured("/the/home", {});
-  unconfigured.Create(ctx_, FromSnapshot());
+  unconfigured.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_THAT(Call(), HasSubstr("restore\n"));
   setenv("MSB_PATH", (dir_ / "by-variable").c_str(), 1);
-  unconfigured.Create(ctx_, FromSnapshot());
+  unconfigured.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_THAT(Call(), HasSubstr("run\n"));
-  runtime_.Create(ctx_, FromSnapshot());
+  runtime_.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_THAT(Call(), HasSubstr("restore\n")) << "what is configured comes first";
   EXPECT_EQ(test::ReadFile(dir_ / "variable"), program_.native() + "\n")
       << "its VMs must be of the same release";
@@ -272,41 +272,42 @@ TEST_F(MicrosandboxRuntimeTest, LooksInTheEnvironmentAndThenOnThePath) {
 }
 
 TEST_F(MicrosandboxRuntimeTest, SaysWhereARuntimeMayBeWhenThereIsNone) {
-  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box"); }),
+  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("InvalidConfig: "), HasSubstr(program_.native()),
                     HasSubstr("Config::msb_path")));
   const std::string path = getenv("PATH");
   setenv("PATH", dir_.path().c_str(), 1);
   MicrosandboxRuntime unconfigured("/the/home", {});
-  EXPECT_THAT(MessageOf([&] { unconfigured.Start(ctx_, "box"); }),
+  EXPECT_THAT(MessageOf([&] { unconfigured.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("InvalidConfig: "), HasSubstr("MSB_PATH")));
   setenv("PATH", path.c_str(), 1);
   test::WriteFile(program_, "no program");
-  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box"); }),
+  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("IO: "), HasSubstr(program_.native())));
 }
 
 TEST_F(MicrosandboxRuntimeTest, RefusesAProgramThatHasNoVersion) {
   Install("Python 3.11.2", "");
-  EXPECT_THAT(MessageOf([&] { runtime_.Create(ctx_, FromSnapshot()); }),
+  EXPECT_THAT(MessageOf([&] { runtime_.Create(ctx_, FromSnapshot(), "mark"); }),
               AllOf(HasSubstr("InvalidConfig: "), HasSubstr("Python 3.11.2"),
                     HasSubstr(program_.native())));
   EXPECT_FALSE(fs::exists(dir_ / "call"));
   Install(program_, "echo broken >&2; exit 5", "");
-  EXPECT_THAT(MessageOf([&] { runtime_.Create(ctx_, FromSnapshot()); }),
+  EXPECT_THAT(MessageOf([&] { runtime_.Create(ctx_, FromSnapshot(), "mark"); }),
               AllOf(HasSubstr("broken"), HasSubstr("status 5")));
 }
 
 TEST_F(MicrosandboxRuntimeTest, KeepsTheRuntimesWordsInTheError) {
   Install("msb 0.6.6", "echo 'error: failed to start \"box\"' >&2; echo '  → no KVM' >&2; exit 1");
-  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box"); }),
+  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("Internal: cannot start sandbox 'box': "),
                     HasSubstr(program_.native() + " start ended with status 1: "),
                     HasSubstr("error: failed to start \"box\"   → no KVM")));
   Install("msb 0.6.6", "exit 9");
-  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box"); }), HasSubstr("it said nothing"));
+  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
+              HasSubstr("it said nothing"));
   Install("msb 0.6.6", "printf 'a\\033[31m\\377b' >&2; kill -KILL $$");
-  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box"); }),
+  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("status 137"), HasSubstr("a\\x1b[31m\\xffb")));
 }
 
@@ -314,16 +315,27 @@ TEST_F(MicrosandboxRuntimeTest, OfAVeryLongErrorTheEndIsKept) {
   Install(
       "msb 0.6.6",
       "head -c 900000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'error: the reason' >&2; exit 1");
-  const std::string message = MessageOf([&] { runtime_.Start(ctx_, "box"); });
+  const std::string message = MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); });
   EXPECT_LT(message.size(), 2500U);
   EXPECT_THAT(message, HasSubstr("xxxx error: the reason"));
   Install("msb 0.6.6", "head -c 9000000 /dev/zero >&2; exit 1");
-  EXPECT_LT(MessageOf([&] { runtime_.Start(ctx_, "box"); }).size(), 5000U);
+  EXPECT_LT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }).size(), 5000U);
+}
+
+// Variables that mean another thing to the runtime, or would make its messages unreadable.
+TEST_F(MicrosandboxRuntimeTest, ItsEnvironmentIsItsOwn) {
+  setenv("MSB_BACKEND", "microsandbox", 1);
+  setenv("CLICOLOR_FORCE", "1", 1);
+  Install("msb 0.6.6",
+          "echo \"$MSB_BACKEND $NO_COLOR $CLICOLOR_FORCE $MSB_STARTED_BY\" >&2; exit 1");
+  EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "me"); }), HasSubstr("local 1 0 me"));
+  unsetenv("MSB_BACKEND");
+  unsetenv("CLICOLOR_FORCE");
 }
 
 TEST_F(MicrosandboxRuntimeTest, IsToldWhenARunTookUpAnExistingSandbox) {
   Install("msb 0.6.6", "echo \"warn: sandbox 'box' already exists; --snapshot ignored\" >&2");
-  EXPECT_MSB_ERROR(runtime_.Create(ctx_, FromSnapshot()), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_MSB_ERROR(runtime_.Create(ctx_, FromSnapshot(), "mark"), ErrorKind::kSandboxAlreadyExists);
 }
 
 TEST_F(MicrosandboxRuntimeTest, ARuntimeThatHangsIsKilledWhenTheCallIsCancelled) {
@@ -335,7 +347,7 @@ TEST_F(MicrosandboxRuntimeTest, ARuntimeThatHangsIsKilledWhenTheCallIsCancelled)
     std::ifstream(fifo).get();
     cancel();
   });
-  EXPECT_MSB_ERROR(runtime_.Start(ctx, "box"), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(runtime_.Start(ctx, "box", "mark"), ErrorKind::kCancelled);
   canceller.join();
 }
 
