@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <memory>
-#include <regex>
 #include <set>
+#include <string_view>
 
 #include "src/artifact/store.h"
 #include "src/base/file.h"
@@ -109,11 +109,22 @@ bool IsTaken(const PendingSeal& seal, int dir, int sealed) {
   return stamp.links > LinksIn(dir, stamp.inode);
 }
 
+// True for prefix, so many lower-case hex digits and suffix.
+bool IsHexName(std::string_view name, std::string_view prefix, std::size_t digits,
+               std::string_view suffix) {
+  if (name.size() != prefix.size() + digits + suffix.size() || !name.starts_with(prefix) ||
+      !name.ends_with(suffix)) {
+    return false;
+  }
+  name = name.substr(prefix.size(), digits);
+  return name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 // True for the names that this library gives, beside which there may be files of others.
-bool IsOwn(const std::string& name) {
-  static const std::regex own(R"(upper\.(ext4|qcow2)|upper-[0-9a-f]{16}\.qcow2|)"
-                              R"(sha256_[0-9a-f]{64}\.(raw|qcow2)|\.sandbox\.json\..*)");
-  return std::regex_match(name, own);
+bool IsOwn(std::string_view name) {
+  return name == artifact::kRawUpperFile || name == artifact::kQcow2UpperFile ||
+         name.starts_with(".sandbox.json.") || IsHexName(name, "upper-", 16, ".qcow2") ||
+         IsHexName(name, "sha256_", 64, ".raw") || IsHexName(name, "sha256_", 64, ".qcow2");
 }
 
 // Removes what only a crash can have left.
