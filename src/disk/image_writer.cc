@@ -11,8 +11,6 @@
 namespace msb::disk {
 namespace {
 
-constexpr std::uint64_t kBackingFormat = 0xe2792aca;  // Type of a header extension.
-
 // Where the parts of an overlay are, in clusters: the header, the refcount table, its one block,
 // and the L1 table up to the end.
 constexpr std::uint64_t kRefcountTable = 1;

@@ -14,6 +14,7 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/qcow2_layout.h"
 
 namespace msb::disk {
 namespace {
@@ -35,15 +36,12 @@ constexpr std::uint64_t kExternalData = 1 << 2;
 constexpr std::uint64_t kCompressionType = 1 << 3;
 constexpr std::uint64_t kExtendedL2 = 1 << 4;
 
-// Types of header extensions.
+// Types of header extensions, beside kBackingFormat.
 constexpr std::uint64_t kExtensionsEnd = 0;
-constexpr std::uint64_t kBackingFormat = 0xe2792aca;
 constexpr std::uint64_t kFeatureNames = 0x6803f857;
 constexpr std::uint64_t kBitmaps = 0x23852875;
 constexpr std::size_t kFeatureNameBytes = 48;
 constexpr std::uint64_t kBitmapsAreValid = 1 << 0;  // Of autoclear_features.
-
-constexpr std::uint64_t kSectorBytes = 512;
 
 class HeaderReader {
  public:

@@ -1,4 +1,5 @@
-// What the writers of qcow2 files share: version 3, clusters of 64 KiB, refcounts of 16 bits.
+// Numbers of the format that the readers and writers of qcow2 files share, and what the writers do:
+// version 3, clusters of 64 KiB, refcounts of 16 bits.
 
 #ifndef MSB_SRC_DISK_QCOW2_LAYOUT_H_
 #define MSB_SRC_DISK_QCOW2_LAYOUT_H_
@@ -21,6 +22,7 @@ inline constexpr std::uint64_t kBytesPerL2 = kEntriesPerTable * kClusterBytes;
 inline constexpr std::uint64_t kRefcountsPerBlock = kClusterBytes / 2;
 inline constexpr std::uint64_t kMaxL1Entries = (32 << 20) / 8;
 inline constexpr std::uint64_t kSectorBytes = 512;
+inline constexpr std::uint64_t kBackingFormat = 0xe2792aca;  // Type of a header extension.
 inline constexpr std::uint64_t kHeaderBytes = 104;
 inline constexpr std::uint64_t kCopiedFlag = std::uint64_t{1} << 63;  // The only reference.
 

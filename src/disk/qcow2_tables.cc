@@ -11,6 +11,7 @@
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/extents.h"
+#include "src/disk/qcow2_layout.h"
 
 namespace msb::disk {
 namespace {
@@ -18,10 +19,8 @@ namespace {
 using Kind = Qcow2Cluster::Kind;
 
 constexpr std::uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;  // Of L1 and standard L2 entries.
-constexpr std::uint64_t kCopiedFlag = std::uint64_t{1} << 63;
 constexpr std::uint64_t kCompressedFlag = std::uint64_t{1} << 62;
 constexpr std::uint64_t kZeroFlag = 1;
-constexpr std::uint64_t kSectorBytes = 512;
 
 }  // namespace
 

@@ -84,8 +84,10 @@ bool GuestRuns(const Context& ctx, const std::filesystem::path& binary, const st
       process->AwaitEnd(Context::Background().WithTimeout(kPatience));
     }
     process->Reap();
-    if (!ended) ctx.Check();
-    if (!ended) return false;
+    if (!ended) {
+      ctx.Check();
+      return false;
+    }
   }
   const auto written = base::ReadAll(output.get(), kMaxOutputBytes);
   return written && written->find(kProbeGuestMessage) != std::string::npos;
