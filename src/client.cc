@@ -8,7 +8,11 @@
 #include <cstdlib>
 #include <utility>
 
+#include "src/artifact/store.h"
+#include "src/base/call_scope.h"
 #include "src/base/file.h"
+#include "src/base/fork.h"
+#include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/client_state.h"
@@ -30,11 +34,13 @@ std::filesystem::path DefaultHome() {
     std::array<char, 4096> buffer;
     passwd entry{};
     passwd* user = nullptr;
+    const base::StandardStreamGuard guard;  // getpwuid_r opens files.
     getpwuid_r(getuid(), &entry, buffer.data(), buffer.size(), &user);
     if (user != nullptr && user->pw_dir != nullptr) user_home = user->pw_dir;
   }
   if (user_home.empty()) {
-    base::Throw(ErrorKind::kInvalidConfig, "no home directory: set HOME, MSB_HOME or Config::home");
+    base::Throw(ErrorKind::kInvalidConfig,
+                "cannot find a home directory: set HOME, MSB_HOME or Config::home");
   }
   return std::filesystem::path(user_home) / ".microsandbox";
 }
@@ -53,29 +59,28 @@ Config WithDefaults(Config config) {
   default_below(config.sandboxes_dir, "sandboxes");
   default_below(config.cache_dir, "cache");
   if (!config.log) config.log = LogToStandardError;
-  // A log that fails must not make the call fail that it tells of.
-  config.log = [log = std::move(config.log)](std::string_view message) {
-    try {
-      log(message);
-    } catch (...) {
-    }
-  };
+  config.log = base::DeferredLog(std::move(config.log));
   auto* backend = std::get_if<std::string>(&config.backend);
   if (backend != nullptr && backend->empty()) {
-    *backend = base::StampOf(handle::RuntimeDatabase(config.home)) ? "microsandbox" : "local";
+    *backend = handle::FindRuntimeDatabase(config.home) ? "microsandbox" : "local";
   }
   return config;
 }
 
+bool IsPublished(const std::filesystem::path& artifact, const std::string& digest) {
+  const auto manifest = artifact::ReadManifest(artifact);
+  return manifest && manifest->digest == digest;
+}
+
 std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
   if (const auto* own = std::get_if<std::shared_ptr<vmm::Backend>>(&config.backend)) {
-    if (!*own) base::Throw(ErrorKind::kInvalidConfig, "Config::backend is a null pointer");
+    if (!*own) base::Throw(ErrorKind::kInvalidConfig, "Config::backend must not be a null pointer");
     return *own;
   }
   const auto& name = std::get<std::string>(config.backend);
   if (name == "local") {
-    return std::make_shared<vmm::LocalBackend>(config.sandboxes_dir, config.cache_dir,
-                                               config.upper_format, config.log);
+    return std::make_shared<vmm::LocalBackend>(config, config.upper_format, IsPublished,
+                                               config.log);
   }
   if (name == "microsandbox") {
     return std::make_shared<vmm::MicrosandboxBackend>(handle::RuntimeDatabase(config.home),
@@ -83,11 +88,10 @@ std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
                                                       config.msb_path, config.log);
   }
   if (name == "qemu") {
-    return std::make_shared<vmm::QemuBackend>(config, config.log);
+    return std::make_shared<vmm::QemuBackend>(config, IsPublished, config.log);
   }
   base::Throw(ErrorKind::kInvalidConfig,
-              "unknown backend '{}': it is one of local, microsandbox and qemu",
-              base::Quoted(name));
+              "unknown backend '{}': it must be local, microsandbox or qemu", base::Quoted(name));
 }
 
 }  // namespace
@@ -101,12 +105,23 @@ internal::ClientState::ClientState(Config given)
       backend(MakeBackend(config)),
       catalog(config.home, config.snapshots_dir, config.log) {}
 
+void internal::ClientState::SweepBeside(const Context& ctx,
+                                        const std::filesystem::path& destination) const {
+  base::SweepStages(ctx, destination.parent_path(),
+                    [&](std::string_view message) { Log(message); });
+}
+
+std::filesystem::path internal::ClientState::DirectoryOrDefault(const std::string& dir) const {
+  if (dir.empty()) return config.snapshots_dir;
+  return catalog.paths().RespellDirectory(base::AbsolutePath(dir));
+}
+
 Client::Client(Config config)
     : state_(std::make_shared<internal::ClientState>(std::move(config))) {}
 
 Client& Client::Default() {
-  static Client client;
-  return client;
+  static constinit base::Lazy<Client> client;
+  return client.Get();
 }
 
 const Config& Client::config() const { return state_->config; }

@@ -17,8 +17,8 @@ struct Context::State {
 
 namespace {
 
-// now + timeout without overflow: a time-out of "forever" is a legal one. Never before now, so that
-// the time left does not overflow either.
+// Returns now + timeout without overflow, and never before now, so that the time left does not
+// overflow either.
 SteadyTime DeadlineAfter(std::chrono::nanoseconds timeout) {
   const SteadyTime now = std::chrono::steady_clock::now();
   if (timeout <= std::chrono::nanoseconds::zero()) return now;
@@ -30,8 +30,8 @@ SteadyTime DeadlineAfter(std::chrono::nanoseconds timeout) {
 Context::Context(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
 Context Context::Background() {
-  static const auto background = std::make_shared<const State>();
-  return Context(background);
+  // Not a static object: its initialization takes a lock, and it would be destroyed before others.
+  return Context(std::make_shared<const State>());
 }
 
 Context Context::WithTimeout(std::chrono::nanoseconds timeout) const {

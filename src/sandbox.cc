@@ -1,14 +1,18 @@
 #include "msb/sandbox.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <thread>
 #include <utility>
 
 #include "msb/snapshot.h"
+#include "src/base/call_scope.h"
+#include "src/base/fork.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/client_state.h"
 #include "src/handle/lineage.h"
+#include "src/vmm/qemu_machine.h"
 
 namespace msb {
 
@@ -34,10 +38,12 @@ struct internal::SandboxState {
 
   std::shared_ptr<ClientState> client;
   std::string name;
-  // Tell it from a later sandbox of its name, and this boot of it from a later one.
+  // Distinguish this sandbox from a later one of the same name, and this boot from a later one.
   std::chrono::system_clock::time_point created_at;
   std::chrono::system_clock::time_point started_at;
   bool detached = false;
+  // The process that has to end the sandbox, and not one that was forked from it.
+  const std::uint64_t process = base::ForkGeneration();
 };
 
 namespace {
@@ -45,7 +51,7 @@ namespace {
 constexpr std::size_t kMaxSandboxName = 128;
 constexpr auto kPollInterval = std::chrono::milliseconds(20);
 
-// The state behind a handle that is still open.
+// Returns the state of a handle that is still open. Throws kInvalidHandle if it was closed.
 SandboxState& Open(const std::unique_ptr<SandboxState>& state) {
   if (!state) Throw(ErrorKind::kInvalidHandle, "the sandbox handle was closed");
   return *state;
@@ -60,22 +66,28 @@ std::chrono::milliseconds TimeoutOf(const std::vector<StopOption>& options) {
   return std::clamp(config.timeout, std::chrono::milliseconds::zero(), kLongest);
 }
 
-vmm::SnapshotSource SourceOf(const Context& ctx, ClientState& client,
-                             const artifact::Artifact& artifact) {
-  handle::CheckBootable(artifact);
+vmm::SnapshotSource SourceOf(const artifact::Artifact& artifact, const artifact::DiskChain& disk) {
   const artifact::Manifest& manifest = artifact.manifest;
-  const artifact::Layer& layer = manifest.layers[0];
   return {.digest = manifest.digest,
           .artifact = artifact.path,
           .image = manifest.image,
-          .upper = {artifact.path / layer.file, layer.format, manifest.fstype},
-          .backing = handle::BackingOf(ctx, client.catalog, client.config.snapshots_dir,
-                                       client.config.cache_dir, artifact),
+          .upper = disk.files[0].disk,
+          .backing = disk.Backing(),
           .size_bytes = manifest.size_bytes};
 }
 
-vmm::SandboxSpec SpecFor(const Context& ctx, const std::string& name, const SandboxConfig& config,
-                         const std::shared_ptr<ClientState>& client) {
+// Checks the machine settings of a sandbox, and returns them with paths that do not depend on the
+// working directory.
+QemuConfig MachineFor(const QemuConfig& machine) {
+  if (!machine.binary.empty()) {
+    Throw(ErrorKind::kInvalidArgument,
+          "WithQemu must not set binary '{}': set it in Config::qemu of the client",
+          base::Quoted(machine.binary.native()));
+  }
+  return vmm::RecordableMachine(machine);
+}
+
+vmm::SandboxSpec SpecFor(const std::string& name, const SandboxConfig& config) {
   if (config.image.empty() == config.snapshot.empty()) {
     Throw(ErrorKind::kInvalidArgument, "give exactly one of WithImage and WithSnapshot");
   }
@@ -87,22 +99,22 @@ vmm::SandboxSpec SpecFor(const Context& ctx, const std::string& name, const Sand
   }
   const auto has_nul = [](const std::string& text) { return text.find('\0') != std::string::npos; };
   if (has_nul(config.image)) {
-    Throw(ErrorKind::kInvalidArgument, "the image '{}' has a NUL", base::Quoted(config.image));
+    Throw(ErrorKind::kInvalidArgument, "image '{}' contains a NUL byte",
+          base::Quoted(config.image));
   }
   for (const auto& [key, value] : config.labels) {
     if (has_nul(key) || has_nul(value)) {
-      Throw(ErrorKind::kInvalidArgument, "label '{}' has a NUL", base::Quoted(key));
+      Throw(ErrorKind::kInvalidArgument, "label '{}' contains a NUL byte", base::Quoted(key));
     }
     if (!base::IsUtf8(key) || !base::IsUtf8(value)) {
       Throw(ErrorKind::kInvalidArgument, "label '{}' is not UTF-8", base::Quoted(key));
     }
   }
   vmm::SandboxSpec spec{.name = name, .image = config.image, .snapshot = std::nullopt};
-  if (!config.snapshot.empty()) {
-    spec.snapshot = SourceOf(ctx, *client, internal::OpenSnapshot(ctx, *client, config.snapshot));
-  }
-  spec.cpus = config.cpus.value_or(0);
-  spec.memory_mib = config.memory_mib.value_or(0);
+  if (config.qemu) spec.qemu = MachineFor(*config.qemu);
+  const QemuConfig machine = config.qemu.value_or(QemuConfig{});
+  spec.cpus = config.cpus.value_or(machine.cpus);
+  spec.memory_mib = config.memory_mib.value_or(machine.memory_mib);
   spec.upper_size_mib = config.oci_upper_size_mib;
   spec.labels = config.labels;
   spec.replace = config.replace;
@@ -110,7 +122,47 @@ vmm::SandboxSpec SpecFor(const Context& ctx, const std::string& name, const Sand
   return spec;
 }
 
+// How many times to open a snapshot that keeps being replaced while it is booted.
+constexpr int kMaxBootAttempts = 20;
+
+bool MayComeFromReplacement(const Error& error) {
+  return error.kind() == ErrorKind::kSnapshotNotFound ||
+         error.kind() == ErrorKind::kSnapshotIntegrity ||
+         error.kind() == ErrorKind::kSnapshotImageMissing || error.kind() == ErrorKind::kIO;
+}
+
+// Boots a snapshot. The backend gets paths, so if booting fails and one of them no longer leads to
+// the file that was found there, the snapshot is opened again.
+vmm::SandboxRecord BootSnapshot(const Context& ctx, ClientState& client,
+                                const std::string& snapshot, vmm::SandboxSpec spec) {
+  for (int attempt = 1;; ++attempt) {
+    artifact::OpenedArtifact opened = internal::OpenSnapshot(ctx, client, snapshot);
+    handle::CheckBootable(opened.artifact);
+    const artifact::Artifact artifact = opened.artifact;
+    artifact::DiskChain disk = internal::OpenDisk(ctx, client, std::move(opened));
+    disk.CloseFiles();
+    spec.snapshot = SourceOf(artifact, disk);
+    try {
+      return client.backend->Create(ctx, spec);
+    } catch (const Error& e) {
+      if (!MayComeFromReplacement(e) || !disk.IsReplaced()) throw;
+      if (attempt == kMaxBootAttempts) {
+        Throw(ErrorKind::kSnapshotNotFound,
+              "snapshot '{}' was removed or replaced while it was booted, {} times in a row; try "
+              "again",
+              base::Quoted(snapshot), attempt);
+      }
+    }
+    ctx.Check();
+  }
+}
+
 }  // namespace
+
+void internal::CheckSandboxName(const std::string& name) {
+  if (base::IsPlainFileName(name) && !name.starts_with('.')) return;
+  Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}'", base::Quoted(name));
+}
 
 SandboxOption WithImage(std::string reference) {
   return [reference = std::move(reference)](SandboxConfig& c) { c.image = reference; };
@@ -126,6 +178,9 @@ SandboxOption WithCPUs(std::uint32_t cpus) {
 }
 SandboxOption WithOCIUpperSize(std::uint32_t mib) {
   return [mib](SandboxConfig& c) { c.oci_upper_size_mib = mib; };
+}
+SandboxOption WithQemu(QemuConfig machine) {
+  return [machine = std::move(machine)](SandboxConfig& c) { c.qemu = machine; };
 }
 SandboxOption WithLabel(std::string key, std::string value) {
   return WithLabels({{std::move(key), std::move(value)}});
@@ -157,7 +212,8 @@ Sandbox& Sandbox::operator=(Sandbox&& other) noexcept {
 }
 
 Sandbox::~Sandbox() {
-  if (!state_) return;
+  const base::CallScope scope;
+  if (!state_ || state_->process != base::ForkGeneration()) return;
   const auto client = state_->client;
   try {
     Close();
@@ -165,7 +221,7 @@ Sandbox::~Sandbox() {
     try {
       client->Log(e.what());
     } catch (...) {
-      // A destructor has nobody left to tell.
+      // A destructor cannot report that the log callback failed.
     }
   }
 }
@@ -173,16 +229,19 @@ Sandbox::~Sandbox() {
 const std::string& Sandbox::Name() const { return Open(state_).name; }
 
 void Sandbox::Stop(const Context& ctx, const std::vector<StopOption>& options) {
+  const base::CallScope scope;
   const SandboxState& state = Open(state_);
   state.client->backend->Stop(ctx, state.name, TimeoutOf(options));
 }
 
 void Sandbox::Kill(const Context& ctx) {
+  const base::CallScope scope;
   const SandboxState& state = Open(state_);
   state.client->backend->Kill(ctx, state.name);
 }
 
 SandboxStatus Sandbox::WaitUntilStopped(const Context& ctx) const {
+  const base::CallScope scope;
   const SandboxState& state = Open(state_);
   for (;;) {
     ctx.Check();
@@ -193,24 +252,26 @@ SandboxStatus Sandbox::WaitUntilStopped(const Context& ctx) const {
 }
 
 void Sandbox::Detach(const Context& ctx) {
+  const base::CallScope scope;
   const SandboxState& state = Open(state_);
   state.client->backend->Detach(ctx, state.name);
   state_.reset();
 }
 
 void Sandbox::Close() {
+  const base::CallScope scope;
   Open(state_);
   const std::unique_ptr<SandboxState> state = std::move(state_);
   if (state->detached) return;
   try {
     const Context ctx = Context::Background();
     vmm::Backend& backend = *state->client->backend;
-    // The name may be another's by now, and what runs somebody else's.
+    // By now the name may belong to another sandbox, or another program may have started this one.
     const vmm::SandboxRecord now = backend.Inspect(ctx, state->name);
     if (now.created_at != state->created_at || now.started_at != state->started_at) return;
     backend.Stop(ctx, state->name, StopConfig{}.timeout);
   } catch (const Error& e) {
-    // Somebody removed it meanwhile: then it is stopped as well.
+    // A sandbox that was removed meanwhile is stopped as well.
     if (e.kind() != ErrorKind::kSandboxNotFound) throw;
   }
 }
@@ -240,48 +301,66 @@ SandboxUpper SandboxHandle::Upper() const {
 }
 
 void SandboxHandle::Refresh(const Context& ctx) {
+  const base::CallScope scope;
   record_ = client_->backend->Inspect(ctx, Name());
 }
 
 Sandbox SandboxHandle::Start(const Context& ctx) const {
+  const base::CallScope scope;
   const vmm::SandboxRecord started = client_->backend->Start(ctx, Name(), /*detached=*/false);
   return SandboxState::Wrap(client_, started, /*detached=*/false);
 }
 
 void SandboxHandle::Stop(const Context& ctx, const std::vector<StopOption>& options) const {
+  const base::CallScope scope;
   client_->backend->Stop(ctx, Name(), TimeoutOf(options));
 }
 
-void SandboxHandle::Kill(const Context& ctx) const { client_->backend->Kill(ctx, Name()); }
+void SandboxHandle::Kill(const Context& ctx) const {
+  const base::CallScope scope;
+  client_->backend->Kill(ctx, Name());
+}
 
-void SandboxHandle::Remove(const Context& ctx) const { client_->backend->Remove(ctx, Name()); }
+void SandboxHandle::Remove(const Context& ctx) const {
+  const base::CallScope scope;
+  client_->backend->Remove(ctx, Name());
+}
 
 SnapshotArtifact SandboxHandle::Snapshot(const Context& ctx, const std::string& name) const {
-  // An empty name is none; in the options it would stand for "not set".
+  const base::CallScope scope;
+  // An empty name is invalid, but in the options it would stand for "not set".
   base::CheckBareName("snapshot", name, internal::kMaxSnapshotName);
   return internal::CreateSnapshot(ctx, client_, Name(), {.name = name});
 }
 
 SnapshotArtifact SandboxHandle::SnapshotTo(const Context& ctx, const std::string& path) const {
+  const base::CallScope scope;
   return internal::CreateSnapshot(ctx, client_, Name(), {.path = path});
 }
 
 Sandbox CreateSandbox(const Context& ctx, const std::string& name,
                       const std::vector<SandboxOption>& options, Client& client) {
+  const base::CallScope scope;
   base::CheckBareName("sandbox", name, kMaxSandboxName);
   SandboxConfig config;
   for (const SandboxOption& option : options) option(config);
   const auto state = ClientState::Of(client);
-  const vmm::SandboxRecord created = state->backend->Create(ctx, SpecFor(ctx, name, config, state));
+  vmm::SandboxSpec spec = SpecFor(name, config);
+  const vmm::SandboxRecord created =
+      config.snapshot.empty() ? state->backend->Create(ctx, spec)
+                              : BootSnapshot(ctx, *state, config.snapshot, std::move(spec));
   return SandboxState::Wrap(state, created, config.detached);
 }
 
 SandboxHandle GetSandbox(const Context& ctx, const std::string& name, Client& client) {
+  const base::CallScope scope;
+  internal::CheckSandboxName(name);
   const auto state = ClientState::Of(client);
   return SandboxState::Handle(state, state->backend->Inspect(ctx, name));
 }
 
 std::vector<SandboxHandle> ListSandboxes(const Context& ctx, Client& client) {
+  const base::CallScope scope;
   const auto state = ClientState::Of(client);
   std::vector<vmm::SandboxRecord> records = state->backend->List(ctx);
   std::stable_sort(records.begin(), records.end(),
@@ -295,10 +374,13 @@ std::vector<SandboxHandle> ListSandboxes(const Context& ctx, Client& client) {
 }
 
 Sandbox StartSandbox(const Context& ctx, const std::string& name, Client& client) {
+  const base::CallScope scope;
   return GetSandbox(ctx, name, client).Start(ctx);
 }
 
 void RemoveSandbox(const Context& ctx, const std::string& name, Client& client) {
+  const base::CallScope scope;
+  internal::CheckSandboxName(name);
   ClientState::Of(client)->backend->Remove(ctx, name);
 }
 

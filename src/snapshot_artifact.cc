@@ -1,12 +1,37 @@
 #include <utility>
 
 #include "msb/artifact.h"
+#include "src/base/call_scope.h"
 #include "src/base/throw.h"
 #include "src/client_state.h"
 
 namespace msb {
 
 using internal::ArtifactState;
+
+namespace {
+
+// Checks that what is at an artifact's path now is the artifact that was opened there.
+void CheckSame(const artifact::Artifact& opened, const artifact::Artifact& now) {
+  const std::string& expected = opened.manifest.digest;
+  const std::string& found = now.manifest.digest;
+  if (expected == found) return;
+  if (opened.directory == now.directory) {
+    base::Throw(ErrorKind::kSnapshotIntegrity,
+                "the manifest of {} changed since it was opened: expected {}, found {}",
+                now.path.native(), expected, found);
+  }
+  base::Throw(ErrorKind::kSnapshotNotFound,
+              "the snapshot {} at {} was replaced by {} since it was opened; open it again",
+              expected, now.path.native(), found);
+}
+
+SnapshotUpperVerifyStatus StatusOf(const std::optional<artifact::Integrity>& found) {
+  if (!found) return {.kind = "not_recorded", .algorithm = {}, .digest = {}};
+  return {.kind = "verified", .algorithm = found->algorithm, .digest = found->digest};
+}
+
+}  // namespace
 
 SnapshotArtifact ArtifactState::Wrap(std::shared_ptr<internal::ClientState> client,
                                      artifact::Artifact artifact) {
@@ -46,25 +71,28 @@ std::optional<std::string> SnapshotArtifact::SourceSandbox() const {
   return state_->artifact.manifest.source_sandbox;
 }
 
+std::optional<SnapshotIntegrity> SnapshotArtifact::Integrity() const {
+  const auto& layers = state_->artifact.manifest.layers;
+  if (layers.empty() || !layers[0].integrity) return std::nullopt;
+  return SnapshotIntegrity{layers[0].integrity->algorithm, layers[0].integrity->digest};
+}
+
 SnapshotVerifyReport SnapshotArtifact::Verify(const Context& ctx) const {
+  const base::CallScope scope;
   ctx.Check();
-  const artifact::Artifact now = artifact::OpenArtifactAt(state_->artifact.path);
-  if (now.manifest.digest != Digest()) {
-    base::Throw(ErrorKind::kSnapshotIntegrity, "the manifest of {} changed: expected {}, found {}",
-                Path(), Digest(), now.manifest.digest);
-  }
-  if (now.manifest.layers.empty()) {
+  artifact::OpenedArtifact opened = artifact::OpenAt(ctx, state_->artifact.path);
+  CheckSame(state_->artifact, opened.artifact);
+  if (opened.artifact.manifest.layers.empty()) {
     base::Throw(ErrorKind::kUnsupportedOperation, "{} is a checkpoint, which has no disk to verify",
                 Path());
   }
-  SnapshotVerifyReport report{.digest = now.manifest.digest, .path = Path(), .upper = {}};
-  report.upper.kind = "not_recorded";
-  bool is_head = true;
-  for (const artifact::Layer& layer : now.manifest.layers) {
-    const auto verified = artifact::VerifyLayer(ctx, now, layer);
-    // The layers below are checked too; what is reported is the head's.
-    if (is_head && verified) report.upper = {"verified", verified->algorithm, verified->digest};
-    is_head = false;
+  SnapshotVerifyReport report{.digest = Digest(), .path = Path(), .upper = {}, .backing = {}};
+  const artifact::DiskChain chain = internal::OpenDisk(ctx, *state_->client, std::move(opened));
+  const auto found = artifact::VerifyFiles(ctx, chain.files);
+  report.upper = StatusOf(found[0]);
+  for (std::size_t i = 1; i < found.size(); ++i) {
+    const artifact::DiskFile& file = chain.files[i];
+    report.backing.push_back({file.digest, file.disk.path.native(), StatusOf(found[i])});
   }
   return report;
 }

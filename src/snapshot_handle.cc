@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "msb/handle.h"
+#include "src/base/call_scope.h"
 #include "src/client_state.h"
 
 namespace msb {
@@ -34,12 +35,16 @@ std::chrono::system_clock::time_point SnapshotHandle::CreatedAt() const {
 }
 
 SnapshotArtifact SnapshotHandle::Open(const Context& ctx) const {
+  const base::CallScope scope;
   const auto& client = state_->client;
-  return internal::ArtifactState::Wrap(client, internal::OpenSnapshot(ctx, *client, Path()));
+  return internal::ArtifactState::Wrap(client,
+                                       internal::OpenSnapshot(ctx, *client, Path()).artifact);
 }
 
 void SnapshotHandle::Remove(const Context& ctx, bool force) const {
-  state_->client->catalog.Remove(ctx, Digest(), force);
+  const base::CallScope scope;
+  internal::ClientState& client = *state_->client;
+  client.catalog.Remove(ctx, state_->row, force, internal::UsersUnless(force, ctx, client));
 }
 
 }  // namespace msb

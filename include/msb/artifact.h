@@ -1,8 +1,9 @@
-// A SnapshotArtifact is a snapshot on disk, as it was when it was opened: a directory that holds a
-// manifest and a copy of a sandbox's writable disk, its upper. docs/formats.md describes it.
+// A SnapshotArtifact represents a snapshot on disk as it was when it was opened: a directory that
+// holds a manifest and the snapshot's disk. Like the writable disk of a sandbox, from which it is
+// made, the snapshot's disk is referred to as the upper. docs/formats.md describes the format.
 //
-// An artifact is an immutable value; threads may share it. The accessors are plain field reads;
-// only Verify touches the file system.
+// A SnapshotArtifact is an immutable value that threads may share. The accessors are plain field
+// reads; only Verify accesses the file system.
 
 #ifndef MSB_ARTIFACT_H_
 #define MSB_ARTIFACT_H_
@@ -12,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "msb/client.h"
 #include "msb/context.h"
@@ -19,16 +21,36 @@
 
 namespace msb {
 
+// The result of verifying the content of one file.
 struct SnapshotUpperVerifyStatus {
-  std::string kind;       // "verified", or "not_recorded": the snapshot carries no integrity.
+  // "verified", or "not_recorded" if the manifest records no integrity to compare with.
+  std::string kind;
   std::string algorithm;  // "msb-file-merkle-blake3-v1", …; empty if not recorded.
-  std::string digest;     // Recomputed, "sha256:…" or "blake3:…"; empty if not recorded.
+  std::string digest;     // The recomputed "sha256:…" or "blake3:…"; empty if not recorded.
 };
 
+// The result of verifying one file that a disk is backed by.
+struct SnapshotBackingVerifyStatus {
+  std::string digest;  // The digest of the snapshot or image that the file belongs to.
+  std::string path;    // The path of the file.
+  SnapshotUpperVerifyStatus status;
+};
+
+// The result of SnapshotArtifact::Verify.
 struct SnapshotVerifyReport {
-  std::string digest;  // Recomputed manifest digest.
+  std::string digest;  // The digest of the manifest, as recomputed.
   std::string path;    // The artifact directory that was verified.
   SnapshotUpperVerifyStatus upper;
+  // The files that the upper is backed by, nearest first. Empty for a disk without a backing file.
+  std::vector<SnapshotBackingVerifyStatus> backing;
+};
+
+// The content hash that a manifest records for a file.
+struct SnapshotIntegrity {
+  std::string algorithm;  // "msb-file-merkle-blake3-v1", "msb-sparse-sha256-v1" or "sha256".
+  std::string digest;     // "blake3:…" or "sha256:…".
+
+  bool operator==(const SnapshotIntegrity&) const = default;
 };
 
 namespace internal {
@@ -37,31 +59,57 @@ struct ArtifactState;
 
 class MSB_EXPORT SnapshotArtifact {
  public:
-  // The artifact directory, absolute.
+  // Returns the absolute path of the artifact directory.
   const std::string& Path() const;
-  // The snapshot's identity: "sha256:" and the SHA-256 of its canonical manifest, in hex.
+  // Returns the snapshot's identity: "sha256:" and the SHA-256 of its canonical manifest, in hex.
   const std::string& Digest() const;
-  // Apparent size of the upper, holes included. 0 for a checkpoint.
+  // Returns the apparent size of the upper in bytes, holes included, or, for a snapshot of release
+  // 0.7, the size of the disk as the guest sees it. Returns 0 for a checkpoint.
   std::uint64_t SizeBytes() const;
-  // The image the sandbox was made from, as its user wrote it, and what that was when pinned.
+  // Returns the reference of the image that the sandbox was made from, as its user wrote it.
   const std::string& ImageRef() const;
+  // Returns the digest that this image had when it was pinned.
   const std::string& ImageManifestDigest() const;
-  // "raw" or "qcow2"; empty for a checkpoint.
+  // Returns "raw" or "qcow2", or an empty string for a checkpoint.
   const std::string& Format() const;
-  // The file system inside the upper: "ext4", …; empty for a checkpoint.
+  // Returns the type of the file system inside the upper, such as "ext4", or an empty string for a
+  // checkpoint.
   const std::string& Fstype() const;
-  // The parent's digest; in a home of release 0.7, its snapshot id ("snap_…").
+  // Returns the digest of the parent, or its snapshot id ("snap_…") for a snapshot of release 0.7.
+  // Returns nullopt if the snapshot has no parent.
   std::optional<std::string> Parent() const;
-  // RFC 3339: verbatim from a manifest.json, in the canonical form (UTC, "Z") from a snapshot.json.
+  // Returns the time of creation as RFC 3339: verbatim from a manifest.json, and in the canonical
+  // form (UTC, "Z") from a snapshot.json.
   const std::string& CreatedAt() const;
+  // Returns the labels, or an empty map if there are none.
   std::map<std::string, std::string> Labels() const;
-  // The sandbox it was made from, if that was recorded.
+  // Returns the name of the sandbox that the snapshot was made from, or nullopt if it was not
+  // recorded.
   std::optional<std::string> SourceSandbox() const;
 
-  // Reads the upper and compares it with the integrity that was recorded when it was made; one
-  // pass on all cores, holes skipped where the algorithm can. kSnapshotIntegrity: the manifest or
-  // the upper differs from its record, or changed while it was read. kSnapshotNotFound: the
-  // artifact is gone. kUnsupportedOperation: a checkpoint, or an algorithm that is not known here.
+  // Returns the content hash that the manifest records for the upper. Returns nullopt if no hash
+  // was recorded, and for a checkpoint. Reads no file; Verify compares the content with this hash.
+  std::optional<SnapshotIntegrity> Integrity() const;
+
+  // Verifies the content of the snapshot's disk. Reads the upper and every file that it is backed
+  // by, and compares each file with its record. A file of a snapshot is compared with the integrity
+  // that its manifest records; its status is "not_recorded" if there is none. The image is compared
+  // with its pinned SHA-256 (algorithm "sha256"). Also recomputes the digest of each manifest. Each
+  // file is read once, on all cores; holes are skipped if the algorithm allows it. The progress
+  // phase is "verify", and its total covers all files.
+  //
+  // Booting a snapshot, Export, Flatten and Squash do not verify the content. Call Verify first if
+  // that is required.
+  //
+  // Throws kSnapshotIntegrity if a manifest or a file differs from its record, or changes while it
+  // is read. The message names the file.
+  // Throws kSnapshotNotFound if the artifact was removed or replaced since it was opened, or if a
+  // parent that the upper is backed by is missing.
+  // Throws kSnapshotImageMissing if the image that the upper is backed by is not in the cache.
+  // Throws kUnsupportedOperation for a checkpoint, for an unknown integrity algorithm, for a parent
+  // that needs an unsupported feature, and for a disk that is backed by more than 200 snapshots.
+  // Throws kCancelled if ctx ends first.
+  // Throws kIO if a file cannot be read.
   SnapshotVerifyReport Verify(const Context& ctx) const;
 
  private:

@@ -1,9 +1,33 @@
-// A Client is a home directory, its index and a VMM backend. All calls of the library take one as
-// their last argument; the default is the one that the environment describes.
+// A Client represents a home directory, its index and a VMM backend. Functions take a Client as a
+// trailing argument; the default is Client::Default(), which is configured by environment
+// variables.
 //
-// A Client is safe to use from several threads, and several processes, the microsandbox runtime
-// among them, may share a home. Copies of a Client are the same client. Artifacts, handles and
-// sandboxes remember the client they came from.
+// Threads may share a Client. Several processes, including the microsandbox runtime, may share a
+// home. Copies of a Client represent the same client. Artifacts, handles and sandboxes keep the
+// client that they came from alive.
+//
+// The guarantees in these headers fully hold on local file systems such as ext4, XFS, Btrfs and
+// tmpfs. Other file systems weaken some of them; docs/environments.md lists all cases:
+//
+//   * Where locks (flock(2)) do not reach other hosts (NFS) or other mounts (FUSE, overlayfs),
+//     calls on different hosts or mounts that replace or remove the same snapshot or sandbox do not
+//     exclude each other. Where there are no locks at all, only one process at a time may change a
+//     home.
+//   * Where directories cannot be flushed, a crash of the machine may undo the last operations.
+//   * A process that is killed may leave hidden directories (.msb-*) behind. The next call that
+//     creates or removes something in the same directory deletes them. If the file system has no
+//     locks, or if it is not local and the process ran on another host, on another mount or before
+//     a reboot, that call deletes them only if they have not changed for 24 hours.
+//
+// A forked process can use the client of its parent, even if another thread was in a call when the
+// process was forked: fork() waits up to 2 s until no thread is in the middle of a change to shared
+// state. If a thread still is after that, calls in the new process that use the index throw kIO
+// until the process executes a program (execve(2)). Calls that were in progress continue only in
+// the parent. The new process does not inherit their locks, and virtual machines that are bound to
+// the parent end with it, even if the new process continues.
+//
+// The library never opens a descriptor with the number of a standard stream (0 to 2), even if the
+// program has closed these streams.
 
 #ifndef MSB_CLIENT_H_
 #define MSB_CLIENT_H_
@@ -20,62 +44,68 @@
 
 #include "msb/export.h"
 #include "msb/vmm/backend.h"
+#include "msb/vmm/qemu.h"
 
 namespace msb {
 
-// Which generation of artifact Snapshot::Create writes; docs/formats.md describes them.
+// The generation of artifact that Snapshot::Create and Snapshot::Squash write. docs/formats.md
+// describes the generations.
 enum class Generation {
-  kAuto,        // By the home: kManifest where its msb.db is from before 0.6.7, else kDescriptor.
-  kManifest,    // manifest.json, releases 0.5.5 to 0.6.6; every release up to 0.7.2 reads it.
-  kDescriptor,  // snapshot.json, releases 0.6.7 to 0.6.18; 0.7 reads it.
+  kAuto,        // kManifest if the home has the msb.db of a release before 0.6.7, else kDescriptor.
+  kManifest,    // manifest.json of releases 0.5.5 to 0.6.6; every release up to 0.7.2 reads it.
+  kDescriptor,  // snapshot.json of releases 0.6.7 to 0.6.18; 0.7 reads it.
 };
 
-// The virtual machine of the qemu backend: a PC whose disk is on virtio-blk (/dev/vda in Linux) and
-// whose first serial port is written to console.log in the sandbox's directory. KVM is used where a
-// guest really runs under it, which is tried once and remembered, else emulation. A guest that
-// reboots ends.
-struct QemuConfig {
-  std::filesystem::path binary = {};  // Default: qemu-system-x86_64 on the PATH.
-  std::filesystem::path kernel = {};  // Direct kernel boot; default: the disk is bootable.
-  std::filesystem::path initrd = {};
-  std::string append = {};                        // The kernel's command line.
-  std::uint32_t memory_mib = 512;                 // Of sandboxes made without WithMemory, MiB.
-  std::uint32_t cpus = 1;                         // Of sandboxes made without WithCPUs.
-  std::vector<std::string> extra_arguments = {};  // Appended to QEMU's command line.
-};
-
-// Takes one warning, a line without its end. Called from any thread that is in a call of the API.
+// Receives one warning, a line without a newline. It is called on the thread whose API call caused
+// the warning, when that call returns or throws, with no lock of the library held. Several threads
+// may call it at the same time. It may call the library, even for the same sandbox or snapshot;
+// the warnings of such a nested call follow when that call ends. A warning that no API call causes
+// is passed on at once. Exceptions that the function throws are ignored.
+//
+// Each warning that a file system lacks locks, atomic renames or flushes of directories is logged
+// once in each process, through the client that was created last.
 using LogFunction = std::function<void(std::string_view message)>;
 
+// The configuration of a Client. When the client is created, a leading "~/" in the paths of
+// directories is expanded, and relative paths are made absolute.
 struct MSB_EXPORT Config {
-  // The home directory; default: ~/.microsandbox. The other directories default to those below it.
+  // The home directory. Default: ~/.microsandbox. It may be moved or copied while no call uses it.
+  // Symbolic links to it, or to directories in it, lead to the same home. Paths that the library
+  // returns begin with the home as it is spelled here.
   std::filesystem::path home = {};
   std::filesystem::path snapshots_dir = {};  // Default: home/snapshots.
   std::filesystem::path sandboxes_dir = {};  // Default: home/sandboxes.
   std::filesystem::path cache_dir = {};      // Default: home/cache.
 
-  // "local" (sandboxes are disks, there is no VM), "microsandbox", "qemu", or a backend of your
-  // own. Default, for an empty string: microsandbox where the home has a db/msb.db when the client
-  // is made, else local.
+  // "local" (sandboxes are disks without a VM), "microsandbox", "qemu", or a backend of the caller.
+  // An empty string means the default. Default: "microsandbox" if the home has a db/msb.db when the
+  // client is created, else "local".
   std::variant<std::string, std::shared_ptr<vmm::Backend>> backend = std::string();
 
+  // The generation of new artifacts. Default: kAuto.
   Generation generation = Generation::kAuto;
 
-  // The format of new sandboxes' uppers, on local and qemu. A qcow2 upper is an empty overlay on
-  // the image or the snapshot, made in no time whatever their size; a raw one is a copy. Default:
-  // kQcow2 on qemu; on local the format of the image, or of the snapshot's upper.
+  // The format of the writable disks (uppers) of new sandboxes on the local and qemu backends. A
+  // qcow2 upper is an empty overlay that is backed by the image or the snapshot, and is created in
+  // constant time, regardless of their size. A raw upper is a copy. On a file system without hard
+  // links, a qcow2 upper takes as long as a copy too (docs/environments.md). Default: kQcow2 on
+  // qemu; on local, the format of the image or of the snapshot's upper.
   std::optional<DiskFormat> upper_format = std::nullopt;
 
-  // The runtime's program, with which the microsandbox backend boots and ends sandboxes; releases
-  // 0.5.5 to 0.7.2 are known. Default: what MSB_PATH names when it is needed, then msb on the PATH.
+  // The program of the runtime, which the microsandbox backend uses to boot and end sandboxes.
+  // Releases 0.5.5 to 0.7.2 are supported. Default: the value that MSB_PATH has when the program is
+  // needed, or msb on the PATH if MSB_PATH is not set.
   std::filesystem::path msb_path = {};
 
+  // Machine settings of the qemu backend. QemuConfig describes how they relate to the settings that
+  // are recorded with a sandbox.
   QemuConfig qemu = {};
 
-  // Where warnings go; default: standard error. It may call the library; what it throws is ignored.
+  // Receives warnings. Default: a function that writes them to standard error.
   LogFunction log = {};
 
-  // Reads MSB_HOME (home, verbatim) and MSB_BACKEND (backend).
+  // Returns a Config with home set to MSB_HOME, verbatim, and backend set to MSB_BACKEND. A
+  // variable that is not set, or empty, leaves the default.
   static Config FromEnvironment();
 };
 
@@ -85,17 +115,25 @@ struct ClientState;
 
 class MSB_EXPORT Client {
  public:
-  // Touches nothing on disk. kInvalidConfig: no home directory, or an unknown backend.
+  // Creates a client. Changes nothing on disk.
+  // Throws kInvalidConfig if no home directory can be determined, or if the backend is unknown or
+  // null.
+  // Throws kIO if the backend is the default one, and the home's db/msb.db either cannot be looked
+  // up or is neither a regular file nor a symbolic link to one.
   explicit Client(Config config = Config::FromEnvironment());
 
-  // The client of Config::FromEnvironment(), made on first use.
+  // Returns the client of Config::FromEnvironment(). It is created on first use and never
+  // destroyed, so destructors of static objects and std::atexit handlers can use it.
+  // Throws what the constructor throws; the next call then tries again.
   static Client& Default();
 
-  // With every default filled in but generation, which is looked up by each Create.
+  // Returns the configuration with absolute paths and the defaults filled in. The fields
+  // generation, upper_format, msb_path and qemu are as given, because their defaults are determined
+  // by each call that needs them.
   const Config& config() const;
 
-  // What it asks for its sandboxes. It may outlive the client, and a backend of your own may leave
-  // disks and records to it; docs/backends.md shows how.
+  // Returns the backend, which may outlive the client. A backend of the caller may delegate disks
+  // and records to the backend of another client; docs/backends.md shows how.
   std::shared_ptr<vmm::Backend> backend() const;
 
  private:

@@ -1,13 +1,26 @@
-// A Context bounds a call: when it must end, who may cancel it, and who is told how far it is. It
-// is the first argument of every call, as in Go.
+// A Context carries the deadline, the cancellation and the progress function of a call. It is the
+// first argument of every call, as in Go.
 //
 //   auto ctx = msb::Context::Background().WithTimeout(std::chrono::minutes(5));
 //   auto [cancellable, cancel] = ctx.WithCancel();
 //
-// Every call that copies, hashes, waits or walks checks its Context at least every 8 MiB or 50 ms.
-// A cancelled call throws Error of kind kCancelled, leaves nothing behind and changes nothing.
+// Every call that copies, hashes, waits or walks directories checks its Context at least every
+// 8 MiB or 50 ms. That includes waiting for another process: for the lock of a sandbox, an artifact
+// or the cache, and for a locked index. A cancelled call throws an Error of kind kCancelled,
+// changes nothing and leaves nothing behind, unless its own comment says otherwise (Sandbox::Stop).
 //
-// A Context is an immutable value: copying it is cheap, and threads may share it.
+// System calls are not interrupted. fsync(2) takes as long as the disk needs to write the cached
+// data. unlink(2), rename(2), link(2), open(2) and similar system calls may take long for large
+// fragmented files, or on a network file system that does not respond. Until a function of this
+// library has published its result, it checks the Context before each of these system calls.
+//
+// Once a new or imported snapshot is published it stays, and the call succeeds even if the Context
+// ends. The call then adds the snapshot to the index. For a locked index it waits until 100 ms
+// after the Context is done, and for at most 10 s in any case. If the index stays locked for
+// longer, the call logs a warning, and the next Open of the snapshot by its name, or the next
+// Reindex, adds it. Likewise, a removal that has begun is completed.
+//
+// A Context is an immutable value that is cheap to copy and that threads may share.
 
 #ifndef MSB_CONTEXT_H_
 #define MSB_CONTEXT_H_
@@ -15,8 +28,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
+#include <ratio>
 #include <stop_token>
 #include <string_view>
 #include <utility>
@@ -25,43 +40,90 @@
 
 namespace msb {
 
-// How far a call is. Bytes are bytes of data: the holes of sparse files are in neither figure.
+namespace internal {
+
+// Converts a duration, rounding up. A value outside the range of To becomes To::min() or To::max(),
+// and a floating-point NaN becomes zero.
+template <typename To, typename Rep, typename Period>
+constexpr To SaturatedCast(const std::chrono::duration<Rep, Period>& duration) {
+  using Limits = std::numeric_limits<typename To::rep>;
+  const long double count =
+      std::chrono::duration<long double, typename To::period>(duration).count();
+  if (count != count) return To::zero();
+  if (count >= static_cast<long double>(Limits::max())) return To::max();
+  if (count <= static_cast<long double>(Limits::min())) return To::min();
+  const auto whole = static_cast<typename To::rep>(count);
+  return To(static_cast<long double>(whole) < count ? whole + 1 : whole);
+}
+
+}  // namespace internal
+
+// A Progress reports how far a call has come. Both sizes count bytes of data, without the holes of
+// sparse files; for Import, they count the bytes of the archive.
 struct Progress {
-  std::string_view phase;  // "copy", "verify", …; valid during the call of the function only.
+  // "copy", "verify", "flatten", "export" or "import". Valid only until the progress function
+  // returns.
+  std::string_view phase;
   std::uint64_t bytes_done = 0;  // Never decreases within a phase.
+  // Equal to bytes_done if the total is not known, as when an archive is read from a pipe.
   std::uint64_t bytes_total = 0;
 };
 
-// Called at most 20 times a second and once at the end of each phase, never twice at a time, but
-// on any thread. What it throws ends the call it reports on, and reaches that call's caller.
+// Receives the progress of a call. It is called at most 20 times a second and once at the end of
+// each phase, on any thread, but never concurrently for the same call. If it throws, the call ends
+// and passes the exception on to its caller.
 using ProgressFunction = std::function<void(const Progress&)>;
 
-// Cancels the Context it came with. May be called from any thread, any number of times.
+// Cancels the Context that it was returned with, and all Contexts derived from that. It may be
+// called from any thread, any number of times.
 using CancelFunction = std::function<void()>;
 
 class MSB_EXPORT Context {
  public:
-  // Never cancelled, no deadline, no progress.
+  // Returns a Context that is never cancelled and has no deadline and no progress function.
   static Context Background();
 
-  // Each of these returns a Context that also honours what the receiver does. Of two deadlines the
-  // earlier counts; of two progress functions the later set.
+  // The functions below derive a Context: each returns a new Context that inherits the deadline,
+  // the cancellation and the progress function of this one. The earlier of two deadlines counts,
+  // and a new progress function replaces an inherited one.
+  //
+  // A time-out or deadline may have any unit. If it is too far away to be counted in nanoseconds
+  // (292 years), it never passes, so WithTimeout(std::chrono::hours::max()) sets no limit. If it is
+  // zero, negative, in the past or a floating-point NaN, the Context is Done() at once. A deadline
+  // is converted to a time-out when it is set, so later changes of its clock do not move it.
+
+  // Returns a Context whose deadline is this long from now.
   Context WithTimeout(std::chrono::nanoseconds timeout) const;
+  template <typename Rep, typename Period>
+  Context WithTimeout(const std::chrono::duration<Rep, Period>& timeout) const {
+    return WithTimeout(internal::SaturatedCast<std::chrono::nanoseconds>(timeout));
+  }
+  // Returns a Context with this deadline.
   Context WithDeadline(std::chrono::system_clock::time_point deadline) const;
+  template <typename Clock, typename Duration>
+  Context WithDeadline(const std::chrono::time_point<Clock, Duration>& deadline) const {
+    using Nanoseconds = std::chrono::duration<long double, std::nano>;
+    return WithTimeout(Nanoseconds(deadline.time_since_epoch()) -
+                       Nanoseconds(Clock::now().time_since_epoch()));
+  }
+  // Returns a Context and the function that cancels it.
   std::pair<Context, CancelFunction> WithCancel() const;
+  // Returns a Context that is cancelled when a stop is requested through token.
   Context WithCancel(std::stop_token token) const;
+  // Returns a Context that reports progress to this function.
   Context WithProgress(ProgressFunction progress) const;
 
-  // True once cancelled or past the deadline.
+  // Returns true once the Context is cancelled or past its deadline.
   bool Done() const;
 
-  // Throws Error of kind kCancelled if Done().
+  // Throws kCancelled if Done().
   void Check() const;
 
-  // The time left until the deadline, not negative; nothing if there is no deadline.
+  // Returns the time left until the deadline, or zero if it has passed. Returns nullopt if there is
+  // no deadline.
   std::optional<std::chrono::nanoseconds> TimeLeft() const;
 
-  // The progress function; empty if there is none.
+  // Returns the progress function, which is empty if there is none.
   const ProgressFunction& progress() const;
 
  private:

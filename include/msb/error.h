@@ -1,9 +1,10 @@
-// Every failure of this library is thrown as an msb::Error. An Error has a kind, for programs to
-// branch on, and a message, for people: it names the thing, what was expected and what was found,
-// and where there is one, the next step.
+// Every failure of this library is thrown as an msb::Error. An Error has a kind for programs to
+// branch on, and a message for people. The message names the object that the call failed on, what
+// was expected and what was found, and the next step if there is one. Other exceptions pass through
+// unchanged: std::bad_alloc, and those that the caller's progress function or Backend throws.
 //
 // The kinds are those of the microsandbox Go SDK that the snapshot API can raise, under the same
-// names; kSnapshotHasChildren is this library's own.
+// names; kSnapshotHasChildren exists in this library only.
 
 #ifndef MSB_ERROR_H_
 #define MSB_ERROR_H_
@@ -17,41 +18,53 @@
 namespace msb {
 
 enum class ErrorKind {
-  kSandboxNotFound,         // No sandbox of that name.
-  kSandboxAlreadyExists,    // A new sandbox's name is taken.
-  kSandboxStillRunning,     // The call wants a sandbox that is not running.
-  kImageNotFound,           // The image to boot from does not exist.
-  kSnapshotNotFound,        // No such artifact, index row, or parent.
-  kSnapshotAlreadyExists,   // The destination of a new artifact exists and may not be replaced.
-  kSnapshotSandboxRunning,  // The sandbox to snapshot runs, or its disk changed meanwhile.
+  kSandboxNotFound,       // The sandbox does not exist.
+  kSandboxAlreadyExists,  // The name of a new sandbox is taken.
+  kSandboxStillRunning,   // The operation requires a stopped sandbox, but this one is running.
+  kImageNotFound,         // The image to boot from does not exist.
+  kSnapshotNotFound,      // The artifact, index row or parent does not exist.
+  // The destination of a new artifact exists and must not be replaced, or the home already has the
+  // snapshot to import.
+  kSnapshotAlreadyExists,
+  kSnapshotSandboxRunning,  // The sandbox to snapshot is running, or its disk changed meanwhile.
   kSnapshotImageMissing,    // The image that a snapshot pins is not in the cache.
   kSnapshotIntegrity,       // An artifact or archive is malformed, or differs from its record.
-  kIO,                      // The operating system refused; the message carries its reason.
-  kInvalidConfig,           // A name, a Config or a sandbox's configuration that cannot be used.
-  kInvalidArgument,         // Arguments that contradict each other or are out of range.
-  kInvalidHandle,           // The handle was closed.
-  kCancelled,               // The Context was cancelled or its deadline has passed.
-  kUnsupportedOperation,    // Not possible with this backend, artifact or index.
-  kInternal,                // A bug in this library, or a database that makes no sense.
-  kSnapshotHasChildren,     // The snapshot to remove is the parent of others.
+  // The operating system, the VMM or another program failed or refused. The message has the reason,
+  // the path and the next step.
+  kIO,
+  // A name, a Config or the configuration of a sandbox is invalid, or the VMM does not start with
+  // that configuration, for example because the kernel or an option is wrong.
+  kInvalidConfig,
+  kInvalidArgument,       // Arguments contradict each other or are out of range.
+  kInvalidHandle,         // The Sandbox was closed, detached or moved from.
+  kCancelled,             // The Context was cancelled or its deadline has passed.
+  kUnsupportedOperation,  // The backend, artifact, archive or index does not support the operation.
+  // A bug in this library, or a database with an unexpected schema. Not used for failures of the
+  // VMM, the configuration or the operating system.
+  kInternal,
+  kSnapshotHasChildren,  // Other snapshots or sandboxes depend on the snapshot.
 };
 
-// The kind's name without its k: "SnapshotNotFound".
+// Returns the name of the kind without its "k", such as "SnapshotNotFound".
 MSB_EXPORT std::string_view ErrorKindName(ErrorKind kind) noexcept;
 
-// Immutable; may be copied and read from any thread.
+// An Error represents a failure. It is immutable, and threads may share and copy it.
 class MSB_EXPORT Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+  Error(ErrorKind kind, const std::string& message, int os_error = 0)
+      : std::runtime_error(message), kind_(kind), os_error_(os_error) {}
   ~Error() override;
 
   ErrorKind kind() const noexcept { return kind_; }
+  // Returns the errno of the system call whose failure caused a kIO, and 0 for all other errors.
+  int os_error() const noexcept { return os_error_; }
 
  private:
   ErrorKind kind_;
+  int os_error_ = 0;
 };
 
-// True if e is an msb::Error of that kind.
+// Returns true if e is an msb::Error of that kind.
 MSB_EXPORT bool IsKind(const std::exception& e, ErrorKind kind) noexcept;
 
 }  // namespace msb

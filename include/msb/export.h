@@ -1,4 +1,4 @@
-// Marks what the shared library exports; everything else is hidden.
+// MSB_EXPORT marks the symbols that the shared library exports; all others are hidden.
 
 #ifndef MSB_EXPORT_H_
 #define MSB_EXPORT_H_

@@ -1,7 +1,9 @@
-// A SnapshotHandle is a row of the snapshot index: cheap to list, and possibly out of date, for the
-// index is a cache of the artifacts. Open gets the artifact itself.
+// A SnapshotHandle represents one row of the snapshot index as it was when it was read. Rows are
+// cheap to list, but may be out of date, because the index is a cache of the artifacts. To access
+// the artifact itself, call Open.
 //
-// A handle is an immutable value; threads may share it. The accessors are plain field reads.
+// A handle is an immutable value that threads may share. The accessors are plain field reads; only
+// Open and Remove access the file system.
 
 #ifndef MSB_HANDLE_H_
 #define MSB_HANDLE_H_
@@ -25,25 +27,36 @@ struct HandleState;
 
 class MSB_EXPORT SnapshotHandle {
  public:
-  // The manifest's digest, "sha256:…".
+  // Returns the digest of the manifest, "sha256:…".
   const std::string& Digest() const;
-  // The name it is indexed by, "GROUP:NAME" for a member of a group. Nothing if it has none, or an
-  // artifact in the snapshots directory has the same.
+  // Returns the name that the snapshot is indexed by, "GROUP:NAME" for a member of a group. Returns
+  // nullopt if the snapshot has no name, or if its artifact is outside the snapshots directory and
+  // its name is taken by an artifact inside.
   std::optional<std::string> Name() const;
-  // The parent's digest; in a home of release 0.7, its snapshot id ("snap_…").
+  // Returns the digest of the parent, or its snapshot id ("snap_…") for a snapshot of release 0.7.
+  // Returns nullopt if the snapshot has no parent.
   std::optional<std::string> ParentDigest() const;
+  // Returns the reference of the image that the sandbox was made from, as its user wrote it.
   const std::string& ImageRef() const;
-  // "raw" or "qcow2"; empty for a checkpoint.
+  // Returns "raw" or "qcow2", or an empty string for a checkpoint.
   const std::string& Format() const;
-  // Apparent size of the upper when it was indexed, if known.
+  // Returns the SnapshotArtifact::SizeBytes() that the snapshot had when it was indexed, in bytes,
+  // or nullopt if the index does not record it.
   std::optional<std::uint64_t> SizeBytes() const;
-  // The artifact directory.
+  // Returns the artifact directory. If the artifact is in the client's home or snapshots directory,
+  // its path begins with the path of that directory, even if the home was moved or copied since the
+  // snapshot was indexed, or is reached through symbolic links.
   const std::string& Path() const;
+  // Returns the time at which the snapshot was created.
   std::chrono::system_clock::time_point CreatedAt() const;
 
-  // Snapshot::Open on Path().
+  // Opens the artifact at Path(), as Snapshot::Open does. The index may be stale, so the artifact
+  // found there may have another digest.
+  // Throws what Snapshot::Open throws.
   SnapshotArtifact Open(const Context& ctx) const;
-  // Snapshot::Remove on Digest().
+  // Removes the artifact at Path() if it still has this Digest(), and otherwise another artifact
+  // with this digest, as Snapshot::Remove does.
+  // Throws what Snapshot::Remove throws.
   void Remove(const Context& ctx, bool force) const;
 
  private:

@@ -1,4 +1,4 @@
-// msb: disk snapshots of microVM sandboxes. This header is the whole API.
+// msb: disk snapshots of microVM sandboxes. This header includes the complete API.
 
 #ifndef MSB_MSB_H_
 #define MSB_MSB_H_
@@ -6,11 +6,13 @@
 #include "msb/artifact.h"
 #include "msb/client.h"
 #include "msb/context.h"
+#include "msb/disk.h"
 #include "msb/error.h"
 #include "msb/handle.h"
 #include "msb/sandbox.h"
 #include "msb/snapshot.h"
 #include "msb/version.h"
 #include "msb/vmm/backend.h"
+#include "msb/vmm/qemu.h"
 
 #endif  // MSB_MSB_H_

@@ -1,13 +1,22 @@
-// Sandboxes: what a snapshot is taken of, and what boots from one. As in the microsandbox Go SDK,
-// a Sandbox is a running one that the program owns; a SandboxHandle is a record of any.
+// Snapshots are made from sandboxes, and sandboxes boot from snapshots. As in the microsandbox Go
+// SDK, a Sandbox represents a sandbox that this program booted, and a SandboxHandle represents the
+// record of any sandbox.
 //
 //   auto sb = msb::CreateSandbox(ctx, "baseline", {msb::WithImage("base.ext4")});
 //   sb.Stop(ctx);
 //   sb.Close();
 //   msb::GetSandbox(ctx, "baseline").Snapshot(ctx, "after-pip-install");
 //
-// The free functions and the const members may be called from any thread. The other members of one
-// object need external synchronisation. Every function may throw kCancelled and kIO.
+// The free functions and the const members may be called from any thread at any time, also for the
+// same sandbox; msb/snapshot.h has a table of what concurrent calls do. Calls of the other members
+// on the same object need external synchronization. Every function that takes a Context may throw
+// kCancelled and kIO.
+//
+// On the local and qemu backends, calls that change the same sandbox exclude each other by locking
+// its directory. That lock does not reach other hosts on NFS, other mounts on FUSE and overlayfs,
+// or other processes on a file system without flock(2); in these cases, callers must not change the
+// same sandbox at the same time. See docs/environments.md. On the microsandbox backend, it is up to
+// the runtime to exclude such calls.
 
 #ifndef MSB_SANDBOX_H_
 #define MSB_SANDBOX_H_
@@ -26,16 +35,18 @@
 #include "msb/context.h"
 #include "msb/export.h"
 #include "msb/vmm/backend.h"
+#include "msb/vmm/qemu.h"
 
 namespace msb {
 
-// What the With… functions set; see each of them.
+// The options of CreateSandbox. The With… functions below set and describe them.
 struct SandboxConfig {
   std::string image = {};
   std::string snapshot = {};
   std::optional<std::uint32_t> memory_mib = std::nullopt;
   std::optional<std::uint32_t> cpus = std::nullopt;
   std::optional<std::uint32_t> oci_upper_size_mib = std::nullopt;
+  std::optional<QemuConfig> qemu = std::nullopt;
   std::map<std::string, std::string> labels = {};
   bool replace = false;
   bool detached = false;
@@ -43,60 +54,136 @@ struct SandboxConfig {
 
 using SandboxOption = std::function<void(SandboxConfig&)>;
 
-// The image to boot: a reference of the backend's. For the local backend it is the path of a disk
-// image, raw or qcow2; it is pinned by its SHA-256 and kept once in the cache.
+// Boots an image, given by a reference that the backend understands. On the local and qemu
+// backends, that is the digest ("sha256:…") of an image in the cache, or the path of a disk image,
+// raw or qcow2. A disk image is pinned by its SHA-256, and the cache keeps one copy of it.
+// CreateSandbox throws kInvalidArgument if the image file is empty.
+// CreateSandbox throws kUnsupportedOperation if the image file is a qcow2 image with a backing
+// file, or has a format that is recognized but not supported: VMDK, VDI, VHDX, VHD, QED, QCOW
+// (version 1), Parallels, DMG or ISO 9660. The message has the qemu-img command that converts it.
+// CreateSandbox throws kIO if the image file changes while it is copied to the cache.
 MSB_EXPORT SandboxOption WithImage(std::string reference);
-// The snapshot to boot from: a path or a name, as for Snapshot::Open.
+// Boots a snapshot, given by a path or a name as for Snapshot::Open. Booting does not verify the
+// snapshot's content (see SnapshotArtifact::Verify). If the snapshot is replaced while
+// CreateSandbox runs, the new one is booted; if it is removed, CreateSandbox throws
+// kSnapshotNotFound.
 MSB_EXPORT SandboxOption WithSnapshot(std::string path_or_name);
-// Memory of the VM in MiB; default: the backend's, see QemuConfig.
+// Sets the memory of the VM in MiB, at least 1. Default: chosen by the backend (see QemuConfig).
 MSB_EXPORT SandboxOption WithMemory(std::uint32_t mib);
-// Virtual CPUs; default: the backend's.
+// Sets the number of virtual CPUs, at least 1. Default: chosen by the backend (see QemuConfig).
 MSB_EXPORT SandboxOption WithCPUs(std::uint32_t cpus);
-// Apparent size of the upper in MiB; default: that of the image or the snapshot. It may grow, never
-// shrink.
+// Sets the size of the writable disk, as the guest sees it, in MiB, at least 1. It may be larger
+// than the image or the snapshot. Default: the size of the image or the snapshot.
+// CreateSandbox throws kInvalidArgument if it is smaller than the image or the snapshot.
 MSB_EXPORT SandboxOption WithOCIUpperSize(std::uint32_t mib);
+// Sets the machine settings of this sandbox on the qemu backend. The fields that are set are
+// recorded with the sandbox and take precedence over Config::qemu of every client that starts it;
+// WithMemory and WithCPUs take precedence over memory_mib and cpus. The local backend records the
+// settings for a later start under qemu; the microsandbox backend throws kUnsupportedOperation.
+// CreateSandbox throws kInvalidArgument if binary is set, or if a path or string contains a NUL or
+// is not UTF-8.
+MSB_EXPORT SandboxOption WithQemu(QemuConfig machine);
+// Sets a label. CreateSandbox throws kInvalidArgument unless key and value are UTF-8 without a NUL.
 MSB_EXPORT SandboxOption WithLabel(std::string key, std::string value);
-// Adds all of these.
+// Sets several labels, in addition to those that are already set.
 MSB_EXPORT SandboxOption WithLabels(std::map<std::string, std::string> labels);
-// Replaces a sandbox of the same name, stopping it first.
+// Replaces an existing sandbox of the same name after stopping it; its guest has 10 s to shut down.
+// Waits while another call uses that sandbox. Never replaces anything else: CreateSandbox throws
+// kSandboxAlreadyExists if the name belongs to a directory of other software, to a sandbox of the
+// microsandbox backend while the client's backend is local or qemu, or to a sandbox of the local or
+// qemu backend while the client's backend is microsandbox. It throws kUnsupportedOperation if the
+// sandbox runs under qemu and the client's backend is local, or the reverse.
+//
+// If the new sandbox cannot be booted, the local and qemu backends put the old one back, stopped.
+// The microsandbox backend removes the old sandbox before it creates the new one, so the old one is
+// lost.
+//
+// On a file system without RENAME_EXCHANGE (NFS, 9p, some FUSE), and for a sandbox in a lower layer
+// of overlayfs, the name is absent for a moment during the replacement. After a crash at that
+// moment the sandbox is absent or incomplete until the next call that creates or removes a sandbox
+// restores it. See docs/environments.md.
 MSB_EXPORT SandboxOption WithReplace();
-// The sandbox goes on when this process ends; Close only releases it.
+// Lets the sandbox outlive this process; Close only releases it. Default: Close stops the sandbox;
+// if the process ends without Close, the sandbox ends too and is kCrashed. On the microsandbox
+// backend a sandbox that is not closed always outlives the process.
 MSB_EXPORT SandboxOption WithDetached();
 
+// The options of Stop. The With… function below sets and describes them.
 struct StopConfig {
   std::chrono::milliseconds timeout = std::chrono::seconds(10);
 };
 
 using StopOption = std::function<void(StopConfig&)>;
 
-// How long Stop waits for the guest to shut down before it ends it; default 10 s.
+// Sets how long Stop waits for the guest to shut down before it ends the VM. Default: 10 s. A
+// time-out of 0 or less ends the VM at once. The deadline of the Context is independent of this
+// time-out: it ends the call, not the VM. A time-out may have any unit. If it is too large to be
+// counted, it never passes: with std::chrono::hours::max(), Stop waits until its Context is done.
+// The microsandbox backend rounds up to whole seconds.
 MSB_EXPORT StopOption WithStopTimeout(std::chrono::milliseconds timeout);
+template <typename Rep, typename Period>
+StopOption WithStopTimeout(const std::chrono::duration<Rep, Period>& timeout) {
+  return WithStopTimeout(internal::SaturatedCast<std::chrono::milliseconds>(timeout));
+}
 
 namespace internal {
 struct SandboxState;
 struct ClientState;
 }  // namespace internal
 
-// A sandbox that this program booted. Movable, not copyable. After Close or Detach every member
-// but the destructor throws kInvalidHandle.
+// A Sandbox represents a sandbox that this program booted. It is movable, but not copyable. After
+// Close or Detach, or when it has been moved from, every member but the destructor and assignment
+// throws kInvalidHandle.
+//
+// Stop, Kill, WaitUntilStopped and Detach act on the sandbox that has the name now, even if the
+// booted one has been removed and another one created. Close and the destructor never stop another
+// sandbox, nor a later boot of the same one.
 class MSB_EXPORT Sandbox {
  public:
   Sandbox(Sandbox&&) noexcept;
-  Sandbox& operator=(Sandbox&&) noexcept;  // Closes the sandbox that it held.
-  ~Sandbox();                              // Closes, and never throws.
+  // Closes the sandbox that this object held, as the destructor does.
+  Sandbox& operator=(Sandbox&&) noexcept;
+  // Closes the sandbox if it is open. This blocks until the guest has shut down: up to 10 s, plus
+  // the time that ending a VM takes. Never throws; logs a failure to stop the sandbox. In a process
+  // that was forked from the one that booted the sandbox, only releases the object: the parent's
+  // sandbox keeps running.
+  ~Sandbox();
 
+  // Returns the name of the sandbox.
   const std::string& Name() const;
 
-  // Shuts the guest down, and ends it after the time-out. Stopping a stopped one is no error.
+  // Asks the guest to shut down, ends the VM if the guest still runs after the stop time-out
+  // (default: 10 s), and returns when the VM no longer uses the disk. Has no effect on a sandbox
+  // that does not run; one that has crashed stays kCrashed.
+  //
+  // Throws kCancelled if ctx ends before the stop time-out. The VM is not ended then, but a guest
+  // that has already been asked may still shut down later.
+  // Throws kSandboxNotFound if the sandbox was removed.
+  // Throws kUnsupportedOperation if the sandbox runs under another backend, or, on qemu, if it
+  // cannot be reached, for example because it runs on another host.
+  // Throws kIO if the VM does not end.
   void Stop(const Context& ctx, const std::vector<StopOption>& options = {});
-  // Ends the VM at once.
+  // Ends the VM without asking the guest, and returns when the VM no longer uses the disk. Data
+  // that the guest has not flushed is lost. If the sandbox is recorded as running in an environment
+  // that can neither be seen nor reached, such as a container that no longer exists, Kill (on the
+  // local backend also Stop) records that the sandbox has stopped; the caller must make sure that
+  // it has.
+  //
+  // Throws kCancelled, with nothing changed, if ctx has ended before the call.
+  // Throws kSandboxNotFound if the sandbox was removed.
+  // Throws kUnsupportedOperation if the sandbox runs under another backend, or, on qemu, if it is
+  // known to run in an environment that cannot be reached.
+  // Throws kIO if the VM does not end.
   void Kill(const Context& ctx);
-  // Returns when the sandbox no longer runs, whoever stopped it: kStopped or kCrashed.
+  // Waits until the sandbox no longer runs, for whatever reason, and returns kStopped or kCrashed.
+  // Throws kSandboxNotFound if the sandbox was removed.
   SandboxStatus WaitUntilStopped(const Context& ctx) const;
-  // Releases the handle; the sandbox goes on running.
+  // Releases this object and lets the sandbox outlive this process.
+  // Throws kSandboxNotFound, and does not release the object, if the sandbox was removed.
   void Detach(const Context& ctx);
-  // Releases the handle, and stops the sandbox unless it is detached. kInvalidHandle if it was
-  // closed before.
+  // Releases this object, and stops the sandbox unless it is detached; its guest has 10 s to shut
+  // down. Has no effect on a sandbox that was removed.
+  // Throws what Stop throws, except kCancelled. The object is released even if Close throws.
   void Close();
 
  private:
@@ -106,41 +193,50 @@ class MSB_EXPORT Sandbox {
   std::unique_ptr<internal::SandboxState> state_;
 };
 
-// Where a sandbox's writable disk is, and what it stands on.
+// A SandboxUpper describes the writable disk of a sandbox.
 struct SandboxUpper {
-  std::string path;
-  DiskFormat format = DiskFormat::kRaw;
-  std::string fstype;
-  // What it was made from: the digest of a snapshot, else of the image.
+  std::string path;                      // The path of the disk's file.
+  DiskFormat format = DiskFormat::kRaw;  // The format of that file.
+  std::string fstype;                    // The file system inside: "ext4", …, or "unknown".
+  // The digest of the snapshot that the disk was made from, or of the image if there is none.
   std::string base_digest;
 };
 
-// A record of a sandbox, as it was when it was got or refreshed last. Copies are independent.
+// A SandboxHandle represents the record of a sandbox as it was when it was last read. The accessors
+// return fields of that record. Copies are independent.
 class MSB_EXPORT SandboxHandle {
  public:
+  // Returns the name of the sandbox.
   const std::string& Name() const;
+  // Returns the status as of when the record was read.
   SandboxStatus Status() const;
+  // Returns the time at which the sandbox was created.
   std::chrono::system_clock::time_point CreatedAt() const;
+  // Returns the time at which the record was last changed.
   std::chrono::system_clock::time_point UpdatedAt() const;
-  // The backend's own record, verbatim.
+  // Returns the backend's own record of the sandbox, verbatim.
   const std::string& ConfigJSON() const;
-  // The writable disk. It must not be written while the sandbox runs. kInvalidConfig: the sandbox
-  // has none of its own.
+  // Returns the writable disk. The caller must not write to it while the sandbox runs.
+  // Throws kInvalidConfig if the sandbox has no disk of its own.
   SandboxUpper Upper() const;
 
-  // Reads the record again. kSandboxNotFound.
+  // Reads the record again.
+  // Throws kSandboxNotFound if the sandbox was removed.
   void Refresh(const Context& ctx);
-  // As StartSandbox.
+  // Boots the sandbox, as StartSandbox does.
   Sandbox Start(const Context& ctx) const;
-  // As those of Sandbox; they do not refresh the handle.
+  // Stops the sandbox, as Sandbox::Stop does. Does not refresh the handle.
   void Stop(const Context& ctx, const std::vector<StopOption>& options = {}) const;
+  // Ends the VM, as Sandbox::Kill does. Does not refresh the handle.
   void Kill(const Context& ctx) const;
-  // As RemoveSandbox.
+  // Deletes the sandbox, as RemoveSandbox does.
   void Remove(const Context& ctx) const;
 
-  // Snapshot::Create with a name in the snapshots directory.
+  // Creates a snapshot in the snapshots directory, as Snapshot::Create does with this name and
+  // without further options.
   SnapshotArtifact Snapshot(const Context& ctx, const std::string& name) const;
-  // Snapshot::Create with an explicit artifact directory.
+  // Creates a snapshot in this artifact directory, as Snapshot::Create does with this path and
+  // without further options.
   SnapshotArtifact SnapshotTo(const Context& ctx, const std::string& path) const;
 
  private:
@@ -151,28 +247,58 @@ class MSB_EXPORT SandboxHandle {
   vmm::SandboxRecord record_;
 };
 
-// Creates a sandbox and boots it. A name is 1 to 128 bytes and otherwise as a snapshot's. Give
-// exactly one of WithImage and WithSnapshot: else kInvalidArgument. kInvalidConfig: a name that is
-// none. kSandboxAlreadyExists. kImageNotFound. kSnapshotNotFound, kSnapshotIntegrity.
-// kUnsupportedOperation: a snapshot that needs what is not known here.
+// Creates a sandbox from an image or a snapshot, and boots it. Exactly one of WithImage and
+// WithSnapshot must be given. The name must have 1 to 128 bytes, and otherwise follow the rules of
+// SnapshotCreateOptions::name. Returns when the VM runs (on qemu, when the virtual processor
+// starts), which is before the guest has booted.
+//
+// A cancelled or failed call leaves no VM and no new sandbox. If a VM that was started cannot be
+// ended, which is logged, the sandbox stays and is recorded as running.
+//
+// Throws kInvalidArgument unless exactly one of WithImage and WithSnapshot is given, or if an
+// option is out of range or contradicts another one.
+// Throws kInvalidConfig if the name is invalid, or the VMM does not start.
+// Throws kSandboxAlreadyExists if the name is taken, unless WithReplace permits the replacement.
+// Throws kImageNotFound if the image is absent.
+// Throws kSnapshotNotFound if the snapshot, or a parent that its disk is backed by, is absent.
+// Throws kSnapshotImageMissing if the image that the snapshot's disk is backed by is absent.
+// Throws kSnapshotIntegrity if the snapshot is damaged.
+// Throws kUnsupportedOperation if the snapshot is a checkpoint, has several layers or needs a
+// feature that this library does not support, or if the backend does not support an option. The
+// microsandbox backend boots raw snapshots only.
 MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
                                  const std::vector<SandboxOption>& options,
                                  Client& client = Client::Default());
 
-// kSandboxNotFound.
+// Returns the record of a sandbox.
+// Throws kSandboxNotFound if it does not exist.
+// Throws kInvalidConfig if its record is damaged.
 MSB_EXPORT SandboxHandle GetSandbox(const Context& ctx, const std::string& name,
                                     Client& client = Client::Default());
 
-// All sandboxes, newest first.
+// Returns the records of all sandboxes, newest first. Logs and skips damaged records.
 MSB_EXPORT std::vector<SandboxHandle> ListSandboxes(const Context& ctx,
                                                     Client& client = Client::Default());
 
-// Boots a stopped sandbox. kSandboxNotFound; kSandboxStillRunning if it runs.
+// Boots a sandbox that does not run. Returns when the VM runs, as CreateSandbox does. A failed or
+// cancelled call leaves the sandbox as it was.
+// Throws kSandboxNotFound if the sandbox does not exist.
+// Throws kSandboxStillRunning if it is running.
+// Throws kInvalidConfig if its record is damaged, or the VMM does not start.
 MSB_EXPORT Sandbox StartSandbox(const Context& ctx, const std::string& name,
                                 Client& client = Client::Default());
 
-// Deletes a sandbox and its disk; its snapshots stay. kSandboxNotFound; kSandboxStillRunning if
-// it runs.
+// Deletes a sandbox and its disk. Snapshots of it stay. Waits while another call uses the sandbox.
+// If ctx ends while the files are being deleted, the call succeeds, and the next call that creates
+// or removes a sandbox deletes the rest.
+//
+// Throws kCancelled, with nothing changed, if ctx ends before the deletion begins.
+// Throws kSandboxNotFound if the sandbox does not exist, or if the directory of that name is not a
+// sandbox of this backend.
+// Throws kSandboxStillRunning if it is running.
+// Throws kIO if its files cannot be deleted. The sandbox no longer exists in this case. The message
+// names the hidden directory that holds the files; the next call that creates or removes a sandbox
+// tries again.
 MSB_EXPORT void RemoveSandbox(const Context& ctx, const std::string& name,
                               Client& client = Client::Default());
 

@@ -1,11 +1,67 @@
-// Snapshot is the entry to the snapshot API. It mirrors the microsandbox Go SDK's Snapshot value:
-// same names, same order of arguments, same meaning; docs/api.md maps one to the other.
+// Snapshot is the entry point of the snapshot API. It mirrors the Snapshot value of the
+// microsandbox Go SDK: names, order of arguments and semantics are the same. docs/api.md maps one
+// API to the other.
 //
 //   auto snap = msb::Snapshot::Create(ctx, "baseline", {.name = "after-pip-install"});
 //   auto worker = msb::CreateSandbox(ctx, "worker", {msb::WithSnapshot("after-pip-install")});
 //
-// All functions may be called from any thread, at any time, also for the same snapshot; several
-// processes may work on the same home. Every function may throw kCancelled (see Context) and kIO.
+// Every function may throw kCancelled (see Context) and kIO.
+//
+// All functions may be called from any thread at any time, also for the same snapshot or sandbox,
+// and several processes may use the same home. Concurrent calls behave as follows:
+//
+//   A snapshot is read while it is replaced or removed
+//     Verify, Export, Flatten, Squash   continue to read the snapshot that they opened
+//     CreateSandbox(WithSnapshot)       boots the new snapshot; throws kSnapshotNotFound if the
+//                                       snapshot was removed
+//     Open, Get, Remove                 find the old or the new snapshot; throw kSnapshotNotFound
+//                                       if the snapshot was removed
+//     List, ListDir, Reindex            show each snapshot as it was before or after the change
+//   Several calls create a snapshot with the same name
+//     Create, Squash, Import            one call creates it; the others throw
+//                                       kSnapshotAlreadyExists
+//     Create, Squash, with force        the last call to complete replaces the other snapshots
+//   A sandbox is used while Create makes a snapshot of it
+//     Create                            qcow2 disk: waits, then adds the next snapshot to the
+//                                       chain; raw disk: both calls read the disk
+//     StartSandbox                      qcow2 disk: waits; raw disk: starts the sandbox, and Create
+//                                       throws kSnapshotSandboxRunning
+//     RemoveSandbox                     qcow2 disk: waits; raw disk: removes the sandbox, and
+//                                       Create throws kSandboxNotFound
+//     CreateSandbox(WithReplace)        qcow2 disk: waits; raw disk: replaces the sandbox, and
+//                                       Create makes a snapshot of the new one, or throws
+//                                       kSnapshotSandboxRunning if that is running
+//   Several calls start, stop, replace or remove the same sandbox
+//     all                               wait for each other; each sees the results of those before
+//
+// A call never reports such a change as damage, and never returns the manifest of one snapshot with
+// the disk of another. A call that waits stops waiting when its Context is done. All of this also
+// holds between processes, and if other software renames or unlinks files of a home. If other
+// software writes to a file of a snapshot, Verify detects this, provided that the integrity of the
+// file is recorded.
+//
+// Calls wait for each other by means of locks (flock(2)). Locks do not reach other hosts on NFS,
+// other mounts on FUSE and overlayfs, or other processes on a file system without locks; in these
+// cases, calls that replace or remove the same snapshot or sandbox do not exclude each other. Where
+// a file system lacks atomic renames (renameat2(2)), a snapshot or sandbox is absent for a moment
+// while it is replaced; and an empty directory that other software creates at the destination of a
+// new snapshot or sandbox, at the moment of its publication, is replaced. See docs/environments.md.
+// On the microsandbox backend, it is up to the runtime to exclude calls that use the same sandbox.
+//
+// The functions check the following:
+//
+//   List, Get            nothing; they return rows of the index
+//   Open, ListDir        the manifest, whose digest they compute; that the disk is a regular file
+//                        of the recorded size
+//   Verify               what Open checks; the content of the disk and of every file that it is
+//                        backed by, as far as a manifest or the digest of the image records it
+//   CreateSandbox,       what Open checks, for every snapshot of the chain; the qcow2 metadata that
+//   Export, Flatten,     they read; that no file changes while it is read. They do not check the
+//   Squash               content
+//   Import               everything in the archive: structure, manifests, recorded hashes. It does
+//                        not check that the layers of an image match the digest of the image
+//   Remove               if given a digest, that the artifact has that digest; unless force is set,
+//                        that no snapshot or sandbox depends on the artifact
 
 #ifndef MSB_SNAPSHOT_H_
 #define MSB_SNAPSHOT_H_
@@ -23,137 +79,316 @@
 
 namespace msb {
 
-// Set exactly one of name and path.
+// The options of Create, and the destination of Squash. Exactly one of name and path must be set.
 struct SnapshotCreateOptions {
-  // A bare name; the artifact is written under the snapshots directory. Not empty, UTF-8, at most
-  // 255 bytes, no '/', '\' or ':', no control characters, and no leading '.' or '~'.
+  // The name of the snapshot, which becomes a directory in the snapshots directory. It consists of
+  // 1 to 255 bytes of UTF-8. It must not contain '/', '\', ':' or control characters, and must not
+  // begin with '.' or '~'.
   std::string name = {};
-  // The artifact directory to make, an explicit path. Its parent must exist.
+  // The path of the artifact directory to create. Missing parent directories are created, and
+  // removed again if the call fails.
   std::string path = {};
+  // The labels of the snapshot, in UTF-8 and at most 1 MiB in total. Default: none.
   std::map<std::string, std::string> labels = {};
-  // Replace an artifact that is at the destination, but nothing that is none. One of the two is
-  // there at any moment.
+  // Atomically replaces an existing artifact at the destination. Never replaces anything else, not
+  // even a symbolic link. Concurrent calls wait for each other, and the last call to complete
+  // replaces the snapshots of the others. Default: false.
+  //
+  // On a file system without RENAME_EXCHANGE (NFS, 9p, some FUSE), and for an artifact in a lower
+  // layer of overlayfs, the snapshot is absent for a moment during the replacement. After a crash
+  // at that moment it is absent or incomplete until the next call that creates or removes something
+  // in the same directory restores it. See docs/environments.md.
   bool force = false;
-  // Record a hash of the content, so that Verify can check it: a BLAKE3 Merkle tree, or, in the
-  // manifest generation, a SHA-256, which is slower and reads the holes as zeros.
+  // Records a hash of the content, so that Verify can check it: a BLAKE3 Merkle tree or, in the
+  // manifest generation, a SHA-256, which is slower and reads holes as zeros. Default: false.
   bool record_integrity = false;
 };
 
+// The options of Export.
 struct SnapshotExportOptions {
-  bool with_parents = false;  // Include the snapshot's parent chain.
-  bool with_image = false;    // Include the base image.
-  bool plain_tar = false;     // Write an uncompressed .tar instead of .tar.zst.
-  // An artifact of the manifest generation: write its holes as holes, which releases before 0.6.7
-  // cannot read, not as zeros. Others always are.
+  // Includes every snapshot that the snapshot descends from. Those that its disk is backed by are
+  // always included. Default: false.
+  bool with_parents = false;
+  bool with_image = false;  // Includes the base image. Default: false.
+  bool plain_tar = false;   // Writes an uncompressed .tar instead of a .tar.zst. Default: false.
+  // Writes the holes of an artifact of the manifest generation as holes, which releases before
+  // 0.6.7 cannot read, instead of as zeros. The holes of other artifacts are always written as
+  // holes. Default: false.
   bool sparse = false;
-  int level = 3;         // Of zstd, 1 to 19: more takes longer, for a smaller archive.
-  unsigned threads = 0;  // That compress; 0: one for each core.
+  // zstd compression level, 1 to 19; higher is slower and smaller. Default: 3.
+  int level = 3;
+  // Number of compression threads, of which at most 8 are used. Default: 0, one for each core.
+  unsigned threads = 0;
+  // The name, path or digest of a snapshot that the receiver already has and that the exported one
+  // descends from. That snapshot, and every snapshot that it descends from or is backed by, is left
+  // out. Import refuses the archive if the snapshot is needed but missing at the receiver. Released
+  // runtimes refuse every archive that records such a need; the layout of the manifest generation
+  // cannot record it. A snapshot that is given by its digest need not be in this home. Default:
+  // nothing is left out.
+  std::string since = {};
 };
 
+// The options of Import.
+struct SnapshotImportOptions {
+  // The name of the head and of its directory. The rules of SnapshotCreateOptions::name apply.
+  // Default: the head's identity, as in released runtimes. Import ignores the name that the archive
+  // suggests, as they do.
+  std::string name = {};
+};
+
+// The options of Flatten.
 struct SnapshotFlattenOptions {
-  DiskFormat format = DiskFormat::kRaw;
+  DiskFormat format = DiskFormat::kRaw;  // The format of the file to write. Default: kRaw.
 };
 
 class MSB_EXPORT Snapshot {
  public:
   Snapshot() = delete;
 
-  // Makes an artifact of a sandbox that is not running. It is built aside, flushed to disk and
-  // published by one rename, so that after a crash it is there whole or not at all; then it is
-  // added to the index, a failure of which is logged, not thrown.
+  // Creates a snapshot of the disk of a sandbox that is not running. The artifact is built under a
+  // hidden name, flushed to disk and published by one rename, so after a crash it exists completely
+  // or not at all. Then it is added to the index; a failure to add it is logged, not thrown. If the
+  // call fails, the sandbox is as it was before.
   //
-  // A raw disk is copied; holes stay holes, and where the file system can share blocks (reflink),
-  // nothing is copied. A qcow2 disk is taken over: the sandbox goes on with an empty overlay, so
-  // that this takes the same time for any size, and the snapshot has what was written since the one
-  // before, which becomes its parent. Recording integrity reads that much, no more. A qcow2 disk
-  // that cannot be taken over, as of a sandbox that a 0.7 runtime restored, or that stands on 200
-  // files already, is written out with all that it stands on as one raw disk.
+  // A raw disk is copied with its holes; where the file system can share blocks (reflink), no data
+  // is copied. A qcow2 disk is taken over in constant time, regardless of its size: the sandbox
+  // continues on an empty overlay, and the snapshot holds the data that was written since the
+  // previous snapshot, which becomes its parent. If integrity is recorded, only that data is read.
+  // Meanwhile, other calls that use the sandbox wait, so a progress function must not make such
+  // calls. If the disk cannot be hard linked into the artifact, because the file system has no hard
+  // links or the artifact is on another file system, the disk is copied (docs/environments.md).
   //
-  // kInvalidArgument: not exactly one of name and path. kInvalidConfig: a name that is none, a
-  // sandbox without a pinned image or without a disk of its own. kSandboxNotFound.
-  // kSnapshotSandboxRunning: it runs, or its disk changed meanwhile. kSnapshotAlreadyExists.
-  // kSnapshotHasChildren: with force, it would replace a snapshot that its own disk stands on.
+  // If a snapshot that takes over a qcow2 disk could not be booted later, the complete disk is
+  // written out instead, as one raw file without backing files. This is the case if
+  //   * the image that the disk is backed by is no longer in the home,
+  //   * a snapshot that the disk is backed by is neither in the home, nor in the index, nor beside
+  //     the new snapshot, nor in the artifact directory that the sandbox was booted from or last
+  //     sealed into, or
+  //   * the disk is backed by 200 files already.
+  // The sandbox then continues on an overlay of that raw disk, so the next snapshot takes constant
+  // time again. The disk of a sandbox that a 0.7 runtime restored is always written out as one raw
+  // file.
+  //
+  // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid, or
+  // if a parent directory of path would have to be created inside a snapshot.
+  // Throws kInvalidConfig if the name is invalid, or if the sandbox has no pinned image or no disk
+  // of its own.
+  // Throws kSandboxNotFound if the sandbox does not exist.
+  // Throws kSnapshotSandboxRunning if the sandbox is running; if the size or the modification time
+  // of its disk changes meanwhile; or if a process on this machine, in any container, has the disk
+  // open for writing or mapped writable (MAP_SHARED) when reading the disk begins or ends, and does
+  // not close or unmap it within half a second. Such processes are detected by means of a lease
+  // (fcntl(2), F_SETLEASE). Where the kernel grants no leases (network file systems, FUSE, disks of
+  // another user), the disk is flushed first, so that later stores through a mapping change its
+  // modification time. Writers on another host are not detected. Where there are no leases, stores
+  // through a mapping on tmpfs are not detected either.
+  // Throws kSnapshotAlreadyExists if the destination exists, unless it is an artifact and force is
+  // set.
+  // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs the disk of a
+  // sandbox (including source_sandbox), or of another snapshot in the index or in the snapshots
+  // directory. The message names them. Children with a complete disk of their own do not count.
+  // Throws kIO if force would replace a snapshot while an artifact in the snapshots directory,
+  // which may need its disk, cannot be read.
   static SnapshotArtifact Create(const Context& ctx, const std::string& source_sandbox,
                                  const SnapshotCreateOptions& options,
                                  Client& client = Client::Default());
 
-  // Opens an artifact. What contains '/' or begins with '.' or '~' is a path; anything else is a
-  // name under the snapshots directory, "GROUP:NAME" or "GROUP" (its head) in a 0.7 home. Checks
-  // the manifest, and that the upper is a regular file of the recorded size; reads none of its
-  // content (see Verify). An artifact under the snapshots directory that is not in the index is
-  // added to it. kSnapshotNotFound, kSnapshotIntegrity; kInvalidConfig: neither a path nor a name.
+  // Opens an artifact. A string that contains '/' or begins with '.' or '~' is a path; any other is
+  // a name in the snapshots directory, or "GROUP:NAME" or "GROUP" (the group's head) in a 0.7 home.
+  // Checks the manifest, and that the upper is a regular file of the recorded size; does not read
+  // the content (see SnapshotArtifact::Verify). If the artifact is in the snapshots directory but
+  // not in the index, adds it to the index; logs a failure to do so.
+  //
+  // Throws kSnapshotNotFound if the artifact does not exist.
+  // Throws kSnapshotIntegrity if it is damaged.
+  // Throws kInvalidConfig if the string is neither a path nor a valid name.
   static SnapshotArtifact Open(const Context& ctx, const std::string& path_or_name,
                                Client& client = Client::Default());
 
-  // Looks a snapshot up in the index, by name, digest or path. kSnapshotNotFound.
+  // Returns the index row of a snapshot, given by name, digest or path. If several artifacts have
+  // the digest, prefers artifacts with a valid manifest and, among these, artifacts in the home or
+  // in the snapshots directory. Works without a writable index, as List does.
+  // Throws kSnapshotNotFound if the snapshot is not in the index.
+  // Throws kIO as List does.
   static SnapshotHandle Get(const Context& ctx, const std::string& name_or_digest,
                             Client& client = Client::Default());
 
-  // All snapshots in the index, newest first. Does not touch the artifacts.
+  // Returns all snapshots in the index, newest first. Does not access the artifacts, except in a
+  // home that was moved or copied together with the database of a runtime, whose rows hold absolute
+  // paths. In such a home, each row stands for the artifact with the same name and digest in this
+  // home, and rows that would lead into the original home are left out.
+  //
+  // If the index cannot be opened or written (read-only file system, full disk, home of another
+  // user), it is read into memory and brought up to date there from the artifacts in the snapshots
+  // directory, and a warning is logged. If the library's own index is damaged or not a regular
+  // file, it is renamed to db/snapshots.db.damaged-*, of which the last three are kept, and rebuilt
+  // from the artifacts, and a warning is logged.
+  //
+  // Throws kIO if the db/msb.db of a runtime is damaged or not a regular file. The message says
+  // what to do.
   static std::vector<SnapshotHandle> List(const Context& ctx, Client& client = Client::Default());
 
-  // The artifacts in the subdirectories of dir ("": the snapshots directory), by name. Skips hidden
-  // directories, symbolic links and what is no artifact; logs and skips malformed ones. Empty if
-  // dir does not exist. Does not touch the index.
+  // Returns the artifacts in the subdirectories of dir ("" means the snapshots directory), and
+  // those of the groups there, sorted by the names of their directories. Skips hidden directories,
+  // symbolic links and everything that is not an artifact; logs and skips malformed artifacts.
+  // Returns an empty vector if dir does not exist. Does not access the index.
   static std::vector<SnapshotArtifact> ListDir(const Context& ctx, const std::string& dir,
                                                Client& client = Client::Default());
 
-  // Deletes an artifact, by name, digest or path, and its index row; a damaged one too, by name or
-  // path. kSnapshotHasChildren: indexed snapshots name it as their parent, and force is false.
-  // kSnapshotNotFound, also for a directory that is no artifact. kUnsupportedOperation: a member of
-  // a 0.7 group, which only that runtime may remove.
+  // Deletes an artifact, given by name, digest or path, and its index row. A damaged artifact can
+  // be deleted by name or path. In a copy of a home, a name or digest refers to the snapshot in the
+  // copy. If several artifacts have the same digest, one of them is deleted: the one with the given
+  // name or path or, if a digest is given, the one that Get returns.
+  //
+  // If the index cannot be written, as on a full disk, the artifact is deleted before its row; a
+  // failure to delete the row is then logged. If ctx ends while a large artifact is being deleted,
+  // the call succeeds, and the next call that creates or removes something in the same directory
+  // deletes the rest. On network file systems, FUSE and overlayfs, calls on other hosts or mounts
+  // delete the rest only if it has not changed for 24 hours (docs/environments.md).
+  //
+  // Throws kCancelled, with nothing changed, if ctx ends while another call uses the artifact or
+  // the index.
+  // Throws kSnapshotHasChildren if indexed snapshots name the snapshot as their parent, or the disk
+  // of a sandbox is backed by it, unless force is set or the snapshots directory has another
+  // artifact with its digest. If force is set, such a sandbox keeps its disk, and its next snapshot
+  // has the complete disk.
+  // Throws kSnapshotNotFound if the snapshot does not exist, or the directory is not an artifact.
+  // Throws kInvalidArgument if the path is a symbolic link.
+  // Throws kUnsupportedOperation for a member of a 0.7 group, which only the 0.7 runtime can
+  // remove.
+  // Throws kIO if its files cannot be deleted. The snapshot and its row no longer exist in this
+  // case. The message names the hidden directory that holds the files; the next call that creates
+  // or removes something in the same directory tries again.
   static void Remove(const Context& ctx, const std::string& path_or_name, bool force,
                      Client& client = Client::Default());
 
-  // Rebuilds the index rows of the artifacts in dir ("": the snapshots directory) in one
-  // transaction, and drops the rows of those that are gone. Returns how many it indexed.
+  // Rebuilds the index rows of the artifacts in dir ("" means the snapshots directory) in one
+  // transaction, and drops the rows of artifacts that no longer exist there. Returns the number of
+  // artifacts that it indexed. Logs and skips artifacts that cannot be read.
+  // Throws kIO if the index cannot be written.
   static std::uint32_t Reindex(const Context& ctx, const std::string& dir,
                                Client& client = Client::Default());
 
-  // Bundles a snapshot, by name or path as for Open, into an archive at out_path, in the layout of
-  // its generation (docs/formats.md); a 0.7 snapshot of one layer goes out as a descriptor, and so
-  // under another digest. The archive is written aside, flushed to disk and renamed over what is
-  // there. It depends on nothing but the snapshot and the options: exported again, it has the same
-  // bytes. Holes are not read. The disk is not verified (see Verify); Import verifies what it
-  // reads.
+  // Writes a snapshot, given by name or path as for Open, into an archive at out_path, in the
+  // layout of its generation (docs/formats.md). A 0.7 snapshot of one layer is written as a
+  // descriptor, and therefore has another digest in the archive. The archive depends only on the
+  // snapshot and the options: exporting again gives the same bytes. Holes are not read. The content
+  // is not verified (see SnapshotArtifact::Verify); Import verifies what it reads.
   //
-  // with_parents: all that the snapshot descends from, parents first; kSnapshotNotFound if one is
-  // missing. with_image: the files of its pinned image, so that the target needs no network;
-  // kSnapshotImageMissing if one is missing. kSnapshotNotFound. kSnapshotIntegrity: a file of it is
-  // damaged, or changed meanwhile. kInvalidArgument: a level that is none, or an out_path that is
-  // no regular file. kUnsupportedOperation: a checkpoint, a disk of several layers, or parents of
-  // another generation, which no archive can carry.
+  // The archive carries the snapshot and every snapshot that its disk is backed by, so it can be
+  // booted on any machine that has its image. The option with_parents adds the other snapshots that
+  // it descends from, with_image adds the image, and since leaves out snapshots that the receiver
+  // has.
+  //
+  // The archive is written under a hidden name, flushed to disk and renamed to out_path, replacing
+  // a regular file that exists there. Missing parent directories of out_path are created, and
+  // removed again if the call fails. A failed call leaves the file at out_path as it was, with one
+  // exception (docs/environments.md): on a file system without hard links the new, complete file
+  // stays if the last step, a flush, fails (kIO); the message says so. Where directories cannot be
+  // flushed, a crash of the machine may undo the rename.
+  //
+  // Throws kSnapshotNotFound if the snapshot, or a parent that must be included, is missing.
+  // Throws kSnapshotImageMissing if with_image is set and a file of the image is missing.
+  // Throws kSnapshotIntegrity if a file is damaged, changes meanwhile, or names a backing file that
+  // is neither the disk of its parent nor its image.
+  // Throws kInvalidArgument if the level is out of range; if out_path exists and is not a regular
+  // file, is inside a snapshot, or is one of the files to export; or if the snapshot does not
+  // descend from since.
+  // Throws kUnsupportedOperation for a checkpoint, for a disk of several layers, for parents of
+  // another generation (no archive can carry both), for more than about 8,000 snapshots, and for a
+  // 0.7 snapshot if since is set.
   static void Export(const Context& ctx, const std::string& name_or_path,
                      const std::string& out_path, const SnapshotExportOptions& options,
                      Client& client = Client::Default());
 
-  // Writes the whole disk of a snapshot, by name or path as for Open, into one file at out_path,
-  // sparse, that stands on nothing: for other tools, or as the image of new sandboxes. It is
-  // written aside, flushed to disk and renamed over what is there.
+  // Writes the complete disk of a snapshot, given by name or path as for Open, into one sparse file
+  // at out_path without a backing file, for other tools or as the image of new sandboxes. The file
+  // is published at out_path in the same way, and with the same exceptions, as by Export. The
+  // content is not verified (see SnapshotArtifact::Verify).
   //
-  // kSnapshotNotFound: it, or a parent that its disk stands on, is missing. kSnapshotImageMissing:
-  // the image that it stands on is. kSnapshotIntegrity: a file is damaged, or changed meanwhile.
-  // kInvalidArgument: an out_path that is no regular file. kUnsupportedOperation: a checkpoint, a
-  // disk of several layers, or a feature of qcow2 that this library does not read.
+  // Throws kSnapshotNotFound if the snapshot or a parent that its disk is backed by is missing.
+  // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
+  // Throws kSnapshotIntegrity if a file is damaged, or changes while it is read.
+  // Throws kInvalidArgument if out_path exists and is not a regular file, or is inside a snapshot.
+  // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
+  // qcow2 feature.
   static void Flatten(const Context& ctx, const std::string& name_or_path,
                       const std::string& out_path, const SnapshotFlattenOptions& options = {},
                       Client& client = Client::Default());
 
-  // Unpacks an archive of any release, compressed or not by its content, from a file or a pipe
-  // ("/dev/stdin"), into dest ("": the snapshots directory; made if absent), and adds its snapshots
-  // to the index, but for those that it has elsewhere. Each becomes a directory called by its
-  // identity, as the releases call it. Returns the head, which the others are the parents of.
+  // Writes the complete disk of a snapshot, given by name or path as for Open, into a new raw
+  // artifact without a backing file. The new snapshot has the image, file system type and source
+  // sandbox of the old one, but no parent, so every backend can boot it, and it can be exported and
+  // removed on its own. Its labels are those of destination. Generation, recorded integrity and
+  // force are handled as by Create, and the artifact is published and indexed in the same way. With
+  // force, destination may be the snapshot itself. The content of the source is not verified (see
+  // SnapshotArtifact::Verify).
   //
-  // The archive may be hostile: nothing of it is published before all of it has been checked, with
-  // every hash that is recorded in it; then all its snapshots are, or none. Files of images go into
-  // the cache, last, and never over one that is there. What a layer of an image holds cannot be
-  // checked against the image's digest: import images only from those whom you trust with them.
+  // Throws kSnapshotNotFound if the snapshot or a parent that its disk is backed by is missing.
+  // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
+  // Throws kSnapshotIntegrity if a file is damaged, or changes while it is read.
+  // Throws kSnapshotAlreadyExists if destination exists, unless it is an artifact and force is set.
+  // Throws kSnapshotHasChildren or kIO, as Create does, if force would replace a snapshot whose
+  // disk other disks need or may need.
+  // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid, or
+  // if a parent directory of path would have to be created inside a snapshot.
+  // Throws kInvalidConfig if the name is invalid.
+  // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
+  // qcow2 feature.
+  static SnapshotArtifact Squash(const Context& ctx, const std::string& name_or_path,
+                                 const SnapshotCreateOptions& destination,
+                                 Client& client = Client::Default());
+
+  // Imports the snapshots of an archive of any release into the directory dest, and adds them to
+  // the index. Returns the head: the snapshot that descends from all the others. archive is the
+  // path of a file or a pipe ("/dev/stdin"); whether it is compressed is detected from its content.
+  // dest is created if it is absent; "" means the snapshots directory. Each snapshot becomes a
+  // directory named after its identity, as released runtimes name it; the head is named
+  // options.name if that is set.
   //
-  // kSnapshotIntegrity: damaged, hostile, or larger than what is free in dest.
-  // kSnapshotAlreadyExists: dest has one of its snapshots. kUnsupportedOperation: an archive that
-  // is not whole without others, or needs what this library does not know.
+  // A home keeps one copy of a snapshot. If the archive is imported to the snapshots directory and
+  // the home has the head already, Import throws kSnapshotAlreadyExists, and the message names the
+  // path of that snapshot; parents that the home has are used in place of those in the archive. Any
+  // other dest gets copies of its own: only snapshots in dest itself count as present. The index of
+  // a runtime before 0.7 has one row for each digest; a snapshot whose digest has a row for another
+  // path is not added to it.
+  //
+  // The archive may be hostile. Nothing is published before the complete archive, with every hash
+  // recorded in it, has been checked. Then all snapshots are published, parents first. If that
+  // fails, those already published are withdrawn. A crash during publication may leave the first of
+  // them behind, each complete and with its parents. The files of images are moved into the cache
+  // last, and never replace a file there. The content of an image's layer cannot be checked against
+  // the digest of the image, so import images only from trusted senders.
+  //
+  // On a file system without RENAME_NOREPLACE (NFS, 9p, some FUSE), an empty directory that other
+  // software creates under the name of a snapshot at the moment of its publication is replaced. If
+  // the file system lacks hard links too, so is a file that other software creates in the cache
+  // under the name of an image's file at that moment. See docs/environments.md.
+  //
+  // A snapshot whose disk is backed by another snapshot is imported only if the latter is in the
+  // archive, in the home or in dest. An image may be added later: if an image that backs a disk is
+  // neither in the archive nor in the cache, a warning is logged.
+  //
+  // Throws kSnapshotIntegrity if the archive is damaged or hostile, or if the cache has a different
+  // file under the name of a file of an image.
+  // Throws kSnapshotAlreadyExists if the head is present already, or if the name of a directory is
+  // taken.
+  // Throws kSnapshotNotFound if a snapshot that the archive needs is missing. The message names it.
+  // Throws kIO if such a snapshot may be present, but an artifact that may be it cannot be read;
+  // the message names the artifact. If an unreadable artifact may be a snapshot that the archive
+  // carries, this is only logged.
+  // Throws kIO if a file of the archive is larger than the free space, or the disk becomes full.
+  // Throws kUnsupportedOperation if the archive is incomplete and does not name what it needs, if a
+  // disk is backed by a file that is neither the disk of its parent nor its image, or if the
+  // archive needs a feature that this library does not support.
+  // Throws kInvalidConfig if options.name is invalid.
   static SnapshotHandle Import(const Context& ctx, const std::string& archive,
-                               const std::string& dest, Client& client = Client::Default());
+                               const std::string& dest, const SnapshotImportOptions& options,
+                               Client& client = Client::Default());
+  // Does the same, but takes the client before the options.
+  static SnapshotHandle Import(const Context& ctx, const std::string& archive,
+                               const std::string& dest, Client& client = Client::Default(),
+                               const SnapshotImportOptions& options = {});
 };
 
 }  // namespace msb

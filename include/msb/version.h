@@ -1,5 +1,5 @@
-// The version of the library, and the one place it is written down: the build reads it from here.
-// Versions follow semantic versioning; before 1.0 a minor version may change the API.
+// The version of the library. It is defined only here; the build system reads it from this file.
+// Versions follow semantic versioning; before 1.0, a minor version may change the API.
 
 #ifndef MSB_VERSION_H_
 #define MSB_VERSION_H_

@@ -5,6 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <new>
+#include <string>
+#include <system_error>
+#include <utility>
 
 #include "src/base/throw.h"
 
@@ -13,24 +17,59 @@ namespace {
 
 using base::Throw;
 
-// Blocks that wait for their reader.
+// The most blocks that may wait for Next.
 constexpr std::size_t kBlocksAhead = 8;
 
 constexpr std::array<std::byte, 4> kZstdMagic{std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f},
                                               std::byte{0xfd}};
 
-struct FreeDecoder {
-  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
-};
+// A skippable frame is a magic number, the size of its content, and the content.
+constexpr std::uint32_t kSkippableMagic = 0x184d2a50;
+constexpr std::uint32_t kSkippableMask = 0xfffffff0;
+constexpr std::size_t kSkippableHeaderBytes = 8;
+
+// The most bytes of skippable frames that may follow the frame of an archive, in total.
+constexpr std::uint64_t kMaxSkippedBytes = 16 << 20;
+
+std::uint32_t LittleEndian(std::span<const std::byte, 4> bytes) {
+  std::uint32_t value = 0;
+  for (auto byte = bytes.rbegin(); byte != bytes.rend(); ++byte) {
+    value = value << 8 | std::to_integer<std::uint32_t>(*byte);
+  }
+  return value;
+}
 
 [[noreturn]] void RefuseFrame(std::string_view problem) {
-  Throw(ErrorKind::kSnapshotIntegrity, "the archive is no sound zstd frame: {}", problem);
+  Throw(ErrorKind::kSnapshotIntegrity,
+        "the archive is not a valid zstd frame: {}; copy or export it again", problem);
 }
 
 }  // namespace
 
+struct ArchiveInput::Decoder {
+  struct Free {
+    void operator()(ZSTD_DCtx* decoder) const { ZSTD_freeDCtx(decoder); }
+  };
+
+  explicit Decoder(Block first) : source(std::move(first)), context(ZSTD_createDCtx()) {
+    if (!context) throw std::bad_alloc();
+    ZSTD_DCtx_setParameter(context.get(), ZSTD_d_windowLogMax, kMaxWindowLog);
+    input = {source.data(), source.size(), 0};
+  }
+
+  Block source;
+  ZSTD_inBuffer input{};  // A view of source.
+  std::unique_ptr<ZSTD_DCtx, Free> context;
+};
+
 ArchiveInput::ArchiveInput(const Context& ctx, base::InputStream& file, base::ProgressMeter& meter)
-    : ctx_(ctx), file_(file), meter_(meter), thread_([this] { Run(); }) {}
+    : ctx_(ctx), file_(file), meter_(meter) {
+  try {
+    thread_ = std::jthread([this] { Run(); });
+  } catch (const std::system_error&) {
+    // No thread can be created, so Next reads and decompresses.
+  }
+}
 
 ArchiveInput::~ArchiveInput() { Stop(); }
 
@@ -45,8 +84,14 @@ std::span<const std::byte> ArchiveInput::Next() {
   if (previous_.capacity() > 0) spare_.push_back(std::move(previous_));
   previous_ = std::move(current_);
   current_ = {};
+  if (!thread_.joinable()) {
+    lock.unlock();
+    CheckWanted();
+    current_ = ReadBlock();
+    return current_;
+  }
   changed_.wait(lock, [&] { return !ready_.empty() || ended_ || abandoned_; });
-  if (abandoned_) Throw(ErrorKind::kCancelled, "the archive is not read to its end");
+  if (abandoned_) Throw(ErrorKind::kCancelled, "reading the archive was cancelled");
   if (!ready_.empty()) {
     current_ = std::move(ready_.front());
     ready_.pop_front();
@@ -60,15 +105,7 @@ std::span<const std::byte> ArchiveInput::Next() {
 void ArchiveInput::Run() {
   std::exception_ptr failure;
   try {
-    Block first = NewBlock();
-    first.resize(kBlockBytes);
-    first.resize(Read(first));
-    if (first.size() >= kZstdMagic.size() &&
-        std::equal(kZstdMagic.begin(), kZstdMagic.end(), first.begin())) {
-      Decompress(first);
-    } else {
-      CopyPlain(std::move(first));
-    }
+    for (Block block = ReadBlock(); !block.empty(); block = ReadBlock()) Push(std::move(block));
   } catch (...) {
     failure = std::current_exception();
   }
@@ -78,49 +115,117 @@ void ArchiveInput::Run() {
   changed_.notify_all();
 }
 
-void ArchiveInput::CopyPlain(Block first) {
-  for (Block block = std::move(first); !block.empty();) {
-    const bool last = block.size() < kBlockBytes;
-    Push(std::move(block));
-    if (last) return;
-    block = NewBlock();
-    block.resize(kBlockBytes);
-    block.resize(Read(block));
-  }
-}
-
-void ArchiveInput::Decompress(const Block& first) {
-  const std::unique_ptr<ZSTD_DCtx, FreeDecoder> decoder(ZSTD_createDCtx());
-  if (!decoder) throw std::bad_alloc();
-  ZSTD_DCtx_setParameter(decoder.get(), ZSTD_d_windowLogMax, kMaxWindowLog);
-  Block source = first;
-  ZSTD_inBuffer input{source.data(), source.size(), 0};
-  for (bool frame_ended = false; !frame_ended;) {
-    Block block = NewBlock();
-    block.resize(kBlockBytes);
-    ZSTD_outBuffer output{block.data(), block.size(), 0};
-    while (output.pos < output.size && !frame_ended) {
-      if (input.pos == input.size) {
-        source.resize(kBlockBytes);
-        input = {source.data(), Read(source), 0};
-      }
-      const std::size_t before = output.pos;
-      const bool starved = input.size == 0;
-      const std::size_t result = ZSTD_decompressStream(decoder.get(), &output, &input);
-      if (ZSTD_isError(result) != 0) RefuseFrame(ZSTD_getErrorName(result));
-      frame_ended = result == 0;
-      if (!frame_ended && starved && output.pos == before) RefuseFrame("it is cut short");
+ArchiveInput::Block ArchiveInput::ReadBlock() {
+  Block block;
+  while (block.empty() && state_ != State::kEnd) {
+    switch (state_) {
+      case State::kStart:
+        block = ReadFirst();
+        break;
+      case State::kPlain:
+        block = ReadPlain();
+        break;
+      case State::kZstd:
+        block = Decompress();
+        break;
+      case State::kAfterZstd:
+        SkipTrailingFrames(
+            std::span(decoder_->source)
+                .subspan(decoder_->input.pos, decoder_->input.size - decoder_->input.pos));
+        state_ = State::kEnd;
+        break;
+      case State::kEnd:
+        break;
     }
-    block.resize(output.pos);
-    if (!block.empty()) Push(std::move(block));
   }
-  CheckNothingFollows(input.size - input.pos);
+  return block;
 }
 
-void ArchiveInput::CheckNothingFollows(std::size_t unused) {
-  Block rest(1);
-  if (unused > 0 || Read(rest) > 0) {
-    RefuseFrame("more bytes follow its end; an archive is a single frame");
+// Reads the first block, and detects whether the archive is compressed. Returns an empty block if
+// it is; the decoder then has the bytes that were read.
+ArchiveInput::Block ArchiveInput::ReadFirst() {
+  state_ = State::kPlain;
+  Block block = ReadPlain();
+  if (block.size() < kZstdMagic.size() ||
+      !std::equal(kZstdMagic.begin(), kZstdMagic.end(), block.begin())) {
+    return block;
+  }
+  decoder_ = std::make_unique<Decoder>(std::move(block));
+  state_ = State::kZstd;
+  return {};
+}
+
+ArchiveInput::Block ArchiveInput::ReadPlain() {
+  Block block = NewBlock();
+  block.resize(kBlockBytes);
+  block.resize(Read(block));
+  if (block.size() < kBlockBytes) state_ = State::kEnd;
+  return block;
+}
+
+ArchiveInput::Block ArchiveInput::Decompress() {
+  Block& source = decoder_->source;
+  ZSTD_inBuffer& input = decoder_->input;
+  Block block = NewBlock();
+  block.resize(kBlockBytes);
+  ZSTD_outBuffer output{block.data(), block.size(), 0};
+  while (output.pos < output.size && state_ == State::kZstd) {
+    if (input.pos == input.size) {
+      source.resize(kBlockBytes);
+      input = {source.data(), Read(source), 0};
+    }
+    const std::size_t before = output.pos;
+    const bool starved = input.size == 0;
+    const std::size_t result = ZSTD_decompressStream(decoder_->context.get(), &output, &input);
+    if (ZSTD_isError(result) != 0) RefuseFrame(ZSTD_getErrorName(result));
+    if (result == 0) {
+      state_ = State::kAfterZstd;
+    } else if (starved && output.pos == before) {
+      RefuseFrame("it is truncated");
+    }
+  }
+  block.resize(output.pos);
+  return block;
+}
+
+// Skips the skippable frames that follow the archive's frame, and refuses anything else. unused is
+// the part of the current input after that frame. Releases ignore everything after the first frame.
+void ArchiveInput::SkipTrailingFrames(std::span<const std::byte> unused) {
+  Block block;
+  std::uint64_t skipped = 0;
+  // Reads up to size bytes into header, or skips them if header is null. Returns the number of
+  // bytes that there were.
+  const auto take = [&](std::uint64_t size, std::byte* header) {
+    std::uint64_t taken = 0;
+    while (taken < size) {
+      if (unused.empty()) {
+        block.resize(kBlockBytes);
+        unused = std::span(block).first(Read(block));
+        if (unused.empty()) break;
+      }
+      const auto step =
+          static_cast<std::size_t>(std::min<std::uint64_t>(size - taken, unused.size()));
+      if (header != nullptr) std::copy_n(unused.begin(), step, header + taken);
+      unused = unused.subspan(step);
+      taken += step;
+    }
+    return taken;
+  };
+  for (;;) {
+    std::array<std::byte, kSkippableHeaderBytes> header{};
+    const std::uint64_t found = take(header.size(), header.data());
+    if (found == 0) return;
+    const std::uint32_t magic = LittleEndian(std::span(header).first<4>());
+    if (found < header.size() || (magic & kSkippableMask) != kSkippableMagic) {
+      RefuseFrame("more bytes follow its end; an archive is a single frame");
+    }
+    const std::uint32_t size = LittleEndian(std::span(header).last<4>());
+    skipped += header.size() + size;
+    if (skipped > kMaxSkippedBytes) {
+      RefuseFrame("more than " + std::to_string(kMaxSkippedBytes) +
+                  " bytes of skippable frames follow it");
+    }
+    if (take(size, nullptr) < size) RefuseFrame("a skippable frame that follows it is truncated");
   }
 }
 
@@ -151,7 +256,7 @@ void ArchiveInput::Push(Block block) {
 void ArchiveInput::CheckWanted() {
   ctx_.Check();
   const std::lock_guard lock(mutex_);
-  if (abandoned_) Throw(ErrorKind::kCancelled, "nobody reads the archive any more");
+  if (abandoned_) Throw(ErrorKind::kCancelled, "reading the archive was cancelled");
 }
 
 }  // namespace msb::archive

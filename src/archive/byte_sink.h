@@ -1,4 +1,4 @@
-// Where the bytes of an archive go, in order.
+// A ByteSink receives the bytes of an archive in order.
 
 #ifndef MSB_SRC_ARCHIVE_BYTE_SINK_H_
 #define MSB_SRC_ARCHIVE_BYTE_SINK_H_
@@ -10,23 +10,26 @@
 
 namespace msb::archive {
 
-// Not safe for use by two threads at a time; by one after the other it is.
+// Not thread-safe: calls must not overlap, but may come from different threads.
 class ByteSink {
  public:
   virtual ~ByteSink() = default;
   virtual void Write(std::span<const std::byte> bytes) = 0;
-  // The same as writing count zero bytes.
+  // Has the same effect as writing count zero bytes.
   virtual void WriteZeros(std::uint64_t count) = 0;
-  // Hands on what is held back; call once, last.
+  // Writes everything that is buffered. Call once, after the last write.
   virtual void Finish() = 0;
 };
 
-// Writes to a new file from its beginning; zeros become holes. Does not flush it to the disk.
+// Returns a sink that writes to an empty file, from its beginning. WriteZeros leaves holes in the
+// file. The sink does not flush the file to disk.
 std::unique_ptr<ByteSink> MakeFileSink(int fd);
 
-// Compresses to a file, as one zstd frame with a checksum of its content. level is 1 to 19; threads
-// 0 means one for each core. More threads than 8 are of no use, and make 8. Deterministic: the
-// same bytes give the same frame, whatever the number of threads.
+// Returns a sink that compresses to an empty file, as one zstd frame with a checksum of its
+// content. level is 1 to 19. threads is the number of compression threads; 0 means one for each
+// core. At most 8 are used, since more do not help. The same bytes give the same frame, regardless
+// of the number of threads, with one exception: if libzstd cannot create any thread, the caller's
+// thread compresses, which may give a different frame with the same content.
 std::unique_ptr<ByteSink> MakeZstdSink(int fd, int level, unsigned threads);
 
 }  // namespace msb::archive

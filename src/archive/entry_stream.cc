@@ -10,7 +10,7 @@ namespace {
 using disk::Extent;
 using disk::kRegionBytes;
 
-// The unit in which file systems keep holes, bytes.
+// The granularity at which file systems store holes, in bytes.
 constexpr std::size_t kHoleBytes = 4096;
 
 bool IsZero(std::span<const std::byte> bytes) {
@@ -61,8 +61,9 @@ void EntryStream::TakeSparse(std::size_t count, std::uint64_t region, std::vecto
   Drop(count);
 }
 
-// Pieces end where the decoder's blocks do, so a 4 KiB block of the file may come in two: then both
-// are copied, and if the second brings the first data, the block is data from its beginning.
+// Pieces end where the decompressed blocks end, so a 4 KiB block of the file may arrive in two
+// pieces. Both are copied then, zeros or not, and if only the second one has data, the block counts
+// as data from its beginning.
 void EntryStream::TakeDense(std::size_t count, std::uint64_t region, std::vector<Extent>& data,
                             std::span<std::byte> bytes) {
   for (std::size_t step = 0; count > 0; count -= step) {

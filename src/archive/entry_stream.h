@@ -1,4 +1,5 @@
-// The content of an archive's entry as the regions of the file that it becomes.
+// An EntryStream delivers the content of an archive entry as regions of the file that is extracted
+// from it.
 
 #ifndef MSB_SRC_ARCHIVE_ENTRY_STREAM_H_
 #define MSB_SRC_ARCHIVE_ENTRY_STREAM_H_
@@ -14,11 +15,12 @@
 
 namespace msb::archive {
 
-// The ranges of a sparse entry become data; of a dense entry, each 4 KiB block that is not all
-// zeros does, since that is how the file will have had its holes.
+// The ranges of a sparse entry are data, and the rest of its file consists of holes. A dense entry
+// does not record where its file had holes, so each block of 4 KiB that is all zeros becomes a
+// hole.
 class EntryStream : public disk::RegionStream {
  public:
-  // For the entry that reader has just come to. hasher, if not null, gets the stored bytes.
+  // Reads the current entry of reader. hasher, if not null, receives the stored bytes.
   EntryStream(TarReader& reader, bool sparse, MemberHasher* hasher)
       : reader_(reader), sparse_(sparse), hasher_(hasher) {}
 
@@ -27,13 +29,16 @@ class EntryStream : public disk::RegionStream {
   void Stop() override { reader_.Stop(); }
 
  private:
-  // Makes piece_ not empty; false at the end of the entry.
+  // Fetches the next piece if piece_ is empty. Returns false at the end of the entry.
   bool FetchPiece();
-  // Takes the first bytes of the piece, all in one region, into bytes, which is that region.
+  // TakeSparse and TakeDense move the first count bytes of the piece into bytes, the content of the
+  // region at offset region, and add the extents that have data to data. The bytes must all be in
+  // that region.
   void TakeSparse(std::size_t count, std::uint64_t region, std::vector<disk::Extent>& data,
                   std::span<std::byte> bytes);
   void TakeDense(std::size_t count, std::uint64_t region, std::vector<disk::Extent>& data,
                  std::span<std::byte> bytes);
+  // Removes the first count bytes from the piece.
   void Drop(std::size_t count);
 
   TarReader& reader_;

@@ -11,7 +11,10 @@
 #include "src/archive/member_hash.h"
 #include "src/archive/sparse_map.h"
 #include "src/archive/tar_writer.h"
+#include "src/artifact/output_directory.h"
 #include "src/base/digest.h"
+#include "src/base/fork.h"
+#include "src/base/regular_file.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -19,21 +22,20 @@
 namespace msb::archive {
 namespace {
 
-using base::Entry;
 using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 using disk::Extent;
 using disk::Region;
 
-// Bytes; the longest name of a snapshot.
+// The longest name of a snapshot, in bytes.
 constexpr std::size_t kMaxSuggestedName = 255;
 
-// A file that is to become a member.
+// A file that becomes a member.
 struct SourceFile {
   UniqueFd fd;
   base::FileStamp stamp;
-  std::string name;  // For messages.
+  std::string name;  // Its name in messages.
 };
 
 SourceFile Opened(UniqueFd fd, std::string name) {
@@ -44,23 +46,18 @@ SourceFile Opened(UniqueFd fd, std::string name) {
 
 SourceFile OpenImageFile(const std::filesystem::path& cache_dir, const std::string& file) {
   const std::filesystem::path path = cache_dir / file;
-  const UniqueFd dir = base::OpenDirectory(path.parent_path());
-  Entry entry = base::OpenEntryAt(dir.get(), path.filename());
-  if (entry.type != EntryType::kRegularFile) {
-    Throw(ErrorKind::kSnapshotImageMissing, "{} must be a regular file, but is {}", path.native(),
-          base::Describe(entry.type));
-  }
-  return Opened(std::move(entry.fd), path.native());
+  return Opened(base::OpenRegularFile(path, ErrorKind::kSnapshotImageMissing), path.native());
 }
 
-// Puts the data of a file into the open entry of an archive, and hashes what the entry carries.
+// Writes the data of a file to the open entry of an archive, and hashes the bytes that the entry
+// stores.
 class EntryContent : public disk::RegionConsumer {
  public:
-  // hasher may be null. dense: the entry carries the holes too, as zeros.
+  // hasher may be null. If dense is true, the entry stores holes too, as zeros.
   EntryContent(const Context& ctx, TarWriter& tar, MemberHasher* hasher, bool dense)
       : ctx_(ctx), tar_(tar), hasher_(hasher), dense_(dense) {}
 
-  // What also is to see the data.
+  // Makes other receive the same data.
   void Tee(disk::RegionConsumer& other) { other_ = &other; }
 
   void Process(const Region& region) override {
@@ -78,9 +75,12 @@ class EntryContent : public disk::RegionConsumer {
     }
   }
 
-  // To be called at the end, with the size of the file.
+  // Writes the zeros up to offset if the entry is dense. The caller must call it at the end with
+  // the size of the file.
   void FillUpTo(std::uint64_t offset) {
-    static const std::vector<std::byte> zeros(1 << 20);
+    static constinit base::Lazy<std::vector<std::byte>> lazy_zeros;
+    const std::vector<std::byte>& zeros =
+        lazy_zeros.Get([] { return std::vector<std::byte>(1 << 20); });
     while (dense_ && position_ < offset) {
       ctx_.Check();
       const std::uint64_t step = std::min<std::uint64_t>(offset - position_, zeros.size());
@@ -99,7 +99,8 @@ class EntryContent : public disk::RegionConsumer {
   std::uint64_t position_ = 0;
 };
 
-// A directory may be called what no inventory can say.
+// Returns the name that the inventory suggests for a snapshot; nothing if the name of its directory
+// is not a valid snapshot name.
 std::optional<std::string> SuggestedName(const artifact::Artifact& artifact) {
   std::string name = artifact.Name();
   try {
@@ -149,14 +150,13 @@ class Exporter {
 
   void AddPayload(const OutgoingSnapshot& snapshot) {
     const artifact::Layer& layer = snapshot.manifest.layers.at(0);
-    const artifact::Artifact& source = *snapshot.source;
-    const artifact::Layer& source_layer = source.manifest.layers.at(0);
+    const artifact::Artifact& source = snapshot.source->artifact;
     AddFile({.path = PayloadPath(chain_.layout, snapshot.directory, layer.file),
              .kind = MemberKind::kPayload,
              .owner = snapshot.manifest.digest,
              .integrity = layer.integrity},
-            Opened(artifact::OpenLayer(source, source_layer),
-                   (source.path / source_layer.file).native()));
+            Opened(artifact::OpenLayer(*snapshot.source, 0),
+                   (source.path / source.manifest.layers.at(0).file).native()));
   }
 
   void AddImageFile(const std::string& file) {
@@ -165,18 +165,20 @@ class Exporter {
         AddFile({.path = ImagePath(chain_.layout, file),
                  .kind = metadata ? MemberKind::kImageMetadata : MemberKind::kImageObject},
                 OpenImageFile(spec_.cache_dir, file));
-    // A disk image is named by its content.
+    // A disk image is named after the digest of its content.
     const std::string hex = member.integrity->digest.substr(member.integrity->digest.find(':') + 1);
     if (file.starts_with("disks/") && file.find(hex) == std::string::npos) {
-      Throw(ErrorKind::kSnapshotIntegrity, "{} has other content than its name says: {}",
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "{} is damaged: expected the digest in its name, found {}; remove the file and add the "
+            "image again",
             (spec_.cache_dir / file).native(), member.integrity->digest);
     }
   }
 
   bool IsSparse(const Member& member, const SparseMap& map) const {
     if (!map.HasHoles()) return false;
-    if (chain_.layout == Layout::kLegacy) return spec_.options.sparse;
-    // Releases know sparse entries of disks only.
+    if (chain_.layout == Layout::kLegacy) return spec_.sparse;
+    // Releases read sparse entries for disks only.
     return member.kind == MemberKind::kPayload || member.path.starts_with("images/disks/");
   }
 
@@ -184,7 +186,9 @@ class Exporter {
     const int fd = file.fd.get();
     const auto replaced = base::StampOf(spec_.out);
     if (replaced && replaced->device == file.stamp.device && replaced->inode == file.stamp.inode) {
-      Throw(ErrorKind::kInvalidArgument, "{} is to be exported, and cannot be the archive",
+      Throw(ErrorKind::kInvalidArgument,
+            "{} is one of the files to export, so the archive cannot replace it; choose another "
+            "path for the archive",
             spec_.out.native());
     }
     const SparseMap map = MapFile(ctx_, fd, file.stamp.size);
@@ -210,14 +214,16 @@ class Exporter {
     tar_.EndFile();
     if (integrity) member.integrity = {std::string(artifact::kSha256), integrity->Finish()};
     if (hashed) member.transport_digest = hasher.Finish();
-    member.ranges = {};  // Needed no more, and long for a fragmented disk.
+    member.ranges = {};  // No longer needed, and long for a fragmented disk.
     return members_.emplace_back(std::move(member));
   }
 
   void Scan(const SourceFile& file, const SparseMap& map, EntryContent& content) {
     const auto check_unchanged = [&] {
       if (file.stamp.SameContent(base::StampOf(file.fd.get()))) return;
-      Throw(ErrorKind::kSnapshotIntegrity, "{} changed while it was exported", file.name);
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "{} changed while it was exported; stop the program that writes to it and try again",
+            file.name);
     };
     try {
       disk::ScanRanges(file.fd.get(), map.size, map.ranges, meter_, content);
@@ -232,9 +238,10 @@ class Exporter {
   void AddInventory() {
     const OutgoingSnapshot& head = chain_.snapshots.back();
     Inventory inventory{.head = head.manifest.digest,
-                        .suggested_name = SuggestedName(*head.source),
-                        .with_parents = spec_.options.with_parents,
+                        .suggested_name = SuggestedName(head.source->artifact),
+                        .with_parents = spec_.with_parents || chain_.snapshots.size() > 1,
                         .with_image = !images_.empty(),
+                        .needed = spec_.needed,
                         .snapshots = {},
                         .members = std::move(members_)};
     for (const OutgoingSnapshot& snapshot : chain_.snapshots) {
@@ -254,12 +261,12 @@ class Exporter {
   std::vector<Member> members_;
 };
 
-// Those of each image once, in the order of the chain.
+// Returns the files of all images of the chain, each once, in the order of the chain.
 std::vector<std::string> ImageFiles(const ExportSpec& spec) {
   std::vector<std::string> files;
-  if (!spec.options.with_image) return files;
-  for (const artifact::Artifact& artifact : spec.chain) {
-    for (std::string& file : FilesOfImage(spec.cache_dir, artifact.manifest.image)) {
+  if (!spec.with_image) return files;
+  for (const artifact::OpenedArtifact& opened : spec.chain) {
+    for (std::string& file : FilesOfImage(spec.cache_dir, opened.artifact.manifest.image)) {
       if (std::find(files.begin(), files.end(), file) == files.end()) {
         files.push_back(std::move(file));
       }
@@ -275,24 +282,19 @@ std::uint64_t CountData(const Context& ctx, const ExportSpec& spec,
   const auto add = [&](const SourceFile& file) {
     total += disk::CountDataBytes(ctx, file.fd.get(), file.stamp.size);
   };
-  for (const artifact::Artifact& artifact : spec.chain) {
-    add(Opened(artifact::OpenLayer(artifact, artifact.manifest.layers.at(0)), {}));
+  for (const artifact::OpenedArtifact& opened : spec.chain) {
+    add(Opened(artifact::OpenLayer(opened, 0), {}));
   }
   for (const std::string& file : images) add(OpenImageFile(spec.cache_dir, file));
   return total;
 }
 
 void CheckOut(const std::filesystem::path& out) {
-  if (!out.has_filename()) {
-    Throw(ErrorKind::kInvalidArgument, "{} is no place for an archive", out.native());
-  }
   const UniqueFd parent = base::OpenDirectory(out.parent_path());
-  if (artifact::HoldsArtifact(out.parent_path())) {
-    Throw(ErrorKind::kInvalidArgument, "{} is inside a snapshot; export elsewhere", out.native());
-  }
   const EntryType type = base::OpenEntryAt(parent.get(), out.filename()).type;
   if (type != EntryType::kAbsent && type != EntryType::kRegularFile) {
-    Throw(ErrorKind::kInvalidArgument, "{} is {}; an archive replaces regular files only",
+    Throw(ErrorKind::kInvalidArgument,
+          "{} must be absent or a regular file, but is {}; choose another path for the archive",
           out.native(), base::Describe(type));
   }
 }
@@ -301,30 +303,36 @@ void CheckOut(const std::filesystem::path& out) {
 
 void ExportArchive(const Context& ctx, const ExportSpec& spec) {
   ctx.Check();
+  if (!spec.out.has_filename()) {
+    Throw(ErrorKind::kInvalidArgument,
+          "archive path '{}' is invalid: it must end in the name of a file", spec.out.native());
+  }
+  base::NewDirectory directory = artifact::MakeOutputDirectory(spec.out);
   CheckOut(spec.out);
   const OutgoingChain chain = PrepareChain(spec.chain);
   std::vector<std::string> images = ImageFiles(spec);
-  if (2 * chain.snapshots.size() + images.size() + 1 > kMaxEntries) {
+  const std::size_t entries = 2 * chain.snapshots.size() + images.size() + 1;
+  if (entries > kMaxEntries) {
     Throw(ErrorKind::kUnsupportedOperation,
-          "a chain of {} snapshots is more than an archive can have entries for",
-          chain.snapshots.size());
+          "a chain of {} snapshots needs {} archive entries, but at most {} are supported",
+          chain.snapshots.size(), entries, kMaxEntries);
   }
   base::ProgressMeter meter(ctx, "export", CountData(ctx, spec, images));
 
   base::Stage stage(spec.out.parent_path());
   const std::string name = spec.out.filename();
-  // Who could not read the archive that is replaced must not read this one.
+  // Keep the permissions: users who could not read the replaced archive must not read this one.
   const auto replaced = base::StampOf(spec.out);
   const UniqueFd file =
       base::CreateFileAt(stage.fd(), name, replaced ? replaced->mode & 0666 : 0666);
-  const SnapshotExportOptions& options = spec.options;
-  const auto sink = options.plain_tar ? MakeFileSink(file.get())
-                                      : MakeZstdSink(file.get(), options.level, options.threads);
+  const auto sink = spec.plain_tar ? MakeFileSink(file.get())
+                                   : MakeZstdSink(file.get(), spec.level, spec.threads);
   Exporter(ctx, spec, chain, std::move(images), meter, *sink).Run();
   base::Sync(file.get());
   meter.Finish();
   ctx.Check();
   stage.PublishFile(name, name);
+  directory.Keep();
 }
 
 }  // namespace msb::archive

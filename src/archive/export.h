@@ -1,28 +1,45 @@
-// Writing snapshots into an archive.
+// Writes snapshots into an archive.
 
 #ifndef MSB_SRC_ARCHIVE_EXPORT_H_
 #define MSB_SRC_ARCHIVE_EXPORT_H_
 
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "msb/context.h"
-#include "msb/snapshot.h"
 #include "src/artifact/store.h"
 
 namespace msb::archive {
 
 struct ExportSpec {
-  std::vector<artifact::Artifact> chain;  // Parents first; the last is the head. Not empty.
-  std::filesystem::path cache_dir;        // Where images are.
-  std::filesystem::path out;              // Replaced if it is a regular file.
-  SnapshotExportOptions options;
+  std::vector<artifact::OpenedArtifact> chain;  // Parents first; the last is the head. Not empty.
+  std::filesystem::path cache_dir;              // The directory of the image cache.
+  // The archive to write. An existing regular file is replaced. The directory is created if it is
+  // absent.
+  std::filesystem::path out;
+  // As in SnapshotExportOptions.
+  bool with_parents = false;
+  bool with_image = false;
+  bool plain_tar = false;
+  bool sparse = false;
+  int level = 3;
+  unsigned threads = 0;
+  // The digests of snapshots that were left out and that the receiver must have. An archive in the
+  // legacy layout cannot record them; Import then relies on the names of the disks' backing files.
+  std::vector<std::string> needed = {};
 };
 
-// Writes the archive; it is on disk when this returns, and on failure nothing of it is left and out
-// is as it was. Progress phase "export". kUnsupportedOperation: a snapshot that no archive can
-// carry, or a chain of several generations. kSnapshotImageMissing. kSnapshotIntegrity: a file
-// changed meanwhile, or an image file is damaged. kInvalidArgument: out is no regular file.
+// Writes the archive and flushes it to disk. A failure leaves nothing of the archive behind and
+// spec.out as it was, with the exception that base::Stage::PublishFile documents. Progress phase
+// "export".
+// Throws kUnsupportedOperation if an archive cannot carry one of the snapshots, if there are too
+// many snapshots, or if they are of several generations.
+// Throws kSnapshotImageMissing if a file of the image is missing.
+// Throws kSnapshotNotFound as artifact::OpenLayer does.
+// Throws kSnapshotIntegrity if a file changed while it was read, or an image file is damaged.
+// Throws kInvalidArgument if spec.out does not name a file, is inside a snapshot, is one of the
+// files to export, or exists and is not a regular file.
 void ExportArchive(const Context& ctx, const ExportSpec& spec);
 
 }  // namespace msb::archive

@@ -8,6 +8,7 @@ namespace {
 using artifact::Artifact;
 using artifact::Manifest;
 using artifact::ManifestForm;
+using artifact::OpenedArtifact;
 using base::Throw;
 
 void CheckExportable(const Artifact& artifact) {
@@ -23,12 +24,13 @@ void CheckExportable(const Artifact& artifact) {
   }
 }
 
-// The snapshot as the descriptor generation would have described it. Its identity is another one
-// then, so its parent is named only if that goes out with it or before it: by its new identity.
-Manifest AsDescriptor(const Artifact& artifact, const OutgoingSnapshot* parent) {
+// Returns a descriptor for a 0.7 snapshot. This changes the identity of the snapshot, so the parent
+// is named, by its new identity, only if the archive has it too.
+Manifest AsDescriptor(const OpenedArtifact& opened, const OutgoingSnapshot* parent) {
+  const Artifact& artifact = opened.artifact;
   const Manifest& layered = artifact.manifest;
   if (!layered.required.empty()) {
-    Throw(ErrorKind::kUnsupportedOperation, "{} requires '{}', which no descriptor can say",
+    Throw(ErrorKind::kUnsupportedOperation, "{} requires '{}', which a descriptor cannot express",
           artifact.path.native(), layered.required.front());
   }
   Manifest manifest = layered;
@@ -38,8 +40,7 @@ Manifest AsDescriptor(const Artifact& artifact, const OutgoingSnapshot* parent) 
   if (parent != nullptr) manifest.parent = parent->manifest.digest;
   artifact::Layer& layer = manifest.layers.at(0);
   layer.file = artifact::UpperFileName(layer.format);
-  const base::UniqueFd fd = artifact::OpenLayer(artifact, layered.layers.at(0));
-  layer.file_bytes = base::StampOf(fd.get()).size;
+  layer.file_bytes = opened.layers.at(0).stamp.size;
   manifest.size_bytes = *layer.file_bytes;
   return manifest;
 }
@@ -51,21 +52,23 @@ std::string DirectoryFor(Layout layout, const std::string& digest) {
 
 }  // namespace
 
-OutgoingChain PrepareChain(const std::vector<Artifact>& chain) {
-  const ManifestForm form = chain.back().manifest.form;
+OutgoingChain PrepareChain(const std::vector<OpenedArtifact>& chain) {
+  const ManifestForm form = chain.back().artifact.manifest.form;
   OutgoingChain outgoing;
   outgoing.layout = form == ManifestForm::kManifest ? Layout::kLegacy : Layout::kInventory;
-  for (const Artifact& artifact : chain) {
+  for (const OpenedArtifact& opened : chain) {
+    const Artifact& artifact = opened.artifact;
     CheckExportable(artifact);
     if (artifact.manifest.form != form) {
       Throw(ErrorKind::kUnsupportedOperation,
-            "{} is of another generation than {}: no archive carries both; export them apart",
-            artifact.path.native(), chain.back().path.native());
+            "{} and {} have manifests of different generations, which one archive cannot hold; "
+            "export them separately",
+            artifact.path.native(), chain.back().artifact.path.native());
     }
-    OutgoingSnapshot snapshot{.source = &artifact};
+    OutgoingSnapshot snapshot{.source = &opened};
     if (form == ManifestForm::kLayered) {
       snapshot.manifest =
-          AsDescriptor(artifact, outgoing.snapshots.empty() ? nullptr : &outgoing.snapshots.back());
+          AsDescriptor(opened, outgoing.snapshots.empty() ? nullptr : &outgoing.snapshots.back());
     } else {
       snapshot.manifest = artifact.manifest;
     }

@@ -1,4 +1,4 @@
-// What a chain of artifacts becomes in an archive: the manifests that it will carry.
+// Prepares a chain of artifacts for export: creates the manifests that the archive will carry.
 
 #ifndef MSB_SRC_ARCHIVE_EXPORT_CHAIN_H_
 #define MSB_SRC_ARCHIVE_EXPORT_CHAIN_H_
@@ -12,21 +12,24 @@
 namespace msb::archive {
 
 struct OutgoingSnapshot {
-  const artifact::Artifact* source = nullptr;
-  artifact::Manifest manifest = {};  // As it goes out, with one layer.
-  std::string bytes = {};            // Of the manifest.
-  std::string directory = {};        // Its directory's name in the archive.
+  const artifact::OpenedArtifact* source = nullptr;
+  artifact::Manifest manifest = {};  // The manifest to export; it has one layer.
+  std::string bytes = {};            // The bytes of the manifest.
+  std::string directory = {};        // The name of its directory in the archive.
 };
 
 struct OutgoingChain {
   Layout layout = Layout::kInventory;
-  std::vector<OutgoingSnapshot> snapshots;  // As the artifacts.
+  std::vector<OutgoingSnapshot> snapshots;  // In the order of the artifacts.
 };
 
-// A kManifest chain goes out in the legacy layout, a kDescriptor one in the inventory layout, and
-// so does a kLayered one, as descriptors. The artifacts must outlive the result.
-// kUnsupportedOperation: a checkpoint, several layers, or generations that mix.
-OutgoingChain PrepareChain(const std::vector<artifact::Artifact>& chain);
+// Returns the chain in the form in which it is exported: a kManifest chain in the legacy layout,
+// and a kDescriptor chain in the inventory layout. A kLayered chain is converted to descriptors and
+// is exported in the inventory layout too. The artifacts must outlive the result.
+// Throws kUnsupportedOperation if a snapshot is a checkpoint or has several layers, if a kLayered
+// snapshot requires a feature that a descriptor cannot express, or if the chain has snapshots of
+// several generations.
+OutgoingChain PrepareChain(const std::vector<artifact::OpenedArtifact>& chain);
 
 }  // namespace msb::archive
 

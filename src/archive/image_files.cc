@@ -19,10 +19,10 @@
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/image_probe.h"
 #include "src/disk/qcow2_check.h"
 #include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
-#include "src/vmm/image_store.h"
 
 namespace msb::archive {
 namespace {
@@ -32,7 +32,7 @@ using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 
-// In this order files come into the cache: first what others name.
+// The order in which files are moved into the cache: each before those that refer to it.
 constexpr std::array<std::string_view, 5> kKinds = {"layers", "fsmeta", "disks", "vmdk",
                                                     "manifests"};
 
@@ -42,16 +42,18 @@ std::string NameOf(const std::string& file) { return file.substr(file.find('/') 
 bool IsVmdk(std::string_view file) { return file.starts_with("vmdk/"); }
 bool IsDisk(std::string_view file) { return file.starts_with("disks/"); }
 
-// A directory that holds image files: the cache, or what arrived.
+// An ImageFolder is a directory that holds image files: the cache, or the files that arrived.
 class ImageFolder {
  public:
-  // The directory may be absent, and is empty then. What a file that is absent throws is missing.
+  // An absent directory counts as empty. missing is the kind of error that is thrown if a file is
+  // absent.
   ImageFolder(std::filesystem::path path, ErrorKind missing)
       : path_(std::move(path)), dir_(base::TryOpenDirectory(path_)), missing_(missing) {}
 
   std::string PathOf(const std::string& file) const { return (path_ / file).native(); }
 
-  // Throws for what is there, but not a regular file.
+  // Opens a file. Returns nothing if it is absent.
+  // Throws kSnapshotIntegrity if it is not a regular file.
   std::optional<UniqueFd> Find(const std::string& file) const {
     Entry entry;
     if (dir_) entry = base::OpenEntryAt(dir_.get(), KindOf(file));
@@ -63,17 +65,20 @@ class ImageFolder {
     return std::move(entry.fd);
   }
 
-  UniqueFd Open(const std::string& file, const vmm::Image& image) const {
+  // Opens a file of an image. Throws the folder's error if it is absent.
+  UniqueFd Open(const std::string& file, const Image& image) const {
     if (auto fd = Find(file)) return *std::move(fd);
     ThrowMissing(file, image);
   }
 
-  [[noreturn]] void ThrowMissing(const std::string& file, const vmm::Image& image) const {
-    Throw(missing_, "image '{}' ({}) lacks {}", base::Quoted(image.ref), image.manifest_digest,
-          PathOf(file));
+  [[noreturn]] void ThrowMissing(const std::string& file, const Image& image) const {
+    Throw(missing_, "image '{}' ({}) is incomplete: {} is missing", base::Quoted(image.ref),
+          image.manifest_digest, PathOf(file));
   }
 
-  // The file's content, parsed; parse throws std::invalid_argument.
+  // Passes the content of a file to parse, and returns the result.
+  // Throws kSnapshotIntegrity if the content is longer than limit bytes, or parse throws
+  // std::invalid_argument.
   template <typename Parse>
   auto Read(int fd, const std::string& file, std::size_t limit, const Parse& parse) const {
     const auto text = base::ReadAll(fd, limit);
@@ -103,9 +108,9 @@ class ImageFolder {
   ErrorKind missing_;
 };
 
-// The files of an OCI image whose metadata is metadata_file, checked. A file that belongs to it
-// and is absent throws what the folder throws.
-std::vector<std::string> CheckOciImage(const ImageFolder& folder, const vmm::Image& image,
+// Checks the files of the OCI image that metadata_file describes, and returns them. Throws the
+// folder's error if one of them is absent.
+std::vector<std::string> CheckOciImage(const ImageFolder& folder, const Image& image,
                                        const std::string& metadata_file,
                                        const ImageMetadata& metadata) {
   const std::string vmdk = VmdkFile(metadata.manifest_digest);
@@ -135,10 +140,10 @@ std::vector<std::string> FormsOfDiskImage(const std::string& digest) {
   return {DiskImageFile(digest, DiskFormat::kRaw), DiskImageFile(digest, DiskFormat::kQcow2)};
 }
 
-// Throws unless the content is what the file's name says. The format matters as much as the digest:
-// a raw disk read as qcow2 could name a backing file.
+// Throws unless the content has the digest and the format in the file's name. The format matters as
+// much as the digest: a raw disk that is read as qcow2 could name a backing file.
 void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::string& file,
-                    const vmm::Image& image) {
+                    const Image& image) {
   const UniqueFd fd = folder.Open(file, image);
   const artifact::Integrity found =
       artifact::ComputeIntegrity(ctx, fd.get(), base::StampOf(fd.get()).size, artifact::kSha256);
@@ -146,7 +151,7 @@ void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::st
     Throw(ErrorKind::kSnapshotIntegrity, "{} must have the digest in its name, but has {}",
           folder.PathOf(file), found.digest);
   }
-  const DiskFormat format = vmm::ProbeFormat(fd.get());
+  const DiskFormat format = disk::ProbeFormat(fd.get());
   if (file != DiskImageFile(image.manifest_digest, format)) {
     Throw(ErrorKind::kSnapshotIntegrity, "{} must be of the format in its name, but is {}",
           folder.PathOf(file), ToString(format));
@@ -156,20 +161,20 @@ void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::st
   }
 }
 
-// Checks those of the images that arrived; returns the files that are theirs.
+// Checks the images whose files arrived, and returns the files that belong to them.
 std::set<std::string> CheckImages(const Context& ctx, const ImageFolder& arrived,
                                   const std::set<std::string>& files,
-                                  const std::vector<vmm::Image>& images) {
+                                  const std::vector<Image>& images) {
   std::set<std::string> claimed;
-  std::map<std::string, ImageMetadata> parsed;  // By file: several images may name the same.
-  for (const vmm::Image& image : images) {
+  std::map<std::string, ImageMetadata> parsed;  // By file, which several images may share.
+  for (const Image& image : images) {
     ctx.Check();
     if (!base::IsDigest(image.manifest_digest, "sha256")) continue;
     for (const std::string& file : FormsOfDiskImage(image.manifest_digest)) {
       if (!files.contains(file) || !claimed.insert(file).second) continue;
       CheckDiskImage(ctx, arrived, file, image);
     }
-    // Snapshots of one image come many at a time.
+    // An archive may have many snapshots of one image: check its files once.
     const std::string metadata_file = MetadataFile(image.ref);
     if (!files.contains(metadata_file) || claimed.contains(metadata_file)) continue;
     if (!parsed.contains(metadata_file)) {
@@ -194,7 +199,7 @@ bool HaveSameContent(const Context& ctx, int one, int other) {
          artifact::ComputeIntegrity(ctx, other, size, artifact::kSha256);
 }
 
-// Throws if the cache has a file of that name, and it is not identical to the one that arrived.
+// Throws kSnapshotIntegrity if the cache has a different file of the same name.
 void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolder& arrived,
                   const std::string& file) {
   const auto cached = cache.Find(file);
@@ -211,14 +216,14 @@ void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolde
   }
 }
 
-// Files on their way into the cache: out again, with the directories that they needed, unless they
-// are kept.
+// An Installation moves files into the cache. Its destructor removes them, and the directories that
+// were created for them, unless Keep() was called.
 class Installation {
  public:
   Installation(const Context& ctx, const std::filesystem::path& staged,
                const std::filesystem::path& cache_dir)
       : ctx_(ctx), staged_(staged), cache_dir_(cache_dir), root_(cache_dir) {
-    // So that nobody takes for a part of the cache what may go out again.
+    // Keeps concurrent imports from relying on files that may be rolled back.
     base::Lock(ctx, root_.fd());
   }
   Installation(const Installation&) = delete;
@@ -228,7 +233,7 @@ class Installation {
       try {
         base::RemoveFile(*file);
       } catch (const Error&) {
-        // It was a sound file; it may stay.
+        // The file has been checked, so it may stay.
       }
     }
   }
@@ -237,20 +242,25 @@ class Installation {
     ctx_.Check();
     const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity);
     const auto source = arrived.Find(file);
-    if (!source) Throw(ErrorKind::kIO, "{} is gone", arrived.PathOf(file));
-    // As the image store keeps them.
+    if (!source)
+      Throw(ErrorKind::kIO, "{} was removed by another program: stop that program and try again",
+            arrived.PathOf(file));
+    // Disk images in the cache are read-only.
     if (IsDisk(file)) base::SetMode(source->get(), base::StampOf(source->get()).mode & 0444);
     base::Sync(source->get());
     const Entry target = OpenKind(KindOf(file));
-    switch (Move(file, source->get(), target.fd.get())) {
-      case base::MoveResult::kTargetExists:
-        return CheckAgainst(ctx_, ImageFolder(cache_dir_, ErrorKind::kIO), arrived, file);
-      case base::MoveResult::kOtherFileSystem:
-        Throw(ErrorKind::kIO, "{} cannot be renamed in its directory", arrived.PathOf(file));
-      case base::MoveResult::kMoved:
-        added_.push_back(cache_dir_ / file);
-        base::Sync(target.fd.get());
+    const base::MoveResult result = Move(file, source->get(), target.fd.get());
+    if (result == base::MoveResult::kTargetExists) {
+      return CheckAgainst(ctx_, ImageFolder(cache_dir_, ErrorKind::kIO), arrived, file);
     }
+    if (result == base::MoveResult::kOtherFileSystem) {
+      Throw(ErrorKind::kIO,
+            "cannot rename a file within {}, which is not on a single file system; use another "
+            "cache directory",
+            (cache_dir_ / KindOf(file)).native());
+    }
+    added_.push_back(cache_dir_ / file);
+    base::Sync(target.fd.get());
   }
 
   void Keep() {
@@ -264,8 +274,8 @@ class Installation {
     kinds_.emplace_back(cache_dir_ / kind);
     Entry entry = base::OpenEntryAt(root_.fd(), kind);
     if (entry.type == EntryType::kDirectory) return entry;
-    Throw(ErrorKind::kIO, "{} must be a directory, but is {}", (cache_dir_ / kind).native(),
-          base::Describe(entry.type));
+    Throw(ErrorKind::kIO, "{} must be a directory, but is {}: move it away",
+          (cache_dir_ / kind).native(), base::Describe(entry.type));
   }
 
   base::MoveResult Move(const std::string& file, int source, int target) const {
@@ -274,6 +284,7 @@ class Installation {
     const UniqueFd dir = base::OpenDirectory(staged_ / kind);
     const base::MoveResult result = base::MoveFileAt(dir.get(), name, target, name);
     if (result != base::MoveResult::kOtherFileSystem) return result;
+    base::SweepStages(ctx_, cache_dir_ / kind, {});
     base::Stage stage(cache_dir_ / kind);
     const base::FileStamp stamp = base::StampOf(source);
     const UniqueFd copy = base::CreateFileAt(stage.fd(), name, stamp.mode & 0666);
@@ -291,14 +302,13 @@ class Installation {
 
 }  // namespace
 
-std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir,
-                                      const vmm::Image& image) {
+std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, const Image& image) {
   const auto missing = [&](const std::string& why) {
     Throw(ErrorKind::kSnapshotImageMissing, "image '{}' ({}) is not in {}: {}",
           base::Quoted(image.ref), base::Quoted(image.manifest_digest), cache_dir.native(), why);
   };
   if (!base::IsDigest(image.manifest_digest, "sha256")) {
-    missing("images there have digests of sha256: and 64 lower-case hex digits");
+    missing("the digest must be 'sha256:' and 64 lower-case hex digits");
   }
   const ImageFolder cache(cache_dir, ErrorKind::kSnapshotImageMissing);
   for (const std::string& file : FormsOfDiskImage(image.manifest_digest)) {
@@ -306,11 +316,11 @@ std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir,
   }
   const std::string metadata_file = MetadataFile(image.ref);
   const auto fd = cache.Find(metadata_file);
-  if (!fd) missing("there is no " + metadata_file);
+  if (!fd) missing(metadata_file + " is missing");
   const ImageMetadata metadata =
       cache.Read(fd->get(), metadata_file, kMaxImageMetadataBytes, ParseImageMetadata);
   if (metadata.manifest_digest != image.manifest_digest) {
-    missing(fmt::format("{} is of {}, which the reference has moved to since", metadata_file,
+    missing(fmt::format("{} describes {}, to which the reference has moved", metadata_file,
                         metadata.manifest_digest));
   }
   return CheckOciImage(cache, image, metadata_file, metadata);
@@ -320,7 +330,7 @@ ArrivedImages::ArrivedImages(std::filesystem::path staged, std::vector<std::stri
                              std::filesystem::path cache_dir)
     : staged_(std::move(staged)), files_(std::move(files)), cache_dir_(std::move(cache_dir)) {}
 
-void ArrivedImages::Check(const Context& ctx, const std::vector<vmm::Image>& images) {
+void ArrivedImages::Check(const Context& ctx, const std::vector<Image>& images) {
   const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity);
   const ImageFolder cache(cache_dir_, ErrorKind::kSnapshotImageMissing);
   const std::set<std::string> files(files_.begin(), files_.end());

@@ -1,10 +1,10 @@
-// The files of the image cache that an archive with an image carries: which they are, whether they
-// are sound, and how they come into the cache.
+// Finds, checks and installs the image files that an archive may carry.
 //
-// An OCI image is in the cache as its metadata, fsmeta, vmdk and layers, a disk image as one file;
-// image_names.h says what they are called. What an OCI image's file systems hold cannot be checked,
-// since the digests in its metadata are of other forms of the layers: whoever imports an image
-// trusts its sender as much as a registry. What can be checked is that nothing else is touched.
+// In the cache, an OCI image consists of its metadata, fsmeta, vmdk and layers, and a disk image
+// consists of one file; image_names.h gives their names. The content of an OCI image's file systems
+// cannot be checked, because the digests in the metadata are those of other forms of the layers.
+// Importing an image therefore requires as much trust in its sender as pulling an image requires in
+// a registry. The checks ensure that an import affects nothing but the images that it brings.
 
 #ifndef MSB_SRC_ARCHIVE_IMAGE_FILES_H_
 #define MSB_SRC_ARCHIVE_IMAGE_FILES_H_
@@ -14,35 +14,43 @@
 #include <vector>
 
 #include "msb/context.h"
-#include "msb/vmm/backend.h"
+#include "msb/disk.h"
 #include "src/archive/image_names.h"
 
 namespace msb::archive {
 
-// The files of a pinned image below cache_dir, "KIND/FILE", metadata first. Checks that each is
-// there as a regular file (no symbolic link), that the metadata is sound and of the pinned digest,
-// and that the vmdk names exactly the file systems. Does not read what those and disk images hold.
-// kSnapshotImageMissing; kSnapshotIntegrity: one is damaged.
-std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir,
-                                      const vmm::Image& image);
+// Returns the files of a pinned image, "KIND/FILE" below cache_dir, metadata first. Checks that
+// each is a regular file (not a symbolic link), that the metadata is valid and has the pinned
+// digest, and that the vmdk names exactly the file systems. Does not read the content of file
+// systems and disk images.
+// Throws kSnapshotImageMissing if a file is missing, or the image's reference now leads to another
+// digest.
+// Throws kSnapshotIntegrity if a file is damaged or not a regular file.
+std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, const Image& image);
 
-// Image files that arrived, not yet in the cache: below staged, under the same "KIND/FILE".
+// An ArrivedImages holds the image files that arrived in an archive and are not in the cache yet.
+// They are in the directory staged, under the same names, "KIND/FILE".
 class ArrivedImages {
  public:
   ArrivedImages(std::filesystem::path staged, std::vector<std::string> files,
                 std::filesystem::path cache_dir);
 
-  // Throws kSnapshotIntegrity unless the files are, all together, exactly those of some of these
-  // images, sound as FilesOfImage demands, disk images of their digest and format, and for each of
-  // them the cache has none or an identical one. A vmdk names the other files by the path of the
-  // cache they came from: the staged one is rewritten to name this cache, and counts as identical
-  // if it joins the same. kUnsupportedOperation: no vmdk can name this cache. Changes nothing else.
-  void Check(const Context& ctx, const std::vector<vmm::Image>& images);
+  // Checks that the files are exactly the files of some of these images, that they pass the checks
+  // of FilesOfImage, that disk images have the digest and format of their names, and that the cache
+  // has no different file of the same name. A vmdk is compared by the extents that it lists, since
+  // the paths in it depend on the cache for which it was made. Rewrites each staged vmdk so that it
+  // names files in this cache, and changes nothing else.
+  // Throws kSnapshotIntegrity if a check fails.
+  // Throws kUnsupportedOperation if a vmdk cannot name files in this cache, or a disk image uses a
+  // qcow2 feature that is not supported.
+  void Check(const Context& ctx, const std::vector<Image>& images);
 
-  // Moves what the cache lacks into it, on disk when this returns; never over a file that is there.
-  // What an image is found by comes last, so that a crash leaves no image half there; on failure
-  // the cache is as before. Call once, after Check. kSnapshotIntegrity: another file of the same
-  // name has appeared since.
+  // Moves the files that the cache lacks into the cache, and flushes them to disk. Never replaces a
+  // file. The files by which an image is found are moved last, so that a crash does not leave an
+  // incomplete image. On failure, removes the files that it has added, as far as possible. Call
+  // once, after Check.
+  // Throws kSnapshotIntegrity if a different file of the same name has appeared in the cache since
+  // Check.
   void Install(const Context& ctx);
 
  private:

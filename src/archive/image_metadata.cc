@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "src/base/digest.h"
@@ -13,7 +14,7 @@ namespace {
 using base::Fields;
 using base::Json;
 
-// The document in a field that is a digest's content.
+// Returns the JSON document embedded in a field, whose text must have this digest.
 Json ParseEmbedded(const Fields& fields, std::string_view field, const std::string& digest) {
   const std::string text = fields.Text(field);
   const std::string found = base::Sha256Digest(text);
@@ -23,13 +24,13 @@ Json ParseEmbedded(const Fields& fields, std::string_view field, const std::stri
   try {
     return base::ParseJson(text);
   } catch (const std::invalid_argument& e) {
-    base::Malformed(fields.PathOf(field), e.what());
+    throw std::invalid_argument(fmt::format("{}: {}", fields.PathOf(field), e.what()));
   }
 }
 
 const Json& Array(const Fields& fields, std::string_view field) {
   const Json& array = fields.At(field);
-  if (!array.is_array()) base::Malformed(fields.PathOf(field), "is no array");
+  if (!array.is_array()) base::MalformedType(fields.PathOf(field), "an array", array);
   return array;
 }
 
@@ -41,7 +42,7 @@ std::vector<std::string> ParseDiffIds(const Json& config) {
   for (const Json& diff_id : Array(rootfs, "diff_ids")) {
     if (!diff_id.is_string() || !base::IsDigest(diff_id.get_ref<const std::string&>(), "sha256")) {
       base::Malformed(fmt::format("{}[{}]", rootfs.PathOf("diff_ids"), diff_ids.size()),
-                      "is not sha256: and 64 lower-case hex digits");
+                      "must be 'sha256:' and 64 lower-case hex digits");
     }
     diff_ids.push_back(diff_id.get<std::string>());
   }
@@ -65,7 +66,7 @@ ImageMetadata ParseImageMetadata(std::string_view text) {
   metadata.manifest_digest = fields.Digest("manifest_digest", "sha256");
   const std::string config_digest = fields.Digest("config_digest", "sha256");
 
-  // A list of manifests has no config.
+  // An image index, which lists several manifests, is refused here: it has no config.
   const Json manifest = ParseEmbedded(fields, "raw_manifest_json", metadata.manifest_digest);
   const Fields manifest_fields(manifest, "raw_manifest_json", {"config", "layers"},
                                Fields::Others::kIgnore);

@@ -1,4 +1,4 @@
-// The metadata of an OCI image in the cache, manifests/HEX.json.
+// Parses the metadata of an OCI image in the cache, manifests/HEX.json.
 
 #ifndef MSB_SRC_ARCHIVE_IMAGE_METADATA_H_
 #define MSB_SRC_ARCHIVE_IMAGE_METADATA_H_
@@ -10,7 +10,7 @@
 
 namespace msb::archive {
 
-// Longer metadata is refused, bytes.
+// The longest metadata that is accepted, in bytes.
 inline constexpr std::size_t kMaxImageMetadataBytes = 8 << 20;
 
 struct ImageMetadata {
@@ -18,9 +18,10 @@ struct ImageMetadata {
   std::vector<std::string> diff_ids;  // "sha256:…" of each layer, the lowest first.
 };
 
-// Throws std::invalid_argument unless the digests that text states are those of the manifest and
-// of the config in it, which are of one image, and its layers are that image's. Fields that are not
-// needed for that may be anything.
+// Parses the metadata. Ignores fields that are not needed for the checks.
+// Throws std::invalid_argument if the embedded manifest or config does not have the digest that is
+// recorded for it, if the manifest names another config, or if the layers in text, in the manifest
+// and in the config differ.
 ImageMetadata ParseImageMetadata(std::string_view text);
 
 }  // namespace msb::archive

@@ -10,12 +10,12 @@ namespace {
 
 constexpr std::string_view kAlgorithm = "sha256:";
 
-// "sha256_HEX" of a digest.
+// Returns "sha256_HEX" for "sha256:HEX".
 std::string Stem(std::string_view digest) {
   return fmt::format("sha256_{}", digest.substr(kAlgorithm.size()));
 }
 
-// True for prefix + 64 lower-case hex digits + suffix.
+// Returns true if file is prefix, 64 lower-case hex digits and suffix.
 bool IsNamed(std::string_view file, std::string_view prefix, std::string_view suffix) {
   if (!file.starts_with(prefix) || !file.ends_with(suffix) ||
       file.size() < prefix.size() + suffix.size()) {

@@ -26,7 +26,7 @@ Manifest Parse(Layout layout, std::string_view bytes, std::string_view member_pa
   return ParseManifest(ManifestForm::kLayered, bytes, member_path);
 }
 
-// The directory that a snapshot has in an archive.
+// Returns the name of the directory that a snapshot has in an archive.
 std::string DirectoryOf(Layout layout, const Manifest& manifest) {
   std::string hex = manifest.digest.substr(manifest.digest.find(':') + 1);
   switch (layout) {
@@ -48,7 +48,8 @@ IncomingSnapshot& IncomingSnapshots::Add(Layout layout, const MemberPath& path,
   snapshot.manifest = Parse(layout, bytes, member_path);
   const Manifest& manifest = snapshot.manifest;
   if (DirectoryOf(layout, manifest) != path.snapshot) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} is the manifest of another snapshot: {}", member_path,
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "{} must match the name of its directory, but is the manifest of {}", member_path,
           layout == Layout::kLayered ? manifest.snapshot_id : manifest.digest);
   }
   if (manifest.state_kind != "file") {
@@ -62,59 +63,51 @@ IncomingSnapshot& IncomingSnapshots::Add(Layout layout, const MemberPath& path,
   return snapshots_.emplace_back(std::move(snapshot));
 }
 
-IncomingSnapshot& IncomingSnapshots::At(std::string_view directory) {
+IncomingSnapshot* IncomingSnapshots::Find(std::string_view directory) {
   const auto found =
       std::find_if(snapshots_.begin(), snapshots_.end(),
                    [&](const IncomingSnapshot& s) { return s.directory == directory; });
-  if (found == snapshots_.end()) {
-    Throw(ErrorKind::kSnapshotIntegrity, "the manifest of snapshot {} does not come first",
-          directory);
-  }
-  return *found;
+  return found == snapshots_.end() ? nullptr : &*found;
 }
 
-std::vector<IncomingSnapshot*> IncomingSnapshots::Arrived(const MemberPath& path) {
+std::vector<IncomingSnapshot*> IncomingSnapshots::Awaiting(const MemberPath& path) {
   std::vector<IncomingSnapshot*> owners;
   for (IncomingSnapshot& snapshot : snapshots_) {
     const bool may_own = path.snapshot.empty() || snapshot.directory == path.snapshot;
-    if (may_own && snapshot.awaited.erase(path.file) == 1) owners.push_back(&snapshot);
-  }
-  if (owners.empty()) {
-    Throw(ErrorKind::kSnapshotIntegrity, "'{}' belongs to no manifest that came before it",
-          base::Quoted(path.file));
+    if (may_own && snapshot.awaited.contains(path.file)) owners.push_back(&snapshot);
   }
   return owners;
 }
 
-std::vector<const IncomingSnapshot*> IncomingSnapshots::InOrder() const {
-  std::map<std::string_view, const IncomingSnapshot*> by_id;
+std::vector<IncomingSnapshot*> IncomingSnapshots::InOrder() {
+  std::map<std::string_view, IncomingSnapshot*> by_id;
   std::set<std::string_view> parents;
-  for (const IncomingSnapshot& snapshot : snapshots_) {
+  for (IncomingSnapshot& snapshot : snapshots_) {
     if (!snapshot.awaited.empty()) {
-      Throw(ErrorKind::kSnapshotIntegrity, "snapshot {} came without its disk '{}'", snapshot.id,
-            base::Quoted(*snapshot.awaited.begin()));
+      Throw(ErrorKind::kSnapshotIntegrity, "the archive's snapshot {} lacks its disk '{}'",
+            snapshot.id, base::Quoted(*snapshot.awaited.begin()));
     }
     by_id.emplace(snapshot.id, &snapshot);
     if (snapshot.manifest.parent) parents.insert(*snapshot.manifest.parent);
   }
-  std::vector<const IncomingSnapshot*> order;
-  for (const IncomingSnapshot& snapshot : snapshots_) {
+  std::vector<IncomingSnapshot*> order;
+  for (IncomingSnapshot& snapshot : snapshots_) {
     if (parents.contains(snapshot.id)) continue;
     if (!order.empty()) {
-      Throw(ErrorKind::kSnapshotIntegrity, "the archive has two heads, {} and {}", order[0]->id,
-            snapshot.id);
+      Throw(ErrorKind::kSnapshotIntegrity, "the archive must have one head, but has {} and {}",
+            order[0]->id, snapshot.id);
     }
     order.push_back(&snapshot);
   }
-  // One more than there are: then it goes in a circle.
+  // The bound ends the loop if parents form a cycle; the chain is too long then.
   while (!order.empty() && order.back()->manifest.parent && order.size() <= snapshots_.size()) {
     const auto parent = by_id.find(*order.back()->manifest.parent);
     if (parent == by_id.end()) break;
     order.push_back(parent->second);
   }
   if (order.empty() || order.size() != snapshots_.size()) {
-    Throw(ErrorKind::kSnapshotIntegrity, "the archive's {} snapshots are not one chain of parents",
-          snapshots_.size());
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the archive's {} snapshots must form a single chain of parents", snapshots_.size());
   }
   std::reverse(order.begin(), order.end());
   return order;

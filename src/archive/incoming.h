@@ -1,11 +1,14 @@
-// The snapshots of an archive as they arrive: what each still lacks, and how they hang together.
+// Tracks the snapshots of an archive while the archive is read: which disks have not arrived, and
+// how the snapshots are related.
 //
-// All functions throw kSnapshotIntegrity for what cannot be.
+// Members may arrive in any order. All functions throw kSnapshotIntegrity if the archive is
+// damaged.
 
 #ifndef MSB_SRC_ARCHIVE_INCOMING_H_
 #define MSB_SRC_ARCHIVE_INCOMING_H_
 
 #include <deque>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -13,35 +16,43 @@
 
 #include "src/archive/member.h"
 #include "src/artifact/manifest.h"
+#include "src/artifact/store.h"
 
 namespace msb::archive {
 
 struct IncomingSnapshot {
-  std::string directory = {};  // The artifact's, in the archive and then in the destination.
-  std::string id = {};         // Its digest; kLayered: its snapshot id.
+  std::string directory = {};  // The artifact's name in the archive and in the destination.
+  std::string id = {};         // The digest; kLayered: the snapshot id.
   artifact::Manifest manifest = {};
-  std::string manifest_path = {};      // Of the member.
-  std::string manifest_digest = {};    // SHA-256 of the member's bytes.
-  std::set<std::string> awaited = {};  // Payloads that have not arrived.
+  std::string manifest_path = {};      // The path of the manifest in the archive.
+  std::string manifest_digest = {};    // SHA-256 of the manifest's bytes.
+  std::set<std::string> awaited = {};  // The disks that have not arrived.
+  // The backing file that the header of its qcow2 disk names; empty if it names none.
+  std::string backing_file = {};
+  // The artifact of this snapshot that the receiver already has, if any. If set, the snapshot is
+  // not imported.
+  std::optional<artifact::Artifact> present = {};
 };
 
 class IncomingSnapshots {
  public:
-  // Adds the snapshot whose manifest is the member at path with these bytes.
+  // Adds the snapshot whose manifest is the archive member at member_path, with these bytes.
+  // Throws kUnsupportedOperation if it is a checkpoint.
   IncomingSnapshot& Add(Layout layout, const MemberPath& path, std::string_view member_path,
                         std::string_view bytes);
-  // The one in this directory.
-  IncomingSnapshot& At(std::string_view directory);
-  // Those that a payload belongs to, which has arrived now; not empty.
-  std::vector<IncomingSnapshot*> Arrived(const MemberPath& path);
+  // Returns the snapshot in this directory, or null if its manifest has not arrived.
+  IncomingSnapshot* Find(std::string_view directory);
+  // Returns the snapshots whose manifests have arrived and that wait for this disk.
+  std::vector<IncomingSnapshot*> Awaiting(const MemberPath& path);
 
   bool empty() const { return snapshots_.empty(); }
 
-  // All, parents first, the head last. Call when all members have arrived.
-  std::vector<const IncomingSnapshot*> InOrder() const;
+  // Returns all snapshots, parents first, the head last. Call when all members have arrived.
+  // Throws kSnapshotIntegrity if a disk is missing, or the snapshots are not one chain of parents.
+  std::vector<IncomingSnapshot*> InOrder();
 
  private:
-  std::deque<IncomingSnapshot> snapshots_;  // In the order of their arrival.
+  std::deque<IncomingSnapshot> snapshots_;  // In order of arrival; addresses are stable.
 };
 
 }  // namespace msb::archive

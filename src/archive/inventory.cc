@@ -41,6 +41,16 @@ void AppendEntry(std::string& out, const Member& member) {
                      member.transport_digest);
 }
 
+void AppendNeeded(std::string& out, const std::vector<std::string>& needed) {
+  out += fmt::format(R"("{}":[)", kBackingExtension);
+  for (const char* separator = ""; const std::string& digest : needed) {
+    out += separator;
+    AppendJsonString(out, digest);
+    separator = ",";
+  }
+  out += ']';
+}
+
 }  // namespace
 
 std::string WriteInventory(Inventory inventory) {
@@ -52,9 +62,9 @@ std::string WriteInventory(Inventory inventory) {
   AppendJsonString(out, inventory.head);
   out += R"(,"suggested_name":)";
   AppendJsonOptional(out, inventory.suggested_name);
-  out += fmt::format(
-      R"(,"completeness":"boot-complete","with_parents":{},"with_image":{},"snapshots":)",
-      inventory.with_parents, inventory.with_image);
+  out += fmt::format(R"(,"completeness":"{}","with_parents":{},"with_image":{},"snapshots":)",
+                     inventory.needed.empty() ? "boot-complete" : "incremental",
+                     inventory.with_parents, inventory.with_image);
   AppendSnapshots(out, inventory.snapshots);
   out += R"(,"entries":[)";
   for (const char* separator = ""; const Member& member : inventory.members) {
@@ -62,8 +72,11 @@ std::string WriteInventory(Inventory inventory) {
     AppendEntry(out, member);
     separator = ",";
   }
-  out += fmt::format(R"(],"protection_requirements":[],"extensions":{{}},"requires":["{}"]}})",
-                     kMemberHash);
+  out += R"(],"protection_requirements":[],"extensions":{)";
+  if (!inventory.needed.empty()) AppendNeeded(out, inventory.needed);
+  out += fmt::format(R"(}},"requires":["{}")", kMemberHash);
+  if (!inventory.needed.empty()) out += fmt::format(R"(,"{}")", kBackingExtension);
+  out += "]}";
   return out;
 }
 

@@ -1,4 +1,4 @@
-// archive.json, the inventory that ends an archive and lists all that it holds.
+// Writes and checks the inventory of an archive, archive.json, which lists all other members.
 
 #ifndef MSB_SRC_ARCHIVE_INVENTORY_H_
 #define MSB_SRC_ARCHIVE_INVENTORY_H_
@@ -12,36 +12,45 @@
 
 namespace msb::archive {
 
-// Longer inventories are refused unread, bytes. That is room for the sparse map of a disk with 2^18
-// ranges, or for a chain of several thousand snapshots.
+// The longest inventory that is accepted, in bytes. This is enough for the sparse map of a disk
+// with 2^18 ranges, or for a chain of several thousand snapshots.
 inline constexpr std::size_t kMaxInventoryBytes = 16 << 20;
 
+// The extension that lists the snapshots that the receiver of an incremental archive must have.
+inline constexpr std::string_view kBackingExtension = "msb.backing";
+
 struct ArchivedSnapshot {
-  std::string id;               // Its digest; kLayered: its snapshot id.
-  std::string manifest_path;    // Of its member.
-  std::string manifest_digest;  // "sha256:…" of that member's bytes; kLayered only lists it.
+  std::string id;               // The digest; kLayered: the snapshot id.
+  std::string manifest_path;    // The path of the manifest in the archive.
+  std::string manifest_digest;  // "sha256:…" of the manifest's bytes; listed by kLayered only.
 };
 
 struct Inventory {
-  Layout layout = Layout::kInventory;  // Or kLayered.
-  std::string head;                    // The id of a snapshot.
+  Layout layout = Layout::kInventory;  // kInventory or kLayered.
+  std::string head;                    // The id of the head.
   std::optional<std::string> suggested_name;
   bool with_parents = false;
   bool with_image = false;
+  // The digests of the snapshots that the receiver must have. If there are any, the archive is
+  // incremental, and released readers refuse it.
+  std::vector<std::string> needed;
   std::vector<ArchivedSnapshot> snapshots;
-  std::vector<Member> members;  // All but the inventory itself; no path twice.
+  std::vector<Member> members;  // All members but the inventory itself; paths are unique.
 };
 
-// The bytes of the inventory of a kInventory archive, as releases write them.
+// Returns the inventory of a kInventory archive, as releases write it.
 std::string WriteInventory(Inventory inventory);
 
-// Throws unless text, the inventory that came with an archive, says exactly what arrived.
-// arrived.suggested_name and arrived.with_parents are not used: any name will do that a file can
-// have, and with_parents must be true where there is more than one snapshot. A payload that arrived
-// without an owner may be listed as that of any snapshot.
-// kSnapshotIntegrity; kUnsupportedOperation: it requires what this library does not know, or is of
-// an archive that is not whole.
-void CheckInventory(std::string_view text, const Inventory& arrived);
+// Checks that text, the inventory of an archive, describes exactly the members that arrived.
+// Returns the digests of the snapshots that the receiver must have.
+// Ignores suggested_name, with_parents, with_image and needed of arrived. Instead, any plain file
+// name is accepted as the suggested name, with_parents must be true if there is more than one
+// snapshot, and with_image must be true if and only if there are image files. An inventory may list
+// any snapshot as the owner of a payload that arrived without one.
+// Throws kSnapshotIntegrity if the inventory differs from the members that arrived.
+// Throws kUnsupportedOperation if the inventory requires an unknown extension, or if the archive is
+// protected, or is incomplete and does not name the snapshots that it needs.
+std::vector<std::string> CheckInventory(std::string_view text, const Inventory& arrived);
 
 }  // namespace msb::archive
 

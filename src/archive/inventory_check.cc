@@ -1,13 +1,15 @@
-// Reading an inventory, each field as the claim about the archive that it is.
+// Checks an inventory, field by field, against what arrived.
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "src/archive/inventory.h"
 #include "src/archive/member_hash.h"
 #include "src/artifact/manifest_json.h"
+#include "src/base/digest.h"
 #include "src/base/fields.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -18,14 +20,19 @@ namespace {
 using base::Fields;
 using base::Json;
 using base::Malformed;
+using base::MalformedType;
 using base::Quoted;
 using base::Throw;
 using Others = Fields::Others;
 
-// Room for the sparse map with the most ranges, which are three values each.
+// The most JSON values in an inventory. There is room for the sparse map with the most ranges,
+// which have three values each.
 constexpr std::size_t kMaxInventoryValues = 1 << 20;
 
-// Pointers to the elements in the order that inventories have them.
+// The most snapshots that an incremental archive may need.
+constexpr std::size_t kMaxNeeded = 1 << 10;
+
+// Returns pointers to the elements, sorted by key, as inventories list them.
 template <typename Element>
 std::vector<const Element*> SortedBy(std::string Element::*key,
                                      const std::vector<Element>& elements) {
@@ -37,10 +44,10 @@ std::vector<const Element*> SortedBy(std::string Element::*key,
   return sorted;
 }
 
-// An array field, which must have this many elements.
+// Returns an array field, which must have size elements.
 const Json& ArrayOf(const Fields& fields, std::string_view field, std::size_t size) {
   const Json& array = fields.At(field);
-  if (!array.is_array()) Malformed(fields.PathOf(field), "is no array");
+  if (!array.is_array()) MalformedType(fields.PathOf(field), "an array", array);
   if (array.size() != size) {
     Malformed(fields.PathOf(field), fmt::format("has {} elements, not {}", array.size(), size));
   }
@@ -52,12 +59,15 @@ class InventoryChecker {
   explicit InventoryChecker(const Inventory& arrived)
       : arrived_(arrived), layered_(arrived.layout == Layout::kLayered) {}
 
-  void Check(const Json& document) {
+  std::vector<std::string> Check(const Json& document) {
     const Fields root = layered_ ? LayeredRoot(document) : InventoryRoot(document);
     CheckUnderstood(root);
     root.Expect("head", arrived_.head);
     CheckSuggestedName(root);
-    if (!root.At("extensions").is_object()) Malformed("extensions", "is no object");
+    const Json& extensions = root.At("extensions");
+    if (!extensions.is_object()) MalformedType("extensions", "an object", extensions);
+    std::vector<std::string> needed;
+    if (incremental_) needed = ReadNeeded(extensions);
     CheckSnapshots(root);
     CheckEntries(root);
     if (layered_) {
@@ -65,6 +75,7 @@ class InventoryChecker {
     } else {
       CheckExtent(root);
     }
+    return needed;
   }
 
  private:
@@ -88,51 +99,85 @@ class InventoryChecker {
     return root;
   }
 
-  // What a later release may add, and what then only that can read.
+  // Throws kUnsupportedOperation if the archive needs something that this library does not know.
   void CheckUnderstood(const Fields& root) {
     CheckRequires(root);
     if (!layered_) {
       const Json& protection = root.At("protection_requirements");
-      if (!protection.is_array()) Malformed("protection_requirements", "is no array");
+      if (!protection.is_array()) {
+        MalformedType("protection_requirements", "an array", protection);
+      }
       if (!protection.empty()) {
-        Throw(ErrorKind::kUnsupportedOperation,
-              "the archive is protected: {} has protection_requirements {}, and none are known; "
-              "import it with the release that wrote it",
-              kInventoryPath, Quoted(protection.dump()));
+        Throw(
+            ErrorKind::kUnsupportedOperation,
+            "the archive is protected: {} has protection_requirements {}, which this library does "
+            "not support; import it with the release that wrote it",
+            kInventoryPath, Quoted(protection.dump()));
       }
     }
     const std::string completeness = root.Text("completeness");
-    if (completeness != "boot-complete") {
+    if (incremental_ && completeness != "incremental") {
+      Malformed("completeness",
+                fmt::format("must be 'incremental', since '{}' is required, but is '{}'",
+                            kBackingExtension, Quoted(completeness)));
+    }
+    if (!incremental_ && completeness != "boot-complete") {
       Throw(ErrorKind::kUnsupportedOperation,
-            "the archive is not whole: {} has completeness '{}', not 'boot-complete'; export the "
-            "snapshot again with all that it needs to boot",
+            "the archive is incomplete: {} has completeness '{}', not 'boot-complete'; export the "
+            "snapshot again with everything that it needs to boot",
             kInventoryPath, Quoted(completeness));
     }
   }
 
   void CheckRequires(const Fields& root) {
     const Json& required = root.At("requires");
-    if (!required.is_array()) Malformed("requires", "is no array");
+    if (!required.is_array()) MalformedType("requires", "an array", required);
     for (const Json& feature : required) {
-      if (!feature.is_string()) Malformed("requires", "has an element that is no string");
+      if (!feature.is_string()) MalformedType("an element of requires", "a string", feature);
       const auto& name = feature.get_ref<const std::string&>();
-      if (name != kMemberHash) {
+      bool* known = nullptr;
+      if (name == kMemberHash) known = &hashed_;
+      // Only this library writes it, so 0.7 archives cannot have it.
+      if (name == kBackingExtension && !layered_) known = &incremental_;
+      if (known == nullptr) {
         Throw(ErrorKind::kUnsupportedOperation,
-              "the archive requires '{}', which this library does not know; import it with the "
+              "the archive requires '{}', which this library does not support; import it with the "
               "release that wrote it",
               Quoted(name));
       }
+      if (*known) Malformed("requires", fmt::format("lists '{}' twice", name));
+      *known = true;
     }
-    if (required.size() > 1) Malformed("requires", fmt::format("has '{}' twice", kMemberHash));
-    hashed_ = !required.empty();
   }
 
-  // The name may become that of a directory.
+  // Returns the digests under kBackingExtension.
+  static std::vector<std::string> ReadNeeded(const Json& extensions) {
+    const std::string path = fmt::format("extensions['{}']", kBackingExtension);
+    const auto list = extensions.find(kBackingExtension);
+    if (list == extensions.end() || !list->is_array() || list->empty()) {
+      Malformed(path, "must be a non-empty array of digests");
+    }
+    if (list->size() > kMaxNeeded) {
+      Malformed(path, fmt::format("has {} elements, but at most {} are allowed", list->size(),
+                                  kMaxNeeded));
+    }
+    std::vector<std::string> needed;
+    for (const Json& digest : *list) {
+      if (!digest.is_string() || !base::IsDigest(digest.get_ref<const std::string&>(), "sha256")) {
+        Malformed(path, "has an element that is not 'sha256:' and 64 lower-case hex digits");
+      }
+      needed.push_back(digest.get<std::string>());
+    }
+    return needed;
+  }
+
+  // Checks the suggested name, since a reader may use it as the name of a directory.
   static void CheckSuggestedName(const Fields& root) {
     if (root.IsNull("suggested_name")) return;
     const std::string name = root.AnyText("suggested_name");
     if (!base::IsPlainFileName(name) || base::HasControlCharacter(name)) {
-      Malformed("suggested_name", fmt::format("is not one plain file name: '{}'", Quoted(name)));
+      Malformed("suggested_name",
+                fmt::format("must be a plain file name, but is '{}'", Quoted(name)));
     }
   }
 
@@ -155,24 +200,24 @@ class InventoryChecker {
   void CheckEntries(const Fields& root) {
     const auto members = SortedBy(&Member::path, arrived_.members);
     const Json& list = root.At("entries");
-    if (!list.is_array()) Malformed("entries", "is no array");
+    if (!list.is_array()) MalformedType("entries", "an array", list);
     CheckPaths(list, members);
     for (std::size_t i = 0; i < members.size(); ++i) CheckEntry(list[i], *members[i]);
   }
 
-  // The paths must be those of the members, in their order.
+  // Throws unless the entries have exactly the paths of the members, in the same order.
   static void CheckPaths(const Json& list, const std::vector<const Member*>& members) {
     for (std::size_t i = 0; i < list.size(); ++i) {
       const Fields entry(list[i], fmt::format("entries[{}]", i), {"path"}, Others::kIgnore);
       if (i >= members.size()) {
-        Malformed(entry.PathOf("path"), fmt::format("is '{}', but only {} files arrived",
+        Malformed(entry.PathOf("path"), fmt::format("is '{}', but the archive has only {} files",
                                                     Quoted(entry.Text("path")), members.size()));
       }
       entry.Expect("path", members[i]->path);
     }
     if (list.size() < members.size()) {
-      Malformed("entries",
-                fmt::format("lacks '{}', which arrived", Quoted(members[list.size()]->path)));
+      Malformed("entries", fmt::format("lacks '{}', which is in the archive",
+                                       Quoted(members[list.size()]->path)));
     }
   }
 
@@ -205,7 +250,7 @@ class InventoryChecker {
     if (std::none_of(snapshots.begin(), snapshots.end(),
                      [&](const ArchivedSnapshot& snapshot) { return snapshot.id == owner; })) {
       Malformed(entry.PathOf("owner_snapshot"),
-                fmt::format("is '{}', which is no snapshot of the archive", Quoted(owner)));
+                fmt::format("is '{}', which is not a snapshot of the archive", Quoted(owner)));
     }
   }
 
@@ -236,7 +281,7 @@ class InventoryChecker {
     }
   }
 
-  // Early releases do not write it.
+  // Checks transport_integrity, which early releases do not write.
   void CheckTransport(const Fields& entry, const Member& member) const {
     if (!hashed_ && !entry.Has("transport_integrity")) return;
     const Fields transport(entry.At("transport_integrity"), entry.PathOf("transport_integrity"),
@@ -245,18 +290,19 @@ class InventoryChecker {
     transport.Expect("digest", member.transport_digest);
   }
 
-  // Of kInventory only: how much was to go into the archive.
+  // Checks the fields of a kInventory that say how much was exported.
   void CheckExtent(const Fields& root) {
     root.Expect("with_image", std::any_of(arrived_.members.begin(), arrived_.members.end(),
                                           [](const Member& member) {
                                             return member.kind == MemberKind::kImageMetadata ||
                                                    member.kind == MemberKind::kImageObject;
                                           }));
-    // A snapshot without a parent may have been exported with its parents too.
+    // with_parents may also be true for a single snapshot, since that may have no parents.
     if (root.At("with_parents") != true) root.Expect("with_parents", arrived_.snapshots.size() > 1);
   }
 
-  // Of kLayered only: sums over the entries, so without the inventory itself.
+  // Checks the sums in a kLayered inventory. They are over the entries, so without the inventory
+  // itself.
   void CheckLimits(const Fields& root) {
     std::uint64_t encoded = 0;
     std::uint64_t apparent = 0;
@@ -273,14 +319,15 @@ class InventoryChecker {
 
   const Inventory& arrived_;
   const bool layered_;
-  bool hashed_ = false;  // Each entry must have its transport_integrity.
+  bool hashed_ = false;       // Each entry must have transport_integrity.
+  bool incremental_ = false;  // The archive needs the snapshots under kBackingExtension.
 };
 
 }  // namespace
 
-void CheckInventory(std::string_view text, const Inventory& arrived) {
+std::vector<std::string> CheckInventory(std::string_view text, const Inventory& arrived) {
   try {
-    InventoryChecker(arrived).Check(base::ParseJson(text, kMaxInventoryValues));
+    return InventoryChecker(arrived).Check(base::ParseJson(text, kMaxInventoryValues));
   } catch (const std::invalid_argument& e) {
     Throw(ErrorKind::kSnapshotIntegrity, "{}: {}", kInventoryPath, e.what());
   } catch (const Json::exception& e) {

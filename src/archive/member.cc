@@ -14,14 +14,15 @@ constexpr std::string_view kLegacyPrefix = "sha256-";
 constexpr std::string_view kSnapshotIdPrefix = "snap_";
 constexpr std::size_t kMaxIdBytes = 128;
 
-// True if text has the prefix, which is removed.
+// Removes prefix from text. Returns false if text does not begin with it.
 bool Skip(std::string_view& text, std::string_view prefix) {
   if (!text.starts_with(prefix)) return false;
   text.remove_prefix(prefix.size());
   return true;
 }
 
-// The part of path before its first '/', which is removed with it; nothing if there is no '/'.
+// Removes the first component of path, with its '/', and returns it. Returns nothing if path has no
+// '/'.
 std::optional<std::string_view> TakeDirectory(std::string_view& path) {
   const std::size_t slash = path.find('/');
   if (slash == std::string_view::npos) return std::nullopt;
@@ -48,13 +49,13 @@ bool IsSnapshotId(std::string_view text) {
          text.size() > kSnapshotIdPrefix.size();
 }
 
-// True for what a manifest may name as its upper, which has no directories.
+// Returns true if an archive may have an upper of this name, which has no directories.
 bool IsUpperFile(std::string_view name) {
   return base::IsPlainFileName(name) && base::IsUtf8(name) && !base::HasControlCharacter(name) &&
          name.find('\\') == std::string_view::npos && !artifact::IsReservedFile(name);
 }
 
-// Behind "cache/" or "images/".
+// Parses what follows "cache/" or "images/".
 std::optional<MemberPath> ParseImage(std::string_view file, MemberPath path) {
   if (!IsImageFile(file)) return std::nullopt;
   path.kind =
@@ -63,7 +64,7 @@ std::optional<MemberPath> ParseImage(std::string_view file, MemberPath path) {
   return path;
 }
 
-// Behind "sha256-".
+// Parses what follows "sha256-".
 std::optional<MemberPath> ParseLegacy(std::string_view rest) {
   const auto hex = TakeDirectory(rest);
   if (!hex || !IsHex(*hex, 16)) return std::nullopt;
@@ -75,7 +76,7 @@ std::optional<MemberPath> ParseLegacy(std::string_view rest) {
   return path;
 }
 
-// Behind "snapshots/".
+// Parses what follows "snapshots/".
 std::optional<MemberPath> ParseSnapshot(std::string_view rest) {
   const auto directory = TakeDirectory(rest);
   if (!directory) return std::nullopt;
@@ -89,7 +90,7 @@ std::optional<MemberPath> ParseSnapshot(std::string_view rest) {
   return path;
 }
 
-// Behind "files/".
+// Parses what follows "files/".
 std::optional<MemberPath> ParseFile(std::string_view rest) {
   const auto hex = TakeDirectory(rest);
   if (!hex || !IsHex(*hex, 64) || !IsUpperFile(rest)) return std::nullopt;
@@ -99,7 +100,7 @@ std::optional<MemberPath> ParseFile(std::string_view rest) {
                     .file = std::string(rest)};
 }
 
-// Behind "layers/".
+// Parses what follows "layers/".
 std::optional<MemberPath> ParseLayer(std::string_view name) {
   const std::size_t dot = name.find('.');
   if (dot == std::string_view::npos || !IsId(name.substr(0, dot))) return std::nullopt;
@@ -126,7 +127,7 @@ std::string_view KindName(MemberKind kind) {
     case MemberKind::kInventory:
       break;
   }
-  base::Throw(ErrorKind::kInternal, "{} lists itself", kInventoryPath);
+  base::Throw(ErrorKind::kInternal, "the inventory {} must not list itself", kInventoryPath);
 }
 
 std::optional<MemberPath> ParseMemberPath(std::string_view path) {

@@ -1,4 +1,4 @@
-// The members of an archive, which are its files, and the closed set of paths that they may have.
+// Describes the members of an archive, which are its files, and all paths that members may have.
 // docs/formats.md describes the three layouts.
 
 #ifndef MSB_SRC_ARCHIVE_MEMBER_H_
@@ -26,51 +26,53 @@ enum class MemberKind {
   kInventory,      // archive.json
 };
 
-// Where the inventory is, of layouts that have one.
+// The path of the inventory, in layouts that have one.
 inline constexpr std::string_view kInventoryPath = "archive.json";
 
-// What inventories call a kind: "snapshot-descriptor", …; not for kInventory, which lists itself in
-// none.
+// Returns the name of a kind in inventories, such as "snapshot-descriptor".
+// Throws kInternal for kInventory, since no inventory lists itself.
 std::string_view KindName(MemberKind kind);
 
-// What a path says of its member.
+// A MemberPath holds the information about a member that its path contains.
 struct MemberPath {
-  // Those that have such a path.
+  // The layouts that have such a path.
   bool in_legacy = false;
   bool in_inventory = false;
   bool in_layered = false;
   MemberKind kind = MemberKind::kManifest;
   // The directory of the snapshot. kLegacy: "sha256-" and the first 16 hex digits of its digest;
-  // kInventory: the 64 hex digits of its digest; kLayered: its snapshot id, "snap_…". Empty for a
-  // kLayered payload, which any snapshot may own, for image files and the inventory.
+  // kInventory: the 64 hex digits of its digest; kLayered: its snapshot id, "snap_…". Empty for
+  // image files, the inventory, and a kLayered payload, which any snapshot may own.
   std::string snapshot = {};
-  // A payload's name in the artifact's directory, kLayered: "layers/ID.FORMAT"; an image file's
-  // below the cache, "KIND/FILE"; empty for the others.
+  // For a payload, the path in the artifact directory: a file name, or "layers/ID.FORMAT" in
+  // kLayered. For an image file, the path in the cache, "KIND/FILE". Empty for other members.
   std::string file = {};
 };
 
-// Nothing for a path that no member may have.
+// Parses the path of a member. Returns nullopt if no member may have this path.
 std::optional<MemberPath> ParseMemberPath(std::string_view path);
 
-// Where a member is in an archive of this layout, the reverse of ParseMemberPath: snapshot and file
-// are what MemberPath has. A kLayered payload's path is its file, whatever the snapshot.
+// Return the path of a member in an archive of this layout; they are the inverse of
+// ParseMemberPath. snapshot and file have the same meaning as in MemberPath. The path of a kLayered
+// payload is file, regardless of the snapshot.
 std::string ManifestPath(Layout layout, std::string_view snapshot);
 std::string PayloadPath(Layout layout, std::string_view snapshot, std::string_view file);
 std::string ImagePath(Layout layout, std::string_view file);
 
-// A member as it was written or as it arrived.
+// A Member describes a member that was written or that has arrived.
 struct Member {
   std::string path = {};
   MemberKind kind = MemberKind::kManifest;
-  // A snapshot's digest, kLayered: id. None for an image file, nor for a kLayered payload that
-  // several snapshots share.
+  // The digest of the snapshot that it belongs to; kLayered: the snapshot id. Empty for an image
+  // file, and for a kLayered payload that several snapshots share.
   std::optional<std::string> owner = {};
-  std::uint64_t encoded_size = 0;   // Bytes that the tar entry carries.
+  std::uint64_t encoded_size = 0;   // Bytes that the tar entry stores.
   std::uint64_t apparent_size = 0;  // Bytes of the file, holes included.
-  // The ranges of a sparse entry as its map lists them, the zero-length one that ends a trailing
-  // hole included; empty for a dense entry.
+  // The ranges of a sparse entry as its map lists them, including the range of length zero that
+  // ends a trailing hole. Empty for a dense entry.
   std::vector<disk::Extent> ranges = {};
-  // A payload's: what its manifest records, if anything; another's: kSha256 of its content.
+  // For a payload, the integrity that its manifest records, if any; for other members, the kSha256
+  // of the content.
   std::optional<artifact::Integrity> integrity = {};
   std::string transport_digest = {};  // msb-archive-member-blake3-v1, "blake3:…".
 };

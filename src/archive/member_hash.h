@@ -1,5 +1,5 @@
-// msb-archive-member-blake3-v1: the hash of a member's name, sizes and stored bytes, by which a
-// reader sees that it arrived as it was sent. docs/formats.md gives the definition.
+// Computes msb-archive-member-blake3-v1: the hash of a member's kind, path, sizes, ranges and
+// stored bytes, by which a change in transit is detected. docs/formats.md gives the definition.
 
 #ifndef MSB_SRC_ARCHIVE_MEMBER_HASH_H_
 #define MSB_SRC_ARCHIVE_MEMBER_HASH_H_
@@ -19,14 +19,15 @@ inline constexpr std::string_view kMemberHash = "msb-archive-member-blake3-v1";
 
 class MemberHasher {
  public:
-  // What Member and its kind's name say; nothing is kept of it.
+  // kind is the KindName of the member's kind. The other arguments are the fields of Member with
+  // these names; listed_ranges is Member::ranges. They need not outlive the call.
   MemberHasher(std::string_view kind, std::string_view path, std::uint64_t encoded_size,
                std::uint64_t apparent_size, std::span<const disk::Extent> listed_ranges);
 
-  // The next of the bytes that the entry carries.
+  // Adds the next bytes that the entry stores.
   void Update(std::span<const std::byte> bytes);
 
-  // "blake3:…"; call once, last.
+  // Returns "blake3:…". Call once, after the last byte.
   std::string Finish();
 
  private:

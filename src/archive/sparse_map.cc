@@ -10,12 +10,14 @@ using disk::Extent;
 
 constexpr std::uint64_t kTarBlock = 512;
 
-// Collects ranges, taking holes shorter than a limit for data. The limit grows as the list does.
+// Collects ranges. Fills holes up to a limit, that is, treats them as data; the limit grows when
+// there are too many ranges.
 class RangeCollector {
  public:
   void Add(const Extent& range) {
     if (!Merge(ranges_, range)) {
-      if (ranges_.size() == kMaxSparseRanges - 1) Thin();  // One is left for a trailing hole's end.
+      // One range is reserved for the end of a trailing hole.
+      if (ranges_.size() == kMaxSparseRanges - 1) Thin();
       if (!Merge(ranges_, range)) ranges_.push_back(range);
     }
   }
@@ -28,8 +30,8 @@ class RangeCollector {
     return true;
   }
 
-  // Fills the smaller half of the holes. Of those that are as large as the largest it fills, it
-  // fills no more than the half needs: where all are alike, not the whole file becomes data.
+  // Fills the smaller half of the holes. Of the holes that have the median size, it fills only as
+  // many as that half needs; otherwise a file whose holes are all of one size would lose them all.
   void Thin() {
     std::vector<std::uint64_t> holes;
     for (std::size_t i = 1; i < ranges_.size(); ++i) {

@@ -1,4 +1,4 @@
-// Which bytes of a file with holes an archive carries.
+// A SparseMap lists the ranges of a file with holes that an archive stores.
 
 #ifndef MSB_SRC_ARCHIVE_SPARSE_MAP_H_
 #define MSB_SRC_ARCHIVE_SPARSE_MAP_H_
@@ -14,26 +14,28 @@
 
 namespace msb::archive {
 
-// The most ranges that the map of an entry may have. Readers hold the map in memory.
+// The most ranges in the map of an entry. Readers hold the map in memory.
 inline constexpr std::size_t kMaxSparseRanges = 1 << 18;
 
 struct SparseMap {
-  // In order, apart from each other, each beginning at a multiple of 512 bytes; only the last may
-  // have a length that is none.
+  // The ranges are in order and do not touch each other. Each range begins at a multiple of 512
+  // bytes, and all ranges but the last end at one.
   std::vector<disk::Extent> ranges;
-  std::uint64_t size = 0;  // Of the file, bytes.
+  std::uint64_t size = 0;  // The size of the file in bytes.
 
   std::uint64_t StoredBytes() const;
-  // False for a file that one range fills, and for an empty one.
+  // Returns false if the file is empty or one range covers all of it.
   bool HasHoles() const { return StoredBytes() < size; }
-  // The ranges as tar lists them: a trailing hole is ended by one of length zero.
+  // Returns the ranges as tar lists them: if the file ends in a hole, a range of length zero is
+  // added at the end of the file.
   std::vector<disk::Extent> Listed() const;
 };
 
-// The map of the first size bytes of an open file. Where it has more extents than a map may have
-// ranges, the smallest holes between them are taken for data.
+// Returns the map of the first size bytes of an open file. If it has more extents than a map may
+// have ranges, the smallest holes between them are stored as data.
 SparseMap MapFile(const Context& ctx, int fd, std::uint64_t size);
-// The same for a file of size bytes with the extents that next gives, in order, none at the end.
+// Does the same for a file of size bytes. next returns its extents in order, and nullopt after the
+// last one.
 SparseMap MapExtents(const Context& ctx, const std::function<std::optional<disk::Extent>()>& next,
                      std::uint64_t size);
 

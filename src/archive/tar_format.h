@@ -1,5 +1,5 @@
-// The records of the tar format of snapshot archives, that of GNU tar before its version 1.14
-// ("oldgnu"). docs/formats.md says what the fields hold.
+// The records of the tar format that snapshot archives use: the format of GNU tar before version
+// 1.14 ("oldgnu"). docs/formats.md describes the fields.
 
 #ifndef MSB_SRC_ARCHIVE_TAR_FORMAT_H_
 #define MSB_SRC_ARCHIVE_TAR_FORMAT_H_

@@ -13,21 +13,23 @@ namespace {
 
 using disk::Extent;
 
-[[noreturn]] void Refuse(std::string_view problem) {
-  base::Throw(ErrorKind::kSnapshotIntegrity, "the archive is damaged: a header {}", problem);
+[[noreturn]] void RefuseHeader(std::string_view problem) {
+  base::Throw(ErrorKind::kSnapshotIntegrity,
+              "the archive is damaged: a header {}; copy or export it again", problem);
 }
 
-std::uint64_t Checked(std::uint64_t value) {
-  if (value > base::kMaxJsonInteger) Refuse("has a number above 2^53 - 1");
+std::uint64_t CheckedNumber(std::uint64_t value) {
+  if (value > base::kMaxJsonInteger) RefuseHeader("has a number above 2^53 - 1");
   return value;
 }
 
-// Octal digits, which spaces may precede and a NUL or spaces end; or big-endian binary.
+// Parses a number: octal digits, optionally after spaces and followed by NULs or spaces, or
+// big-endian binary after a byte 0x80.
 std::uint64_t ReadNumber(const std::array<char, 12>& field) {
   std::uint64_t value = 0;
   if (static_cast<unsigned char>(field[0]) == 0x80) {
     for (const char byte : std::span(field).subspan(1)) {
-      value = Checked(value << 8 | static_cast<unsigned char>(byte));
+      value = CheckedNumber(value << 8 | static_cast<unsigned char>(byte));
     }
     return value;
   }
@@ -35,9 +37,9 @@ std::uint64_t ReadNumber(const std::array<char, 12>& field) {
   const auto* const end =
       std::find_if(digit, field.end(), [](char c) { return c < '0' || c > '7'; });
   const bool ended = std::all_of(end, field.end(), [](char c) { return c == '\0' || c == ' '; });
-  if (digit == end || !ended) Refuse("has a number that is none");
+  if (digit == end || !ended) RefuseHeader("has a malformed number");
   for (; digit != end; ++digit) value = value * 8 + static_cast<std::uint64_t>(*digit - '0');
-  return Checked(value);
+  return CheckedNumber(value);
 }
 
 bool IsEmpty(const TarRangeField& field) {
@@ -72,14 +74,14 @@ void RawTarHeader::AddRanges(std::span<const TarRangeField> fields, char is_exte
     if (!list_ended_) {
       ranges_.push_back({ReadNumber(field.offset), ReadNumber(field.length)});
     } else if (!IsEmpty(field)) {
-      Refuse("has ranges after the end of its map");
+      RefuseHeader("has ranges after the end of its sparse map");
     }
   }
   if (ranges_.size() > kMaxSparseRanges) {
-    Refuse("has more ranges than the " + std::to_string(kMaxSparseRanges) + " allowed");
+    RefuseHeader("exceeds the limit of " + std::to_string(kMaxSparseRanges) + " sparse ranges");
   }
   if (is_extended != '\0' && (is_extended != '\1' || list_ended_)) {
-    Refuse("goes on after the end of its map");
+    RefuseHeader("continues after the end of its sparse map");
   }
   incomplete_ = is_extended != '\0';
 }
@@ -93,13 +95,16 @@ void RawTarHeader::CheckMap() const {
     const bool ends_hole = last && range.offset == size_ && range.length == 0;
     const bool aligned = range.offset % kTarRecordBytes == 0 || ends_hole;
     if ((!first && range.offset <= end) || (range.length == 0 && !ends_hole) || !aligned) {
-      Refuse("has ranges that are empty, odd, touch, overlap or are not in order");
+      RefuseHeader(
+          "has sparse ranges that are empty, unaligned, adjacent, overlapping or out of order");
     }
     end = range.end();
     sum += range.length;
-    if (end > size_) Refuse("has ranges beyond the end of its file");
+    if (end > size_) RefuseHeader("has sparse ranges beyond the end of its file");
   }
-  if (end != size_ || sum != stored_) Refuse("has a map of another file than its own");
+  if (end != size_ || sum != stored_) {
+    RefuseHeader("has a sparse map that does not match the size of its file");
+  }
 }
 
 }  // namespace msb::archive

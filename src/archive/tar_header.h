@@ -1,7 +1,7 @@
-// What a tar header says that libarchive does not tell, or is lenient about: the type of the entry,
-// its numbers, and the map of a sparse entry as it is listed.
+// Parses the parts of a tar header that libarchive does not report or does not check strictly: the
+// type of the entry, its numbers, and the map of a sparse entry.
 //
-// All functions throw kSnapshotIntegrity for what cannot be.
+// All functions throw kSnapshotIntegrity if the header is malformed.
 
 #ifndef MSB_SRC_ARCHIVE_TAR_HEADER_H_
 #define MSB_SRC_ARCHIVE_TAR_HEADER_H_
@@ -23,20 +23,21 @@ class RawTarHeader {
   RawTarHeader() = default;
   explicit RawTarHeader(TarRecord record);
 
-  // True until all records that the map goes on in have been added.
+  // Returns true while extension records of the map are still to be added.
   bool IsIncomplete() const { return incomplete_; }
   void AddExtension(TarRecord record);
 
-  // Throws unless the map is one of its file: its ranges in order, apart from each other, within
-  // the size, and as long as what is stored.
+  // Throws unless the map fits the file: its ranges must be in order and aligned, must not touch
+  // each other, must end at the end of the file, and must add up to the number of bytes that are
+  // stored.
   void CheckMap() const;
 
   char type() const { return type_; }
   bool IsSparse() const { return type_ == 'S'; }
-  std::uint64_t size() const { return size_; }      // Of the file.
-  std::uint64_t stored() const { return stored_; }  // Bytes that the entry carries.
+  std::uint64_t size() const { return size_; }      // Size of the file.
+  std::uint64_t stored() const { return stored_; }  // Bytes that the entry stores.
   const std::vector<disk::Extent>& ranges() const { return ranges_; }
-  // Bytes, with its extensions.
+  // Returns the length of the header with its extensions, in bytes.
   std::uint64_t length() const { return records_ * kTarRecordBytes; }
 
  private:

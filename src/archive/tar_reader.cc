@@ -16,18 +16,21 @@ namespace {
 
 using base::Throw;
 
-// The longest header, the map of a sparse entry included; a map of kMaxSparseRanges takes 6.4 MiB.
+// The longest header, including the map of a sparse entry; a map of kMaxSparseRanges takes 6.1 MiB.
 constexpr std::uint64_t kMaxHeaderBytes = 8 << 20;
+// The most bytes of zeros that may follow the last entry. GNU tar pads to 10 KiB by default.
+constexpr std::uint64_t kMaxPaddingBytes = 16 << 20;
 
-[[noreturn]] void Refuse(std::string_view problem) {
-  Throw(ErrorKind::kSnapshotIntegrity, "the archive is damaged: {}", problem);
+[[noreturn]] void RefuseArchive(std::string_view problem) {
+  Throw(ErrorKind::kSnapshotIntegrity, "the archive is damaged: {}; copy or export it again",
+        problem);
 }
 
 std::uint64_t Padded(std::uint64_t size) {
   return (size + kTarRecordBytes - 1) / kTarRecordBytes * kTarRecordBytes;
 }
 
-bool IsZero(std::span<const std::byte> bytes) {
+bool IsAllZeros(std::span<const std::byte> bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
@@ -51,7 +54,7 @@ std::span<const std::byte> TarReader::FetchBlock() {
   prefetched_.reset();
   header_bytes_ += block.size();
   if (header_bytes_ > kMaxHeaderBytes + ArchiveInput::kBlockBytes) {
-    Refuse("a header is longer than " + std::to_string(kMaxHeaderBytes) + " bytes");
+    RefuseArchive("a header is longer than " + std::to_string(kMaxHeaderBytes) + " bytes");
   }
   block_start_ += block_.size();
   block_ = block;
@@ -75,11 +78,11 @@ std::ptrdiff_t TarReader::Fetch(::archive* reader, void* self, const void** byte
 void TarReader::Fail() {
   if (failure_) std::rethrow_exception(failure_);
   const char* message = archive_error_string(reader_.get());
-  Refuse(message == nullptr ? "it is no tar stream" : message);
+  RefuseArchive(message == nullptr ? "it is not a tar stream" : message);
 }
 
 void TarReader::PeekHeader() {
-  // All blocks but the last are whole records, so a record is never in two of them.
+  // All blocks but the last consist of complete records, so a record is never split.
   std::span<const std::byte> block = block_;
   std::uint64_t offset = next_header_ - block_start_;
   if (offset >= block.size()) {
@@ -90,8 +93,8 @@ void TarReader::PeekHeader() {
   header_ = {};
   if (offset + kTarRecordBytes > block.size()) return;
   block = block.subspan(offset);
-  // Zeros end the stream, and libarchive tells so.
-  if (IsZero(block.first(kTarRecordBytes))) return;
+  // A record of zeros ends the stream, which libarchive reports.
+  if (IsAllZeros(block.first(kTarRecordBytes))) return;
   header_ = RawTarHeader(block.first<kTarRecordBytes>());
   TakeExtensions(block.subspan(kTarRecordBytes));
 }
@@ -110,7 +113,7 @@ std::optional<TarEntry> TarReader::Next() {
   const int result = archive_read_next_header(reader_.get(), &entry);
   if (result != ARCHIVE_OK && result != ARCHIVE_EOF) Fail();
   const auto start = static_cast<std::uint64_t>(archive_read_header_position(reader_.get()));
-  if (start != next_header_) Refuse("an entry is followed by what belongs to none");
+  if (start != next_header_) RefuseArchive("an entry is followed by data that belongs to no entry");
   if (result == ARCHIVE_EOF) {
     CheckEnd();
     return std::nullopt;
@@ -130,10 +133,10 @@ TarEntry TarReader::Describe(archive_entry* entry) const {
   described.is_sparse = header_.IsSparse();
   const bool is_file = described.is_sparse || header_.type() == '0' || header_.type() == '\0';
   const auto expected_type = is_file ? AE_IFREG : AE_IFDIR;
-  const std::string quoted = "'" + base::Quoted(described.path) + "'";
+  const std::string quoted = "entry '" + base::Quoted(described.path) + "'";
   if ((!is_file && !described.is_directory) || archive_entry_filetype(entry) != expected_type ||
       archive_entry_hardlink(entry) != nullptr || archive_entry_symlink(entry) != nullptr) {
-    Refuse(quoted + " is neither a file nor a directory");
+    RefuseArchive(quoted + " must be a regular file or a directory");
   }
   if (described.is_sparse) header_.CheckMap();
   described.size = header_.size();
@@ -141,7 +144,7 @@ TarEntry TarReader::Describe(archive_entry* entry) const {
   described.ranges = header_.ranges();
   if (header_.IsIncomplete() || archive_entry_size_is_set(entry) == 0 ||
       static_cast<std::uint64_t>(archive_entry_size(entry)) != described.size) {
-    Refuse(quoted + " has a header that can be read in two ways");
+    RefuseArchive(quoted + " has an ambiguous header");
   }
   return described;
 }
@@ -153,13 +156,16 @@ std::optional<TarPiece> TarReader::Read() {
   header_bytes_ = 0;
   const int result = archive_read_data_block(reader_.get(), &bytes, &size, &offset);
   if (result == ARCHIVE_EOF) {
-    if (delivered_ != entry_->stored) Refuse("'" + base::Quoted(entry_->path) + "' is not whole");
+    if (delivered_ != entry_->stored) {
+      RefuseArchive("entry '" + base::Quoted(entry_->path) + "' is truncated");
+    }
     return std::nullopt;
   }
   if (result != ARCHIVE_OK) Fail();
   const auto start = static_cast<std::uint64_t>(offset);
   if (offset < 0 || start < position_ || start > entry_->size || size > entry_->size - start) {
-    Refuse("'" + base::Quoted(entry_->path) + "' has ranges that overlap or leave the file");
+    RefuseArchive("entry '" + base::Quoted(entry_->path) +
+                  "' has sparse ranges that overlap or exceed the file");
   }
   position_ = start + size;
   delivered_ += size;
@@ -169,18 +175,22 @@ std::optional<TarPiece> TarReader::Read() {
 void TarReader::CheckEnd() {
   const std::uint64_t end = next_header_;
   std::uint64_t total = block_start_ + block_.size();
-  bool sound = total >= end && IsZero(block_.subspan(std::min<std::uint64_t>(
+  bool sound = total >= end && IsAllZeros(block_.subspan(std::min<std::uint64_t>(
                                    block_.size(), end - std::min(end, block_start_))));
-  header_bytes_ = 0;  // More padding than the longest header is refused as one.
   for (bool more = true; more && sound;) {
+    if (total - end > kMaxPaddingBytes) {
+      RefuseArchive("its last entry is followed by more than " + std::to_string(kMaxPaddingBytes) +
+                    " bytes of zeros");
+    }
+    header_bytes_ = 0;
     const std::span<const std::byte> block = FetchBlock();
     more = !block.empty();
     total += block.size();
-    sound = IsZero(block);
+    sound = IsAllZeros(block);
   }
-  if (!sound) Refuse("something follows its end");
+  if (!sound) RefuseArchive("data follows its end");
   if (total < end + 2 * kTarRecordBytes || total % kTarRecordBytes != 0) {
-    Refuse("it does not end in two records of zeros");
+    RefuseArchive("it must end with two records of zeros");
   }
 }
 

@@ -1,8 +1,9 @@
-// The entries of a tar stream that nobody vouches for. libarchive parses; what it is lenient about
-// is refused here: every byte of the stream must belong to an entry of a kind that snapshot
-// archives have, or to the two zero records that end it.
+// Reads the entries of an untrusted tar stream. libarchive parses the stream, and this reader
+// refuses malformed streams that libarchive would accept: every byte of the stream must belong to
+// an entry of a kind that snapshot archives have, or to the zero records that end the stream.
 //
-// All functions throw kSnapshotIntegrity for what is not such a stream.
+// All functions throw kSnapshotIntegrity if the stream is malformed, and pass on the errors of
+// reading the input.
 
 #ifndef MSB_SRC_ARCHIVE_TAR_READER_H_
 #define MSB_SRC_ARCHIVE_TAR_READER_H_
@@ -29,13 +30,13 @@ struct TarEntry {
   std::string path;
   bool is_directory = false;
   bool is_sparse = false;
-  std::uint64_t size = 0;    // Of the file, holes included.
-  std::uint64_t stored = 0;  // Bytes that the entry carries.
-  // Of a sparse entry, as its map lists them.
+  std::uint64_t size = 0;    // Size of the file, holes included.
+  std::uint64_t stored = 0;  // Bytes that the entry stores.
+  // The ranges of a sparse entry, as its map lists them.
   std::vector<disk::Extent> ranges;
 };
 
-// The next bytes of a file, at this offset in it.
+// A TarPiece is a part of a file, which begins at offset in that file.
 struct TarPiece {
   std::uint64_t offset = 0;
   std::span<const std::byte> bytes;
@@ -49,46 +50,53 @@ class TarReader {
   TarReader& operator=(const TarReader&) = delete;
   ~TarReader();
 
-  // The next entry; nothing at the end of the stream. All of the entry before must have been read.
+  // Advances to the next entry and returns it, or nullopt at the end of the stream. The caller must
+  // have read the previous entry to its end.
   std::optional<TarEntry> Next();
 
-  // The next piece of the entry's file, in order of the offsets, each within the file and, if it is
-  // sparse, in one of its ranges; nothing at its end. Valid until the next call.
+  // Returns the next piece of the entry's file, or nullopt at the end of the file. Pieces come in
+  // order of their offsets. Each piece is within the file and, if the entry is sparse, within one
+  // of its ranges. A piece is valid until the next call.
   std::optional<TarPiece> Read();
 
-  // Makes a Read that waits for input on another thread, and all that follow, throw kCancelled.
+  // Makes a call of Read that is waiting for input in another thread, and all later calls, throw
+  // kCancelled.
   void Stop() { input_.Stop(); }
 
  private:
   struct Free {
     void operator()(::archive* reader) const;
   };
+  // The read callback of libarchive: gives libarchive the next block.
   static std::ptrdiff_t Fetch(::archive* reader, void* self, const void** bytes);
 
   std::span<const std::byte> FetchBlock();
-  // Throws what reading the input threw, or what libarchive says.
+  // Throws the error of reading the input if there was one, and otherwise an error with the message
+  // of libarchive.
   [[noreturn]] void Fail();
-  // Makes header_ what comes next in the stream.
+  // Sets header_ to the next header in the stream, or to an empty one at its end.
   void PeekHeader();
-  // Adds the extensions of header_ in these bytes, which follow what it has.
+  // Adds the extension records at the beginning of bytes, which follow those added before, to
+  // header_.
   void TakeExtensions(std::span<const std::byte> bytes);
   TarEntry Describe(::archive_entry* entry) const;
+  // Throws unless the last entry is followed only by zeros, in at least two complete records.
   void CheckEnd();
 
   ArchiveInput& input_;
   std::unique_ptr<::archive, Free> reader_;
   std::exception_ptr failure_;
-  // What libarchive has of the stream, and what was fetched before it asked for it.
-  std::span<const std::byte> block_;
-  std::uint64_t block_start_ = 0;
+  std::span<const std::byte> block_;  // The block that libarchive has.
+  std::uint64_t block_start_ = 0;     // Its offset in the stream.
+  // The block after block_, if it was fetched before libarchive asked for it.
   std::optional<std::span<const std::byte>> prefetched_;
-  std::uint64_t header_bytes_ = 0;  // Fetched since the last piece.
+  std::uint64_t header_bytes_ = 0;  // Bytes fetched during the current call of Next or Read.
 
-  RawTarHeader header_;            // Of the open entry,
-  std::optional<TarEntry> entry_;  // as libarchive and it describe it,
-  std::uint64_t delivered_ = 0;    // how many bytes of it Read gave,
-  std::uint64_t position_ = 0;     // and the end of the last piece in the file.
-  // Where the next header must be in the stream, if this entry is all that it says.
+  RawTarHeader header_;            // The header of the current entry.
+  std::optional<TarEntry> entry_;  // The current entry, as libarchive and header_ describe it.
+  std::uint64_t delivered_ = 0;    // Bytes of it that Read has returned.
+  std::uint64_t position_ = 0;     // The end of the last piece in the file.
+  // The offset in the stream at which the next header must be, according to the current one.
   std::uint64_t next_header_ = 0;
 };
 

@@ -13,7 +13,8 @@ namespace {
 
 using disk::Extent;
 
-// Octal digits and a NUL; what has more digits than that is big-endian binary after a byte 0x80.
+// Writes a number as octal digits and a NUL or, if that does not fit, as big-endian binary after a
+// byte 0x80.
 template <std::size_t kSize>
 void SetNumber(std::array<char, kSize>& field, std::uint64_t value) {
   std::uint64_t rest = value;
@@ -30,7 +31,7 @@ void SetNumber(std::array<char, kSize>& field, std::uint64_t value) {
 TarHeader MakeHeader(std::string_view path, char type, std::uint64_t size, std::int64_t mtime) {
   if (path.size() > kMaxTarPath) {
     base::Throw(ErrorKind::kUnsupportedOperation,
-                "'{}' has more than the {} bytes that a path in an archive may have", path,
+                "path '{}' is too long for an archive: at most {} bytes are supported", path,
                 kMaxTarPath);
   }
   TarHeader header{};
@@ -123,7 +124,9 @@ void TarWriter::WriteZeros(std::uint64_t count) {
 }
 
 void TarWriter::EndFile() {
-  if (expected_ != 0) base::Throw(ErrorKind::kInternal, "an entry has not the size that it said");
+  if (expected_ != 0) {
+    base::Throw(ErrorKind::kInternal, "an archive entry does not have the size in its header");
+  }
   sink_.WriteZeros(padding_);
 }
 

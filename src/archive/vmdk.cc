@@ -16,18 +16,18 @@ namespace msb::archive {
 namespace {
 
 constexpr std::uint64_t kSectorBytes = 512;
-// Enough for any file, and so few that no sum of them overflows.
+// Large enough for any file, and small enough that no sum of extents overflows.
 constexpr std::uint64_t kMaxSectors = base::kMaxJsonInteger / kSectorBytes;
 constexpr std::string_view kFirstLine = "# Disk DescriptorFile";
 
-[[noreturn]] void Refuse(const std::string& problem) { throw std::invalid_argument(problem); }
+[[noreturn]] void RefuseVmdk(const std::string& problem) { throw std::invalid_argument(problem); }
 
 bool IsAlphanumeric(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-// The setting KEY=VALUE or KEY = "VALUE", if it is one that the runtimes write. Others could name a
-// parent disk.
+// Returns true if the line is a setting, KEY=VALUE or KEY = "VALUE", that the runtimes write.
+// Others could name a parent disk.
 bool IsSetting(std::string_view line) {
   if (line == "version=1" || line == "parentCID=ffffffff" ||
       line == "createType=\"twoGbMaxExtentFlat\"") {
@@ -58,14 +58,14 @@ std::optional<std::uint64_t> ParseSectors(std::string_view text) {
   return sectors;
 }
 
-// An extent, and the cache that its path is in.
+// An extent, and the directory of the cache that its path is in.
 struct PlacedExtent {
   VmdkExtent extent;
   std::string_view cache;
 };
 
-// Splits the path of a file in a cache: what is before "/fsmeta/FILE" or "/layers/FILE" is the
-// cache's.
+// Splits the path of a file in a cache into the directory of the cache and "fsmeta/FILE" or
+// "layers/FILE". Returns nothing for any other path.
 std::optional<PlacedExtent> SplitPath(std::string_view path) {
   const std::size_t name = path.rfind('/');
   if (!path.starts_with('/') || name == 0 || path.find('"') != std::string_view::npos) {
@@ -79,7 +79,7 @@ std::optional<PlacedExtent> SplitPath(std::string_view path) {
   return placed;
 }
 
-// "SECTORS FLAT "PATH" FIRST" or "SECTORS ZERO".
+// Parses SECTORS FLAT "PATH" FIRST or SECTORS ZERO.
 std::optional<PlacedExtent> ParseExtent(std::string_view line) {
   const std::size_t space = line.find(' ');
   const auto sectors = ParseSectors(line.substr(0, space));
@@ -99,7 +99,7 @@ std::optional<PlacedExtent> ParseExtent(std::string_view line) {
   return placed;
 }
 
-// Takes the first line off text.
+// Removes the first line from text, and returns it without its end.
 std::string_view NextLine(std::string_view& text) {
   const std::size_t end = std::min(text.find('\n'), text.size());
   const std::string_view line = text.substr(0, end);
@@ -107,22 +107,23 @@ std::string_view NextLine(std::string_view& text) {
   return line;
 }
 
-// Removes the extents of one file from the front of extents.
+// Advances next past the extents of one file. Throws std::invalid_argument unless they cover the
+// complete file, in order.
 void CheckFile(std::vector<VmdkExtent>::const_iterator& next,
                std::vector<VmdkExtent>::const_iterator end, const JoinedFile& file) {
   if (file.bytes == 0 || file.bytes % kSectorBytes != 0) {
-    Refuse(fmt::format("{} has {} bytes, which is not a whole number of sectors", file.file,
-                       file.bytes));
+    RefuseVmdk(fmt::format("{} has {} bytes, but must have a positive multiple of 512", file.file,
+                           file.bytes));
   }
   const std::uint64_t sectors = file.bytes / kSectorBytes;
   for (std::uint64_t covered = 0; covered < sectors; ++next) {
     next = std::find_if(next, end, [](const VmdkExtent& extent) { return !extent.file.empty(); });
-    if (next == end) Refuse(fmt::format("sector {} of {} is missing", covered, file.file));
+    if (next == end) RefuseVmdk(fmt::format("sector {} of {} is missing", covered, file.file));
     if (next->file != file.file || next->first_sector != covered ||
         next->sectors > sectors - covered) {
-      Refuse(
-          fmt::format("has {} sectors from {} on of {} where sector {} of the {} of {} should be",
-                      next->sectors, next->first_sector, next->file, covered, sectors, file.file));
+      RefuseVmdk(fmt::format(
+          "expected sector {} of the {} sectors of {}, found {} sectors of {} from {} on", covered,
+          sectors, file.file, next->sectors, next->file, next->first_sector));
     }
     covered += next->sectors;
   }
@@ -131,31 +132,34 @@ void CheckFile(std::vector<VmdkExtent>::const_iterator& next,
 }  // namespace
 
 std::vector<VmdkExtent> ParseVmdk(std::string_view text) {
-  if (text.size() > kMaxVmdkBytes) Refuse(fmt::format("is longer than {} bytes", kMaxVmdkBytes));
+  if (text.size() > kMaxVmdkBytes)
+    RefuseVmdk(fmt::format("it is longer than {} bytes", kMaxVmdkBytes));
   if (!base::IsUtf8(text) || text.find('\0') != std::string_view::npos) {
-    Refuse("is not UTF-8 text");
+    RefuseVmdk("it is not UTF-8 text");
   }
   std::vector<VmdkExtent> extents;
   std::optional<std::string_view> cache;
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::string_view line = NextLine(text);
     const auto refuse = [&](std::string_view problem) {
-      Refuse(fmt::format("line {} {}: {}", number, problem, base::Quoted(line)));
+      RefuseVmdk(fmt::format("line {} {}: {}", number, problem, base::Quoted(line)));
     };
-    if (number == 1 && line != kFirstLine) refuse("does not say that this is a vmdk");
+    if (number == 1 && line != kFirstLine) refuse(fmt::format("must be '{}'", kFirstLine));
     if (line.starts_with("RW ")) {
       auto placed = ParseExtent(line.substr(3));
-      if (!placed) refuse("is not a part of an image");
+      if (!placed) refuse("is not an extent of an image");
       if (!placed->extent.file.empty()) {
-        if (cache.value_or(placed->cache) != placed->cache) refuse("names another directory");
+        if (cache.value_or(placed->cache) != placed->cache) {
+          refuse("names a file in another directory");
+        }
         cache = placed->cache;
       }
       extents.push_back(std::move(placed->extent));
     } else if (!line.empty() && !line.starts_with('#') && !IsSetting(line)) {
-      refuse("is not one that an image's vmdk has");
+      refuse("is not supported in the vmdk of an image");
     }
   }
-  if (extents.empty()) Refuse("names no files");
+  if (extents.empty()) RefuseVmdk("it lists no extents");
   return extents;
 }
 
@@ -164,7 +168,7 @@ void CheckVmdk(const std::vector<VmdkExtent>& extents, const std::vector<JoinedF
   for (const JoinedFile& file : files) CheckFile(next, extents.end(), file);
   next = std::find_if(next, extents.end(), [](const VmdkExtent& e) { return !e.file.empty(); });
   if (next != extents.end()) {
-    Refuse(fmt::format("names {} after the last of the image's files", next->file));
+    RefuseVmdk(fmt::format("it names {} after the last file of the image", next->file));
   }
 }
 
@@ -174,8 +178,8 @@ std::string FormatVmdk(const std::filesystem::path& cache_dir,
   if (!cache_dir.is_absolute() || !base::IsUtf8(cache) ||
       cache.find_first_of(std::string_view("\"\n\0", 3)) != std::string::npos) {
     base::Throw(ErrorKind::kUnsupportedOperation,
-                "images cannot be kept in {}: a vmdk must name files by paths that are absolute, "
-                "UTF-8 and without quotation marks and line breaks",
+                "cannot store images in {}: a vmdk requires an absolute path in UTF-8 without "
+                "quotation marks and line breaks; set Config::cache_dir to such a path",
                 base::Quoted(cache));
   }
   std::string lines;

@@ -1,24 +1,27 @@
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
-#include <thread>
 #include <vector>
 
 #include "src/archive/byte_sink.h"
+#include "src/base/core_count.h"
+#include "src/base/fork.h"
 #include "src/base/throw.h"
 
 namespace msb::archive {
 namespace {
 
-// More would wait for the reading and the hashing.
+// More threads would only wait for reading and hashing.
 constexpr unsigned kMaxThreads = 8;
-// What one thread compresses at a time, bytes: twice the window of the levels up to
-// kMaxSmallJobLevel, so that it costs hardly any size, and all jobs together stay below 100 MiB.
-// Higher levels have larger windows, and would spend their time on loading them for each job.
+// The size of a compression job, which runs on one thread, in bytes. It is twice the window of the
+// levels up to kMaxSmallJobLevel: so splitting the input hardly makes the frame larger, and all
+// jobs together use less than 100 MiB. Higher levels have larger windows, and would spend their
+// time on loading them for each job.
 constexpr int kJobBytes = 4 << 20;
 constexpr int kMaxSmallJobLevel = 8;
 
-std::size_t Checked(std::size_t result) {
+std::size_t CheckedZstd(std::size_t result) {
   if (ZSTD_isError(result) != 0) {
     base::Throw(ErrorKind::kInternal, "cannot compress: {}", ZSTD_getErrorName(result));
   }
@@ -30,11 +33,12 @@ class ZstdSink : public ByteSink {
   ZstdSink(int fd, int level, unsigned threads)
       : file_(MakeFileSink(fd)), context_(ZSTD_createCCtx()), output_(ZSTD_CStreamOutSize()) {
     if (!context_) throw std::bad_alloc();
-    if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency());
+    if (threads == 0) threads = base::CoreCount();
     Set(ZSTD_c_compressionLevel, level);
     Set(ZSTD_c_checksumFlag, 1);
-    Set(ZSTD_c_nbWorkers, static_cast<int>(std::min(threads, kMaxThreads)));
-    if (level <= kMaxSmallJobLevel) Set(ZSTD_c_jobSize, kJobBytes);
+    if (UseWorkers(std::min(threads, kMaxThreads)) && level <= kMaxSmallJobLevel) {
+      Set(ZSTD_c_jobSize, kJobBytes);
+    }
   }
 
   void Write(std::span<const std::byte> bytes) override {
@@ -43,7 +47,9 @@ class ZstdSink : public ByteSink {
   }
 
   void WriteZeros(std::uint64_t count) override {
-    static const std::vector<std::byte> zeros(256 << 10);
+    static constinit base::Lazy<std::vector<std::byte>> lazy_zeros;
+    const std::vector<std::byte>& zeros =
+        lazy_zeros.Get([] { return std::vector<std::byte>(256 << 10); });
     while (count > 0) {
       const std::uint64_t step = std::min<std::uint64_t>(count, zeros.size());
       Write(std::span(zeros).first(step));
@@ -64,14 +70,31 @@ class ZstdSink : public ByteSink {
   };
 
   void Set(ZSTD_cParameter parameter, int value) {
-    Checked(ZSTD_CCtx_setParameter(context_.get(), parameter, value));
+    CheckedZstd(ZSTD_CCtx_setParameter(context_.get(), parameter, value));
   }
 
-  // Returns what remains to be done, 0 at the end.
+  // Returns false if this libzstd was built without threads, as static ones often are. It then
+  // compresses on the calling thread.
+  bool UseWorkers(unsigned count) {
+    const std::size_t result =
+        ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_nbWorkers, static_cast<int>(count));
+    if (ZSTD_getErrorCode(result) == ZSTD_error_parameter_unsupported) return false;
+    CheckedZstd(result);
+    return true;
+  }
+
+  // Returns a lower bound of the bytes that remain to be flushed; 0 when all are.
   std::size_t Step(ZSTD_inBuffer& input, ZSTD_EndDirective directive) {
     ZSTD_outBuffer output{output_.data(), output_.size(), 0};
-    const std::size_t remaining =
-        Checked(ZSTD_compressStream2(context_.get(), &output, &input, directive));
+    std::size_t result = ZSTD_compressStream2(context_.get(), &output, &input, directive);
+    if (!started_ && ZSTD_getErrorCode(result) == ZSTD_error_memory_allocation) {
+      // libzstd could not create its threads: compress on the calling thread.
+      CheckedZstd(ZSTD_CCtx_reset(context_.get(), ZSTD_reset_session_only));
+      Set(ZSTD_c_nbWorkers, 0);
+      result = ZSTD_compressStream2(context_.get(), &output, &input, directive);
+    }
+    const std::size_t remaining = CheckedZstd(result);
+    started_ = true;
     if (output.pos > 0) file_->Write(std::span(output_).first(output.pos));
     return remaining;
   }
@@ -79,6 +102,7 @@ class ZstdSink : public ByteSink {
   std::unique_ptr<ByteSink> file_;
   std::unique_ptr<ZSTD_CCtx, Free> context_;
   std::vector<std::byte> output_;
+  bool started_ = false;
 };
 
 }  // namespace

@@ -3,57 +3,66 @@
 #include "src/artifact/flatten.h"
 #include "src/base/fields.h"
 #include "src/base/file.h"
+#include "src/base/file_system.h"
+#include "src/base/regular_file.h"
+#include "src/base/space.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/base/writers.h"
 #include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
 
 namespace msb::artifact {
 namespace {
 
-using base::Entry;
 using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 
-bool Exists(const std::filesystem::path& path) {
-  const UniqueFd parent = base::OpenDirectory(path.parent_path());
-  return base::OpenEntryAt(parent.get(), path.filename()).type != EntryType::kAbsent;
-}
-
-[[noreturn]] void RefuseExisting(const std::filesystem::path& path) {
-  const bool artifact = HoldsArtifact(path);
-  Throw(ErrorKind::kSnapshotAlreadyExists, "{} exists{}", path.native(),
-        artifact ? "; remove it, or create with force" : " and is no snapshot");
-}
-
-void CheckDestination(const NewArtifact& spec) {
-  if (Exists(spec.destination) && !(spec.force && HoldsArtifact(spec.destination))) {
-    RefuseExisting(spec.destination);
+[[noreturn]] void RefuseExisting(const std::filesystem::path& path, EntryType type) {
+  if (type == EntryType::kDirectory && HoldsArtifact(path)) {
+    Throw(ErrorKind::kSnapshotAlreadyExists, "{} exists; remove it, or set force to replace it",
+          path.native());
   }
+  Throw(ErrorKind::kSnapshotAlreadyExists,
+        "{} exists and is {}, not a snapshot, so it is not replaced; choose another name",
+        path.native(), base::Describe(type));
+}
+
+EntryType TypeOf(const std::filesystem::path& path) {
+  const UniqueFd parent = base::TryOpenDirectory(path.parent_path());
+  return parent ? base::TypeAt(parent.get(), path.filename()) : EntryType::kAbsent;
+}
+
+// Refuses a destination that Publish would refuse, before any work is done.
+void CheckDestination(const NewArtifact& spec) {
+  const EntryType type = TypeOf(spec.destination);
+  if (type == EntryType::kAbsent) return;
+  if (spec.force && type == EntryType::kDirectory && HoldsArtifact(spec.destination)) return;
+  RefuseExisting(spec.destination, type);
 }
 
 void CopyContent(const Context& ctx, NewArtifact& spec, int source, int target,
                  std::uint64_t size) {
-  if (!spec.integrity_algorithm) return disk::CopySparse(ctx, source, target, size);
+  const std::uint64_t needed = base::AllocatedBytes(base::StampOf(source));
+  if (!spec.integrity_algorithm) {
+    return base::ReportingSpace(target, needed,
+                                [&] { disk::CopySparse(ctx, source, target, size); });
+  }
   const auto hasher = MakeIntegrityHasher(ctx, *spec.integrity_algorithm, size);
-  disk::CopySparse(ctx, source, target, size, hasher->consumer());
+  base::ReportingSpace(target, needed,
+                       [&] { disk::CopySparse(ctx, source, target, size, hasher->consumer()); });
   spec.manifest.layers.at(0).integrity = {*spec.integrity_algorithm, hasher->Finish()};
 }
 
-Entry OpenUpper(const NewArtifact& spec) {
-  const UniqueFd dir = base::OpenDirectory(spec.upper.parent_path());
-  Entry source = base::OpenEntryAt(dir.get(), spec.upper.filename());
-  if (source.type != EntryType::kRegularFile) {
-    Throw(ErrorKind::kIO, "the sandbox's disk {} must be a regular file, but is {}",
-          spec.upper.native(), base::Describe(source.type));
-  }
-  return source;
+UniqueFd OpenUpper(const NewArtifact& spec) {
+  return base::OpenRegularFile(spec.upper, ErrorKind::kIO);
 }
 
-// Completes the manifest's layer, but for its integrity. A qcow2 upper may stand on nothing, or on
-// what the manifest names: whoever opens the snapshot finds that, and nothing else.
+// Completes the manifest's layer except for its integrity. The backing file of a qcow2 upper, if it
+// has one, must be a disk that the manifest names: only that one is found when the snapshot is
+// opened.
 void DescribeLayer(NewArtifact& spec, int source, std::uint64_t size) {
   if (size > base::kMaxJsonInteger) {
     Throw(ErrorKind::kUnsupportedOperation, "{} is larger than 2^53 - 1 bytes",
@@ -67,20 +76,42 @@ void DescribeLayer(NewArtifact& spec, int source, std::uint64_t size) {
   const std::string backing = disk::ReadQcow2Header(source, spec.upper.native()).backing_file;
   if (backing.empty() || IsBelow(manifest, backing)) return;
   Throw(ErrorKind::kInvalidConfig,
-        "{} stands on '{}', which is neither the snapshot nor the image that its sandbox was made "
-        "from",
+        "{} is backed by '{}', which is neither the snapshot nor the image that its sandbox was "
+        "created from",
         spec.upper.native(), base::Quoted(backing));
+}
+
+[[noreturn]] void RefuseWriter(const NewArtifact& spec) {
+  Throw(ErrorKind::kSnapshotSandboxRunning,
+        "{} is open for writing or mapped in another program: stop that program ('fuser -v' finds "
+        "it) and try again",
+        spec.upper.native());
 }
 
 void CheckUnchanged(const NewArtifact& spec, const base::FileStamp& before,
                     const base::FileStamp& now) {
   if (before.SameContent(now)) return;
   Throw(ErrorKind::kSnapshotSandboxRunning,
-        "{} changed while it was copied; stop what writes to it and try again",
+        "{} changed while it was copied; stop the program that writes to it and try again",
         spec.upper.native());
 }
 
-// True for an upper that is to be flattened, also because no artifact could name what it stands on.
+// Begins to watch the upper. Throws kSnapshotSandboxRunning if a process has it open for writing.
+base::WriteWatch WatchUpper(const Context& ctx, const NewArtifact& spec, int upper) {
+  const base::WriteWatch watch(ctx, upper);
+  if (watch.had_writer()) RefuseWriter(spec);
+  return watch;
+}
+
+void CheckUndisturbed(const Context& ctx, const NewArtifact& spec, const base::WriteWatch& watch,
+                      int upper) {
+  CheckUnchanged(spec, watch.stamp(), base::StampOf(spec.upper).value_or(base::FileStamp{}));
+  CheckUnchanged(spec, watch.stamp(), base::StampOf(upper));
+  if (!watch.Undisturbed(ctx)) RefuseWriter(spec);
+}
+
+// Returns true if the upper must be flattened: if it has backing files, and spec.flatten is set or
+// the manifest does not name the nearest one.
 bool MustFlatten(const NewArtifact& spec, int source) {
   if (spec.manifest.layers.at(0).format == DiskFormat::kRaw || spec.backing.empty()) return false;
   if (spec.flatten) return true;
@@ -88,68 +119,69 @@ bool MustFlatten(const NewArtifact& spec, int source) {
   return !backing.empty() && !IsBelow(spec.manifest, backing);
 }
 
-// Writes the disk out into the stage as one raw file, and completes the manifest's layer.
+// Writes the disk into the stage as one raw file, and completes the manifest's layer.
 void FlattenUpper(const Context& ctx, NewArtifact& spec, UniqueFd source, int stage) {
-  const base::FileStamp before = base::StampOf(source.get());
+  const UniqueFd upper = base::Duplicate(source.get());
+  const base::WriteWatch watch = WatchUpper(ctx, spec, upper.get());
   Layer& layer = spec.manifest.layers.at(0);
   std::vector<disk::ImageFile> files;
   files.push_back({std::move(source), layer.format, spec.upper.filename()});
-  for (const vmm::BackingFile& file : spec.backing) {
-    files.push_back({OpenBacking(file), file.disk.format, file.name});
+  for (const BackingFile& file : spec.backing) {
+    files.push_back({base::OpenRegularFile(file.disk.path, ErrorKind::kSnapshotIntegrity),
+                     file.disk.format, file.name});
   }
   layer.format = DiskFormat::kRaw;
   layer.file = UpperFileName(layer.format);
-  const UniqueFd target = base::CreateFileAt(stage, layer.file, before.mode & 0666);
+  const UniqueFd target = base::CreateFileAt(stage, layer.file, watch.stamp().mode & 0666);
   WriteDisk(ctx, std::move(files), layer.format, target.get(), ErrorKind::kSnapshotSandboxRunning);
-  CheckUnchanged(spec, before, base::StampOf(spec.upper).value_or(base::FileStamp{}));
+  CheckUndisturbed(ctx, spec, watch, upper.get());
   const std::uint64_t size = base::StampOf(target.get()).size;
   DescribeLayer(spec, target.get(), size);
   if (!spec.integrity_algorithm) return;
   layer.integrity = ComputeIntegrity(ctx, target.get(), size, *spec.integrity_algorithm);
 }
 
-// Copies the upper into the stage, and completes the manifest's layer.
+// Copies or flattens the upper into the stage, and completes the manifest's layer.
 void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
-  Entry source = OpenUpper(spec);
-  if (MustFlatten(spec, source.fd.get())) {
-    return FlattenUpper(ctx, spec, std::move(source.fd), stage);
+  UniqueFd source = OpenUpper(spec);
+  if (MustFlatten(spec, source.get())) {
+    return FlattenUpper(ctx, spec, std::move(source), stage);
   }
-  const base::FileStamp before = base::StampOf(source.fd.get());
-  DescribeLayer(spec, source.fd.get(), before.size);
-  const auto check_unchanged = [&] {
-    CheckUnchanged(spec, before, base::StampOf(spec.upper).value_or(base::FileStamp{}));
-    CheckUnchanged(spec, before, base::StampOf(source.fd.get()));
-  };
+  const base::WriteWatch watch = WatchUpper(ctx, spec, source.get());
+  const base::FileStamp& before = watch.stamp();
+  DescribeLayer(spec, source.get(), before.size);
   const UniqueFd target =
       base::CreateFileAt(stage, spec.manifest.layers[0].file, before.mode & 0666);
   try {
-    CopyContent(ctx, spec, source.fd.get(), target.get(), before.size);
+    CopyContent(ctx, spec, source.get(), target.get(), before.size);
   } catch (const Error& e) {
-    // A file that shrinks cannot be read to what was its end.
-    if (e.kind() == ErrorKind::kIO) check_unchanged();
+    // Reading a file that shrinks fails before its former end.
+    if (e.kind() == ErrorKind::kIO) CheckUndisturbed(ctx, spec, watch, source.get());
     throw;
   }
-  check_unchanged();
+  CheckUndisturbed(ctx, spec, watch, source.get());
 }
 
-// The manifest's bytes, if they can be read again: a backend may have said what no manifest can.
+// Returns the manifest's bytes after checking that they can be parsed again, since a backend may
+// have supplied values that are not valid in a manifest.
 std::string Seal(NewArtifact& spec) {
   std::string bytes = SealManifest(spec.manifest);
   try {
-    ParseManifest(spec.manifest.form, bytes, "to be written");
+    ParseManifest(spec.manifest.form, bytes, "of the new snapshot");
   } catch (const Error& e) {
-    Throw(ErrorKind::kInvalidConfig, "the sandbox cannot be described: {}", e.what());
+    Throw(ErrorKind::kInvalidConfig, "the snapshot cannot be described: {}", e.what());
   }
   return bytes;
 }
 
-// HoldsArtifact, with what cannot be read counted as none.
-bool MayReplace(const std::filesystem::path& path) {
-  try {
-    return HoldsArtifact(path);
-  } catch (const Error&) {
-    return false;
+// Returns whether force may replace the locked directory at the destination.
+bool MayReplace(const NewArtifact& spec, int dir, const std::filesystem::path& path) {
+  if (!HoldsArtifact(dir, path)) return false;
+  if (!spec.confirm_replace) return true;
+  if (auto manifest = ReadManifest(dir, path)) {
+    spec.confirm_replace({.path = path, .manifest = *std::move(manifest), .member = std::nullopt});
   }
+  return true;
 }
 
 void WriteManifest(const NewArtifact& spec, std::string_view bytes, int stage) {
@@ -160,53 +192,88 @@ Artifact Publish(const Context& ctx, const NewArtifact& spec, base::Stage& stage
   if (spec.confirm) spec.confirm();
   ctx.Check();
   const std::string name = spec.destination.filename().native();
-  if (spec.force) CheckDestination(spec);  // Again: copying took a while.
-  const bool published = spec.force ? stage.PublishOver(name, MayReplace) : stage.Publish(name);
-  if (!published) RefuseExisting(spec.destination);
-  return {.path = spec.destination, .manifest = spec.manifest, .member = std::nullopt};
+  const auto may_replace = [&](int dir, const std::filesystem::path& path) {
+    return MayReplace(spec, dir, path);
+  };
+  const DirectoryId directory = IdOf(stage.fd());  // Read now: nothing may fail after publishing.
+  const bool published =
+      spec.force ? stage.PublishOver(ctx, name, may_replace) : stage.Publish(name);
+  if (!published) RefuseExisting(spec.destination, TypeOf(spec.destination));
+  return {.path = spec.destination, .manifest = spec.manifest, .directory = directory};
 }
 
 }  // namespace
 
+void CopyIntoLayer(const Context& ctx, NewArtifact& spec, int source, int target,
+                   std::uint64_t size) {
+  DescribeLayer(spec, source, size);
+  CopyContent(ctx, spec, source, target, size);
+}
+
+void CompleteLayer(const Context& ctx, NewArtifact& spec, int disk) {
+  const std::uint64_t size = base::StampOf(disk).size;
+  DescribeLayer(spec, disk, size);
+  if (!spec.integrity_algorithm) return;
+  spec.manifest.layers.at(0).integrity =
+      ComputeIntegrity(ctx, disk, size, *spec.integrity_algorithm);
+}
+
 Artifact CreateArtifact(const Context& ctx, NewArtifact spec) {
+  return CreateArtifact(ctx, std::move(spec), [&](NewArtifact& described, int stage) {
+    CopyUpper(ctx, described, stage);
+  });
+}
+
+Artifact CreateArtifact(const Context& ctx, NewArtifact spec, const DiskWriter& write_disk) {
   ctx.Check();
   CheckDestination(spec);
-  base::Stage stage(spec.destination.parent_path());
-  CopyUpper(ctx, spec, stage.fd());
+  base::Stage stage(spec.destination.parent_path(), base::Stage::Parents::kMake);
+  write_disk(spec, stage.fd());
   WriteManifest(spec, Seal(spec), stage.fd());
   return Publish(ctx, spec, stage);
 }
 
-DescribedArtifact DescribeArtifact(const Context& ctx, NewArtifact spec) {
-  ctx.Check();
-  CheckDestination(spec);
-  const Entry upper = OpenUpper(spec);
-  DescribedArtifact described{std::move(spec), {}, base::StampOf(upper.fd.get())};
-  NewArtifact& described_spec = described.spec;
-  DescribeLayer(described_spec, upper.fd.get(), described.stamp.size);
-  if (described_spec.integrity_algorithm) {
-    described_spec.manifest.layers[0].integrity = ComputeIntegrity(
-        ctx, upper.fd.get(), described.stamp.size, *described_spec.integrity_algorithm);
-    CheckUnchanged(described_spec, described.stamp, base::StampOf(upper.fd.get()));
-  }
-  described.manifest_bytes = Seal(described_spec);
-  return described;
+Disk StagedArtifact::WholeDisk() const {
+  const Layer& layer = spec.manifest.layers.at(0);
+  return {stage->path() / layer.file, layer.format, spec.manifest.fstype};
 }
 
-Artifact LinkArtifact(const Context& ctx, const DescribedArtifact& described,
-                      const std::filesystem::path& sealed) {
-  const NewArtifact& spec = described.spec;
-  const std::string& file = spec.manifest.layers[0].file;
-  CheckUnchanged(spec, described.stamp, base::StampOf(sealed).value_or(base::FileStamp{}));
-  base::Stage stage(spec.destination.parent_path());
-  if (!base::TryLinkFile(sealed, stage.fd(), file)) {
-    // Another file system: then it costs what a copy costs.
-    const UniqueFd dir = base::OpenDirectory(sealed.parent_path());
-    const Entry source = base::OpenEntryAt(dir.get(), sealed.filename());
-    const UniqueFd copy = base::CreateFileAt(stage.fd(), file, described.stamp.mode & 0444);
-    disk::CopySparse(ctx, source.fd.get(), copy.get(), described.stamp.size);
+StagedArtifact StageArtifact(const Context& ctx, NewArtifact given) {
+  ctx.Check();
+  CheckDestination(given);
+  UniqueFd upper = OpenUpper(given);
+  const base::WriteWatch watch = WatchUpper(ctx, given, upper.get());
+  StagedArtifact staged{.spec = std::move(given), .stage = nullptr, .upper = watch.stamp()};
+  NewArtifact& spec = staged.spec;
+  staged.stage =
+      std::make_unique<base::Stage>(spec.destination.parent_path(), base::Stage::Parents::kMake);
+  if (spec.flatten) {
+    FlattenUpper(ctx, spec, std::move(upper), staged.stage->fd());
+  } else {
+    CompleteLayer(ctx, spec, upper.get());
+    CheckUndisturbed(ctx, spec, watch, upper.get());
   }
-  WriteManifest(spec, described.manifest_bytes, stage.fd());
+  WriteManifest(spec, Seal(spec), staged.stage->fd());
+  return staged;
+}
+
+Artifact PublishArtifact(const Context& ctx, StagedArtifact staged,
+                         const std::filesystem::path& sealed) {
+  const NewArtifact& spec = staged.spec;
+  base::Stage& stage = *staged.stage;
+  if (spec.flatten) return Publish(ctx, spec, stage);
+  const std::string& file = spec.manifest.layers[0].file;
+  const UniqueFd dir = base::OpenDirectory(sealed.parent_path());
+  const base::FileStamp now = base::StampOf(sealed).value_or(base::FileStamp{});
+  if (!now.SameContentLinked(staged.upper, base::IsLocalFileSystem(dir.get()))) {
+    CheckUnchanged(spec, staged.upper, now);
+  }
+  if (!base::TryLinkFile(sealed, stage.fd(), file)) {
+    // The file cannot be linked, for example because it is on another file system: copy it.
+    const base::Entry source = base::OpenEntryAt(dir.get(), sealed.filename());
+    const UniqueFd copy = base::CreateFileAt(stage.fd(), file, staged.upper.mode & 0444);
+    disk::CopySparse(ctx, source.fd.get(), copy.get(), staged.upper.size);
+  }
   return Publish(ctx, spec, stage);
 }
 

@@ -1,8 +1,9 @@
-// snapshot.json, releases 0.6.7 to 0.6.18.
+// Reads and writes snapshot.json, the descriptor of releases 0.6.7 to 0.6.18.
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "src/artifact/manifest_json.h"
 #include "src/base/fields.h"
@@ -15,19 +16,24 @@ using base::AppendJsonString;
 using base::Fields;
 using base::Json;
 using base::Malformed;
+using base::MalformedType;
 using Others = Fields::Others;
 
 void ReadFileState(const Json& value, Manifest& manifest) {
   const Fields state(value, "state", {"kind", "format", "fstype", "upper"}, Others::kRefuse);
   const Fields upper(state.At("upper"), "state.upper", {"file", "size_bytes", "integrity"},
                      Others::kRefuse);
-  if (manifest.scope != "disk") Malformed("state.kind", "is file, which needs scope disk");
+  if (manifest.scope != "disk") {
+    Malformed("state.kind", "is file, so scope must be disk, but is " + manifest.scope);
+  }
   Layer layer{.file = upper.Text("file"),
               .format = state.Format("format"),
               .file_bytes = upper.Size("size_bytes"),
               .integrity = std::nullopt};
   if (!base::IsPlainFileName(layer.file) || IsReservedFile(layer.file)) {
-    Malformed("state.upper.file", "is not one plain, unreserved file name");
+    Malformed("state.upper.file",
+              fmt::format("must be a plain file name that is not reserved, but is '{}'",
+                          base::Quoted(layer.file)));
   }
   if (!upper.IsNull("integrity")) {
     layer.integrity =
@@ -38,12 +44,14 @@ void ReadFileState(const Json& value, Manifest& manifest) {
   manifest.layers = {std::move(layer)};
 }
 
-void ReadState(const Json& value, Manifest& manifest) {
+void ReadDescriptorState(const Json& value, Manifest& manifest) {
   const Fields any(value, "state", {"kind"}, Others::kIgnore);
   manifest.state_kind = any.Text("kind");
   if (manifest.state_kind == "file") return ReadFileState(value, manifest);
-  if (manifest.state_kind != "checkpoint")
-    Malformed("state.kind", "is neither file nor checkpoint");
+  if (manifest.state_kind != "checkpoint") {
+    Malformed("state.kind", fmt::format("must be file or checkpoint, but is '{}'",
+                                        base::Quoted(manifest.state_kind)));
+  }
   const Fields state(value, "state", {"kind", "checkpoint_id", "manifest"}, Others::kRefuse);
   manifest.checkpoint_id = state.Text("checkpoint_id");
   manifest.checkpoint_manifest = state.Digest("manifest", "sha256");
@@ -52,19 +60,19 @@ void ReadState(const Json& value, Manifest& manifest) {
 std::vector<std::string> ReadRequired(const Fields& root) {
   const Json& list = root.At("requires");
   const Json& extensions = root.At("extensions");
-  if (!list.is_array()) Malformed("requires", "is no array");
+  if (!list.is_array()) MalformedType("requires", "an array", list);
   std::vector<std::string> required;
   for (const Json& entry : list) {
-    if (!entry.is_string()) Malformed("requires", "has an entry that is no string");
+    if (!entry.is_string()) MalformedType("an element of requires", "a string", entry);
     required.push_back(entry.get<std::string>());
     if (!extensions.contains(required.back())) {
       Malformed("requires",
-                fmt::format("names '{}', which extensions has not", base::Quoted(required.back())));
+                fmt::format("lists '{}', which extensions lacks", base::Quoted(required.back())));
     }
   }
   const auto not_less = [](const auto& a, const auto& b) { return !(a < b); };
   if (std::adjacent_find(required.begin(), required.end(), not_less) != required.end()) {
-    Malformed("requires", "is not sorted and unique");
+    Malformed("requires", "must be sorted and have no duplicates");
   }
   return required;
 }
@@ -102,17 +110,19 @@ Manifest ReadDescriptorJson(const Json& document) {
   manifest.form = ManifestForm::kDescriptor;
   manifest.scope = root.Text("scope");
   if (manifest.scope != "disk" && manifest.scope != "resumable") {
-    Malformed("scope", "is neither disk nor resumable");
+    Malformed("scope",
+              fmt::format("must be disk or resumable, but is '{}'", base::Quoted(manifest.scope)));
   }
   manifest.created_at = root.Text("created_at");
   manifest.parent = root.OptionalDigest("parent", "sha256");
   manifest.image = {image.Text("ref"), image.Digest("manifest_digest", "sha256")};
   manifest.source_sandbox = root.OptionalText("source_sandbox");
-  ReadState(root.At("state"), manifest);
+  ReadDescriptorState(root.At("state"), manifest);
   manifest.labels = root.TextMap("labels");
-  if (!root.At("extensions").is_object()) Malformed("extensions", "is no object");
+  const Json& extensions = root.At("extensions");
+  if (!extensions.is_object()) MalformedType("extensions", "an object", extensions);
   manifest.extensions.clear();
-  base::AppendCanonicalJson(manifest.extensions, root.At("extensions"));
+  base::AppendCanonicalJson(manifest.extensions, extensions);
   manifest.required = ReadRequired(root);
   return manifest;
 }

@@ -11,12 +11,11 @@
 namespace msb::artifact {
 namespace {
 
-using base::Entry;
 using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 
-// A file of the disk, to see at the end that it is what it was.
+// A file of the disk and its stamp before it was read, to detect later changes.
 struct Source {
   int fd;
   base::FileStamp stamp;
@@ -24,26 +23,39 @@ struct Source {
 };
 
 void CheckOut(const std::filesystem::path& out) {
+  if (!out.has_filename()) {
+    Throw(ErrorKind::kInvalidArgument,
+          "disk path '{}' is invalid: it must end in the name of a file", out.native());
+  }
   const UniqueFd parent = base::OpenDirectory(out.parent_path());
   const EntryType type = base::OpenEntryAt(parent.get(), out.filename()).type;
-  if (!out.has_filename() || HoldsArtifact(out.parent_path()) ||
-      (type != EntryType::kAbsent && type != EntryType::kRegularFile)) {
+  if (type != EntryType::kAbsent && type != EntryType::kRegularFile) {
     Throw(ErrorKind::kInvalidArgument,
-          "{} is no place for a disk: it is inside a snapshot, or no regular file", out.native());
+          "{} must be absent or a regular file, but is {}; choose another path for the disk",
+          out.native(), base::Describe(type));
   }
+}
+
+// Copies a raw disk; shares its blocks if the file system can.
+void CopyDisk(const Context& ctx, const DiskFile& source, NewArtifact& spec, int target) {
+  const int fd = source.file.fd.get();
+  const auto check_unchanged = [&] {
+    if (source.file.stamp.SameContent(base::StampOf(fd))) return;
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "{} changed while it was read; stop the program that writes to it and try again",
+          source.disk.path.native());
+  };
+  try {
+    CopyIntoLayer(ctx, spec, fd, target, source.file.stamp.size);
+  } catch (const Error& e) {
+    // Reading a file that shrinks fails before its former end.
+    if (e.kind() == ErrorKind::kIO) check_unchanged();
+    throw;
+  }
+  check_unchanged();
 }
 
 }  // namespace
-
-UniqueFd OpenBacking(const vmm::BackingFile& file) {
-  const UniqueFd dir = base::OpenDirectory(file.disk.path.parent_path());
-  Entry entry = base::OpenEntryAt(dir.get(), file.disk.path.filename());
-  if (entry.type != EntryType::kRegularFile) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} must be a regular file, but is {}",
-          file.disk.path.native(), base::Describe(entry.type));
-  }
-  return std::move(entry.fd);
-}
 
 void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskFormat format,
                int target, ErrorKind changed) {
@@ -55,40 +67,45 @@ void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskForma
   const auto check_unchanged = [&] {
     for (const Source& source : sources) {
       if (source.stamp.SameContent(base::StampOf(source.fd))) continue;
-      Throw(changed, "{} changed while it was read", source.name);
+      Throw(changed,
+            "{} changed while it was read; stop the program that writes to it and try again",
+            source.name);
     }
   };
   const std::unique_ptr<disk::DiskImage> image = disk::OpenImage(std::move(files));
   try {
     disk::WriteFlat(ctx, *image, format, target);
   } catch (const Error& e) {
-    // A file that shrinks cannot be read to what was its end.
+    // Reading a file that shrinks fails before its former end.
     if (e.kind() == ErrorKind::kIO) check_unchanged();
     throw;
   }
   check_unchanged();
 }
 
-void FlattenArtifact(const Context& ctx, const Artifact& artifact,
-                     const std::vector<vmm::BackingFile>& backing, DiskFormat format,
-                     const std::filesystem::path& out) {
+void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format,
+                 const std::filesystem::path& out) {
   ctx.Check();
   CheckOut(out);
-  std::vector<disk::ImageFile> files;
-  const Layer& layer = artifact.manifest.layers.at(0);
-  files.push_back({OpenLayer(artifact, layer), layer.format,
-                   DiskFileName(artifact.manifest.digest, layer.format)});
-  for (const vmm::BackingFile& file : backing) {
-    files.push_back({OpenBacking(file), file.disk.format, file.name});
-    CheckUnreplaced(file);
-  }
   base::Stage stage(out.parent_path());
   const auto replaced = base::StampOf(out);
   const UniqueFd target =
       base::CreateFileAt(stage.fd(), out.filename(), replaced ? replaced->mode & 0666 : 0666);
-  WriteDisk(ctx, std::move(files), format, target.get(), ErrorKind::kSnapshotIntegrity);
+  WriteDisk(ctx, std::move(chain).TakeFiles(), format, target.get(), ErrorKind::kSnapshotIntegrity);
   ctx.Check();
   stage.PublishFile(out.filename(), out.filename());
+}
+
+void SquashDisk(const Context& ctx, DiskChain chain, NewArtifact& spec, int stage) {
+  const bool is_raw = chain.files.size() == 1 && chain.files[0].disk.format == DiskFormat::kRaw;
+  const base::FileStamp stamp = chain.files[0].file.stamp;
+  // A disk that was taken over is read-only; the new one is writable, as Create would make it.
+  const UniqueFd target =
+      base::CreateFileAt(stage, UpperFileName(DiskFormat::kRaw), (stamp.mode & 0666) | 0200);
+  if (is_raw) return CopyDisk(ctx, chain.files[0], spec, target.get());
+  WriteDisk(ctx, std::move(chain).TakeFiles(), DiskFormat::kRaw, target.get(),
+            ErrorKind::kSnapshotIntegrity);
+  CompleteLayer(ctx, spec, target.get());
 }
 
 }  // namespace msb::artifact

@@ -1,4 +1,4 @@
-// Writing a disk, and all that it stands on, into one file.
+// Writes a disk, with all its backing files, into one file.
 
 #ifndef MSB_SRC_ARTIFACT_FLATTEN_H_
 #define MSB_SRC_ARTIFACT_FLATTEN_H_
@@ -7,29 +7,35 @@
 #include <vector>
 
 #include "msb/context.h"
+#include "msb/disk.h"
 #include "msb/error.h"
-#include "msb/vmm/backend.h"
-#include "src/artifact/store.h"
+#include "src/artifact/create.h"
+#include "src/artifact/disk_chain.h"
 #include "src/base/file.h"
 #include "src/disk/disk_image.h"
 
 namespace msb::artifact {
 
-// kSnapshotIntegrity: it is no regular file.
-base::UniqueFd OpenBacking(const vmm::BackingFile& file);
-
-// Writes all that a guest sees of a disk, its head first, into the empty file target, and flushes
-// it. Throws an error of kind changed if a file is written to meanwhile. kSnapshotIntegrity: one is
-// damaged.
+// Writes the complete disk, as a guest sees it, into the empty file target, and flushes that file.
+// files has the disk's own file first, each file backed by the next.
+// Throws an error of kind changed if one of the files changes meanwhile.
+// Throws kSnapshotIntegrity if a file is damaged.
+// Throws kUnsupportedOperation if a qcow2 feature is not supported.
 void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskFormat format,
                int target, ErrorKind changed);
 
-// backing: what the artifact's one layer stands on, the next one first. out is written aside,
-// flushed and renamed over what is there. kInvalidArgument: what is there is no regular file.
-// kSnapshotIntegrity: a file is damaged, or changed meanwhile.
-void FlattenArtifact(const Context& ctx, const Artifact& artifact,
-                     const std::vector<vmm::BackingFile>& backing, DiskFormat format,
-                     const std::filesystem::path& out);
+// Writes the disk into one file at out. The file is written under a hidden name, flushed, and
+// renamed to out, replacing an existing file.
+// Throws kInvalidArgument if out does not name a file or is inside a snapshot, or if something
+// other than a regular file exists at out.
+// Throws kSnapshotIntegrity if a file is damaged, or changed while it was read.
+void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format,
+                 const std::filesystem::path& out);
+
+// Writes the disk into the open directory stage as one raw file, and completes the layer of the new
+// artifact.
+// Throws kSnapshotIntegrity as FlattenDisk does.
+void SquashDisk(const Context& ctx, DiskChain chain, NewArtifact& spec, int stage);
 
 }  // namespace msb::artifact
 

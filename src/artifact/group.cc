@@ -1,5 +1,8 @@
 #include "src/artifact/group.h"
 
+#include <utility>
+
+#include "src/base/regular_file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -8,22 +11,20 @@ namespace {
 
 using base::Throw;
 
-// Nothing if the file is absent.
+// Returns nothing if the file is absent.
 std::optional<std::string> ReadOptionalFile(int dir, const std::string& name,
                                             const std::string& origin) {
-  const base::Entry entry = base::OpenEntryAt(dir, name);
+  base::Entry entry = base::OpenEntryAt(dir, name);
   if (entry.type == base::EntryType::kAbsent) return std::nullopt;
-  return ReadSmallFile(entry, origin);
+  return ReadSmallFile(std::move(entry), origin);
 }
 
 }  // namespace
 
-std::string ReadSmallFile(const base::Entry& entry, const std::string& origin) {
-  if (entry.type != base::EntryType::kRegularFile) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} must be a regular file, but is {}", origin,
-          base::Describe(entry.type));
-  }
-  auto bytes = base::ReadAll(entry.fd.get(), kMaxManifestBytes);
+std::string ReadSmallFile(base::Entry entry, const std::string& origin) {
+  const base::UniqueFd file =
+      base::RequireRegularFile(std::move(entry), origin, ErrorKind::kSnapshotIntegrity);
+  auto bytes = base::ReadAll(file.get(), kMaxManifestBytes);
   if (!bytes) {
     Throw(ErrorKind::kSnapshotIntegrity, "{} is longer than {} bytes", origin, kMaxManifestBytes);
   }
@@ -36,7 +37,7 @@ std::optional<std::string> ReadGroupHead(int dir, const std::filesystem::path& p
   if (!bytes) return std::nullopt;
   std::string head = ParseGroupHead(*bytes, origin);
   if (!base::IsPlainFileName(head)) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{}: head '{}' is not one plain file name", origin,
+    Throw(ErrorKind::kSnapshotIntegrity, "{}: head must be a plain file name, but is '{}'", origin,
           base::Quoted(head));
   }
   return head;

@@ -6,6 +6,7 @@
 
 #include "src/artifact/merkle.h"
 #include "src/base/digest.h"
+#include "src/base/fork.h"
 #include "src/base/throw.h"
 
 namespace msb::artifact {
@@ -21,8 +22,8 @@ class MerkleIntegrity : public IntegrityHasher {
   MerkleHasher hasher_;
 };
 
-// SHA-256 of the logical content: it cannot be computed in parts, so holes are hashed as the zeros
-// they read as.
+// Computes the SHA-256 of the logical content. It cannot be computed in parts, so holes are hashed
+// as the zeros that they read as.
 class Sha256Integrity : public IntegrityHasher, disk::RegionConsumer {
  public:
   Sha256Integrity(const Context& ctx, std::uint64_t size) : ctx_(ctx), size_(size) {}
@@ -53,7 +54,9 @@ class Sha256Integrity : public IntegrityHasher, disk::RegionConsumer {
 
  private:
   void AddZerosUpTo(std::uint64_t end) {
-    static const std::vector<std::byte> zeros(1 << 20);
+    static constinit base::Lazy<std::vector<std::byte>> lazy_zeros;
+    const std::vector<std::byte>& zeros =
+        lazy_zeros.Get([] { return std::vector<std::byte>(1 << 20); });
     while (position_ < end) {
       ctx_.Check();
       const std::size_t step = std::min<std::uint64_t>(zeros.size(), end - position_);
@@ -85,14 +88,19 @@ std::unique_ptr<IntegrityHasher> MakeIntegrityHasher(const Context& ctx, std::st
 
 Integrity ComputeIntegrity(const Context& ctx, int fd, std::uint64_t size,
                            std::string_view algorithm) {
-  ctx.Check();  // A file that is one hole has nothing to read, where it would be checked.
-  const auto hasher = MakeIntegrityHasher(ctx, algorithm, size);
+  ctx.Check();  // Reading checks ctx, but a file that is one hole is not read.
   const bool wanted = base::ProgressMeter::Wanted(ctx);
   base::ProgressMeter meter(ctx, "verify", wanted ? disk::CountDataBytes(ctx, fd, size) : 0);
-  disk::ScanData(fd, size, meter, hasher->consumer());
-  std::string digest = hasher->Finish();
+  Integrity integrity = ComputeIntegrity(ctx, fd, size, algorithm, meter);
   meter.Finish();
-  return {std::string(algorithm), std::move(digest)};
+  return integrity;
+}
+
+Integrity ComputeIntegrity(const Context& ctx, int fd, std::uint64_t size,
+                           std::string_view algorithm, base::ProgressMeter& meter) {
+  const auto hasher = MakeIntegrityHasher(ctx, algorithm, size);
+  disk::ScanData(fd, size, meter, hasher->consumer());
+  return {std::string(algorithm), hasher->Finish()};
 }
 
 }  // namespace msb::artifact

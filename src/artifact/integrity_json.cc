@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include <nlohmann/json.hpp>
+
 #include "src/artifact/manifest_json.h"
 #include "src/artifact/merkle.h"
 #include "src/base/fields.h"
@@ -17,15 +19,15 @@ Integrity ReadIntegrity(const Json& value, const std::string& path,
   const std::string algorithm = any.Text("algorithm");
   if (algorithm != kFileMerkle) {
     if (algorithm != kSha256 && algorithm != kSparseSha256) {
-      Malformed(any.PathOf("algorithm"), fmt::format("is unknown: {}", base::Quoted(algorithm)));
+      Malformed(any.PathOf("algorithm"),
+                fmt::format("must be a supported algorithm, but is '{}'", base::Quoted(algorithm)));
     }
     const Fields plain(value, path, {"algorithm", "digest"}, Fields::Others::kRefuse);
     return {algorithm, plain.Digest("digest", "sha256")};
   }
   const Fields merkle(value, path, {"algorithm", "root", "logical_size", "leaf_size"},
                       Fields::Others::kRefuse);
-  if (merkle.Size("leaf_size") != kMerkleLeafBytes)
-    Malformed(path, "has leaf_size other than 65536");
+  merkle.Expect("leaf_size", std::uint64_t{kMerkleLeafBytes});
   const std::uint64_t logical_size = merkle.Size("logical_size");
   if (size.value_or(logical_size) != logical_size) {
     Malformed(merkle.PathOf("logical_size"),

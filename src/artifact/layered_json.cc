@@ -1,10 +1,12 @@
-// snapshot.json and its neighbours, releases 0.7.x. Read only, and its identity is the hash of its
-// bytes as they are, so fields that a later release may add are no error.
+// Reads snapshot.json as releases 0.7.x write it; this library does not write it. The identity of
+// such a snapshot is the hash of the file's bytes, so unknown fields, which a later release may
+// add, are ignored.
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cctype>
+#include <nlohmann/json.hpp>
 
 #include "src/artifact/manifest_json.h"
 #include "src/base/fields.h"
@@ -16,7 +18,11 @@ namespace {
 using base::Fields;
 using base::Json;
 using base::Malformed;
+using base::MalformedType;
 using Others = Fields::Others;
+
+// The longest id of a snapshot or layer, in bytes.
+constexpr std::size_t kMaxIdBytes = 128;
 
 struct NamedLayer {
   std::string id;
@@ -25,13 +31,17 @@ struct NamedLayer {
   Layer layer;
 };
 
-// An id becomes part of a path.
+// Reads an id. It must be a plain identifier because it becomes part of a path.
 std::string ReadId(const Fields& fields, std::string_view field) {
   std::string id = fields.Text(field);
   const bool plain = std::all_of(id.begin(), id.end(), [](unsigned char c) {
     return c < 0x80 && (std::isalnum(c) != 0 || c == '_' || c == '-');
   });
-  if (!plain || id.size() > 128) Malformed(fields.PathOf(field), "is no plain identifier");
+  if (!plain || id.size() > kMaxIdBytes) {
+    Malformed(fields.PathOf(field),
+              fmt::format("must be at most {} letters, digits, '_' or '-', but is '{}'",
+                          kMaxIdBytes, base::Quoted(id)));
+  }
   return id;
 }
 
@@ -63,28 +73,36 @@ NamedLayer ReadLayer(const Json& value) {
   return named;
 }
 
-// The layers from the head down, by their backing.
+// Returns the layers, the head first, each backed by the next.
 std::vector<NamedLayer> ReadChain(const Fields& state) {
   const Json& list = state.At("layers");
-  if (!list.is_array()) Malformed("state.layers", "is no array");
+  if (!list.is_array()) MalformedType("state.layers", "an array", list);
   std::map<std::string, NamedLayer> layers;
   for (const Json& value : list) {
     NamedLayer layer = ReadLayer(value);
     const std::string id = layer.id;
-    if (!layers.emplace(id, std::move(layer)).second) Malformed("state.layers", "has an id twice");
+    if (!layers.emplace(id, std::move(layer)).second) {
+      Malformed("state.layers", fmt::format("has the layer '{}' twice", id));
+    }
   }
   std::vector<NamedLayer> chain;
   for (std::optional<std::string> id = ReadId(state, "head"); id;) {
     auto node = layers.extract(*id);
-    if (node.empty()) Malformed("state.layers", "is no chain: a layer is missing, or in a loop");
+    if (node.empty()) {
+      Malformed("state.layers",
+                fmt::format("must be a chain, but the layer '{}' is missing or in a loop", *id));
+    }
     id = node.mapped().backing;
     chain.push_back(std::move(node.mapped()));
   }
-  if (!layers.empty()) Malformed("state.layers", "has a layer that the head does not stand on");
+  if (!layers.empty()) {
+    Malformed("state.layers", fmt::format("has the layer '{}', which does not back the head",
+                                          layers.begin()->first));
+  }
   return chain;
 }
 
-void ReadState(const Json& value, Manifest& manifest) {
+void ReadLayeredState(const Json& value, Manifest& manifest) {
   const Fields any(value, "state", {"kind"}, Others::kIgnore);
   if (any.Text("kind") != "file") {
     manifest.state_kind = "checkpoint";
@@ -99,7 +117,7 @@ void ReadState(const Json& value, Manifest& manifest) {
     const bool is_head = manifest.layers.empty();
     if (is_head && (named.layer.format != state.Format("disk_format") ||
                     named.virtual_size != manifest.size_bytes)) {
-      Malformed("state", "says otherwise than its head layer");
+      Malformed("state", "must have the disk_format and virtual_size of its head layer");
     }
     manifest.layers.push_back(std::move(named.layer));
   }
@@ -123,13 +141,13 @@ Manifest ReadLayeredJson(const Json& document) {
   manifest.parent = ReadOptionalId(root, "parent");
   manifest.image = {image.Text("reference"), image.Digest("manifest_digest", "sha256")};
   manifest.source_sandbox = capture.OptionalText("source_lineage");
-  // The index of this era calls the scope of a plain snapshot "disk", as earlier ones do.
+  // The index of 0.7 names the scope of a plain snapshot "disk", as earlier ones do.
   manifest.scope = root.Text("scope") == "file" ? "disk" : "resumable";
-  ReadState(root.At("state"), manifest);
+  ReadLayeredState(root.At("state"), manifest);
   const Json& required = root.At("requires");
-  if (!required.is_array()) Malformed("requires", "is no array");
+  if (!required.is_array()) MalformedType("requires", "an array", required);
   for (const Json& entry : required) {
-    if (!entry.is_string()) Malformed("requires", "has an entry that is no string");
+    if (!entry.is_string()) MalformedType("an element of requires", "a string", entry);
     manifest.required.push_back(entry.get<std::string>());
   }
   return manifest;

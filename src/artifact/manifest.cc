@@ -1,10 +1,14 @@
 #include "src/artifact/manifest.h"
 
+#include <fmt/core.h>
+
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "src/artifact/manifest_json.h"
 #include "src/base/digest.h"
 #include "src/base/fields.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 
 namespace msb::artifact {
@@ -13,7 +17,7 @@ namespace {
 using base::Fields;
 using base::Json;
 
-// Calls read on the parsed document; what is wrong with it becomes kSnapshotIntegrity.
+// Calls read with the parsed document. Throws kSnapshotIntegrity if the document is malformed.
 template <typename Function>
 auto Read(std::string_view bytes, std::string_view origin, const Function& read) {
   try {
@@ -35,7 +39,10 @@ Manifest FromJson(ManifestForm form, const Json& document, std::string_view byte
                       : form == ManifestForm::kDescriptor ? ReadDescriptorJson(document)
                                                           : ReadLayeredJson(document);
   const auto created = base::ParseRfc3339(manifest.created_at);
-  if (!created) base::Malformed("created_at", "is not RFC 3339");
+  if (!created) {
+    base::Malformed("created_at", fmt::format("must be an RFC 3339 time, but is '{}'",
+                                              base::Quoted(manifest.created_at)));
+  }
   manifest.created = *created;
   if (form == ManifestForm::kLayered) {
     manifest.digest = base::Sha256Digest(bytes);
@@ -45,7 +52,7 @@ Manifest FromJson(ManifestForm form, const Json& document, std::string_view byte
   return manifest;
 }
 
-// The text that field has in a small document of this schema.
+// Returns the text of one field of a small document with this schema.
 std::string ReadOneText(std::string_view bytes, std::string_view origin, const char* schema,
                         std::string_view field) {
   return Read(bytes, origin, [&](const Json& document) {

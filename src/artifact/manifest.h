@@ -1,5 +1,5 @@
-// The metadata of a snapshot, whichever generation wrote it, and its JSON. docs/formats.md
-// describes each generation.
+// A Manifest holds the metadata of a snapshot, regardless of the generation that wrote it.
+// docs/formats.md describes the JSON of each generation.
 
 #ifndef MSB_SRC_ARTIFACT_MANIFEST_H_
 #define MSB_SRC_ARTIFACT_MANIFEST_H_
@@ -11,40 +11,43 @@
 #include <string_view>
 #include <vector>
 
-#include "msb/vmm/backend.h"
+#include "msb/disk.h"
 #include "src/artifact/integrity.h"
 #include "src/base/time.h"
 
 namespace msb::artifact {
 
-// Longer manifests are refused unread, bytes.
+// The longest manifest that is accepted, in bytes.
 inline constexpr std::size_t kMaxManifestBytes = 8 << 20;
 
-// The file that holds a raw upper, in artifacts and in the runtimes' sandboxes.
+// The name of a raw upper, in artifacts and in the sandboxes of the runtimes.
 inline constexpr std::string_view kRawUpperFile = "upper.ext4";
-// The same for qcow2, in artifacts and in sandboxes of the local backend.
+// The name of a qcow2 upper, in artifacts and in sandboxes of the backends local and qemu.
 inline constexpr std::string_view kQcow2UpperFile = "upper.qcow2";
 
-// The file name for an upper of this format.
+// Returns the file name of an upper in this format.
 std::string UpperFileName(DiskFormat format);
 
-// The name of a disk that others stand on, by the digest of its snapshot or image, in the cache and
-// in sandboxes, and in the headers of those others: "sha256_HEX.raw" or ".qcow2".
+// Returns the name of a disk that others are backed by: "sha256_HEX.raw" or "sha256_HEX.qcow2",
+// where HEX is the digest of its snapshot or image. The disk has this name in the cache and in
+// sandboxes, and as the backing file in the headers of overlays.
 std::string DiskFileName(std::string_view digest, DiskFormat format);
 
 enum class ManifestForm { kManifest, kDescriptor, kLayered };
 
-// "manifest.json" or "snapshot.json".
+// Returns "manifest.json" or "snapshot.json".
 std::string_view ManifestFileName(ManifestForm form);
 
-// True for the names that files of an artifact have which are no disks; no upper may have them.
+// Returns true if an artifact directory may contain a file of this name that is not a disk. The
+// upper must not have such a name.
 bool IsReservedFile(std::string_view name);
 
-// One file of a snapshot's disk.
+// A Layer describes one file of a snapshot's disk.
 struct Layer {
-  std::string file = {};  // Beneath the artifact directory: one plain name, or "layers/" and one.
+  // The path beneath the artifact directory: a plain file name, or "layers/" and a plain file name.
+  std::string file = {};
   DiskFormat format = DiskFormat::kRaw;
-  std::optional<std::uint64_t> file_bytes = {};  // Its apparent size, where that is recorded.
+  std::optional<std::uint64_t> file_bytes = {};  // The apparent size, if it is recorded.
   std::optional<Integrity> integrity = {};
 };
 
@@ -53,40 +56,42 @@ struct Manifest {
   std::string digest;                 // The identity; set by ParseManifest and SealManifest.
   std::string snapshot_id;            // kLayered only: "snap_…".
   std::string created_at;             // RFC 3339.
-  base::UtcTime created;              // The same moment.
+  base::UtcTime created;              // The same time, parsed.
   std::optional<std::string> parent;  // A digest; kLayered: a snapshot id.
-  vmm::Image image;
+  Image image;
   std::optional<std::string> source_sandbox;
   std::map<std::string, std::string> labels;
   std::string scope = "disk";       // "disk" or "resumable".
   std::string state_kind = "file";  // "file" or "checkpoint".
   std::string fstype;               // Empty for a checkpoint.
-  std::uint64_t size_bytes = 0;     // Apparent size of the upper; kLayered: what the guest sees.
-  // The disk, its head first, each standing on the next; empty for a checkpoint.
+  std::uint64_t size_bytes = 0;     // Apparent size of the upper; kLayered: its virtual size.
+  // The files of the disk, the topmost layer first, each backed by the next. Empty for a
+  // checkpoint.
   std::vector<Layer> layers;
   std::string checkpoint_id;
-  std::optional<std::string> checkpoint_manifest;  // Its digest.
+  std::optional<std::string> checkpoint_manifest;  // The digest of the checkpoint's manifest.
   std::string extensions = "{}";                   // Canonical JSON.
-  std::vector<std::string> required;               // Keys of extensions that a user must know.
+  std::vector<std::string> required;               // Keys of extensions that a reader must know.
 };
 
-// True if a qcow2 layer of the snapshot may name this file as its backing file: it is its parent's
-// or its image's.
+// Returns true if a qcow2 layer of the snapshot may name this backing file: if it is the disk of
+// the snapshot's parent or image.
 bool IsBelow(const Manifest& manifest, std::string_view backing_file);
 
-// Reads a manifest.json or snapshot.json. Throws kSnapshotIntegrity, saying what is wrong; origin
-// is the file to name in the message.
+// Parses a manifest.json or snapshot.json. origin is the name of the file in messages.
+// Throws kSnapshotIntegrity if it is malformed. The message names the problem.
 Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin);
-// kDescriptor or kLayered, which share a file name, by the content.
+// Parses a snapshot.json. Detects from its content whether its form is kDescriptor or kLayered.
 Manifest ParseSnapshotJson(std::string_view bytes, std::string_view origin);
 
-// The canonical bytes of a kManifest or kDescriptor. Sets the digest and the canonical created_at.
+// Returns the canonical bytes of a kManifest or kDescriptor. Sets digest and, for a kDescriptor,
+// sets created_at to the canonical form of created.
 std::string SealManifest(Manifest& manifest);
 
-// labels of a kLayered snapshot's metadata.json.
+// Parses the metadata.json of a kLayered snapshot, and returns its labels.
 std::map<std::string, std::string> ParseLayeredMetadata(std::string_view bytes,
                                                         std::string_view origin);
-// name of group-member.json; head of group.json.
+// Return the name in a group-member.json, and the head in a group.json.
 std::string ParseGroupMember(std::string_view bytes, std::string_view origin);
 std::string ParseGroupHead(std::string_view bytes, std::string_view origin);
 

@@ -1,8 +1,10 @@
-// manifest.json, releases 0.5.5 to 0.6.6.
+// Reads and writes manifest.json, the manifest of releases 0.5.5 to 0.6.6.
 
 #include "src/artifact/manifest_json.h"
 
 #include <fmt/core.h>
+
+#include <nlohmann/json.hpp>
 
 #include "src/base/fields.h"
 #include "src/base/text.h"
@@ -15,12 +17,14 @@ using base::Fields;
 using base::Malformed;
 using Others = Fields::Others;
 
-// This generation takes any "algorithm:value".
+// Reads a digest, which in this generation may be any "algorithm:value".
 std::string ReadDigest(const Fields& fields, std::string_view field) {
   std::string digest = fields.Text(field);
   const std::size_t colon = digest.find(':');
   if (colon == std::string::npos || colon == 0 || colon + 1 == digest.size()) {
-    Malformed(fields.PathOf(field), "is no digest of the form algorithm:value");
+    Malformed(fields.PathOf(field),
+              fmt::format("must be a digest of the form algorithm:value, but is '{}'",
+                          base::Quoted(digest)));
   }
   return digest;
 }
@@ -32,7 +36,11 @@ void ReadUpper(const Fields& root, Manifest& manifest) {
               .format = root.Format("format"),
               .file_bytes = upper.Size("size_bytes"),
               .integrity = std::nullopt};
-  if (!base::IsPlainFileName(layer.file)) Malformed("upper.file", "is not one plain file name");
+  if (!base::IsPlainFileName(layer.file) || IsReservedFile(layer.file)) {
+    Malformed("upper.file",
+              fmt::format("must be a plain file name that is not reserved, but is '{}'",
+                          base::Quoted(layer.file)));
+  }
   if (!upper.IsNull("integrity")) {
     const Fields integrity(upper.At("integrity"), "upper.integrity", {"algorithm", "digest"},
                            Others::kRefuse);
@@ -45,7 +53,7 @@ void ReadUpper(const Fields& root, Manifest& manifest) {
 
 }  // namespace
 
-void AppendImage(std::string& out, const vmm::Image& image) {
+void AppendImage(std::string& out, const Image& image) {
   out += R"({"ref":)";
   AppendJsonString(out, image.ref);
   out += R"(,"manifest_digest":)";

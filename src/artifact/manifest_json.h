@@ -1,5 +1,6 @@
-// The JSON of each generation. Readers throw std::invalid_argument and leave digest and created to
-// their caller; writers give the canonical bytes.
+// Reads and writes the JSON of each generation. Readers throw std::invalid_argument if the document
+// is malformed, and do not set digest and created, which the caller must set. Writers return the
+// canonical bytes.
 
 #ifndef MSB_SRC_ARTIFACT_MANIFEST_JSON_H_
 #define MSB_SRC_ARTIFACT_MANIFEST_JSON_H_
@@ -21,14 +22,15 @@ std::string WriteDescriptorJson(const Manifest& manifest);
 
 Manifest ReadLayeredJson(const base::Json& document);
 
-// The image object of a manifest or a descriptor.
-void AppendImage(std::string& out, const vmm::Image& image);
+// Appends the image object of a manifest or a descriptor.
+void AppendImage(std::string& out, const Image& image);
 
-// The integrity object of a descriptor or a layer, whose file has size bytes; where that is not
-// recorded elsewhere, what the object says becomes size.
+// Reads the integrity object of the upper of a descriptor, of a layer, or of an archive entry. If
+// the size of the file is recorded elsewhere, size must be that size in bytes. Otherwise, sets size
+// to the size that the object records, if any.
 Integrity ReadIntegrity(const base::Json& value, const std::string& path,
                         std::optional<std::uint64_t>& size);
-// The same object, or null.
+// Appends the same object, or null if there is no integrity.
 void AppendIntegrity(std::string& out, const std::optional<Integrity>& integrity,
                      std::uint64_t size);
 

@@ -21,11 +21,12 @@ constexpr std::string_view kParentDomain = "msb-file-merkle-blake3-v1\0parent\0"
 constexpr std::string_view kRootDomain = "msb-file-merkle-blake3-v1\0root\0"sv;
 
 constexpr std::uint64_t kLeavesPerRegion = disk::kRegionBytes / kMerkleLeafBytes;
-static_assert(disk::kBlockBytes == kMerkleLeafBytes, "a scan fills up whole leaves");
-static_assert(kLeafDomain.size() <= disk::kRegionHeadroom, "the domain goes before a leaf");
+static_assert(disk::kBlockBytes == kMerkleLeafBytes, "a block of a scan must be a leaf");
+static_assert(kLeafDomain.size() <= disk::kRegionHeadroom, "the domain must fit before a leaf");
 
-// Hashes the leaf at data, before which the domain is put for the while: in one piece BLAKE3 takes
-// as many of its chunks at a time as the processor can, which is twice as fast.
+// Hashes the leaf at data. The domain is written in front of it for the duration of the call: if
+// both are in one piece, BLAKE3 hashes as many of its chunks in parallel as the processor can,
+// which is twice as fast.
 Hash HashLeafInPlace(std::byte* data) {
   std::byte* start = data - kLeafDomain.size();
   std::array<std::byte, kLeafDomain.size()> saved;
@@ -36,7 +37,7 @@ Hash HashLeafInPlace(std::byte* data) {
   return hash;
 }
 
-// The last leaf of a file, padded with zeros.
+// Hashes the last leaf of a file, padded with zeros.
 Hash HashShortLeaf(std::span<const std::byte> data) {
   std::vector<std::byte> padded(kLeafDomain.size() + kMerkleLeafBytes);
   std::memcpy(padded.data(), kLeafDomain.data(), kLeafDomain.size());
@@ -84,7 +85,7 @@ void MerkleHasher::Process(const disk::Region& region) {
 
 std::string MerkleHasher::Finish() {
   std::sort(regions_.begin(), regions_.end());
-  // Level by level, in place; a subtree that is not listed is all zero.
+  // Combine the hashes level by level, in place. A subtree that is not listed is all zeros.
   for (std::uint32_t level = region_height_; level < height_; ++level) {
     std::size_t kept = 0;
     for (std::size_t i = 0; i < regions_.size(); ++kept) {

@@ -1,4 +1,4 @@
-// BLAKE3 of what is added piece by piece.
+// Computes BLAKE3 hashes incrementally.
 
 #ifndef MSB_SRC_BASE_BLAKE3_H_
 #define MSB_SRC_BASE_BLAKE3_H_
@@ -12,6 +12,7 @@
 
 namespace msb::base {
 
+// A Blake3 computes the hash of the bytes that are added to it.
 class Blake3 {
  public:
   using Hash = std::array<std::uint8_t, 32>;

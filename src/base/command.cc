@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +15,6 @@
 #include <string_view>
 
 #include "src/base/file.h"
-#include "src/base/spawn.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -24,21 +22,19 @@ namespace msb::base {
 namespace {
 
 struct Pipe {
-  UniqueFd read;  // Never blocks.
+  UniqueFd read;  // Non-blocking.
   UniqueFd write;
 };
 
 Pipe MakePipe() {
-  std::array<int, 2> fds{};
-  if (pipe2(fds.data(), O_CLOEXEC) != 0) ThrowErrno("make", "a pipe");
-  Pipe pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
-  pipe.read = AboveStandard(std::move(pipe.read));
-  pipe.write = AboveStandard(std::move(pipe.write));
+  auto [read, write] = OpenPipe();
+  if (!read) ThrowErrno("create", "a pipe");
+  Pipe pipe{std::move(read), std::move(write)};
   if (fcntl(pipe.read.get(), F_SETFL, O_NONBLOCK) != 0) ThrowErrno("set up", "a pipe");
   return pipe;
 }
 
-// What posix_spawn(3) is to do in the new process.
+// Owns the file actions and attributes that posix_spawn(3) applies in the new process.
 class SpawnPlan {
  public:
   SpawnPlan() {
@@ -57,13 +53,14 @@ class SpawnPlan {
     posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions_, error, STDERR_FILENO);
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
-    // The program that this library is part of may have opened any number without O_CLOEXEC, and
-    // what is started may live long.
+    // The program that this library is part of may have opened descriptors without O_CLOEXEC. The
+    // new process may live long, so it must not inherit them.
     posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
 #endif
   }
 
-  // Ignored and blocked signals would stay so.
+  // Gives the new process a process group of its own and resets its signals: those that this
+  // process ignores or blocks would stay ignored or blocked.
   void ResetSignals() {
     sigset_t signals;
     sigfillset(&signals);
@@ -78,7 +75,7 @@ class SpawnPlan {
   pid_t Spawn(const char* path, char* const* arguments, char* const* environment) const {
     pid_t pid = 0;
     const int error = posix_spawn(&pid, path, &actions_, &attributes_, arguments, environment);
-    if (error != 0) ThrowErrno("execute", path, error);
+    if (error != 0) ThrowCannotExecute(path, error);
     return pid;
   }
 
@@ -87,7 +84,8 @@ class SpawnPlan {
   posix_spawnattr_t attributes_;
 };
 
-// "NAME=value", for all of this process's and of the command's own.
+// Returns the environment of this process with the command's variables added or replaced, as
+// "NAME=value" strings.
 std::vector<std::string> EnvironmentOf(const Command& command) {
   std::vector<std::string> environment;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
@@ -103,7 +101,8 @@ std::vector<std::string> EnvironmentOf(const Command& command) {
   return environment;
 }
 
-// posix_spawn(3) does not change them, though its type says that it may.
+// Returns pointers to the texts, and a null pointer at the end. posix_spawn(3) does not change the
+// texts, although the type of its parameter would allow it.
 std::vector<char*> PointersTo(const std::vector<std::string>& texts) {
   std::vector<char*> pointers;
   pointers.reserve(texts.size() + 1);
@@ -112,7 +111,8 @@ std::vector<char*> PointersTo(const std::vector<std::string>& texts) {
   return pointers;
 }
 
-// A child of this process; unless it was waited for, its group does not outlive this.
+// A child process in a process group of its own. The destructor kills the group unless ExitStatus
+// was called.
 class Child {
  public:
   Child(const Command& command, int output, int error) : program_(command.program.native()) {
@@ -123,12 +123,11 @@ class Child {
     plan.SetDescriptors(output, error);
     plan.ResetSignals();
     pid_ = plan.Spawn(program_.c_str(), PointersTo(words).data(), PointersTo(environment).data());
-    // By number: the C libraries that name this call are newer than the kernels that have it.
-    fd_ = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
+    fd_ = OpenProcess(pid_);
     const int failure = errno;
     if (!fd_) {
       KillGroup();
-      ThrowErrno("hold the process of", program_, failure);
+      ThrowErrno("open a pidfd for", program_, failure);
     }
   }
   Child(const Child&) = delete;
@@ -137,22 +136,22 @@ class Child {
     if (pid_ != 0) KillGroup();
   }
 
-  int fd() const { return fd_.get(); }  // Readable once it has ended.
+  int fd() const { return fd_.get(); }  // Becomes readable when the child has ended.
 
-  // For one that has ended.
+  // Reaps the child, which must have ended, and returns its exit status as CommandResult has it.
   int ExitStatus() {
     int status = 0;
     const pid_t pid = std::exchange(pid_, 0);
     while (waitpid(pid, &status, 0) < 0) {
-      // ECHILD: whoever waits for any child of this process has taken it.
-      if (errno != EINTR) ThrowErrno("learn the exit status of", program_);
+      // ECHILD: other code in this process, which waits for any child, has already reaped it.
+      if (errno != EINTR) ThrowErrno("get the exit status of", program_);
     }
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   }
 
  private:
   void KillGroup() {
-    // It was not waited for, so both numbers are still its own.
+    // The child has not been reaped, so its pid and its group id have not been reused.
     kill(-pid_, SIGKILL);
     kill(pid_, SIGKILL);
     while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
@@ -165,8 +164,9 @@ class Child {
   UniqueFd fd_;
 };
 
-// Reads what is there, but at most kMaxCommandOutput bytes, so that who writes without end holds
-// nobody up. Closes the pipe at its end.
+// Reads what is available, and closes the pipe at its end. Appends to into until that has
+// kMaxCommandOutput bytes, and discards the rest. Stops after reading about that many bytes, so
+// that a program that writes without end cannot keep the caller here.
 void Drain(UniqueFd& pipe, std::string& into) {
   std::array<char, 1 << 16> buffer;
   for (std::size_t total = 0; pipe && total < kMaxCommandOutput;) {
@@ -181,13 +181,14 @@ void Drain(UniqueFd& pipe, std::string& into) {
   }
 }
 
-// Waits until one of them is readable, or 50 ms; true if the first is.
+// Waits until one of the descriptors is readable, but at most 50 ms and until the deadline of ctx.
+// Returns true if process is readable: the process has ended.
 bool Await(const Context& ctx, int process, int output, int error) {
   std::chrono::milliseconds wait(50);
   if (const auto left = ctx.TimeLeft()) {
     wait = std::min(wait, std::chrono::ceil<std::chrono::milliseconds>(*left));
   }
-  // A negative one is skipped.
+  // poll(2) ignores negative descriptors, which are those of closed pipes.
   std::array<pollfd, 3> entries = {pollfd{.fd = process, .events = POLLIN, .revents = 0},
                                    pollfd{.fd = output, .events = POLLIN, .revents = 0},
                                    pollfd{.fd = error, .events = POLLIN, .revents = 0}};
@@ -199,14 +200,15 @@ bool Await(const Context& ctx, int process, int output, int error) {
 void CheckRunnable(const Command& command) {
   for (const std::string& argument : command.arguments) {
     if (argument.find('\0') == std::string::npos) continue;
-    Throw(ErrorKind::kInvalidArgument, "cannot tell {} '{}': it contains a NUL",
+    Throw(ErrorKind::kInvalidArgument, "cannot run {}: its argument '{}' contains a NUL byte",
           command.program.native(), Quoted(argument));
   }
   struct sigaction action {};
   sigaction(SIGCHLD, nullptr, &action);
   if (action.sa_handler != SIG_IGN && (action.sa_flags & SA_NOCLDWAIT) == 0) return;
   Throw(ErrorKind::kUnsupportedOperation,
-        "cannot run {}: this process ignores SIGCHLD, and so cannot learn how a program ends",
+        "cannot run {}: this process ignores SIGCHLD or has set SA_NOCLDWAIT, so the kernel "
+        "discards exit statuses; set SIGCHLD to SIG_DFL",
         command.program.native());
 }
 

@@ -1,4 +1,4 @@
-// Running a program to its end and keeping what it said.
+// Runs a program to completion and captures its output.
 
 #ifndef MSB_SRC_BASE_COMMAND_H_
 #define MSB_SRC_BASE_COMMAND_H_
@@ -13,25 +13,32 @@
 
 namespace msb::base {
 
+// A Command describes a program to run.
 struct Command {
-  std::filesystem::path program = {};       // Of the executable; not looked for on the PATH.
-  std::vector<std::string> arguments = {};  // Without the name it is called by.
-  // Set on top of this process's own, or in place of what is there.
+  std::filesystem::path program = {};       // Path of the executable; PATH is not searched.
+  std::vector<std::string> arguments = {};  // Without argv[0].
+  // Variables to add to this process's environment, or to replace in it.
   std::vector<std::pair<std::string, std::string>> environment = {};
 };
 
 inline constexpr std::size_t kMaxCommandOutput = 1 << 20;
 
+// A CommandResult describes how a command ended.
 struct CommandResult {
-  int exit_status = 0;  // 128 and the signal, if one ended it, as shells tell it.
+  int exit_status = 0;  // 128 + N if signal N ended the program, as in shells.
   std::string output;   // The first kMaxCommandOutput bytes of its standard output.
-  std::string error;    // The same of its standard error.
+  std::string error;    // The same for its standard error.
 };
 
-// Runs the program in a process group of its own, without input, and returns when it has ended,
-// even if what it started goes on, with its outputs open. Ended by ctx: the group is killed, and
-// kCancelled thrown. kIO: it cannot be executed. kInvalidArgument: an argument that has a NUL.
-// kUnsupportedOperation: this process ignores SIGCHLD, so that nobody learns how a program ended.
+// Runs the program in a process group of its own, with /dev/null as its standard input. Returns
+// when the program has ended, even if processes that it started still run and keep its standard
+// output or standard error open.
+// Throws kCancelled if ctx ends first; the process group is killed.
+// Throws kInvalidConfig if the program may not be executed.
+// Throws kInvalidArgument if an argument contains a NUL.
+// Throws kUnsupportedOperation if this process ignores SIGCHLD or has set SA_NOCLDWAIT, because the
+// kernel would discard the exit status.
+// Throws kIO if a system call fails.
 CommandResult RunCommand(const Context& ctx, const Command& command);
 
 }  // namespace msb::base

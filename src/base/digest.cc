@@ -1,27 +1,36 @@
 #include "src/base/digest.h"
 
+#include <openssl/crypto.h>
+
 #include <algorithm>
 
+#include "src/base/descriptor.h"
+#include "src/base/fork.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
 
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+Sha256::Sha256() {
+  const ForkSafeSection section;    // OpenSSL locks mutexes of the whole process,
+  const StandardStreamGuard guard;  // and reads its configuration file.
+  // If this call is the one that initialises OpenSSL, OpenSSL stays usable until the process has
+  // ended, so destructors of static objects can use it.
+  if (OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr) == 1) context_.reset(EVP_MD_CTX_new());
   if (!context_ || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1) {
-    Throw(ErrorKind::kInternal, "SHA-256 is not available");
+    Throw(ErrorKind::kInternal, "OpenSSL cannot initialize SHA-256");
   }
 }
 
 void Sha256::Update(const void* data, std::size_t size) {
   if (EVP_DigestUpdate(context_.get(), data, size) != 1) {
-    Throw(ErrorKind::kInternal, "SHA-256 failed");
+    Throw(ErrorKind::kInternal, "OpenSSL cannot compute a SHA-256");
   }
 }
 
 std::string Sha256::Finish() {
   std::array<std::uint8_t, 32> hash{};
   if (EVP_DigestFinal_ex(context_.get(), hash.data(), nullptr) != 1) {
-    Throw(ErrorKind::kInternal, "SHA-256 failed");
+    Throw(ErrorKind::kInternal, "OpenSSL cannot compute a SHA-256");
   }
   return "sha256:" + Hex(hash);
 }

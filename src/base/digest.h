@@ -1,4 +1,5 @@
-// SHA-256, and the textual form of digests: "sha256:" and 64 lower-case hex digits.
+// Computes SHA-256 hashes, and handles digests in their textual form: "sha256:" and 64 lower-case
+// hex digits.
 
 #ifndef MSB_SRC_BASE_DIGEST_H_
 #define MSB_SRC_BASE_DIGEST_H_
@@ -15,11 +16,12 @@
 
 namespace msb::base {
 
+// A Sha256 computes the hash of the bytes that are added to it.
 class Sha256 {
  public:
   Sha256();
   void Update(const void* data, std::size_t size);
-  // "sha256:…"; call once, last.
+  // Returns the digest, "sha256:…". Must be called only once, after all updates.
   std::string Finish();
 
  private:
@@ -29,13 +31,13 @@ class Sha256 {
   std::unique_ptr<EVP_MD_CTX, Free> context_;
 };
 
-// "sha256:…" of these bytes.
+// Returns the digest of bytes, "sha256:…".
 std::string Sha256Digest(std::string_view bytes);
 
-// Lower-case hex digits.
+// Returns the bytes as lower-case hex digits.
 std::string Hex(std::span<const std::uint8_t> bytes);
 
-// True for algorithm + ":" + 64 lower-case hex digits.
+// Returns true if text is algorithm + ":" + 64 lower-case hex digits.
 bool IsDigest(std::string_view text, std::string_view algorithm);
 
 }  // namespace msb::base

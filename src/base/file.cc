@@ -13,10 +13,15 @@
 #include <memory>
 #include <system_error>
 
+#include "src/base/call_scope.h"
+#include "src/base/file_system.h"
+#include "src/base/rename.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
 namespace {
+
+constexpr std::size_t kEntriesBetweenChecks = 1024;
 
 FileStamp ToStamp(const struct stat& st) {
   const auto nanoseconds = [](const timespec& time) {
@@ -39,13 +44,6 @@ EntryType TypeOf(mode_t mode) {
   return EntryType::kOther;
 }
 
-EntryType TypeAt(int dir, const char* name) {
-  struct stat st;
-  if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) return TypeOf(st.st_mode);
-  if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG) ThrowErrno("look up", name);
-  return EntryType::kAbsent;
-}
-
 EntryType TypeOf(int dir, const dirent& entry) {
   switch (entry.d_type) {
     case DT_REG:
@@ -63,25 +61,21 @@ EntryType TypeOf(int dir, const dirent& entry) {
 
 }  // namespace
 
-void ThrowErrno(std::string_view action, std::string_view path, int error) {
-  Throw(ErrorKind::kIO, "cannot {} {}: {}", action, path,
-        std::error_code(error, std::generic_category()).message());
-}
-
-void UniqueFd::Reset(int fd) {
-  if (fd_ >= 0) close(fd_);
-  fd_ = fd;
-}
-
 FileStamp StampOf(int fd) {
   struct stat st;
-  if (fstat(fd, &st) != 0) ThrowErrno("stat", "an open file");
+  if (fstat(fd, &st) != 0) ThrowErrno("stat", fd);
   return ToStamp(st);
 }
 
 std::optional<FileStamp> StampOf(const std::filesystem::path& path) {
   struct stat st;
-  if (lstat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (lstat(path.c_str(), &st) != 0) {
+    if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG) {
+      ThrowErrno("look up", path.native());
+    }
+    return std::nullopt;
+  }
+  if (!S_ISREG(st.st_mode)) return std::nullopt;
   return ToStamp(st);
 }
 
@@ -101,20 +95,27 @@ std::string_view Describe(EntryType type) {
   return "a special file";
 }
 
+EntryType TypeAt(int dir, const std::string& name) {
+  struct stat st;
+  if (fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return TypeOf(st.st_mode);
+  if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG)
+    ThrowErrnoAt("look up", dir, name);
+  return EntryType::kAbsent;
+}
+
 Entry OpenEntryAt(int dir, const std::string& name) {
-  // The type is looked at before opening, since opening a device may have effects, and again
-  // after, since the name may have become something else.
-  const EntryType type = TypeAt(dir, name.c_str());
+  // Check the type before opening, since opening a device may have side effects, and again
+  // afterwards, since the name may have become something else.
+  const EntryType type = TypeAt(dir, name);
   if (type != EntryType::kRegularFile && type != EntryType::kDirectory) return {type, UniqueFd()};
-  const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-  UniqueFd fd(openat(dir, name.c_str(), flags));
+  UniqueFd fd = OpenAt(dir, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!fd) {
     if (errno == ENOENT) return {};
     if (errno == ELOOP) return {EntryType::kSymlink, UniqueFd()};
-    ThrowErrno("open", name);
+    ThrowErrnoAt("open", dir, name);
   }
   struct stat st;
-  if (fstat(fd.get(), &st) != 0) ThrowErrno("stat", name);
+  if (fstat(fd.get(), &st) != 0) ThrowErrnoAt("stat", dir, name);
   if (TypeOf(st.st_mode) != type) return {TypeOf(st.st_mode), UniqueFd()};
   return {type, std::move(fd)};
 }
@@ -123,8 +124,15 @@ bool MayReadAndWrite(const std::filesystem::path& path) {
   return faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) == 0;
 }
 
+bool LeadsTo(const std::filesystem::path& path, int fd) {
+  struct stat opened;
+  struct stat now;
+  return fstat(fd, &opened) == 0 && stat(path.c_str(), &now) == 0 && opened.st_dev == now.st_dev &&
+         opened.st_ino == now.st_ino;
+}
+
 UniqueFd TryOpenDirectory(const std::filesystem::path& path) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
   if (!fd && errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG) {
     ThrowErrno("open directory", path.native());
   }
@@ -132,24 +140,33 @@ UniqueFd TryOpenDirectory(const std::filesystem::path& path) {
 }
 
 UniqueFd OpenDirectory(const std::filesystem::path& path) {
-  UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
   if (!fd) ThrowErrno("open directory", path.native());
   return fd;
 }
 
-UniqueFd MakeDirectory(const std::filesystem::path& path) {
+UniqueFd MakeDirectory(const std::filesystem::path& path,
+                       const std::function<void(const std::filesystem::path& path)>& made) {
+  constexpr int kMaxAttempts = 16;
   if (UniqueFd there = TryOpenDirectory(path)) return there;
-  const UniqueFd parent =
-      path.has_relative_path() ? MakeDirectory(path.parent_path()) : OpenDirectory(path);
-  if (mkdirat(parent.get(), path.filename().c_str(), 0777) != 0 && errno != EEXIST) {
-    ThrowErrno("create directory", path.native());
+  for (int attempt = 1;; ++attempt) {
+    const UniqueFd parent =
+        path.has_relative_path() ? MakeDirectory(path.parent_path(), made) : OpenDirectory(path);
+    if (mkdirat(parent.get(), path.filename().c_str(), 0777) == 0) {
+      if (made) made(path);
+    } else if (errno != EEXIST && errno != ENOENT) {
+      ThrowErrno("create directory", path.native());
+    }
+    // The process that created this directory or its parent may have removed it again.
+    UniqueFd fd = attempt < kMaxAttempts ? TryOpenDirectory(path) : OpenDirectory(path);
+    if (!fd) continue;
+    Sync(parent.get());
+    return fd;
   }
-  Sync(parent.get());
-  return OpenDirectory(path);
 }
 
 void MakeDirectoryAt(int dir, const std::string& name) {
-  if (mkdirat(dir, name.c_str(), 0777) != 0) ThrowErrno("create directory", name);
+  if (mkdirat(dir, name.c_str(), 0777) != 0) ThrowErrnoAt("create directory", dir, name);
 }
 
 void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name) {
@@ -158,44 +175,44 @@ void LinkFile(const std::filesystem::path& existing, const std::filesystem::path
 
 bool TryLinkFile(const std::filesystem::path& existing, int dir, const std::string& name) {
   if (linkat(AT_FDCWD, existing.c_str(), dir, name.c_str(), 0) == 0) return true;
-  // Another file system, one without links, too many of them, or a file that is another user's.
-  if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP) return false;
+  // Causes include another file system, one without hard links, too many links, and a file of
+  // another user.
+  if (NeedsCopy(errno)) return false;
   ThrowErrno("link to", existing.native());
 }
 
 MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const std::string& target) {
-  if (renameat2(dir, name.c_str(), target_dir, target.c_str(), RENAME_NOREPLACE) == 0) {
-    return MoveResult::kMoved;
-  }
+  if (RenameNew(dir, name, target_dir, target)) return MoveResult::kMoved;
   if (errno == EEXIST) return MoveResult::kTargetExists;
-  if (errno != EXDEV) ThrowErrno("rename to", target);
+  if (errno != EXDEV) ThrowErrnoAt("rename to", target_dir, target);
   return MoveResult::kOtherFileSystem;
 }
 
 UniqueFd CreateFileAt(int dir, const std::string& name, mode_t mode) {
-  UniqueFd fd(openat(dir, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
-  if (!fd) ThrowErrno("create", name);
+  UniqueFd fd = OpenAt(dir, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+  if (!fd) ThrowErrnoAt("create", dir, name);
   return fd;
 }
 
-std::vector<DirectoryEntry> ListDirectory(int dir) {
-  // A descriptor of its own: reading a directory moves the position that duplicates share.
-  UniqueFd own(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!own) ThrowErrno("open directory", ".");
+std::vector<DirectoryEntry> ListDirectory(int dir, const Context& ctx) {
+  // Open the directory again: duplicates of a descriptor share the position that reading moves.
+  UniqueFd own = OpenAt(dir, ".", O_RDONLY | O_DIRECTORY);
+  if (!own) ThrowErrno("open directory", dir);
   const auto close_stream = [](DIR* stream) { closedir(stream); };
   std::unique_ptr<DIR, decltype(close_stream)> stream(fdopendir(own.get()), close_stream);
-  if (!stream) ThrowErrno("read directory", ".");
+  if (!stream) ThrowErrno("read directory", dir);
   own.Release();  // The stream owns it now.
   std::vector<DirectoryEntry> entries;
   for (;;) {
     errno = 0;
     const dirent* entry = readdir(stream.get());
     if (entry == nullptr) break;
+    if (entries.size() % kEntriesBetweenChecks == 0) ctx.Check();
     const std::string_view name = entry->d_name;
     if (name == "." || name == "..") continue;
     entries.push_back({std::string(name), TypeOf(dir, *entry)});
   }
-  if (errno != 0) ThrowErrno("read directory", ".");
+  if (errno != 0) ThrowErrno("read directory", dir);
   std::sort(entries.begin(), entries.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   return entries;
@@ -204,14 +221,14 @@ std::vector<DirectoryEntry> ListDirectory(int dir) {
 std::optional<std::string> ReadAll(int fd, std::size_t limit) {
   const std::uint64_t size = StampOf(fd).size;
   if (size > limit) return std::nullopt;
-  // One byte more than the size says, to see the end in the same call.
+  // Ask for one byte more than the size, to see the end of the file in the same call.
   std::string content(std::min<std::size_t>(size + 1, limit + 1), '\0');
   std::size_t length = 0;
   for (;;) {
     const ssize_t n =
         pread(fd, content.data() + length, content.size() - length, static_cast<off_t>(length));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) ThrowErrno("read", "an open file");
+    if (n < 0) ThrowErrno("read", fd);
     if (n == 0) break;
     length += static_cast<std::size_t>(n);
     if (length > limit) return std::nullopt;
@@ -226,8 +243,13 @@ void ReadExactly(int fd, void* buffer, std::size_t size, std::uint64_t offset) {
   while (size > 0) {
     const ssize_t n = pread(fd, bytes, size, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) ThrowErrno("read", "an open file");
-    if (n == 0) Throw(ErrorKind::kIO, "file ends at byte {}, {} bytes early", offset, size);
+    if (n < 0) ThrowErrno("read", fd);
+    if (n == 0) {
+      Throw(ErrorKind::kIO,
+            "{} ends at byte {}, {} bytes before its expected end: another program truncated it; "
+            "stop that program and try again",
+            PathOf(fd), offset, size);
+    }
     bytes += n;
     size -= static_cast<std::size_t>(n);
     offset += static_cast<std::uint64_t>(n);
@@ -239,7 +261,10 @@ void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t of
   while (size > 0) {
     const ssize_t n = pwrite(fd, bytes, size, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) ThrowErrno("write", "an open file");
+    if (n < 0) {
+      if (IsNoSpace(errno)) ThrowNoSpace("write", fd, size, errno);
+      ThrowErrno("write", fd);
+    }
     bytes += n;
     size -= static_cast<std::size_t>(n);
     offset += static_cast<std::uint64_t>(n);
@@ -247,15 +272,23 @@ void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t of
 }
 
 void Resize(int fd, std::uint64_t size) {
-  if (ftruncate(fd, static_cast<off_t>(size)) != 0) ThrowErrno("resize", "an open file");
+  if (ftruncate(fd, static_cast<off_t>(size)) != 0) ThrowErrno("resize", fd);
 }
 
 void SetMode(int fd, mode_t mode) {
-  if (fchmod(fd, mode) != 0) ThrowErrno("set the mode of", "an open file");
+  if (fchmod(fd, mode) != 0) ThrowErrno("set the mode of", fd);
 }
 
 void Sync(int fd) {
-  if (fsync(fd) != 0) ThrowErrno("flush", "an open file or directory");
+  if (fsync(fd) == 0) return;
+  const int error = errno;
+  struct stat st;
+  const bool cannot_flush = IsUnsupported(error) || error == EBADF;
+  const bool is_directory = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+  if (!cannot_flush || !is_directory) ThrowErrno("flush", fd, error);
+  LogOnce("fsync", "the file system of " + PathOf(fd) +
+                       " cannot flush directories (fsync): a crash of the machine may undo the "
+                       "last operations there");
 }
 
 void SyncDirectories(int dir) {
@@ -272,9 +305,10 @@ void BeginWriteback(int fd, std::uint64_t offset, std::uint64_t length) {
                   SYNC_FILE_RANGE_WRITE);
 }
 
-std::uint64_t FreeSpace(int fd) {
+std::optional<std::uint64_t> FreeSpace(int fd) {
   struct statvfs file_system;
-  if (fstatvfs(fd, &file_system) != 0) ThrowErrno("find the free space of", "a file system");
+  if (fstatvfs(fd, &file_system) != 0) ThrowErrno("find the free space of", fd);
+  if (file_system.f_blocks == 0) return std::nullopt;
   return std::uint64_t{file_system.f_bavail} * file_system.f_frsize;
 }
 
@@ -284,20 +318,23 @@ void WriteNewFileAt(int dir, const std::string& name, std::string_view content, 
   Sync(fd.get());
 }
 
-void ReplaceFileAt(int dir, const std::string& name, std::string_view content, mode_t mode) {
+void ReplaceFileAt(int dir, const std::string& name, std::string_view content, mode_t mode,
+                   std::optional<int> temporary_dir) {
+  const int from = temporary_dir.value_or(dir);
   const std::string temporary = "." + name + "." + RandomSuffix();
   try {
-    WriteNewFileAt(dir, temporary, content, mode);
-    if (renameat(dir, temporary.c_str(), dir, name.c_str()) != 0) ThrowErrno("rename", name);
+    WriteNewFileAt(from, temporary, content, mode);
+    if (renameat(from, temporary.c_str(), dir, name.c_str()) != 0)
+      ThrowErrnoAt("rename", dir, name);
   } catch (...) {
-    unlinkat(dir, temporary.c_str(), 0);
+    unlinkat(from, temporary.c_str(), 0);
     throw;
   }
   Sync(dir);
 }
 
 void RenameOverAt(int dir, const std::string& name, const std::string& target) {
-  if (renameat(dir, name.c_str(), dir, target.c_str()) != 0) ThrowErrno("rename", name);
+  if (renameat(dir, name.c_str(), dir, target.c_str()) != 0) ThrowErrnoAt("rename", dir, name);
   Sync(dir);
 }
 
@@ -307,13 +344,9 @@ bool RemoveFile(const std::filesystem::path& path) {
   return false;
 }
 
-void RemoveTree(const std::filesystem::path& path) {
-  std::error_code error;
-  std::filesystem::remove_all(path, error);
-  // Two processes may sweep the same tree at once; then each finds parts of it gone.
-  if (error && error != std::errc::no_such_file_or_directory) {
-    ThrowErrno("remove", path.native(), error.value());
-  }
+bool IsBeneath(const std::filesystem::path& path, const std::filesystem::path& dir) {
+  const std::string prefix = (dir / "").native();
+  return path.native().size() > prefix.size() && path.native().starts_with(prefix);
 }
 
 std::filesystem::path AbsolutePath(const std::string& path) {
@@ -321,14 +354,15 @@ std::filesystem::path AbsolutePath(const std::string& path) {
   if (path == "~" || path.starts_with("~/")) {
     const char* home = std::getenv("HOME");
     if (home == nullptr || *home == '\0') {
-      Throw(ErrorKind::kInvalidConfig, "cannot expand {}: HOME is not set", path);
+      Throw(ErrorKind::kInvalidConfig,
+            "cannot expand {}: HOME is not set; set it, or use an absolute path", path);
     }
     expanded = std::string(home) + path.substr(1);
   }
   std::error_code error;
   std::filesystem::path absolute = std::filesystem::absolute(expanded, error).lexically_normal();
   if (error) ThrowErrno("resolve", path, error.value());
-  // "a/" names the directory a; an empty last component would hide its name.
+  // "a/" means the directory a; drop its empty last component, so that the file name is "a".
   return absolute.has_filename() || !absolute.has_relative_path() ? absolute
                                                                   : absolute.parent_path();
 }

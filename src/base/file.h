@@ -1,6 +1,6 @@
-// Files and directories by descriptor. Functions that take a directory and a name open what the
-// name is in that directory and never follow a symbolic link; the name must be a plain one.
-// Failures throw kIO unless said otherwise.
+// Provides operations on files and directories by descriptor. A function that takes a directory and
+// a name looks the name up in that directory and does not follow a symbolic link there; the name
+// must be a plain file name. Failures throw kIO unless stated otherwise.
 
 #ifndef MSB_SRC_BASE_FILE_H_
 #define MSB_SRC_BASE_FILE_H_
@@ -9,142 +9,161 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "msb/context.h"
+#include "src/base/descriptor.h"
+
 namespace msb::base {
 
-// Owns a file descriptor.
-class UniqueFd {
- public:
-  UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept {
-    Reset(std::exchange(other.fd_, -1));
-    return *this;
-  }
-  ~UniqueFd() { Reset(-1); }
-
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-  void Reset(int fd);
-  int Release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_ = -1;
-};
-
-// What identifies a file and changes when its content does.
+// A FileStamp identifies a file, and changes when the content of the file does.
 struct FileStamp {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
-  std::uint64_t size = 0;     // Bytes, apparent.
+  std::uint64_t size = 0;     // Apparent size in bytes.
   std::int64_t mtime_ns = 0;  // Last change of the content.
   std::int64_t ctime_ns = 0;  // Last change of content, mode or links.
   std::uint64_t blocks = 0;   // Allocated, in units of 512 bytes.
   std::uint32_t mode = 0;     // Permission bits.
-  std::uint64_t links = 0;    // Names that it has.
+  std::uint64_t links = 0;    // Number of hard links.
 
-  // The same file with the same content, as far as a stamp can tell.
+  // Returns true if this is the same file with the same content, as far as a stamp can show that.
   bool SameContent(const FileStamp& other) const {
     return device == other.device && inode == other.inode && size == other.size &&
            mtime_ns == other.mtime_ns;
   }
+
+  // Works like SameContent, but for a file that was given another hard link between the two stamps.
+  // On a file system that is not local, link(2) may change the inode number, because overlayfs
+  // first copies a file of a lower layer.
+  bool SameContentLinked(const FileStamp& other, bool is_local) const {
+    return SameContent(other) || (!is_local && size == other.size && mtime_ns == other.mtime_ns);
+  }
 };
 
+// Returns the stamp of an open file.
 FileStamp StampOf(int fd);
-// Nothing if there is no regular file at path; a symbolic link counts as none.
+// Returns the stamp of the file at path, or nullopt if path is absent or not a regular file. Does
+// not follow a symbolic link at path.
 std::optional<FileStamp> StampOf(const std::filesystem::path& path);
 
 enum class EntryType { kAbsent, kRegularFile, kDirectory, kSymlink, kOther };
 
-// "a symbolic link", …: for messages.
+// Returns a description for messages, such as "a symbolic link".
 std::string_view Describe(EntryType type);
 
-// A name in a directory; fd is open for reading if it is a regular file or a directory.
+// Returns the type of the entry dir/name without opening it.
+EntryType TypeAt(int dir, const std::string& name);
+
+// An Entry represents an entry of a directory. fd is open for reading if the entry is a regular
+// file or a directory, and empty otherwise.
 struct Entry {
   EntryType type = EntryType::kAbsent;
   UniqueFd fd;
 };
 Entry OpenEntryAt(int dir, const std::string& name);
 
-// Whether this process may open what is at path for reading and writing; false if nothing is there.
+// Returns true if this process may open path for reading and writing. Returns false with errno set
+// if it may not, or if path is absent.
 bool MayReadAndWrite(const std::filesystem::path& path);
 
-// Follows symbolic links; an empty UniqueFd if path is absent or no directory.
+// Returns true if path leads to the open file or directory fd, and false if path is absent or leads
+// to another one.
+bool LeadsTo(const std::filesystem::path& path, int fd);
+
+// Opens the directory at path, following symbolic links. Returns an empty UniqueFd if path is
+// absent or not a directory.
 UniqueFd TryOpenDirectory(const std::filesystem::path& path);
+// Works like TryOpenDirectory, but throws kIO instead of returning an empty UniqueFd.
 UniqueFd OpenDirectory(const std::filesystem::path& path);
-// Makes the directory and its parents where they are absent, on disk when it returns. path is
-// absolute.
-UniqueFd MakeDirectory(const std::filesystem::path& path);
-// Makes a directory in another; fails if the name exists.
+// Opens the directory at path, which must be absolute, and creates it and its parents if they are
+// missing. The new directories are on disk when this returns. Calls made, if set, for each
+// directory that was created, outermost first. Creates a parent again if another process removes it
+// meanwhile.
+UniqueFd MakeDirectory(const std::filesystem::path& path,
+                       const std::function<void(const std::filesystem::path& path)>& made = {});
+// Creates the directory dir/name. Throws kIO if the name exists.
 void MakeDirectoryAt(int dir, const std::string& name);
 
-// Opens a new file for reading and writing; fails if the name exists.
+// Creates the file dir/name and opens it for reading and writing. Throws kIO if the name exists.
 UniqueFd CreateFileAt(int dir, const std::string& name, mode_t mode);
 
 struct DirectoryEntry {
   std::string name;
   EntryType type;
 };
-// All names but "." and "..", sorted by their bytes.
-std::vector<DirectoryEntry> ListDirectory(int dir);
+// Returns all entries except "." and "..", sorted by the bytes of their names. Throws kCancelled if
+// ctx is done.
+std::vector<DirectoryEntry> ListDirectory(int dir, const Context& ctx = Context::Background());
 
-// The whole content of an open file; nothing if it is longer than limit bytes.
+// Returns the content of an open file, or nullopt if it is longer than limit bytes.
 std::optional<std::string> ReadAll(int fd, std::size_t limit);
 
-// Reads or writes exactly size bytes at offset. ReadExactly throws if the file ends before.
+// Read or write exactly size bytes at offset. ReadExactly throws kIO if the file ends earlier.
 void ReadExactly(int fd, void* buffer, std::size_t size, std::uint64_t offset);
 void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t offset);
 
-// Cuts the file to size bytes, or extends it with a hole.
+// Truncates the file to size bytes, or extends it with a hole.
 void Resize(int fd, std::uint64_t size);
 
-// Gives a file a second name, which must not exist, on the same file system.
+// Creates name, which must not exist, as a hard link to existing. Both must be on one file system.
 void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name);
 
-// As LinkFile, to dir/name; false where that cannot be done, and a copy is needed.
+// Works like LinkFile, but creates dir/name. Returns false if a hard link is impossible, so that
+// the file must be copied instead (NeedsCopy).
 bool TryLinkFile(const std::filesystem::path& existing, int dir, const std::string& name);
 
 enum class MoveResult { kMoved, kTargetExists, kOtherFileSystem };
-// Renames a file, never over another one; a crash may undo that until the directories are flushed.
+// Renames a file without replacing an existing file. A crash may undo this until both directories
+// are flushed.
 MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const std::string& target);
 
 // Sets the permission bits.
 void SetMode(int fd, mode_t mode);
 
-// Flushes a file's or directory's content and metadata to the disk.
+// Flushes the content and metadata of a file or directory to disk. Does nothing for a directory on
+// a file system that cannot flush directories; this is logged once.
 void Sync(int fd);
-// Flushes the names in a directory and in all below it, without following links.
+// Flushes a directory and all directories beneath it, without following symbolic links. Does not
+// flush the files in them.
 void SyncDirectories(int dir);
-// Has the kernel begin to write these bytes to the disk. A hint, so that Sync later takes less: it
-// neither waits nor fails.
+// Asks the kernel to begin writing these bytes to disk, so that a later Sync takes less time. This
+// is only a hint: it does not wait for the bytes to be written, and errors are ignored.
 void BeginWriteback(int fd, std::uint64_t offset, std::uint64_t length);
 
-// Bytes that may still be written to the file system of an open file or directory.
-std::uint64_t FreeSpace(int fd);
+// Returns the number of bytes that may still be written to the file system of an open file or
+// directory. Returns nullopt if the file system does not report it; tmpfs without a limit and
+// ramfs, for example, report 0 blocks in total.
+std::optional<std::uint64_t> FreeSpace(int fd);
 
-// Makes a file with this content, on disk when it returns.
+// Creates a file with this content and flushes the file, but not the directory.
 void WriteNewFileAt(int dir, const std::string& name, std::string_view content, mode_t mode);
-// As WriteNewFileAt, but in place of what may be there: after a crash it is the old or the new.
-void ReplaceFileAt(int dir, const std::string& name, std::string_view content, mode_t mode);
+// Creates the file dir/name, or replaces it atomically: after a crash it has either the old or the
+// new content. The new file is on disk when this returns. It is first written under a hidden name
+// in temporary_dir (default: dir), where a crash may leave it.
+void ReplaceFileAt(int dir, const std::string& name, std::string_view content, mode_t mode,
+                   std::optional<int> temporary_dir = std::nullopt);
 
-// Renames a file within a directory, over one that may be there, on disk when it returns.
+// Renames the file dir/name to dir/target, replacing a file that exists there, and flushes dir.
 void RenameOverAt(int dir, const std::string& name, const std::string& target);
 
-// Removes a file; false if it was absent.
+// Removes a file. Returns false if it is absent.
 bool RemoveFile(const std::filesystem::path& path);
-// Removes a tree without following links; what is gone already is no error.
-void RemoveTree(const std::filesystem::path& path);
 
-// Absolute and without "." and ".."; expands a leading "~/". Does not touch the file system.
+// Returns path as an absolute path without ".", ".." or a trailing "/". Expands "~" and a leading
+// "~/". Does not access the file system, so symbolic links are not resolved. Throws kInvalidConfig
+// if "~" must be expanded and HOME is not set.
 std::filesystem::path AbsolutePath(const std::string& path);
 
-// 16 random hex digits.
+// Returns true if path is beneath dir, judging by their spelling alone.
+bool IsBeneath(const std::filesystem::path& path, const std::filesystem::path& dir);
+
+// Returns 16 random hex digits.
 std::string RandomSuffix();
 
 }  // namespace msb::base

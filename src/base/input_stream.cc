@@ -18,7 +18,7 @@ constexpr int kPauseMilliseconds = 50;
 }  // namespace
 
 InputStream::InputStream(const std::filesystem::path& path)
-    : path_(path), fd_(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) {
+    : path_(path), fd_(OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY)) {
   struct stat status;
   if (!fd_ || fstat(fd_.get(), &status) != 0) ThrowErrno("open", path.native());
   if (S_ISDIR(status.st_mode)) ThrowErrno("read", path.native(), EISDIR);
@@ -37,7 +37,7 @@ bool InputStream::Await() const {
 std::uint64_t InputStream::BytesInHole(std::uint64_t limit) const {
   if (position_ >= size_) return 0;
   const off_t data = lseek(fd_.get(), static_cast<off_t>(position_), SEEK_DATA);
-  // Without an answer it is read, whatever it is.
+  // If the file system cannot tell, the bytes are read, even if they are a hole.
   if (data < 0 && errno != ENXIO) return 0;
   const std::uint64_t end = data < 0 ? size_ : static_cast<std::uint64_t>(data);
   return end <= position_ ? 0 : std::min(limit, end - position_);
@@ -61,7 +61,7 @@ std::size_t InputStream::Read(std::span<std::byte> buffer, const std::function<v
   std::size_t done = 0;
   while (done < buffer.size()) {
     check();
-    // A pipe that nobody writes to yet has an end only when somebody did.
+    // Before its first writer, a named pipe has neither data nor an end.
     if (!Await()) continue;
     const auto n = ReadSome(buffer.data() + done, buffer.size() - done);
     if (!n) continue;

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <vector>
 
@@ -16,14 +17,14 @@ namespace {
 
 constexpr std::size_t kMaxDepth = 127;
 
-// Builds a Json from parser events, which is where a repeated key can still be seen.
+// Builds a Json from parser events: only there can a repeated key be detected.
 class DocumentBuilder : public nlohmann::json_sax<Json> {
  public:
   DocumentBuilder(Json& root, std::size_t max_values) : root_(root), max_values_(max_values) {}
 
   bool null() override { return Add(nullptr); }
   bool boolean(bool value) override { return Add(value); }
-  // Only "-0" is an integer that is no negative number; the runtimes read it as a float.
+  // The parser reports negative integers here, and "-0", which the runtimes read as a float.
   bool number_integer(number_integer_t value) override {
     return value == 0 ? Add(-0.0) : Add(value);
   }
@@ -46,12 +47,15 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& e) override {
-    throw std::invalid_argument(fmt::format("not JSON at byte {}: {}", position, Quoted(e.what())));
+    throw std::invalid_argument(
+        fmt::format("invalid JSON at byte {}: {}", position, Quoted(e.what())));
   }
 
  private:
   Json* Place(Json value) {
-    if (++values_ > max_values_) throw std::invalid_argument("has too many values");
+    if (++values_ > max_values_) {
+      throw std::invalid_argument(fmt::format("it has more than {} values", max_values_));
+    }
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -70,7 +74,9 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
   }
 
   bool Open(Json empty) {
-    if (open_.size() == kMaxDepth) throw std::invalid_argument("nested too deeply");
+    if (open_.size() == kMaxDepth) {
+      throw std::invalid_argument(fmt::format("it is nested deeper than {} levels", kMaxDepth));
+    }
     open_.push_back(Place(std::move(empty)));
     return true;
   }
@@ -87,8 +93,8 @@ class DocumentBuilder : public nlohmann::json_sax<Json> {
   std::string key_;
 };
 
-// The shortest digits that read back as value: fixed notation from 1e-5 up to below 1e16, else
-// scientific with a signed exponent of at least one digit ("1e-7", "1.5e+20").
+// Appends the shortest digits that read back as value: fixed notation from 1e-5 up to below 1e16,
+// else scientific with a signed exponent of at least one digit ("1e-7", "1.5e+20").
 void AppendFloat(std::string& out, double value) {
   std::array<char, 64> buffer;
   const double magnitude = std::fabs(value);
@@ -100,7 +106,7 @@ void AppendFloat(std::string& out, double value) {
   if (fixed) {
     if (text.find('.') == std::string::npos) text += ".0";
   } else if (const std::size_t e = text.find('e'); text[e + 2] == '0') {
-    text.erase(e + 2, 1);  // to_chars writes at least two digits of exponent.
+    text.erase(e + 2, 1);  // std::to_chars writes at least two digits of exponent.
   }
   out += text;
 }
@@ -108,10 +114,12 @@ void AppendFloat(std::string& out, double value) {
 }  // namespace
 
 Json ParseJson(std::string_view text, std::size_t max_values) {
-  // nlohmann's parser skips a byte order mark; JSON has none.
-  if (text.starts_with("\xef\xbb\xbf")) throw std::invalid_argument("begins with a BOM");
-  // It takes a NUL byte for the end of the text, and would not see what follows.
-  if (text.find('\0') != text.npos) throw std::invalid_argument("contains a NUL byte");
+  // nlohmann's parser skips a byte order mark, which JSON does not allow.
+  if (text.starts_with("\xef\xbb\xbf")) {
+    throw std::invalid_argument("it begins with a byte order mark");
+  }
+  // It treats a NUL byte as the end of the text, and would ignore what follows.
+  if (text.find('\0') != text.npos) throw std::invalid_argument("it contains a NUL byte");
   Json root;
   DocumentBuilder builder(root, max_values);
   Json::sax_parse(text, &builder);

@@ -2,19 +2,11 @@
 
 #include <unistd.h>
 
-#include <system_error>
-
 namespace msb::base {
 
 NewDirectory::NewDirectory(const std::filesystem::path& path) {
-  std::error_code error;
-  for (std::filesystem::path missing = path;
-       !std::filesystem::exists(missing, error) && missing.has_relative_path();
-       missing = missing.parent_path()) {
-    made_.push_back(missing);
-  }
   try {
-    fd_ = MakeDirectory(path);
+    fd_ = MakeDirectory(path, [&](const std::filesystem::path& made) { made_.push_back(made); });
   } catch (...) {
     Remove();
     throw;
@@ -24,8 +16,9 @@ NewDirectory::NewDirectory(const std::filesystem::path& path) {
 NewDirectory::~NewDirectory() { Remove(); }
 
 void NewDirectory::Remove() {
-  // Takes only empty directories, so neither what somebody has put there nor what was not made.
-  for (const std::filesystem::path& path : made_) rmdir(path.c_str());
+  // rmdir(2) leaves a directory in which another process has put something. A process that was
+  // about to do so creates the directory again (MakeDirectory).
+  for (auto path = made_.rbegin(); path != made_.rend(); ++path) rmdir(path->c_str());
 }
 
 }  // namespace msb::base

@@ -1,4 +1,4 @@
-// A directory that goes again, with the parents that it needed, unless it is kept.
+// Creates a directory with its missing parents, and removes them again unless Keep() is called.
 
 #ifndef MSB_SRC_BASE_NEW_DIRECTORY_H_
 #define MSB_SRC_BASE_NEW_DIRECTORY_H_
@@ -10,13 +10,16 @@
 
 namespace msb::base {
 
+// A NewDirectory represents a directory that may have to be removed again.
 class NewDirectory {
  public:
-  // Makes the directory, which may exist, and its parents. path is absolute.
+  // Opens the directory at path, which must be absolute, and creates it and its parents if they are
+  // missing.
   explicit NewDirectory(const std::filesystem::path& path);
   NewDirectory(const NewDirectory&) = delete;
   NewDirectory& operator=(const NewDirectory&) = delete;
-  // Removes those that it made, as far as they are empty.
+  // Removes the directories that this object has created and that are empty, unless Keep() was
+  // called.
   ~NewDirectory();
 
   int fd() const { return fd_.get(); }
@@ -25,7 +28,7 @@ class NewDirectory {
  private:
   void Remove();
 
-  std::vector<std::filesystem::path> made_;  // The innermost first.
+  std::vector<std::filesystem::path> made_;  // Outermost first.
   UniqueFd fd_;
 };
 

@@ -1,43 +1,81 @@
 #include "src/base/process.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
-#include <fstream>
 #include <sstream>
 #include <string>
 
+#include "src/base/descriptor.h"
+#include "src/base/fork.h"
 #include "src/base/poll.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
+namespace {
+
+// Returns the content of a small file, or nothing if it cannot be read. A file in /proc has no
+// size, and its content is generated when it is read; what one read(2) returns is consistent.
+std::optional<std::string> ReadSmallFile(const std::string& path) {
+  const UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY);
+  if (!fd) return std::nullopt;
+  std::string content(4096, '\0');
+  for (std::size_t length = 0;;) {
+    const ssize_t n = read(fd.get(), content.data() + length, content.size() - length);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return std::nullopt;  // The process has ended meanwhile.
+    length += static_cast<std::size_t>(n);
+    if (n == 0) {
+      content.resize(length);
+      return content;
+    }
+    if (length == content.size()) content.resize(2 * length);
+  }
+}
+
+}  // namespace
 
 std::string BootId() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(file, id);
-  return id;
+  std::string id = ReadSmallFile("/proc/sys/kernel/random/boot_id").value_or("");
+  return id.substr(0, id.find('\n'));
+}
+
+std::string HostId() {
+  std::array<char, 256> name{};
+  // A name that is too long is truncated, and need not end in a NUL.
+  if (gethostname(name.data(), name.size() - 1) != 0) name[0] = '\0';
+  const std::string machine = ReadSmallFile("/etc/machine-id").value_or("");
+  return fmt::format("{}/{}", name.data(), machine.substr(0, machine.find('\n')));
+}
+
+std::uint64_t PidNamespace() {
+  struct stat st;
+  return stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
 }
 
 ProcessIdentity ProcessIdentity::Self() {
   const auto self = Of(getpid());
-  if (!self || self->start_ticks == 0) Throw(ErrorKind::kIO, "cannot read /proc/self/stat");
+  if (!self || self->start_ticks == 0) {
+    Throw(ErrorKind::kIO, "cannot read /proc/self/stat: mount /proc (mount -t proc proc /proc)");
+  }
   return *self;
 }
 
 std::optional<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
   if (pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH)) return std::nullopt;
-  static const std::string boot_id = BootId();
-  ProcessIdentity identity{.pid = pid, .boot_id = boot_id};
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string line;
+  static constinit Lazy<std::string> boot_id;
+  ProcessIdentity identity{
+      .pid = pid, .boot_id = boot_id.Get(BootId), .pid_namespace = PidNamespace()};
   // The second field is the program's name in parentheses, and may contain any character but NUL.
-  if (!std::getline(file, line, '\0')) return identity;
+  const std::string line = ReadSmallFile(fmt::format("/proc/{}/stat", pid)).value_or("");
   const std::size_t name_start = line.find('(');
   const std::size_t name_end = line.rfind(')');
   if (name_start == std::string::npos || name_end == std::string::npos) return identity;
@@ -50,17 +88,21 @@ std::optional<ProcessIdentity> ProcessIdentity::Of(pid_t pid) {
   for (int field = 4; field < 20; ++field) fields >> skipped;
   fields >> threads >> skipped >> start_ticks;
   if (!fields) return identity;
-  // The state is the first thread's. As long as another one is there, files may be written to.
+  // This is the state of the first thread. While other threads run, the process may write to files.
   if ((state == 'Z' || state == 'X') && threads <= 1) return std::nullopt;
   identity.start_ticks = start_ticks;
   identity.program = line.substr(name_start + 1, name_end - name_start - 1);
   return identity;
 }
 
+bool ProcessIdentity::IsVisible() const {
+  return boot_id == BootId() && (pid_namespace == 0 || pid_namespace == PidNamespace());
+}
+
 bool ProcessIdentity::IsAlive() const {
   const auto now = Of(pid);
-  return now && now->boot_id == boot_id &&
-         (now->start_ticks == start_ticks || now->start_ticks == 0);
+  if (!now || now->boot_id != boot_id) return false;
+  return now->start_ticks == start_ticks || now->start_ticks == 0 || start_ticks == 0;
 }
 
 std::chrono::system_clock::time_point ProcessIdentity::StartTime() const {
@@ -74,28 +116,29 @@ std::chrono::system_clock::time_point ProcessIdentity::StartTime() const {
 }
 
 bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry) {
-  std::ifstream file(fmt::format("/proc/{}/environ", process.pid));
+  std::istringstream file(ReadSmallFile(fmt::format("/proc/{}/environ", process.pid)).value_or(""));
   std::string variable;
   bool found = false;
   while (!found && std::getline(file, variable, '\0')) found = variable == entry;
-  // If it is still the process, that was its own.
+  // If the process is still alive, the environment was its own and not that of a later process.
   return found && process.IsAlive();
 }
 
 std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity) {
-  if (identity.pid <= 0) return std::nullopt;
-  // By number: the C libraries that name these calls are newer than the kernels that have them.
-  UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_open, identity.pid, 0)));
+  if (identity.pid <= 0 || !identity.IsVisible()) return std::nullopt;
+  UniqueFd fd = OpenProcess(identity.pid);
   if (!fd) {
-    // EINVAL, ENOENT: the pid is now that of a thread.
+    // EINVAL, ENOENT: the pid is now the id of a thread.
     if (errno == ESRCH || errno == EINVAL || errno == ENOENT) return std::nullopt;
-    ThrowErrno("hold process", std::to_string(identity.pid));
+    ThrowErrno("open a pidfd for", fmt::format("/proc/{}", identity.pid));
   }
-  // If the process runs now, its pid was its own when the descriptor was opened.
+  // If the process still runs now, the descriptor was opened for it and not for a later process.
   const auto now = ProcessIdentity::Of(identity.pid);
   if (!now) return std::nullopt;
   if (now->start_ticks == 0) {
-    Throw(ErrorKind::kIO, "cannot tell which process {} is: /proc/{}/stat cannot be read",
+    Throw(ErrorKind::kIO,
+          "cannot identify process {}: /proc/{}/stat cannot be read; mount /proc without hidepid, "
+          "or run as the user of that process",
           identity.pid, identity.pid);
   }
   if (now->start_ticks != identity.start_ticks || now->boot_id != identity.boot_id) {
@@ -112,6 +155,7 @@ bool ProcessHandle::AwaitEnd(const Context& ctx) const {
 }
 
 void ProcessHandle::Kill() const {
+  // Called by number: kernels have had this system call for longer than C libraries have a wrapper.
   if (syscall(SYS_pidfd_send_signal, fd_.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH) {
     ThrowErrno("kill", "a process");
   }
@@ -121,7 +165,7 @@ void ProcessHandle::Reap() const {
   constexpr auto kPidFd =
       static_cast<idtype_t>(3);  // P_PIDFD, which is newer than some C libraries.
   siginfo_t ignored{};
-  // ECHILD: it is somebody else's to wait for.
+  // ECHILD: this process is not the parent.
   static_cast<void>(waitid(kPidFd, static_cast<id_t>(fd_.get()), &ignored, WEXITED | WNOHANG));
 }
 

@@ -1,4 +1,5 @@
-// Which process is which. A pid alone does not tell: the kernel gives it out again.
+// Identifies processes. A pid alone does not identify one: the kernel reuses pids, and each PID
+// namespace and each host has its own.
 
 #ifndef MSB_SRC_BASE_PROCESS_H_
 #define MSB_SRC_BASE_PROCESS_H_
@@ -17,44 +18,64 @@
 
 namespace msb::base {
 
-// The kernel's name for the time since it booted (random(4)); empty if it cannot be read.
+// Returns the kernel's identifier of the current boot (random(4)), or an empty string if it cannot
+// be read.
 std::string BootId();
 
+// Returns a name for this host that distinguishes it from other hosts that may share a file system:
+// its host name and machine-id(5).
+std::string HostId();
+
+// Returns a number for the PID namespace of this process, or 0 if it cannot be read. Until the next
+// boot, no other namespace has this number, unless this namespace ends.
+std::uint64_t PidNamespace();
+
+// A ProcessIdentity identifies one process, and no later process with the same pid.
 struct ProcessIdentity {
   pid_t pid = 0;
-  // When it started, in clock ticks after boot: field 22 of /proc/PID/stat (proc(5)). 0: it runs,
-  // but that file cannot be read.
+  // When the process started, in clock ticks after boot: field 22 of /proc/PID/stat (proc(5)). 0 if
+  // the process runs, but that file cannot be read.
   std::uint64_t start_ticks = 0;
-  std::string program = {};  // Its name, cut to 15 bytes; empty if start_ticks is 0.
-  std::string boot_id = {};  // Of the boot that the ticks count from: BootId().
+  std::string program = {};  // Name of the program, cut to 15 bytes; empty if start_ticks is 0.
+  std::string boot_id = {};  // BootId() of the boot that start_ticks counts from.
+  std::uint64_t pid_namespace = 0;  // PidNamespace() that pid belongs to; 0 if unknown.
 
+  // Returns the identity of this process. Throws kIO if /proc cannot be read.
   static ProcessIdentity Self();
-  // Nothing if no such process runs; one that has ended but was not waited for does not run.
+  // Returns the identity of a process, or nullopt if no such process runs. A zombie, which has
+  // ended but was not waited for, does not run.
   static std::optional<ProcessIdentity> Of(pid_t pid);
 
-  // False only if it is certain that the process has ended.
+  // Returns true if, as far as is known, pid refers to this process in the caller's PID namespace
+  // too.
+  bool IsVisible() const;
+  // Returns false only if the process has certainly ended. The process must be visible.
   bool IsAlive() const;
-  // By today's clock: one that was set since the process started moves this.
+  // Returns the start time according to the current setting of the clock. The result changes if the
+  // clock is set after the process has started.
   std::chrono::system_clock::time_point StartTime() const;
 };
 
-// True if the process runs and was started with this entry, "NAME=value", in its environment; false
-// also if that cannot be read.
+// Returns true if the process runs and was started with entry, "NAME=value", in its environment.
+// Also returns false if the environment cannot be read.
 bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry);
 
-// A process held by a descriptor (pidfd_open(2)), so that a later one of the same pid is never
-// taken for it.
+// A ProcessHandle refers to a process by a descriptor (pidfd_open(2)), so that a later process with
+// the same pid is never mistaken for it.
 class ProcessHandle {
  public:
-  // Nothing if the process has ended.
+  // Returns nullopt if the process has ended, is not visible, or has no start_ticks. Throws kIO if
+  // it cannot be determined which process has the pid.
   static std::optional<ProcessHandle> Open(const ProcessIdentity& identity);
 
-  // Waits until it has ended; false if it has not when ctx is done. Never throws kCancelled.
+  // Waits until the process has ended. Returns false if ctx is done before that. Never throws
+  // kCancelled.
   bool AwaitEnd(const Context& ctx) const;
-  // SIGKILL; no error if it has ended.
+  // Sends SIGKILL. Has no effect if the process has ended.
   void Kill() const;
-  // Of a process that has ended and that nobody else waits for, takes the exit status if this
-  // process became its parent: as the init of a container does, where it would stay a zombie.
+  // Reaps the process if it has ended and this process is its parent. An orphan becomes the child
+  // of the init process of its container, and stays a zombie if the init process does not reap it.
+  // No other code may wait for the process.
   void Reap() const;
 
  private:

@@ -32,7 +32,7 @@ void ProgressMeter::Finish() {
 
 void ProgressMeter::Report(std::uint64_t done) {
   reported_ = std::max(reported_, done);
-  // A file that grows while it is read has more than was counted.
+  // A file that grows while it is read has more bytes than the total.
   ctx_.progress()({phase_, reported_, std::max(total_, reported_)});
 }
 

@@ -1,5 +1,5 @@
-// Counts the bytes of one phase of a call, tells the Context's progress function, and checks the
-// Context on the way.
+// Counts the bytes of one phase of a call, reports them to the progress function of the Context,
+// and checks the Context.
 
 #ifndef MSB_SRC_BASE_PROGRESS_H_
 #define MSB_SRC_BASE_PROGRESS_H_
@@ -14,17 +14,20 @@
 
 namespace msb::base {
 
+// A ProgressMeter represents the progress of one phase.
 class ProgressMeter {
  public:
-  // phase must outlive the meter. total is only a figure to report; 0 if nobody listens.
+  // ctx and phase must outlive the meter. total is only reported; it may be 0 if ctx has no
+  // progress function.
   ProgressMeter(const Context& ctx, std::string_view phase, std::uint64_t total);
 
-  // True if somebody listens, and so total is worth finding out.
+  // Returns true if ctx has a progress function, and the total must therefore be computed.
   static bool Wanted(const Context& ctx) { return static_cast<bool>(ctx.progress()); }
 
-  // Throws kCancelled. May be called from several threads.
+  // Adds bytes to the sum, and reports the sum if the last report was at least 50 ms ago. Throws
+  // kCancelled if the Context is done. May be called from several threads.
   void Add(std::uint64_t bytes);
-  // The last report; call once when the phase is done.
+  // Makes the last report. Must be called once, when the phase is complete.
   void Finish();
 
  private:
@@ -34,7 +37,7 @@ class ProgressMeter {
   const std::string_view phase_;
   const std::uint64_t total_;
   std::atomic<std::uint64_t> done_ = 0;
-  std::mutex reporting_;  // Guards the two below, and that one report is made at a time.
+  std::mutex reporting_;  // Guards the two members below, and serializes reports.
   std::uint64_t reported_ = 0;
   std::chrono::steady_clock::time_point last_report_;
 };

@@ -2,22 +2,23 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <optional>
 #include <string_view>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
+#include "src/base/fork.h"
+#include "src/base/owned_descriptor.h"
 #include "src/base/throw.h"
 
 #ifndef CLOSE_RANGE_CLOEXEC
@@ -27,18 +28,9 @@
 namespace msb::base {
 namespace {
 
-struct Ends {
-  UniqueFd first;
-  UniqueFd second;
-};
-
-Ends MoveAboveStandard(const std::array<int, 2>& fds) {
-  Ends ends{UniqueFd(fds[0]), UniqueFd(fds[1])};
-  return {AboveStandard(std::move(ends.first)), AboveStandard(std::move(ends.second))};
-}
-
-// What the new process tells this one, in this order: its pid, then why it is not the program. If
-// the second is missing, it is.
+// A message from the new process to this one. The first message has its pid, or the error of a step
+// that failed before. A second one is sent only if the program could not be executed, and has the
+// error.
 enum class Step { kStart, kFork, kSetUp, kChangeDirectory, kExecute };
 struct Report {
   Step step = Step::kStart;
@@ -46,17 +38,17 @@ struct Report {
   int error = 0;
 };
 
-// All that the new process needs. It is a copy of one thread of a program with many: whatever lock
-// another one held stays locked, so it makes system calls only, and allocates nothing.
+// All that the new process needs. It is a copy of one thread of a program with many: a lock that
+// another thread held stays locked in it, so it only makes system calls, and allocates nothing.
 struct Launch {
   const char* path = nullptr;
   char* const* arguments = nullptr;
   char* const* environment = nullptr;
-  const char* directory = nullptr;  // Or null: that of this process.
+  const char* directory = nullptr;  // Null: that of this process.
   int input = -1;
   int output = -1;
-  int channel = -1;         // To this process.
-  int parent_channel = -1;  // The other end.
+  int channel = -1;         // The new process's end.
+  int parent_channel = -1;  // This process's end.
   int leash_held = -1;
   int leash_program = -1;
   const int* inherited = nullptr;
@@ -64,7 +56,8 @@ struct Launch {
 };
 
 void Tell(int channel, const Report& report) {
-  // If it does not arrive, the parent has ended, or takes the end of the channel as an answer.
+  // Errors are ignored: if the message does not arrive, the parent has ended, or it takes the
+  // closed channel as the answer.
   static_cast<void>(send(channel, &report, sizeof report, MSG_NOSIGNAL));
 }
 
@@ -73,7 +66,8 @@ void Tell(int channel, const Report& report) {
   _exit(127);
 }
 
-// Handlers are code of this process's program; ignored signals would stay ignored.
+// Sets the default action for all signals and unblocks them: handlers are code of this process's
+// program, and ignored signals would stay ignored.
 void ResetSignals() {
   struct sigaction action {};
   action.sa_handler = SIG_DFL;
@@ -86,8 +80,8 @@ void ResetSignals() {
 bool KeepOpen(int fd) { return fcntl(fd, F_SETFD, 0) == 0; }
 
 bool SetDescriptors(const Launch& launch) {
-  // The program that this library is part of may have opened any number without O_CLOEXEC. Linux
-  // before 5.11 cannot mark them at once; there, those leak.
+  // The program that this library is part of may have opened descriptors without O_CLOEXEC. Linux
+  // before 5.11 cannot mark them all at once; there, they leak.
   static_cast<void>(syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC));
   for (std::size_t i = 0; i < launch.inherited_count; ++i) {
     if (!KeepOpen(launch.inherited[i])) return false;
@@ -96,24 +90,25 @@ bool SetDescriptors(const Launch& launch) {
          dup2(launch.output, STDOUT_FILENO) >= 0 && dup2(launch.output, STDERR_FILENO) >= 0;
 }
 
-// False, with errno, if it cannot be.
+// Has the kernel kill this process when the other end of the leash is closed. Returns false with
+// errno set if that fails.
 bool TieTo(const Launch& launch) {
   const int fd = launch.leash_program;
   if (fcntl(fd, F_SETOWN, getpid()) != 0 || fcntl(fd, F_SETSIG, SIGKILL) != 0 ||
       fcntl(fd, F_SETFL, O_ASYNC) != 0) {
     return false;
   }
-  // A hang-up that came before the flag was set sent no signal.
+  // A hang-up that came before O_ASYNC was set has sent no signal.
   pollfd entry{.fd = fd, .events = 0, .revents = 0};
   if (poll(&entry, 1, 0) > 0) _exit(127);
   return true;
 }
 
 [[noreturn]] void Become(const Launch& launch) {
-  close(launch.leash_held);  // Held by this process, the leash would never hang up.
+  close(launch.leash_held);  // If this process held it too, the leash would never hang up.
   if (setsid() < 0 || !TieTo(launch)) GiveUp(launch.channel, Step::kSetUp);
   Tell(launch.channel, {.step = Step::kStart, .pid = getpid(), .error = 0});
-  // The parent reads who this is before it can have ended.
+  // Wait until the parent has read the identity of this process, which must not end before that.
   char go = 0;
   if (recv(launch.channel, &go, 1, 0) != 1) _exit(127);
   if (!SetDescriptors(launch)) GiveUp(launch.channel, Step::kSetUp);
@@ -125,14 +120,15 @@ bool TieTo(const Launch& launch) {
   GiveUp(launch.channel, Step::kExecute);
 }
 
-// Forks twice, so that the new process is a child of init. When it returns, only the new process
-// has the other end of the channel.
+// Forks twice, so that the new process becomes a child of init. When it returns, the intermediate
+// process has ended, so only this process and the new one have launch.channel.
 void Fork(const Launch& launch) {
-  // Until they are reset, handlers of this program must not run in the new process.
+  // Handlers of this program must not run in the new process before it has reset them.
   sigset_t all;
   sigset_t old;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old);
+  const ForkForProgram no_wait;
   const pid_t intermediate = fork();
   if (intermediate == 0) {
     close(launch.parent_channel);
@@ -143,19 +139,19 @@ void Fork(const Launch& launch) {
   }
   const int error = errno;
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  if (intermediate < 0) ThrowErrno("fork for", launch.path, error);
-  // ECHILD: whoever waits for any child of this process has seen it end.
+  if (intermediate < 0) ThrowErrno("fork a process for", launch.path, error);
+  // ECHILD: other code in this process, which waits for any child, has already reaped it.
   while (waitpid(intermediate, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
 
-// Nothing at the end of the channel.
+// Receives a message. Returns nothing at the end of the channel.
 std::optional<Report> Hear(int channel) {
   Report report;
   for (;;) {
     const ssize_t n = recv(channel, &report, sizeof report, MSG_WAITALL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno != ECONNRESET) ThrowErrno("start", "a program");
+    if (n < 0 && errno != ECONNRESET) ThrowErrno("receive from", "a new process");
     return n == sizeof report ? std::optional(report) : std::nullopt;
   }
 }
@@ -164,7 +160,7 @@ std::optional<Report> Hear(int channel) {
   switch (report.step) {
     case Step::kStart:
     case Step::kFork:
-      ThrowErrno("fork for", program.path.native(), report.error);
+      ThrowErrno("fork a process for", program.path.native(), report.error);
     case Step::kSetUp:
       ThrowErrno("set up a process for", program.path.native(), report.error);
     case Step::kChangeDirectory:
@@ -172,62 +168,55 @@ std::optional<Report> Hear(int channel) {
     case Step::kExecute:
       break;
   }
-  ThrowErrno("execute", program.path.native(), report.error);
+  ThrowCannotExecute(program.path.native(), report.error);
 }
 
-// Lets the new process become the program, and returns who it is.
+// Lets the new process execute the program, and returns its identity.
 ProcessIdentity Release(const Program& program, int channel,
                         const std::function<void(const ProcessIdentity& process)>& before_program) {
   const auto started = Hear(channel);
   if (started && started->error != 0) ThrowFailure(program, *started);
   auto identity = started ? ProcessIdentity::Of(started->pid) : std::nullopt;
   if (!identity) {
-    Throw(ErrorKind::kIO, "cannot start {}: its process was killed", program.path.native());
+    Throw(
+        ErrorKind::kIO,
+        "cannot start {}: its process was killed; look at the kernel's log (dmesg) for the reason",
+        program.path.native());
   }
   if (identity->start_ticks == 0) ThrowErrno("read", fmt::format("/proc/{}/stat", identity->pid));
-  // The kernel calls it so once it is executed.
+  // The kernel gives the process this name when it executes the program.
   identity->program = program.path.filename().native().substr(0, 15);
   if (before_program) before_program(*identity);
-  static_cast<void>(send(channel, "", 1, MSG_NOSIGNAL));  // If that fails, it was killed.
+  static_cast<void>(send(channel, "", 1, MSG_NOSIGNAL));  // If this fails, it was killed.
   if (const auto failure = Hear(channel)) ThrowFailure(program, *failure);
   return *identity;
 }
 
 UniqueFd OpenOutput(int output) {
-  UniqueFd fd(output >= 0 ? fcntl(output, F_DUPFD_CLOEXEC, 0)
-                          : open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (!fd) ThrowErrno("open", output >= 0 ? "a program's output" : "/dev/null");
-  return AboveStandard(std::move(fd));
+  UniqueFd fd = output >= 0 ? Duplicate(output) : OpenAt(AT_FDCWD, "/dev/null", O_RDWR);
+  if (!fd) ThrowErrno("open", output >= 0 ? PathOf(output) : "/dev/null");
+  return fd;
 }
 
 }  // namespace
 
-UniqueFd AboveStandard(UniqueFd fd) {
-  if (!fd || fd.get() > STDERR_FILENO) return fd;
-  UniqueFd duplicate(fcntl(fd.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-  if (!duplicate) ThrowErrno("duplicate", "a descriptor");
-  return duplicate;
-}
-
 Leash::Leash() {
-  std::array<int, 2> fds{};
-  if (pipe2(fds.data(), O_CLOEXEC) != 0) ThrowErrno("make", "a pipe");
-  Ends ends = MoveAboveStandard(fds);
-  program_ = std::move(ends.first);
-  held_ = std::move(ends.second);
+  std::tie(program_, held_) = OpenPipe();
+  if (!held_) ThrowErrno("create", "a pipe");
+  NoteOwnedByProcess(held_.get());
 }
 
 void Leash::LetGo() {
-  if (program_ && fcntl(program_.get(), F_SETFL, 0) != 0) ThrowErrno("let go of", "a program");
+  if (program_ && fcntl(program_.get(), F_SETFL, 0) != 0) ThrowErrno("detach from", "a program");
 }
 
 ProcessIdentity Spawn(const Program& program, const Leash& leash,
                       const std::function<void(const ProcessIdentity& process)>& before_program) {
   std::error_code error;
-  // Relative to the directory of this process, not to the program's.
+  // A relative path is relative to the directory of this process, not to that of the program.
   const std::filesystem::path path = std::filesystem::absolute(program.path, error);
   if (error) ThrowErrno("resolve", program.path.native(), error.value());
-  // execve(2) does not change them, though its type says that it may.
+  // execve(2) does not change the arguments, although the type of its parameter would allow it.
   std::vector<char*> arguments = {const_cast<char*>(program.path.c_str())};
   for (const std::string& argument : program.arguments) {
     arguments.push_back(const_cast<char*>(argument.c_str()));
@@ -235,11 +224,8 @@ ProcessIdentity Spawn(const Program& program, const Leash& leash,
   arguments.push_back(nullptr);
   const UniqueFd input = OpenOutput(-1);
   const UniqueFd output = OpenOutput(program.output);
-  std::array<int, 2> fds{};
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) != 0) {
-    ThrowErrno("make", "a pair of sockets");
-  }
-  Ends channel = MoveAboveStandard(fds);
+  auto channel = OpenUnixSocketPair();
+  if (!channel.first) ThrowErrno("create", "a pair of sockets");
   Fork({.path = path.c_str(),
         .arguments = arguments.data(),
         .environment = environ,
@@ -257,9 +243,14 @@ ProcessIdentity Spawn(const Program& program, const Leash& leash,
 }
 
 UniqueFd MakeMemoryFile() {
-  UniqueFd fd(memfd_create("msb", MFD_CLOEXEC));
-  if (!fd) ThrowErrno("make", "a file in memory");
-  return AboveStandard(std::move(fd));
+  UniqueFd fd = OpenMemoryFile("msb");
+  if (!fd) ThrowErrno("create", "a memfd");
+  return fd;
+}
+
+bool IsProgram(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path, error) && access(path.c_str(), X_OK) == 0;
 }
 
 std::filesystem::path FindProgram(const std::filesystem::path& name) {
@@ -270,12 +261,8 @@ std::filesystem::path FindProgram(const std::filesystem::path& name) {
     const std::string_view directory = left.substr(0, left.find(':'));
     left.remove_prefix(std::min(left.size(), directory.size() + 1));
     std::filesystem::path path = std::filesystem::path(directory) / name;
-    std::error_code error;
-    // An empty one means the current directory, which nobody wants to run programs from.
-    if (!directory.empty() && std::filesystem::is_regular_file(path, error) &&
-        access(path.c_str(), X_OK) == 0) {
-      return path;
-    }
+    // An empty entry means the current directory, from which it is not safe to run programs.
+    if (!directory.empty() && IsProgram(path)) return path;
   }
   return {};
 }

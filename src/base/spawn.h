@@ -1,5 +1,5 @@
-// Starting a program that is no child of this process: it is waited for and ended by its identity,
-// by this process or any other (process.h), and leaves no zombie for this one to reap.
+// Starts programs that are not children of this process. They leave no zombies for this process to
+// reap, and any process can wait for them and end them by their identity (process.h).
 
 #ifndef MSB_SRC_BASE_SPAWN_H_
 #define MSB_SRC_BASE_SPAWN_H_
@@ -14,18 +14,18 @@
 
 namespace msb::base {
 
-// Ends a program when this process ends, however that happens: the program holds one end of a pipe,
-// and the kernel sends it SIGKILL when the other, which only this process holds, is closed
-// (fcntl(2), O_ASYNC with F_SETSIG). For one program.
+// A Leash ends a program when this process ends, for whatever reason: the program holds one end of
+// a pipe, and the kernel sends it SIGKILL when the other end, which only this process holds, is
+// closed (fcntl(2), O_ASYNC with F_SETSIG). A Leash is for one program.
 class Leash {
  public:
   Leash();
   Leash(Leash&&) noexcept = default;
   Leash& operator=(Leash&&) noexcept = default;
-  // Ends the program that was spawned with it, unless it was let go.
+  // Ends the program that was spawned with this leash, unless LetGo was called.
   ~Leash() = default;
 
-  // From here on the program outlives this process.
+  // Lets the program outlive this process.
   void LetGo();
 
  private:
@@ -33,36 +33,41 @@ class Leash {
       const struct Program& program, const Leash& leash,
       const std::function<void(const ProcessIdentity& process)>& before_program);
 
-  UniqueFd held_;     // By this process alone.
-  UniqueFd program_;  // The program inherits it; its flags, which are shared, are what ties.
+  UniqueFd held_;  // Held by this process alone.
+  // Inherited by the program. Its file status flags, which both processes share, tie the program to
+  // held_.
+  UniqueFd program_;
 };
 
+// A Program describes a program to start.
 struct Program {
-  std::filesystem::path path = {};          // Of the executable.
-  std::vector<std::string> arguments = {};  // Without the name it is called by.
-  std::filesystem::path directory = {};     // That it runs in.
-  int output = -1;  // Its standard output and standard error; -1: /dev/null.
-  // Descriptors that it gets under the same numbers, and no others. None of the standard ones.
+  std::filesystem::path path = {};          // Path of the executable.
+  std::vector<std::string> arguments = {};  // Without argv[0].
+  std::filesystem::path directory = {};     // The working directory. Default: that of this process.
+  int output = -1;  // The standard output and standard error; -1: /dev/null.
+  // Descriptors that the program gets, under the same numbers, besides its standard streams. Must
+  // not contain 0 to 2. Before Linux 5.11, the program also gets the descriptors that were opened
+  // without O_CLOEXEC.
   std::vector<int> inherited = {};
 };
 
-// Starts the program in a session of its own, tied to this process by leash from its first moment.
-// before_program is called when its process is there, but runs nothing of the program; when that
-// throws, the process ends. kIO: it cannot be executed.
+// Starts the program in a session of its own, tied to this process by leash from its first moment,
+// and returns its identity. Calls before_program, if set, when the process exists but does not run
+// the program yet. If before_program throws, the process ends.
+// Throws kInvalidConfig if path is not a program that may be executed.
+// Throws kIO if the process cannot be created, or is killed before it runs the program.
 ProcessIdentity Spawn(
     const Program& program, const Leash& leash,
     const std::function<void(const ProcessIdentity& process)>& before_program = {});
 
-// The same file under a number that is not that of a standard descriptor, as it may be if this
-// process has closed those: a program has its own in their place.
-UniqueFd AboveStandard(UniqueFd fd);
-
-// An empty file that has no name: for a program's output, or with content to give to a program.
+// Returns an empty, nameless file in memory, for the output or the input of a program.
 UniqueFd MakeMemoryFile();
 
-// The path of an executable: name itself if it has a '/', else the first of that name on the PATH;
-// empty if there is none.
+// Returns the path of an executable: name itself if it contains a "/", else the first executable of
+// that name on the PATH, or an empty path if there is none. Ignores empty entries of the PATH.
 std::filesystem::path FindProgram(const std::filesystem::path& name);
+// Returns true if path is a regular file that this process may execute.
+bool IsProgram(const std::filesystem::path& path);
 
 }  // namespace msb::base
 

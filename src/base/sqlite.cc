@@ -1,23 +1,87 @@
 #include "src/base/sqlite.h"
 
+#include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <cerrno>
 #include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <set>
+#include <system_error>
 #include <thread>
 
+#include "src/base/descriptor.h"
+#include "src/base/file.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
 namespace {
 
 constexpr auto kBusyPause = std::chrono::milliseconds(5);
-constexpr int kMaxBusyPauses = 2000;
+constexpr auto kBusyTimeout = std::chrono::seconds(10);
+constexpr unsigned kRowsBetweenChecks = 256;
 
-// Called by SQLite while another process has a lock; 0 gives up.
-int WaitWhileBusy(void* context, int pauses_so_far) {
-  if (pauses_so_far >= kMaxBusyPauses || static_cast<const Context*>(context)->Done()) return 0;
-  std::this_thread::sleep_for(kBusyPause);
-  return 1;
+// Surrounds calls of SQLite that may open files. Others need only a ForkSafeSection, because they
+// may lock mutexes of the connection or of the whole process.
+struct InSqlite {
+  ForkSafeSection section;
+  StandardStreamGuard guard;
+};
+
+int PrimaryCode(int result) { return result & 0xff; }
+
+bool IsLocked(int result) {
+  return PrimaryCode(result) == SQLITE_BUSY || PrimaryCode(result) == SQLITE_LOCKED;
+}
+
+// The open connections of this process. After a fork, until CloseInherited is called, they are
+// those of its parent.
+class Connections {
+ public:
+  void Add(sqlite3* db) {
+    const std::lock_guard lock(mutex_);
+    open_.insert(db);
+  }
+
+  void Close(sqlite3* db) {
+    const std::lock_guard lock(mutex_);
+    if (open_.erase(db) == 0) return;
+    if (generation_ == ForkGeneration()) {
+      sqlite3_close_v2(db);
+    } else {
+      CloseInherited(db);
+    }
+  }
+
+  // Closes the connections that were inherited: SQLite would apply what it remembers of them to new
+  // connections to the same file.
+  void CloseInherited() {
+    const std::lock_guard lock(mutex_);
+    if (generation_ == ForkGeneration()) return;
+    for (sqlite3* db : open_) CloseInherited(db);
+    open_.clear();
+    // Otherwise both processes continue with the same random numbers.
+    sqlite3_randomness(0, nullptr);
+    generation_ = ForkGeneration();
+  }
+
+ private:
+  // No thread of the parent was in a statement or a transaction, so closing rolls nothing back.
+  static void CloseInherited(sqlite3* db) {
+    if (ForkInterruptedSection()) return;
+    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+    sqlite3_close_v2(db);
+  }
+
+  std::mutex mutex_;  // Guards the other members; locked only in a ForkSafeSection.
+  std::set<sqlite3*> open_;
+  std::uint64_t generation_ = 0;
+};
+
+Connections& OpenConnections() {
+  static constinit Lazy<Connections> connections;
+  return connections.Get();
 }
 
 int OpenFlags(Database::Mode mode) {
@@ -26,64 +90,211 @@ int OpenFlags(Database::Mode mode) {
       return SQLITE_OPEN_READONLY;
     case Database::Mode::kReadWrite:
       return SQLITE_OPEN_READWRITE;
+    case Database::Mode::kImmutable:
+      return SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
+    case Database::Mode::kMemory:
+      return SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY;
     case Database::Mode::kCreate:
       break;
   }
   return SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
 }
 
+SqlitePath PathFor(const std::filesystem::path& path, Database::Mode mode) {
+  return mode == Database::Mode::kMemory ? SqlitePath() : SqlitePath(path);
+}
+
+// Returns the name to pass to SQLite.
+std::string NameFor(const SqlitePath& path, Database::Mode mode) {
+  if (mode == Database::Mode::kMemory) return ":memory:";
+  return mode == Database::Mode::kImmutable ? path.Uri() + "?immutable=1" : path.name();
+}
+
+DatabaseError::Cause CauseOf(int code) {
+  switch (code) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return DatabaseError::Cause::kLocked;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return DatabaseError::Cause::kDamaged;
+    case SQLITE_ERROR:
+      return DatabaseError::Cause::kWrongSchema;
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+      return DatabaseError::Cause::kRefused;
+    default:
+      return DatabaseError::Cause::kInaccessible;
+  }
+}
+
+// Returns the errno of an attempt to write to path; 0 if it would succeed, or if path is absent.
+int ErrorOfWriting(const std::filesystem::path& path) {
+  errno = 0;
+  return MayReadAndWrite(path) || errno == ENOENT ? 0 : errno;
+}
+
+// Returns the errno that caused a failure to open or write a database, as far as it is known; else
+// 0. reported is the errno from SQLite, which belongs to the last file that it looked for.
+int SystemError(int code, int reported, const std::filesystem::path& path) {
+  if (code == SQLITE_FULL) return ENOSPC;
+  if (code == SQLITE_READONLY || code == SQLITE_CANTOPEN || code == SQLITE_PERM) {
+    for (const std::filesystem::path& place : {path, path.parent_path()}) {
+      if (const int error = ErrorOfWriting(place); error != 0) return error;
+    }
+  }
+  return reported;
+}
+
 }  // namespace
 
-void Database::Close::operator()(sqlite3* db) const { sqlite3_close_v2(db); }
-void Statement::Finalize::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
+void Database::Close::operator()(sqlite3* db) const {
+  const InSqlite in_sqlite;
+  OpenConnections().Close(db);
+}
+
+void Statement::Finalize::operator()(sqlite3_stmt* statement) const {
+  const InSqlite in_sqlite;
+  sqlite3_finalize(statement);
+}
+
+DatabaseError::~DatabaseError() = default;
 
 Database::Database(const std::filesystem::path& path, Mode mode)
-    : path_(path), context_(std::make_unique<Context>(Context::Background())) {
+    : path_(path), opened_path_(PathFor(path, mode)), context_(Context::Background()) {
+  const InSqlite in_sqlite;
+  if (ForkInterruptedSection()) {
+    Throw(ErrorKind::kIO,
+          "cannot open the database {}: this process was forked in the middle of an operation of "
+          "this "
+          "library, so it cannot use SQLite; execute a program after fork(), or fork between calls",
+          path.native());
+  }
+  OpenConnections().CloseInherited();
   sqlite3* db = nullptr;
-  const int result =
-      sqlite3_open_v2(path.c_str(), &db, OpenFlags(mode) | SQLITE_OPEN_FULLMUTEX, nullptr);
+  const int result = sqlite3_open_v2(NameFor(opened_path_, mode).c_str(), &db,
+                                     OpenFlags(mode) | SQLITE_OPEN_FULLMUTEX, opened_path_.vfs());
+  if (db == nullptr) {
+    Throw(ErrorKind::kIO, "cannot open the database {}: out of memory; free memory and try again",
+          path.native());
+  }
+  OpenConnections().Add(db);
   db_.reset(db);
-  if (!db_) Throw(ErrorKind::kIO, "cannot open {}: out of memory", path.native());
   if (result != SQLITE_OK) ThrowLastError("open");
   sqlite3_extended_result_codes(db, 1);
-  sqlite3_busy_handler(db, WaitWhileBusy, context_.get());
-  // The schema is somebody else's: let it run no functions of ours and no more of itself than
-  // plain tables need.
+  // Another program may have written the schema, so do not trust it: its views and triggers may not
+  // call functions with side effects, and SQL may not corrupt the file.
   sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
 }
 
-void Database::Execute(const std::string& sql) {
-  if (sqlite3_exec(db_.get(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) {
-    ThrowLastError("write");
+Database Database::CopyToMemory(const std::filesystem::path& path, const Context& ctx) {
+  Database copy(path, Mode::kMemory);
+  const auto copy_from = [&](Mode mode) {
+    Database source(path, mode);
+    source.Bind(ctx);
+    copy.CopyFrom(source);
+  };
+  try {
+    copy_from(Mode::kReadOnly);
+  } catch (const DatabaseError& e) {
+    // A database in WAL mode needs a file that cannot be created here.
+    if (e.cause() != DatabaseError::Cause::kInaccessible) throw;
+    copy_from(Mode::kImmutable);
+  }
+  return copy;
+}
+
+void Database::CopyFrom(const Database& source) {
+  sqlite3_backup* backup = nullptr;
+  const auto copy = [&] {
+    backup = sqlite3_backup_init(db_.get(), "main", source.db_.get(), "main");
+    if (backup == nullptr) return sqlite3_errcode(db_.get());
+    const int step = sqlite3_backup_step(backup, -1);
+    sqlite3_backup_finish(backup);
+    return step;
+  };
+  const int result = source.WhileLocked(copy);
+  if (result == SQLITE_DONE) return;
+  // This connection, the destination of the copy, has the error too.
+  read_failed_ = source.read_failed_;
+  ThrowLastError("read");
+}
+
+bool Database::IsReadOnly() const { return sqlite3_db_readonly(db_.get(), "main") == 1; }
+
+template <typename Call>
+int Database::WhileLocked(const Call& call) const {
+  const auto give_up = std::chrono::steady_clock::now() + kBusyTimeout;
+  for (;;) {
+    {
+      const InSqlite in_sqlite;
+      errno = 0;
+      const int result = call();
+      // SQLite reports a failed read as damage.
+      read_failed_ = PrimaryCode(result) == SQLITE_CORRUPT && errno == EIO;
+      if (!IsLocked(result)) return result;
+      if (context_.Done() || std::chrono::steady_clock::now() >= give_up) return result;
+    }
+    std::this_thread::sleep_for(kBusyPause);
   }
 }
 
+void Database::Execute(const std::string& sql) {
+  const int result =
+      WhileLocked([&] { return sqlite3_exec(db_.get(), sql.c_str(), nullptr, nullptr, nullptr); });
+  if (result != SQLITE_OK) ThrowLastError("write");
+}
+
 void Database::ThrowLastError(std::string_view action) const {
-  const int code = sqlite3_errcode(db_.get()) & 0xff;
-  if (code == SQLITE_BUSY) context_->Check();
-  const bool damaged = code == SQLITE_CORRUPT || code == SQLITE_NOTADB || code == SQLITE_ERROR;
-  Throw(damaged ? ErrorKind::kInternal : ErrorKind::kIO, "cannot {} the database {}: {}", action,
-        path_.native(), sqlite3_errmsg(db_.get()));
+  using Cause = DatabaseError::Cause;
+  const ForkSafeSection section;
+  const int code = PrimaryCode(sqlite3_errcode(db_.get()));
+  const Cause cause = read_failed_ ? Cause::kInaccessible : CauseOf(code);
+  std::string reason = sqlite3_errmsg(db_.get());
+  int system_error = 0;
+  if (cause == Cause::kLocked) {
+    context_.Check();
+    reason =
+        fmt::format("another program has kept it locked for {} s; try again, or stop that program",
+                    kBusyTimeout.count());
+  } else if (cause == Cause::kDamaged) {
+    reason += "; it is damaged: restore it from a backup, or move it away";
+  } else if (cause == Cause::kInaccessible) {
+    system_error = read_failed_ ? EIO : SystemError(code, sqlite3_system_errno(db_.get()), path_);
+    if (system_error != 0) {
+      reason = fmt::format("{} ({}); {}", std::generic_category().message(system_error), reason,
+                           NextStep(system_error, path_.native()));
+    } else {
+      reason += "; try again";
+    }
+  }
+  throw DatabaseError(cause, cause == Cause::kWrongSchema ? ErrorKind::kInternal : ErrorKind::kIO,
+                      fmt::format("cannot {} the database {}: {}", action, path_.native(), reason),
+                      system_error);
 }
 
 void Database::RequireTable(std::string_view name) const {
   Statement table(*this, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1");
   if (!table.Bind(1, name).Step()) {
-    Throw(ErrorKind::kUnsupportedOperation, "{} has no table {}", path_.native(), name);
+    throw DatabaseError(DatabaseError::Cause::kNoTable, ErrorKind::kUnsupportedOperation,
+                        fmt::format("the database {} has no table '{}'", path_.native(), name));
   }
 }
 
 Statement::Statement(const Database& db, std::string_view sql) : db_(db) {
   sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v2(db.db_.get(), sql.data(), static_cast<int>(sql.size()), &statement,
-                         nullptr) != SQLITE_OK) {
-    db.ThrowLastError("query");
-  }
+  const int result = db.WhileLocked([&] {
+    return sqlite3_prepare_v2(db.db_.get(), sql.data(), static_cast<int>(sql.size()), &statement,
+                              nullptr);
+  });
+  if (result != SQLITE_OK) db.ThrowLastError("query");
   statement_.reset(statement);
 }
 
+// Binding allocates memory, for which SQLite locks a mutex of the whole process.
 Statement& Statement::Bind(int index, std::string_view text) {
+  const ForkSafeSection section;
   if (sqlite3_bind_text64(statement_.get(), index, text.data(), text.size(), SQLITE_TRANSIENT,
                           SQLITE_UTF8) != SQLITE_OK) {
     db_.ThrowLastError("query");
@@ -92,6 +303,7 @@ Statement& Statement::Bind(int index, std::string_view text) {
 }
 
 Statement& Statement::Bind(int index, std::int64_t value) {
+  const ForkSafeSection section;
   if (sqlite3_bind_int64(statement_.get(), index, value) != SQLITE_OK) db_.ThrowLastError("query");
   return *this;
 }
@@ -101,15 +313,27 @@ Statement& Statement::Bind(int index, const std::optional<std::string>& text) {
 }
 
 Statement& Statement::BindNull(int index) {
+  const ForkSafeSection section;
   if (sqlite3_bind_null(statement_.get(), index) != SQLITE_OK) db_.ThrowLastError("query");
   return *this;
 }
 
 bool Statement::Step() {
-  const int result = sqlite3_step(statement_.get());
+  if (++rows_ % kRowsBetweenChecks == 0) db_.context_.Check();
+  const int result = db_.WhileLocked([&] {
+    const int code = sqlite3_step(statement_.get());
+    if (code == SQLITE_ROW) {
+      if (!section_) section_.emplace();
+    } else if (IsLocked(code) && section_) {
+      return SQLITE_ABORT;  // Starting again would return rows twice.
+    } else if (code == SQLITE_DONE || IsLocked(code)) {
+      sqlite3_reset(statement_.get());
+    }
+    return code;
+  });
   if (result == SQLITE_ROW) return true;
   if (result != SQLITE_DONE) db_.ThrowLastError("query");
-  sqlite3_reset(statement_.get());
+  section_.reset();
   return false;
 }
 
@@ -139,20 +363,31 @@ std::optional<std::int64_t> Statement::OptionalInteger(int column) const {
   return Integer(column);
 }
 
-Transaction::Transaction(Database& db) : db_(db) { db_.Execute("BEGIN IMMEDIATE"); }
+Transaction::Transaction(Database& db) : db_(db) {
+  if (sqlite3_get_autocommit(db_.db_.get()) == 0) return;
+  const int result = db_.WhileLocked([&] {
+    const int code = sqlite3_exec(db_.db_.get(), "BEGIN IMMEDIATE", nullptr, nullptr, nullptr);
+    if (code == SQLITE_OK) section_.emplace();
+    return code;
+  });
+  if (result != SQLITE_OK) db_.ThrowLastError("write");
+  open_ = true;
+}
 
 Transaction::~Transaction() {
   if (!open_) return;
   try {
     db_.Execute("ROLLBACK");
   } catch (const Error&) {
-    // SQLite rolls back itself when the connection closes.
+    // SQLite itself rolls back when the connection is closed.
   }
 }
 
 void Transaction::Commit() {
+  if (!open_) return;
   db_.Execute("COMMIT");
   open_ = false;
+  section_.reset();
 }
 
 }  // namespace msb::base

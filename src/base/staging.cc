@@ -1,125 +1,253 @@
 #include "src/base/staging.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
+#include <cerrno>
 #include <cstdio>
-#include <thread>
 
+#include "src/base/file_system.h"
+#include "src/base/remove_tree.h"
+#include "src/base/rename.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
 namespace {
 
-constexpr std::string_view kPrefix = ".msb-stage-";
+// The number of attempts to create a stage if other processes remove it, or its parent, at once.
+constexpr int kMaxStagingAttempts = 100;
 
-bool IsSameFile(int fd, int dir, const std::string& name) {
-  struct stat ours;
-  struct stat theirs;
-  return fstat(fd, &ours) == 0 && fstatat(dir, name.c_str(), &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
-         ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
-}
-
-// As far as possible: what cannot be removed must not keep others from working here.
-void RemoveStaleStages(int parent, const std::filesystem::path& path) {
-  for (const DirectoryEntry& entry : ListDirectory(parent)) {
-    if (entry.type != EntryType::kDirectory || !entry.name.starts_with(kPrefix)) continue;
-    try {
-      const Entry stale = OpenEntryAt(parent, entry.name);
-      if (stale.fd && TryLock(stale.fd.get())) RemoveTree(path / entry.name);
-    } catch (const Error&) {
-      // Somebody else's, perhaps.
-    }
+// Returns the identity of dir/name, or all zeros if there is no such entry. A new file may get the
+// inode number of one that was removed, so the time of creation counts too where the file system
+// records it.
+EntryIdentity IdentityAt(int dir, const std::string& name) {
+  struct statx st;
+  if (statx(dir, name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &st) != 0) return {};
+  EntryIdentity identity{st.stx_dev_major, st.stx_dev_minor, st.stx_ino};
+  if ((st.stx_mask & STATX_BTIME) != 0) {
+    identity.created_seconds = st.stx_btime.tv_sec;
+    identity.created_nanoseconds = st.stx_btime.tv_nsec;
   }
+  return identity;
 }
 
 }  // namespace
 
-bool TryLock(int fd) {
-  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return false;
-    if (errno != EINTR) ThrowErrno("lock", "an open file or directory");
-  }
-  return true;
-}
-
-void Lock(const Context& ctx, int fd) {
-  // flock(2) has no time-out, and a blocking one would not see a cancellation.
-  while (!TryLock(fd)) {
-    ctx.Check();
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-}
-
-Stage::Stage(const std::filesystem::path& parent) : parent_(OpenDirectory(parent)) {
-  RemoveStaleStages(parent_.get(), parent);
-  // Between making a stage and locking it, another process may take it for a stale one.
-  do {
-    const std::string name = std::string(kPrefix) + RandomSuffix();
-    if (mkdirat(parent_.get(), name.c_str(), 0777) != 0) {
-      ThrowErrno("create a directory in", parent.native());
-    }
-    path_ = parent / name;
-    fd_ = OpenEntryAt(parent_.get(), name).fd;
-  } while (!fd_ || !TryLock(fd_.get()) ||
-           !IsSameFile(fd_.get(), parent_.get(), path_.filename().native()));
-}
-
-Stage::~Stage() {
-  if (!discard_) return;
-  try {
-    RemoveTree(path_);
-  } catch (const Error&) {
-    // The next stage made here sweeps it.
+LockedDirectory LockedDirectory::Open(const Context& ctx, const std::filesystem::path& parent,
+                                      const std::string& name) {
+  LockedDirectory locked;
+  UniqueFd dir = TryOpenDirectory(parent);
+  if (!dir) return locked;
+  for (;;) {
+    Entry entry = OpenEntryAt(dir.get(), name);
+    if (entry.type != EntryType::kDirectory) return locked;
+    Lock(ctx, entry.fd.get());
+    LockedFd fd(std::move(entry.fd));
+    // It may have been replaced or removed while this call waited for the lock.
+    if (!IsSameFile(fd.get(), dir.get(), name)) continue;
+    locked.parent_path_ = parent;
+    locked.name_ = name;
+    locked.parent_ = std::move(dir);
+    locked.fd_ = std::move(fd);
+    return locked;
   }
 }
 
-bool Stage::Rename(const std::string& name, unsigned flags) {
-  return renameat2(parent_.get(), path_.filename().c_str(), parent_.get(), name.c_str(), flags) ==
-         0;
+std::filesystem::path LockedDirectory::path() const {
+  return parent_path_ / (hidden_.empty() ? name_ : hidden_);
 }
 
-void Stage::SyncRenamed(const std::string& name, unsigned flags) {
+void LockedDirectory::Hide() {
+  const auto refuse_exchanged = [&] {
+    Throw(ErrorKind::kIO,
+          "{} was replaced by another program while it was being removed; try again",
+          path().native());
+  };
+  // Other software does not take the lock.
+  if (!IsSameFile(fd(), parent_.get(), name_)) refuse_exchanged();
+  const std::string hidden = NewHiddenName(parent_.get(), kStagePrefix);
+  const auto rename = [&] { return RenameNew(parent_.get(), name_, parent_.get(), hidden); };
+  bool renamed = rename();
+  if (!renamed && errno == EXDEV) {
+    MakeRenameable(parent_.get(), name_, fd_);
+    renamed = rename();
+  }
+  if (!renamed) ThrowErrno("rename", path().native());
+  if (!IsSameFile(fd(), parent_.get(), hidden)) {
+    RenameNew(parent_.get(), hidden, parent_.get(), name_);
+    refuse_exchanged();
+  }
+  hidden_ = hidden;
   try {
     Sync(parent_.get());
   } catch (const Error&) {
-    // Nobody knows what a crash would leave now, so what is reported as failed must be undone.
-    if (renameat2(parent_.get(), name.c_str(), parent_.get(), path_.filename().c_str(), flags) ==
-        0) {
-      discard_ = true;
+    // After a failed flush, a crash may leave either state; since the call fails, undo the rename.
+    PutBack();
+    throw;
+  }
+}
+
+bool LockedDirectory::PutBack() noexcept {
+  if (hidden_.empty()) return true;
+  if (!RenameNew(parent_.get(), hidden_, parent_.get(), name_)) return false;
+  hidden_.clear();
+  return true;
+}
+
+bool LockedDirectory::Delete(const Context& ctx) {
+  if (hidden_.empty()) return true;
+  try {
+    if (!RemoveContents(ctx, fd())) return false;
+    if (unlinkat(parent_.get(), hidden_.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
+      ThrowErrno("delete", path().native());
     }
+  } catch (const Error& e) {
+    Throw(ErrorKind::kIO,
+          "{} was removed, but some of its files, now in {}, cannot be deleted: {}; the next call "
+          "that changes {} tries again",
+          (parent_path_ / name_).native(), path().native(), e.what(), parent_path_.native());
+  }
+  hidden_.clear();
+  return true;
+}
+
+Stage::Stage(const std::filesystem::path& parent, Parents parents) {
+  // Another process may sweep the stage before it is locked, or remove a parent directory that it
+  // had created.
+  for (int attempt = 1;; ++attempt) {
+    if (parents == Parents::kMake) made_.emplace(parent);
+    if (Make(parent)) return;
+    if (attempt == kMaxStagingAttempts) {
+      Throw(ErrorKind::kIO,
+            "cannot create a directory in {}: another program keeps removing it; stop that program "
+            "and try again",
+            parent.native());
+    }
+  }
+}
+
+bool Stage::Make(const std::filesystem::path& parent) {
+  parent_ = made_ ? TryOpenDirectory(parent) : OpenDirectory(parent);
+  if (!parent_) return false;
+  const std::string name = NewHiddenName(parent_.get(), kStagePrefix);
+  if (mkdirat(parent_.get(), name.c_str(), 0777) != 0) {
+    if (errno == ENOENT && made_) return false;
+    ThrowErrno("create a directory in", parent.native());
+  }
+  path_ = parent / name;
+  try {
+    UniqueFd fd = OpenEntryAt(parent_.get(), name).fd;
+    if (!fd || !TryLock(fd.get())) return false;
+    fd_ = LockedFd(std::move(fd));
+    return IsSameFile(fd_.get(), parent_.get(), name);
+  } catch (const Error&) {
+    unlinkat(parent_.get(), name.c_str(), AT_REMOVEDIR);
+    throw;
+  }
+}
+
+Stage::~Stage() {
+  // Deleting takes one descriptor, and the process may have no other left.
+  parent_.Reset(-1);
+  try {
+    if (replaced_) {
+      replaced_.Delete(context_);
+    } else if (published_.empty()) {
+      RemoveContents(Context::Background(), fd_.get());
+      const std::string self = "../" + path_.filename().native();
+      unlinkat(fd_.get(), self.c_str(), AT_REMOVEDIR);
+    }
+  } catch (const Error&) {
+    // SweepStages tries again, and logs what fails.
+  }
+}
+
+bool Stage::Exchange(const std::string& name) {
+  return ExchangeDirectories(parent_.get(), path_.filename(), name);
+}
+
+void Stage::SyncPublished() {
+  try {
+    Sync(parent_.get());
+  } catch (const Error&) {
+    // After a failed flush, a crash may leave either state; since the call fails, undo the rename.
+    Withdraw();
     throw;
   }
 }
 
 bool Stage::Publish(const std::string& name) {
   Sync(fd_.get());
-  if (!Rename(name, RENAME_NOREPLACE)) {
+  if (!RenameNew(parent_.get(), path_.filename(), parent_.get(), name)) {
     if (errno == EEXIST) return false;
-    ThrowErrno("rename to", name);
+    ThrowErrnoAt("rename to", parent_.get(), name);
   }
-  discard_ = false;
-  SyncRenamed(name, RENAME_NOREPLACE);
+  published_ = name;
+  SyncPublished();
   return true;
 }
 
-bool Stage::PublishOver(const std::string& name,
-                        const std::function<bool(const std::filesystem::path& old)>& may_replace) {
+bool Stage::PublishOver(const Context& ctx, const std::string& name,
+                        const MayReplace& may_replace) {
+  const std::filesystem::path parent = path_.parent_path();
   while (!Publish(name)) {
-    if (Rename(name, RENAME_EXCHANGE)) {
-      // What the stage's name holds now is the old one, for the destructor to remove.
-      discard_ = false;
-      const bool replace = may_replace(path_);
-      if (!replace && !Rename(name, RENAME_EXCHANGE)) ThrowErrno("put back", name);
-      discard_ = true;
-      if (replace) SyncRenamed(name, RENAME_EXCHANGE);
-      return replace;
+    ctx.Check();
+    LockedDirectory old = LockedDirectory::Open(ctx, parent, name);
+    if (!old) {
+      if (TypeAt(parent_.get(), name) == EntryType::kAbsent) continue;
+      return false;
     }
-    if (errno != ENOENT) ThrowErrno("exchange with", name);
+    if (!may_replace(old.fd(), old.path())) return false;
+    if (!Replace(std::move(old), name)) continue;
+    context_ = ctx;
+    SyncPublished();
+    return true;
   }
+  return true;
+}
+
+// Exchanges the stage and the locked directory at name. Returns false, with nothing changed, if the
+// name no longer leads to that directory: other software, which does not take the lock, has moved
+// it.
+bool Stage::Replace(LockedDirectory old, const std::string& name) {
+  if (!IsSameFile(old.fd(), parent_.get(), name)) return false;
+  bool exchanged = Exchange(name);
+  if (!exchanged && errno == EXDEV) {
+    MakeRenameable(parent_.get(), name, old.fd_);
+    exchanged = Exchange(name);
+  }
+  if (!exchanged) {
+    if (errno == ENOENT) return false;
+    ThrowErrnoAt("replace", parent_.get(), name);
+  }
+  const std::string hidden = path_.filename();
+  published_ = name;
+  if (!IsSameFile(old.fd(), parent_.get(), hidden)) {
+    if (Exchange(name) || RenameNew(parent_.get(), hidden, parent_.get(), name)) {
+      published_.clear();
+    }
+    if (published_.empty() && IsSameFile(fd_.get(), parent_.get(), hidden)) return false;
+    // It is better to leave a directory behind than to delete one that belongs to other software.
+    published_ = name;
+    Throw(ErrorKind::kIO,
+          "{} was replaced by another program; its former content may be in {}: if you need it, "
+          "move it from there",
+          (path_.parent_path() / name).native(), path_.native());
+  }
+  old.hidden_ = hidden;
+  replaced_ = std::move(old);
+  return true;
+}
+
+bool Stage::Withdraw() noexcept {
+  if (published_.empty() || !IsSameFile(fd_.get(), parent_.get(), published_)) return false;
+  const bool withdrawn =
+      replaced_ ? Exchange(published_)
+                : RenameNew(parent_.get(), published_, parent_.get(), path_.filename());
+  if (!withdrawn) return false;
+  published_.clear();
+  replaced_ = LockedDirectory();
   return true;
 }
 
@@ -128,8 +256,9 @@ std::optional<std::string> Stage::PublishEntries(const std::vector<std::string>&
   std::vector<std::string> published;
   try {
     for (const std::string& name : names) {
-      if (renameat2(fd_.get(), name.c_str(), parent_.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
-        if (errno != EEXIST) ThrowErrno("rename to", name);
+      entries_[name] = IdentityAt(fd_.get(), name);
+      if (!RenameNew(fd_.get(), name, parent_.get(), name)) {
+        if (errno != EEXIST) ThrowErrnoAt("rename to", parent_.get(), name);
         TakeBack(published);
         return name;
       }
@@ -145,54 +274,50 @@ std::optional<std::string> Stage::PublishEntries(const std::vector<std::string>&
 
 void Stage::TakeBack(const std::vector<std::string>& names) noexcept {
   for (auto name = names.rbegin(); name != names.rend(); ++name) {
-    renameat2(parent_.get(), name->c_str(), fd_.get(), name->c_str(), RENAME_NOREPLACE);
+    const auto entry = entries_.find(*name);
+    if (entry == entries_.end() || IdentityAt(parent_.get(), *name) != entry->second) continue;
+    if (!RenameNew(parent_.get(), *name, fd_.get(), *name)) continue;
+    if (IdentityAt(fd_.get(), *name) == entry->second) continue;
+    RenameNew(fd_.get(), *name, parent_.get(), *name);  // Exchanged meanwhile: put it back.
   }
-}
-
-bool Stage::PutBack(const std::string& name, const std::string& target, unsigned flags) {
-  if (renameat2(parent_.get(), target.c_str(), fd_.get(), name.c_str(), flags) == 0) return true;
-  // Rather a stage left behind than somebody's file removed with it.
-  discard_ = false;
-  return false;
 }
 
 void Stage::PublishFile(const std::string& name, const std::string& target) {
-  const auto rename_out = [&](unsigned flags) {
-    return renameat2(fd_.get(), name.c_str(), parent_.get(), target.c_str(), flags) == 0;
-  };
-  unsigned flags = RENAME_NOREPLACE;
-  while (!rename_out(flags)) {
-    // What is there, or is not, may change at any moment. The stage takes along what it gets.
-    const bool other_way = errno == (flags == RENAME_NOREPLACE ? EEXIST : ENOENT);
-    if (!other_way) ThrowErrno("rename to", target);
-    flags = flags == RENAME_NOREPLACE ? RENAME_EXCHANGE : RENAME_NOREPLACE;
-  }
-  struct stat old;
-  if (flags == RENAME_EXCHANGE &&
-      (fstatat(fd_.get(), name.c_str(), &old, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(old.st_mode))) {
-    PutBack(name, target, flags);
-    Throw(ErrorKind::kInvalidArgument, "{} is no regular file, and not replaced", target);
+  const std::string place = (path_.parent_path() / target).native();
+  // Where the file system has hard links, the old file is kept until the new one is on disk.
+  const std::string kept = ".replaced-" + RandomSuffix();
+  bool is_kept = false;
+  bool replaced = false;
+  while (!replaced && !RenameNew(fd_.get(), name, parent_.get(), target)) {
+    if (errno != EEXIST) ThrowErrnoAt("rename to", parent_.get(), target);
+    const EntryType type = TypeAt(parent_.get(), target);
+    if (type == EntryType::kAbsent) continue;
+    if (type != EntryType::kRegularFile) {
+      Throw(ErrorKind::kInvalidArgument, "{} is {}; only a regular file can be replaced", place,
+            Describe(type));
+    }
+    unlinkat(fd_.get(), kept.c_str(), 0);
+    is_kept = linkat(parent_.get(), target.c_str(), fd_.get(), kept.c_str(), 0) == 0;
+    if (!is_kept && errno == ENOENT) continue;
+    if (!is_kept && !NeedsCopy(errno)) ThrowErrnoAt("replace", parent_.get(), target);
+    // This can replace a file, but not a directory.
+    replaced = renameat(fd_.get(), name.c_str(), parent_.get(), target.c_str()) == 0;
+    if (!replaced && errno != EISDIR) ThrowErrnoAt("rename to", parent_.get(), target);
   }
   try {
     Sync(parent_.get());
-  } catch (const Error&) {
-    PutBack(name, target, flags);  // As in SyncRenamed.
-    throw;
+  } catch (const Error& e) {
+    // Undo the rename, as SyncPublished does.
+    const bool undone =
+        replaced ? is_kept && renameat(fd_.get(), kept.c_str(), parent_.get(), target.c_str()) == 0
+                 : RenameNew(parent_.get(), target, fd_.get(), name);
+    if (undone) throw;
+    Throw(
+        ErrorKind::kIO,
+        "{}; {} is the new file, since this file system cannot undo the change, but after a power "
+        "failure it may be the former file",
+        e.what(), place);
   }
-}
-
-std::optional<std::filesystem::path> HideDurably(const std::filesystem::path& parent,
-                                                 const std::string& name) {
-  const UniqueFd dir = TryOpenDirectory(parent);
-  if (!dir) return std::nullopt;
-  RemoveStaleStages(dir.get(), parent);
-  const std::string hidden = std::string(kPrefix) + RandomSuffix();
-  if (renameat2(dir.get(), name.c_str(), dir.get(), hidden.c_str(), RENAME_NOREPLACE) != 0) {
-    if (errno == ENOENT) return std::nullopt;
-    ThrowErrno("remove", name);
-  }
-  Sync(dir.get());
-  return parent / hidden;
 }
 
 }  // namespace msb::base

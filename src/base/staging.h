@@ -1,76 +1,179 @@
-// A directory that is built aside and published in one rename, so that after a crash it is there
-// whole or not at all.
+// Publishes, replaces and removes directories by one rename each, so that after a crash they are
+// either complete or absent, and so that concurrent calls never lose anything.
 //
-// A stage is a hidden sibling of its destination, ".msb-stage-…", locked (flock) by the process
-// that builds it. One that nobody has locked was left by a crash; whoever makes the next stage in
-// that directory removes it, if he may.
+// A stage is a hidden sibling of the destination, named ".msb-stage-DOMAIN-HEX", that holds the
+// files that are being built or deleted. It is locked (flock) while a call uses it. SweepStages
+// deletes stages whose lock is free, because those were left by interrupted calls. DOMAIN
+// (LockDomain) identifies the processes that see the lock. A stage of another domain, such as that
+// of another host on NFS, may be in use although its lock is free, so it is deleted only when it
+// has not changed for kForeignStageAge. A directory is locked before it is replaced or hidden, is
+// checked through its descriptor, and stays locked until its tree is deleted. The lock belongs to
+// the open file description, so a directory must not be locked again through a second descriptor.
 
 #ifndef MSB_SRC_BASE_STAGING_H_
 #define MSB_SRC_BASE_STAGING_H_
 
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "msb/context.h"
 #include "src/base/file.h"
+#include "src/base/lock.h"
+#include "src/base/new_directory.h"
 
 namespace msb::base {
 
-// Takes an exclusive advisory lock on an open file or directory, released when fd is closed.
-// False if another process or descriptor has it.
-bool TryLock(int fd);
-// Waits for the lock. kCancelled.
-void Lock(const Context& ctx, int fd);
+// A LockedDirectory represents a directory that is locked so that it can be replaced or removed.
+class LockedDirectory {
+ public:
+  LockedDirectory() = default;
+  // Opens and locks the directory parent/name. Waits while another call has the directory locked,
+  // and opens the name again if it leads to another directory afterwards. Returns an empty object
+  // if name is absent, a symbolic link, or otherwise not a directory.
+  // Throws kCancelled if ctx ends first.
+  // Throws kIO if it cannot be opened.
+  static LockedDirectory Open(const Context& ctx, const std::filesystem::path& parent,
+                              const std::string& name);
 
+  explicit operator bool() const { return static_cast<bool>(fd_); }
+  int fd() const { return fd_.get(); }
+  // Returns its current path.
+  std::filesystem::path path() const;
+
+  // Begins to remove the directory: renames it to a hidden name; the rename is on disk when this
+  // returns. Throws kIO, with nothing changed, if the rename fails or the name no longer leads to
+  // this directory.
+  void Hide();
+  // Undoes Hide. On failure, for example because the name is taken, returns false and leaves the
+  // directory hidden.
+  bool PutBack() noexcept;
+  // Deletes the directory if it is hidden. Returns false if ctx ended first; SweepStages deletes
+  // the rest.
+  // Throws kIO if something cannot be deleted. The message names the hidden path.
+  bool Delete(const Context& ctx);
+
+ private:
+  friend class Stage;
+
+  std::filesystem::path parent_path_;
+  std::string name_;
+  std::string hidden_;  // Its current name, if it is hidden.
+  UniqueFd parent_;
+  LockedFd fd_;
+};
+
+// An EntryIdentity distinguishes an entry of a directory from a later entry of the same name.
+struct EntryIdentity {
+  std::uint32_t device_major = 0;
+  std::uint32_t device_minor = 0;
+  std::uint64_t inode = 0;
+  std::int64_t created_seconds = 0;  // 0 where the file system does not record it.
+  std::uint32_t created_nanoseconds = 0;
+
+  bool operator==(const EntryIdentity&) const = default;
+};
+
+// A Stage represents a hidden directory in which a directory or files are built until they are
+// published.
 class Stage {
  public:
-  // Makes an empty stage in the existing directory parent.
-  explicit Stage(const std::filesystem::path& parent);
+  // Whether to create missing parent directories, which are removed again unless something is
+  // published.
+  enum class Parents { kMustExist, kMake };
+  // Returns true if the locked directory dir may be replaced. Called before anything is changed.
+  // path is for messages. May throw.
+  using MayReplace = std::function<bool(int dir, const std::filesystem::path& path)>;
+
+  // Creates an empty, locked stage in the directory parent. Throws kIO.
+  explicit Stage(const std::filesystem::path& parent, Parents parents = Parents::kMustExist);
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
-  // Removes what was not published.
+  // Deletes the stage unless it was published, and deletes the directory that it replaced, if any.
+  // Leaves files that cannot be deleted to SweepStages.
   ~Stage();
 
   int fd() const { return fd_.get(); }
+  int parent_fd() const { return parent_.get(); }
+  // Returns the path at which the stage was created. Once the stage is published, this path is
+  // absent.
   const std::filesystem::path& path() const { return path_; }
 
-  // Flushes the stage and renames it to parent/name; false, with nothing changed, if that exists.
+  // Flushes the directory of the stage and renames it to parent/name. The caller must have flushed
+  // the files and subdirectories. Returns false, with nothing changed, if parent/name exists. The
+  // published directory stays locked as long as this object lives.
+  // Throws kIO, with nothing changed, if it cannot be renamed or flushed.
   bool Publish(const std::string& name);
-  // As Publish, but in place of what is there, which is removed after; false, with nothing changed,
-  // if may_replace refuses that. It is asked when the two have changed places, so that what it sees
-  // is what is removed; it must not throw.
-  bool PublishOver(const std::string& name,
-                   const std::function<bool(const std::filesystem::path& old)>& may_replace);
-  // Moves these entries of the stage, in this order, to the parent, under the same names: all or
-  // none, but for a crash, after which the first of them may be there. Returns the first name that
-  // is taken, with nothing changed; nothing if all is done.
+  // Works like Publish, but atomically replaces a directory that exists at parent/name. Waits while
+  // another call has that directory locked. Returns false, with nothing changed, if may_replace
+  // returns false for it, or if parent/name is not a directory. Throws kCancelled if ctx ends while
+  // it waits. If ctx ends later, the call succeeds, but a large tree that was replaced is left to
+  // SweepStages.
+  bool PublishOver(const Context& ctx, const std::string& name, const MayReplace& may_replace);
+  // Undoes Publish or PublishOver, and puts back the directory that was replaced. Returns false,
+  // with nothing changed, if the published directory is no longer there or cannot be renamed.
+  bool Withdraw() noexcept;
+
+  // Moves these entries of the stage to the parent, in this order and under the same names. Moves
+  // either all or none of them, but a crash may leave only the first of them there. Returns nullopt
+  // if all were moved. If a name is taken, returns the first such name, with nothing changed.
   std::optional<std::string> PublishEntries(const std::vector<std::string>& names);
-  // Takes what PublishEntries moved back into the stage.
+  // Moves the entries that PublishEntries has moved back into the stage, except those that were
+  // replaced or removed meanwhile.
   void TakeBack(const std::vector<std::string>& names) noexcept;
-  // Moves one file out of the stage to parent/target, over a file that may be there.
-  // kInvalidArgument, with nothing changed: what is there is no regular file.
+
+  // Moves a regular file of the stage to parent/target, replacing a regular file that exists there.
+  // Throws kInvalidArgument, with nothing changed, if parent/target is anything else.
+  // Throws kIO if the file cannot be moved, or the directory cannot be flushed. Nothing is changed
+  // then, with one exception: on a file system without hard links, the old file cannot be kept, so
+  // if the flush fails, the new file stays, and the message says so.
   void PublishFile(const std::string& name, const std::string& target);
 
  private:
-  bool Rename(const std::string& name, unsigned flags);
-  // Undoes the renaming of an entry with these flags; false if that cannot be.
-  bool PutBack(const std::string& name, const std::string& target, unsigned flags);
-  // Flushes the renaming, or takes it back.
-  void SyncRenamed(const std::string& name, unsigned flags);
+  // Creates and locks the stage. Returns false if the caller must try again, because another
+  // process removed the parent directory, or removed or locked the stage.
+  bool Make(const std::filesystem::path& parent);
+  // Exchanges the stage and parent/name.
+  bool Exchange(const std::string& name);
+  bool Replace(LockedDirectory old, const std::string& name);
+  void SyncPublished();
 
+  // Destroyed last: removes the parent directories that were created, if they are empty then.
+  std::optional<NewDirectory> made_;
   UniqueFd parent_;
   std::filesystem::path path_;
-  UniqueFd fd_;
-  bool discard_ = true;
+  LockedFd fd_;
+  std::string published_;  // Name of the published directory; empty: not published.
+  LockedDirectory replaced_;
+  Context context_ = Context::Background();  // For deleting replaced_.
+  std::map<std::string, EntryIdentity> entries_;
 };
 
-// Begins to remove the directory parent/name: renames it to a hidden name, so that after a crash it
-// is there whole or not at all. Returns where it is now, for RemoveTree; nothing if there is none.
-std::optional<std::filesystem::path> HideDurably(const std::filesystem::path& parent,
-                                                 const std::string& name);
+// How long a stage must be unchanged before a process that cannot see its lock deletes it.
+inline constexpr std::chrono::hours kForeignStageAge{24};
+// How long a directory that was moved aside (rename.h) must be unchanged before such a process puts
+// it back in its place.
+inline constexpr std::chrono::minutes kForeignAsideAge{1};
+
+// Deletes the stages in the directory dir that interrupted calls have left, and puts back
+// directories that these calls had moved aside. Stops early when ctx is done, or when a quarter of
+// the time that was left until its deadline has passed. Never throws, and never waits for a lock.
+// Logs the stages that cannot be deleted. The caller must not hold a lock.
+void SweepStages(const Context& ctx, const std::filesystem::path& dir,
+                 const std::function<void(std::string_view message)>& log);
+
+// Checks a path again that was found absent. Where directories cannot be exchanged in one step
+// (rename.h), a path may be absent only for a moment, while a call replaces it, or because an
+// interrupted call has moved its directory aside. Waits in the first case, for at most a second,
+// and puts the directory back in the second case. Returns true if path exists now. Never throws.
+bool AwaitExchange(const std::filesystem::path& path) noexcept;
 
 }  // namespace msb::base
 

@@ -7,8 +7,8 @@
 namespace msb::base {
 namespace {
 
-// Length of the UTF-8 sequence that text begins with; 0 if it begins with none. Refuses overlong
-// forms, surrogates and what is beyond U+10FFFF (RFC 3629).
+// Returns the length of the UTF-8 sequence that text begins with, or 0 if that is invalid. Rejects
+// overlong forms, surrogates and code points beyond U+10FFFF (RFC 3629).
 std::size_t Utf8Length(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned lead = byte(0);
@@ -42,16 +42,18 @@ bool HasControlCharacter(std::string_view text) {
 }
 
 void CheckBareName(std::string_view what, std::string_view name, std::size_t max_bytes) {
-  const auto refuse = [&](std::string_view why) {
-    Throw(ErrorKind::kInvalidConfig, "{} name must be a bare identifier, but '{}' {}", what,
-          Quoted(name), why);
+  const auto refuse = [&](std::string_view rule) {
+    Throw(ErrorKind::kInvalidConfig, "{} name '{}' is invalid: it must {}", what, Quoted(name),
+          rule);
   };
-  if (name.empty()) refuse("is empty");
-  if (name.size() > max_bytes) refuse(fmt::format("is longer than {} bytes", max_bytes));
-  if (name[0] == '.' || name[0] == '~') refuse("begins with '.' or '~'");
-  if (name.find_first_of("/\\:") != std::string_view::npos) refuse("contains '/', '\\' or ':'");
-  if (!IsUtf8(name)) refuse("is not UTF-8");
-  if (HasControlCharacter(name)) refuse("contains a control character");
+  if (name.empty()) refuse("not be empty");
+  if (name.size() > max_bytes) refuse(fmt::format("not be longer than {} bytes", max_bytes));
+  if (name[0] == '.' || name[0] == '~') refuse(fmt::format("not begin with '{}'", name[0]));
+  if (const auto at = name.find_first_of("/\\:"); at != std::string_view::npos) {
+    refuse(fmt::format("not contain '{}'", name[at]));
+  }
+  if (!IsUtf8(name)) refuse("be UTF-8");
+  if (HasControlCharacter(name)) refuse("not contain control characters");
 }
 
 bool IsPlainFileName(std::string_view name) {

@@ -1,4 +1,4 @@
-// Names and texts that users give.
+// Checks and quotes names and texts that users provide.
 
 #ifndef MSB_SRC_BASE_TEXT_H_
 #define MSB_SRC_BASE_TEXT_H_
@@ -11,18 +11,20 @@ namespace msb::base {
 
 bool IsUtf8(std::string_view text);
 
-// True if text has one of ASCII's control characters.
+// Returns true if text has an ASCII control character.
 bool HasControlCharacter(std::string_view text);
 
-// Throws kInvalidConfig unless name is a bare identifier: 1 to max_bytes bytes of UTF-8, no '/',
-// '\', ':' or control characters, no leading '.' or '~'. what is "snapshot" or "sandbox".
+// Throws kInvalidConfig unless name is a bare identifier: 1 to max_bytes bytes of UTF-8 that
+// contain no '/', '\', ':' or control character, and do not begin with '.' or '~'. what is
+// "snapshot" or "sandbox", for the message.
 void CheckBareName(std::string_view what, std::string_view name, std::size_t max_bytes);
 
-// True for what names exactly one entry of a directory: not empty, no '/' or NUL, not "." or "..",
-// at most 255 bytes.
+// Returns true if name can be the name of a directory entry: it has 1 to 255 bytes, contains no '/'
+// or NUL, and is neither "." nor "..".
 bool IsPlainFileName(std::string_view name);
 
-// text with what is not printable ASCII or UTF-8 escaped, cut to max_bytes: for messages.
+// Returns text in a form for messages: control characters, and bytes that are not UTF-8, are
+// escaped ("\x0a"), and text that is longer than about max_bytes bytes is cut and ends with "…".
 std::string Quoted(std::string_view text, std::size_t max_bytes = 200);
 
 }  // namespace msb::base

@@ -1,4 +1,4 @@
-// Throwing an msb::Error with a formatted message.
+// Throws msb::Error with formatted messages.
 
 #ifndef MSB_SRC_BASE_THROW_H_
 #define MSB_SRC_BASE_THROW_H_
@@ -6,6 +6,8 @@
 #include <fmt/core.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,8 +21,36 @@ template <typename... Args>
   throw Error(kind, fmt::format(format, std::forward<Args>(args)...));
 }
 
-// Throws kIO: "cannot ACTION PATH: REASON".
+// Throws kIO with the message "cannot ACTION PATH: REASON; NEXT STEP". The next step depends on the
+// error and on the file at path, which should be absolute.
 [[noreturn]] void ThrowErrno(std::string_view action, std::string_view path, int error = errno);
+// Does the same for an open file or directory. The message contains its current path.
+[[noreturn]] void ThrowErrno(std::string_view action, int fd, int error = errno);
+// Does the same for a name in an open directory.
+[[noreturn]] void ThrowErrnoAt(std::string_view action, int dir, std::string_view name,
+                               int error = errno);
+
+// Throws an error because the program at path cannot be executed: kInvalidConfig if path does not
+// lead to a program that this process may execute, and kIO otherwise.
+[[noreturn]] void ThrowCannotExecute(std::string_view path, int error);
+
+// Returns true if the error means that a file system is full or a quota is used up.
+bool IsNoSpace(int error);
+// Throws kIO for a full file system, with the message "cannot ACTION PATH: REASON; N bytes are free
+// there and NEEDED are needed: …". fd is an open file on the file system.
+[[noreturn]] void ThrowNoSpace(std::string_view action, int fd, std::uint64_t needed, int error);
+
+// Returns the path of an open file or directory for messages, or "an open file" if the path cannot
+// be determined.
+std::string PathOf(int fd);
+// Returns the path of a name in an open directory, for messages.
+std::string PathOf(int dir, std::string_view name);
+
+// Returns a description of what the user can do about an error of the operating system on path,
+// such as "create it, or correct the path". needed is the number of bytes that the caller wanted to
+// write, if it is known.
+std::string NextStep(int error, const std::string& path,
+                     std::optional<std::uint64_t> needed = std::nullopt);
 
 }  // namespace msb::base
 

@@ -11,7 +11,7 @@ using std::chrono::year_month_day;
 
 constexpr std::uint32_t kSecond = 1'000'000'000;
 
-// Takes characters off the front of a text; ok is false from the first that does not fit.
+// Consumes characters from the front of a text. ok becomes false at the first that does not fit.
 struct Scanner {
   std::string_view rest;
   bool ok = true;
@@ -55,7 +55,8 @@ std::uint32_t ScanFraction(Scanner& scanner) {
   return nanoseconds;
 }
 
-// A date, one of the separators, and a time of day; second 60 becomes 59 and 10^9 nanoseconds.
+// Scans a date, one of the separators, and a time of day. Second 60 becomes second 59 with 10^9
+// nanoseconds more.
 UtcTime ScanDateTime(Scanner& scanner, std::string_view separators) {
   const unsigned year = scanner.Number(4);
   scanner.Expect("-");

@@ -1,4 +1,4 @@
-// The three ways in which snapshots write a time.
+// Parses and formats times in the three formats in which snapshots record them.
 
 #ifndef MSB_SRC_BASE_TIME_H_
 #define MSB_SRC_BASE_TIME_H_
@@ -11,28 +11,30 @@
 
 namespace msb::base {
 
-// A moment in UTC. A leap second is second 59 with nanoseconds of 10^9 and more.
+// A UtcTime represents a point in time in UTC. A leap second is represented by second 59 with 10^9
+// nanoseconds or more.
 struct UtcTime {
   std::chrono::sys_seconds seconds;
   std::uint32_t nanoseconds = 0;
 
   static UtcTime Now();
   static UtcTime From(std::chrono::system_clock::time_point time);
-  // The nearest that system_clock, which spans the years 1678 to 2261, can tell.
+  // Returns the nearest time that system_clock can represent, which is in the years 1678 to 2261.
   std::chrono::system_clock::time_point ToTimePoint() const;
 };
 
-// RFC 3339 with years 0000 to 9999; fraction digits after the ninth are dropped. Nothing if text is
-// none.
+// Parses an RFC 3339 time with a year from 0000 to 9999. Fraction digits after the ninth are
+// dropped. Returns nullopt if text is malformed.
 std::optional<UtcTime> ParseRfc3339(std::string_view text);
 
-// As manifest.json writes it: "2026-11-23T12:58:59.427654752+00:00".
+// Formats a time as in manifest.json: "2026-11-23T12:58:59.427654752+00:00".
 std::string FormatManifestTime(const UtcTime& time);
-// As snapshot.json has it, canonical: "2026-11-23T12:59:23.02858503Z".
+// Formats a time in the canonical form of snapshot.json: "2026-11-23T12:59:23.02858503Z".
 std::string FormatDescriptorTime(const UtcTime& time);
-// As the index has it: "2026-11-23 12:59:23.028585030".
+// Formats a time as in the index: "2026-11-23 12:59:23.028585030".
 std::string FormatIndexTime(const UtcTime& time);
-// Reads what FormatIndexTime writes, and any other form of SQLite's date and time with a date.
+// Parses a time in the format of FormatIndexTime, in RFC 3339 format, or in one of SQLite's formats
+// without the seconds or the time of day.
 std::optional<UtcTime> ParseIndexTime(std::string_view text);
 
 }  // namespace msb::base

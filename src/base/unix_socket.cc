@@ -11,7 +11,6 @@
 #include <cerrno>
 
 #include "src/base/poll.h"
-#include "src/base/spawn.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -19,12 +18,12 @@ namespace {
 
 constexpr int kBacklog = 16;
 
-// The address of a short path; kIO for one that does not fit.
+// Returns the address of a short path. Throws kIO, naming name, if the path does not fit.
 sockaddr_un AddressOf(std::string_view path, const std::string& name) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  // One byte less, for the NUL.
-  if (path.size() >= sizeof address.sun_path) ThrowErrno("name a socket", name, ENAMETOOLONG);
+  // The path must leave room for a NUL.
+  if (path.size() >= sizeof address.sun_path) ThrowErrno("use the socket", name, ENAMETOOLONG);
   std::copy(path.begin(), path.end(), address.sun_path);
   return address;
 }
@@ -34,8 +33,8 @@ const sockaddr* Generic(const sockaddr_un& address) {
 }
 
 UniqueFd MakeSocket(int flags) {
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
-  if (!fd) ThrowErrno("make", "a socket");
+  UniqueFd fd = OpenUnixSocket(flags);
+  if (!fd) ThrowErrno("create", "a socket");
   return fd;
 }
 
@@ -43,43 +42,44 @@ void RemoveSocketAt(int dir, const std::string& name) {
   struct stat st;
   if (fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return;
-    ThrowErrno("look up", name);
+    ThrowErrnoAt("look up", dir, name);
   }
   if (!S_ISSOCK(st.st_mode)) {
-    Throw(ErrorKind::kIO, "cannot listen at {}: it exists and is no socket", name);
+    Throw(ErrorKind::kIO, "cannot listen at {}: it exists and is not a socket; move it away",
+          PathOf(dir, name));
   }
-  if (unlinkat(dir, name.c_str(), 0) != 0 && errno != ENOENT) ThrowErrno("remove", name);
+  if (unlinkat(dir, name.c_str(), 0) != 0 && errno != ENOENT) ThrowErrnoAt("remove", dir, name);
 }
 
 }  // namespace
 
 UniqueFd ListenAt(int dir, const std::string& name) {
-  UniqueFd fd = AboveStandard(MakeSocket(0));  // For a program to inherit.
+  UniqueFd fd = MakeSocket(0);
   const sockaddr_un address = AddressOf(fmt::format("/proc/self/fd/{}/{}", dir, name), name);
-  // The name gets the socket's own mode, so that it is never there with a wider one.
-  if (fchmod(fd.get(), 0600) != 0) ThrowErrno("set the mode of", name);
+  // bind(2) gives the name the mode of the socket, so it never has a wider one.
+  if (fchmod(fd.get(), 0600) != 0) ThrowErrnoAt("set the mode of", dir, name);
   RemoveSocketAt(dir, name);
   if (bind(fd.get(), Generic(address), sizeof address) != 0 || listen(fd.get(), kBacklog) != 0) {
-    ThrowErrno("listen at", name);
+    ThrowErrnoAt("listen at", dir, name);
   }
   return fd;
 }
 
 UniqueFd TryConnectAt(int dir, const std::string& name) {
-  // Held by a descriptor, what is looked at is what is connected to, and its name may be long.
-  const UniqueFd held(openat(dir, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  // Opening it first ensures that what is checked is what is connected to, and allows a long path.
+  const UniqueFd held = OpenAt(dir, name.c_str(), O_PATH | O_NOFOLLOW);
   if (!held) {
     if (errno == ENOENT || errno == ENOTDIR) return {};
-    ThrowErrno("look up", name);
+    ThrowErrnoAt("look up", dir, name);
   }
   struct stat st;
-  if (fstat(held.get(), &st) != 0) ThrowErrno("stat", name);
+  if (fstat(held.get(), &st) != 0) ThrowErrnoAt("stat", dir, name);
   if (!S_ISSOCK(st.st_mode)) return {};
   UniqueFd fd = MakeSocket(SOCK_NONBLOCK);
   const sockaddr_un address = AddressOf(fmt::format("/proc/self/fd/{}", held.get()), name);
   if (connect(fd.get(), Generic(address), sizeof address) == 0) return fd;
   if (errno == ECONNREFUSED) return {};
-  ThrowErrno("connect to", name);
+  ThrowErrnoAt("connect to", dir, name);
 }
 
 std::size_t ReceiveSome(const Context& ctx, int fd, std::span<char> buffer) {

@@ -1,5 +1,6 @@
-// Stream sockets in the file system. A path may be of any length, though sockaddr_un holds 108
-// bytes: sockets are named beneath an open directory.
+// Provides Unix domain stream sockets with a name in the file system. The path may be of any
+// length, although sockaddr_un holds only 108 bytes, since sockets are named relative to an open
+// directory.
 
 #ifndef MSB_SRC_BASE_UNIX_SOCKET_H_
 #define MSB_SRC_BASE_UNIX_SOCKET_H_
@@ -14,21 +15,27 @@
 
 namespace msb::base {
 
-// Makes a listening socket dir/name that only its owner may connect to, in place of a socket that
-// may be there. kIO.
+// Creates a listening socket dir/name that only its owner may connect to, replacing an existing
+// socket of that name. Throws kIO if the name is taken by anything else, or if the socket cannot be
+// created.
 UniqueFd ListenAt(int dir, const std::string& name);
 
-// Connects to dir/name, non-blocking. An empty descriptor if nobody listens there: the name is
-// absent, no socket, or refuses. kIO.
+// Connects to dir/name with a non-blocking socket. Returns an empty descriptor if no process
+// listens there: the name is absent, is not a socket, or refuses the connection. Throws kIO for any
+// other failure.
 UniqueFd TryConnectAt(int dir, const std::string& name);
 
-// Waits until bytes have come on a connected, non-blocking socket, takes as many as there are and
-// buffer holds, and returns their number; 0 once the other side has closed and all is taken.
-// kCancelled, if none are there; kIO.
+// Waits until bytes have arrived on a connected, non-blocking socket, reads as many of them as fit
+// into buffer, and returns their number. Returns 0 once the other side has closed the connection
+// and all bytes were read.
+// Throws kCancelled if ctx ends before bytes have arrived.
+// Throws kIO if receiving fails.
 std::size_t ReceiveSome(const Context& ctx, int fd, std::span<char> buffer);
 
-// Sends all of bytes; false if the other side closes meanwhile. Raises no SIGPIPE. kCancelled, with
-// perhaps a part of them sent; kIO.
+// Sends all of bytes. Returns false, and raises no SIGPIPE, if the other side closes the connection
+// meanwhile.
+// Throws kCancelled if ctx ends first; some of the bytes may have been sent.
+// Throws kIO if sending fails.
 bool SendAll(const Context& ctx, int fd, std::string_view bytes);
 
 }  // namespace msb::base

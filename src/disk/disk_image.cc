@@ -1,5 +1,7 @@
 #include "src/disk/disk_image.h"
 
+#include <fmt/core.h>
+
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/qcow2_header.h"
@@ -9,19 +11,26 @@
 namespace msb::disk {
 namespace {
 
-// Each holds a descriptor and an L1 table.
+// Each file takes a descriptor, and memory for its L1 table.
 constexpr std::size_t kMaxFiles = 256;
 
-void CheckStandsOn(const ImageFile& file, const Qcow2Header& header, const ImageFile* next) {
+std::string DescribeBacking(std::string_view backing_file) {
+  return backing_file.empty() ? "no backing file"
+                              : fmt::format("the backing file '{}'", base::Quoted(backing_file));
+}
+
+void CheckBackingFile(const ImageFile& file, const Qcow2Header& header, const ImageFile* next) {
   const std::string expected = next == nullptr ? "" : next->name;
   if (header.backing_file != expected) {
-    base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' must stand on '{}', but names '{}'",
-                base::Quoted(file.name), base::Quoted(expected), base::Quoted(header.backing_file));
+    base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' must have {}, but has {}",
+                base::Quoted(file.name), DescribeBacking(expected),
+                DescribeBacking(header.backing_file));
   }
   if (next != nullptr && header.backing_format.value_or(next->format) != next->format) {
-    base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' takes '{}' for {}, but that is {}",
-                base::Quoted(file.name), base::Quoted(next->name), ToString(*header.backing_format),
-                ToString(next->format));
+    base::Throw(ErrorKind::kSnapshotIntegrity,
+                "'{}' must name the format {} for its backing file '{}', but names {}",
+                base::Quoted(file.name), ToString(next->format), base::Quoted(next->name),
+                ToString(*header.backing_format));
   }
 }
 
@@ -29,8 +38,8 @@ void CheckStandsOn(const ImageFile& file, const Qcow2Header& header, const Image
 
 std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
   if (files.empty() || files.size() > kMaxFiles) {
-    base::Throw(ErrorKind::kUnsupportedOperation, "a disk of {} files; at most {} can be opened",
-                files.size(), kMaxFiles);
+    base::Throw(ErrorKind::kUnsupportedOperation,
+                "a disk must consist of 1 to {} files, but has {}", kMaxFiles, files.size());
   }
   const auto cache = std::make_shared<TableCache>();
   std::unique_ptr<DiskImage> image;
@@ -39,14 +48,14 @@ std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
     const ImageFile* next = i + 1 < files.size() ? &files[i + 1] : nullptr;
     if (file.format == DiskFormat::kRaw) {
       if (next != nullptr) {
-        base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' is raw, and cannot stand on '{}'",
+        base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' is raw, so it cannot be backed by '{}'",
                     base::Quoted(file.name), base::Quoted(next->name));
       }
       image = std::make_unique<RawImage>(std::move(file.fd));
       continue;
     }
     Qcow2Header header = ReadQcow2Header(file.fd.get(), file.name);
-    CheckStandsOn(file, header, next);
+    CheckBackingFile(file, header, next);
     image = std::make_unique<Qcow2Image>(std::move(file.fd), file.name, std::move(header),
                                          std::move(image), cache);
   }

@@ -1,4 +1,4 @@
-// A guest's disk as the guest sees it, whatever files it is in.
+// Presents the disk of a guest as the guest sees it, regardless of the files it is stored in.
 
 #ifndef MSB_SRC_DISK_DISK_IMAGE_H_
 #define MSB_SRC_DISK_DISK_IMAGE_H_
@@ -11,13 +11,14 @@
 #include <string>
 #include <vector>
 
-#include "msb/vmm/backend.h"
+#include "msb/disk.h"
 #include "src/base/file.h"
 #include "src/disk/extents.h"
 
 namespace msb::disk {
 
-// Its const functions may be called from several threads at a time.
+// A DiskImage represents the disk of a guest. Several threads may call its const functions at the
+// same time.
 class DiskImage {
  public:
   DiskImage() = default;
@@ -25,29 +26,32 @@ class DiskImage {
   DiskImage& operator=(const DiskImage&) = delete;
   virtual ~DiskImage() = default;
 
-  // Bytes that the guest sees.
+  // Returns the size that the guest sees, in bytes.
   virtual std::uint64_t size() const = 0;
-  // The first extent of data that ends after offset, without what of it is before offset. All
-  // between extents reads as zeros. Nothing: zeros up to the end. Extents only touch if they are
-  // long.
+  // Returns the first extent of data that ends after offset, without the part of it that is before
+  // offset, or nullopt if only zeros follow. All bytes between extents read as zeros. Two extents
+  // may touch each other only if the first one is long (256 MiB or more for qcow2).
   std::optional<Extent> NextData(std::uint64_t offset) const { return FindData(offset, size()); }
-  // The same of what is before end, without looking any further.
+  // Works like NextData, but looks only at the part of the disk before end.
   virtual std::optional<Extent> FindData(std::uint64_t offset, std::uint64_t end) const = 0;
-  // Reads bytes.size() bytes at offset, data or not; they must be within size().
+  // Reads bytes.size() bytes at offset, whether they are data or zeros. They must be within size().
   virtual void Read(std::span<std::byte> bytes, std::uint64_t offset) const = 0;
 };
 
-// One file of a disk.
+// An ImageFile is one file of a disk.
 struct ImageFile {
   base::UniqueFd fd = {};
   DiskFormat format = DiskFormat::kRaw;
-  std::string name = {};  // Without directories: what the file above names as its backing file.
+  // The name without directories, as it is recorded in the overlay that is backed by this file.
+  std::string name = {};
 };
 
-// Opens a disk of one or more files, its head first, each standing on the next. A qcow2 file must
-// name exactly the next one as its backing file, and the last must name none; names are compared,
-// never opened. kSnapshotIntegrity: a file is damaged, or the names do not match.
-// kUnsupportedOperation: a feature that this library does not read.
+// Opens a disk of one or more files, the head first, each backed by the next. A qcow2 file must
+// name exactly the next file as its backing file, and the last file must not name a backing file.
+// The names are compared, but never opened.
+// Throws kSnapshotIntegrity if a file is damaged, or the names or formats do not match.
+// Throws kUnsupportedOperation if a file needs a feature that this library does not support, and
+// for a disk of more than 256 files or of none.
 std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files);
 
 }  // namespace msb::disk

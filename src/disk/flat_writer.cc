@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
@@ -12,16 +11,11 @@
 namespace msb::disk {
 namespace {
 
-// Blocks of zeros become holes of a raw file; what file systems allocate at the least.
+// Blocks of this many zeros become holes of a raw file. It is the smallest unit that common file
+// systems allocate.
 constexpr std::uint64_t kHoleBytes = 4096;
 
-bool IsZero(std::span<const std::byte> bytes) {
-  // Comparing with itself, one byte on, is what the C library does fastest.
-  return bytes.empty() || (bytes[0] == std::byte{0} &&
-                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
-
-// Writes all that is not zeros where it is.
+// Writes a raw file: the data that is not zeros, at the same offsets as on the disk.
 class RawWriter : public RegionConsumer {
  public:
   explicit RawWriter(int fd) : fd_(fd) {}
@@ -33,7 +27,7 @@ class RawWriter : public RegionConsumer {
 
  private:
   void CommitExtent(const Region& region, const Extent& extent) const {
-    std::uint64_t begin = extent.offset;  // Of what is not zeros, and not written yet.
+    std::uint64_t begin = extent.offset;  // Start of the data to be written next.
     for (std::uint64_t at = extent.offset; at < extent.end();) {
       const std::uint64_t end = std::min((at / kHoleBytes + 1) * kHoleBytes, extent.end());
       if (IsZero(region.bytes.subspan(at - region.offset, end - at))) {
@@ -53,8 +47,8 @@ class RawWriter : public RegionConsumer {
   int fd_;
 };
 
-// Writes the clusters that are not zeros one after the other behind the header, each L2 table after
-// the last that it maps, and then all that remains.
+// Writes a qcow2 file: the clusters that are not zeros one after the other behind the header, each
+// L2 table after the last cluster that it maps, and then the L1 table and the refcounts.
 class Qcow2Writer : public RegionConsumer {
  public:
   Qcow2Writer(int fd, std::uint64_t virtual_size) : fd_(fd), virtual_size_(virtual_size) {}
@@ -76,7 +70,7 @@ class Qcow2Writer : public RegionConsumer {
     WriteL2();
     const std::uint64_t l1_entries = CountOf(virtual_size_, kBytesPerL2);
     const std::uint64_t l1 = next_;
-    // What is not in l1_ remains a hole.
+    // The entries that are not in l1_ remain a hole.
     for (const auto& [index, cluster] : l1_) {
       Buffer entry(8);
       entry.Number(0, 8, cluster * kClusterBytes | kCopiedFlag);
@@ -89,14 +83,15 @@ class Qcow2Writer : public RegionConsumer {
   }
 
  private:
-  // Writes what is not zeros between these offsets, of which end may be beyond the disk's.
+  // Writes the clusters from begin to end that are not zeros. end may be beyond the end of the
+  // disk.
   void CommitClusters(const Region& region, std::uint64_t begin, std::uint64_t end) {
     const auto bytes_of = [&](std::uint64_t offset) {
       const auto rest = region.bytes.subspan(offset - region.offset);
       return rest.first(std::min<std::uint64_t>(rest.size(), kClusterBytes));
     };
     while (begin < end) {
-      std::uint64_t row_end = begin;  // Of clusters that are written at once.
+      std::uint64_t row_end = begin;  // End of the clusters that are written at once.
       for (; row_end < end && !IsZero(bytes_of(row_end)); row_end += kClusterBytes) Map(row_end);
       if (row_end > begin) {
         const auto rest = region.bytes.subspan(begin - region.offset);
@@ -108,7 +103,7 @@ class Qcow2Writer : public RegionConsumer {
     }
   }
 
-  // Gives a cluster of the disk the next one of the file.
+  // Maps the cluster of the disk at offset to the next cluster of the file.
   void Map(std::uint64_t offset) {
     const std::uint64_t l1_index = offset / kBytesPerL2;
     if (l1_index != l1_index_) WriteL2();
@@ -117,7 +112,7 @@ class Qcow2Writer : public RegionConsumer {
     l2_[offset / kClusterBytes % kEntriesPerTable] = next_++ * kClusterBytes | kCopiedFlag;
   }
 
-  // The table is done: regions come in order.
+  // Writes the table in l2_, if there is one. It is complete, since regions come in order.
   void WriteL2() {
     if (l2_.empty()) return;
     Buffer table(kClusterBytes);
@@ -127,7 +122,8 @@ class Qcow2Writer : public RegionConsumer {
     l2_.clear();
   }
 
-  // Every cluster is used once, those of the refcounts themselves too.
+  // Writes the refcount blocks and the refcount table. Every cluster has a refcount of 1, including
+  // those that hold the refcounts.
   HeaderFields WriteRefcounts(std::uint64_t l1_entries, std::uint64_t l1) {
     std::uint64_t blocks = 0;
     std::uint64_t table_clusters = 1;
@@ -159,10 +155,10 @@ class Qcow2Writer : public RegionConsumer {
 
   int fd_;
   std::uint64_t virtual_size_;
-  std::uint64_t next_ = 1;  // Cluster of the file; the first is the header's.
+  std::uint64_t next_ = 1;  // Next cluster of the file; the first is the header.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> l1_;  // Index and cluster of each L2 table.
-  std::uint64_t l1_index_ = 0;                               // Of what is in l2_.
-  std::vector<std::uint64_t> l2_;                            // Empty, or not written yet.
+  std::uint64_t l1_index_ = 0;                               // L1 index of the table in l2_.
+  std::vector<std::uint64_t> l2_;  // The L2 table to write next; empty if there is none.
 };
 
 std::uint64_t CountData(const Context& ctx, const DiskImage& image) {
@@ -187,11 +183,11 @@ void WriteFlat(const Context& ctx, const DiskImage& image, DiskFormat format, in
     RawWriter writer(fd);
     ScanImage(image, meter, writer);
   } else {
-    // A guest sees whole sectors only.
+    // A qcow2 disk has complete sectors only.
     const std::uint64_t size = CountOf(image.size(), kSectorBytes) * kSectorBytes;
     if (CountOf(size, kBytesPerL2) > kMaxL1Entries) {
-      base::Throw(ErrorKind::kUnsupportedOperation, "a disk of {} bytes is too large for qcow2",
-                  size);
+      base::Throw(ErrorKind::kUnsupportedOperation,
+                  "a disk of {} bytes is too large for qcow2: write it as raw", size);
     }
     Qcow2Writer writer(fd, size);
     ScanImage(image, meter, writer);

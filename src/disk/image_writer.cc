@@ -11,8 +11,8 @@
 namespace msb::disk {
 namespace {
 
-// Where the parts of an overlay are, in clusters: the header, the refcount table, its one block,
-// and the L1 table up to the end.
+// The layout of an overlay, in clusters: the header, the refcount table, its only block, and the L1
+// table up to the end of the file.
 constexpr std::uint64_t kRefcountTable = 1;
 constexpr std::uint64_t kRefcountBlock = 2;
 constexpr std::uint64_t kL1Table = 3;
@@ -24,8 +24,11 @@ void WriteOverlay(int fd, const Overlay& overlay) {
   const std::uint64_t l1_entries = CountOf(overlay.virtual_size, kBytesPerL2);
   if (overlay.virtual_size % kSectorBytes != 0 || l1_entries > kMaxL1Entries ||
       !IsBackingName(overlay.backing_file)) {
-    base::Throw(ErrorKind::kInvalidArgument, "no overlay of {} bytes can stand on '{}'",
-                overlay.virtual_size, base::Quoted(overlay.backing_file));
+    base::Throw(ErrorKind::kInvalidArgument,
+                "cannot create an overlay of {} bytes that is backed by '{}': the size must be a "
+                "multiple of {} up to {}, and the backing file a plain file name",
+                overlay.virtual_size, base::Quoted(overlay.backing_file), kSectorBytes,
+                kMaxL1Entries * kBytesPerL2);
   }
   const std::uint64_t clusters = kL1Table + CountOf(l1_entries * 8, kClusterBytes);
   const std::uint64_t extension = kHeaderBytes;

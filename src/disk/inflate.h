@@ -1,4 +1,4 @@
-// Unpacking the compressed clusters of qcow2 files.
+// Decompresses the compressed clusters of qcow2 files.
 
 #ifndef MSB_SRC_DISK_INFLATE_H_
 #define MSB_SRC_DISK_INFLATE_H_
@@ -10,8 +10,8 @@
 
 namespace msb::disk {
 
-// Unpacks exactly unpacked.size() bytes from the start of packed, which may be longer than what is
-// packed. False if that is damaged.
+// Decompresses exactly unpacked.size() bytes from the start of packed, in which other bytes may
+// follow the compressed data. Returns false if the data is damaged.
 bool Inflate(Qcow2Compression compression, std::span<const std::byte> packed,
              std::span<std::byte> unpacked);
 

@@ -20,16 +20,17 @@
 namespace msb::disk {
 namespace {
 
-// What a cluster of the file is used for. Up to kMaxPacked: the number of compressed clusters that
-// have a part of it, which are the only ones to share.
+// The use of a cluster of the file. Values up to kMaxPacked count the compressed clusters that have
+// a part in it; only compressed clusters may share a cluster.
 using Use = std::uint16_t;
 constexpr Use kNothing = 0;
 constexpr Use kMaxPacked = 0xfffc;
-constexpr Use kTable = 0xfffd;      // Nobody says that this is the only reference.
-constexpr Use kCopied = 0xfffe;     // The only reference.
-constexpr Use kNotCopied = 0xffff;  // May be written only after it was copied elsewhere.
+constexpr Use kTable = 0xfffd;      // Metadata; no flag says whether this is the only reference.
+constexpr Use kCopied = 0xfffe;     // Marked as the only reference.
+constexpr Use kNotCopied = 0xffff;  // Not marked so: it must be copied before it is written to.
 
-// Uses that are in memory at a time. Of a larger file the tables are read once for each part.
+// The number of uses in memory at the same time. The tables of a file with more clusters are read
+// again for each part of this size.
 constexpr std::uint64_t kMaxUses = 16 << 20;
 constexpr std::uint64_t kMaxClusters = std::numeric_limits<std::int32_t>::max();
 
@@ -39,11 +40,13 @@ class Checker {
  public:
   Checker(const Context& ctx, int fd, std::string_view name, const Qcow2Header& header)
       : ctx_(ctx), fd_(fd), header_(header), tables_(fd, std::string(name), header) {
-    // The last may be there in part, and a table may go on for less than one beyond it.
+    // The last cluster may be incomplete, and a table may extend beyond it by less than a cluster.
     clusters_ = (tables_.file_size() >> header_.cluster_bits) + 2;
     if (clusters_ > kMaxClusters) {
-      base::Throw(ErrorKind::kUnsupportedOperation, "qcow2 file '{}' has too many clusters: {}",
-                  base::Quoted(name), clusters_);
+      base::Throw(ErrorKind::kUnsupportedOperation,
+                  "qcow2 file '{}' has {} clusters, but at most {} are supported; convert it with "
+                  "qemu-img convert -O qcow2",
+                  base::Quoted(name), clusters_, kMaxClusters);
     }
   }
 
@@ -67,7 +70,7 @@ class Checker {
     for (const std::uint64_t entry : refcount_table_) {
       if (entry == 0) continue;
       if ((entry & ~kRefcountOffsetMask) != 0) {
-        tables_.Damaged("the refcount table has reserved bits");
+        tables_.Damaged("the refcount table has reserved bits set");
       }
       MarkCluster("a refcount block", entry, kTable);
     }
@@ -82,7 +85,8 @@ class Checker {
     for (const std::uint64_t offset : filled_l2_) MarkL2(offset);
   }
 
-  // A hole is an empty table, and a sparse file may have many.
+  // Finds the L2 tables that are not holes: a hole is an empty table, and a sparse file may have
+  // many.
   void FindFilledL2() {
     for (const Qcow2L2Table& table : tables_.l2_tables()) {
       ctx_.Check();
@@ -106,7 +110,7 @@ class Checker {
     }
   }
 
-  // The use of a cluster; null if it is not among those in memory.
+  // Returns the use of a cluster; null if it is not among those in memory.
   Use* UseOf(std::uint64_t cluster) {
     return cluster - first_ < uses_.size() ? &uses_[cluster - first_] : nullptr;
   }
@@ -143,7 +147,7 @@ class Checker {
     for (std::uint64_t begin = 0; begin < uses_.size(); begin += per_block) {
       const std::uint64_t end = std::min<std::uint64_t>(begin + per_block, uses_.size());
       const auto uses = std::span(uses_).subspan(begin, end - begin);
-      // A count that is too high costs space only.
+      // A refcount that is too high only wastes space.
       if (std::all_of(uses.begin(), uses.end(), [](Use use) { return use == kNothing; })) continue;
       ctx_.Check();
       const std::uint64_t block = (first_ + begin) / per_block;
@@ -162,7 +166,8 @@ class Checker {
     const std::uint64_t number = numbers[index / per_number];
     const auto position = static_cast<unsigned>(index % per_number);
     if (bits == 64) return number;
-    // Counts of bytes are in network order; those within a byte begin with its lowest bits.
+    // Refcounts of 8 bits and more are big-endian; smaller ones begin with the lowest bits of a
+    // byte.
     const unsigned shift =
         bits >= 8 ? 64 - bits * (position + 1) : 56 - position * bits / 8 * 8 + position * bits % 8;
     return number >> shift & ((std::uint64_t{1} << bits) - 1);
@@ -171,13 +176,13 @@ class Checker {
   void CompareRefcount(std::uint64_t cluster, Use use, std::uint64_t refcount) const {
     const std::uint64_t references = use <= kMaxPacked ? use : 1;
     if (refcount < references) {
-      tables_.Damaged(fmt::format("cluster {} has {} references, but a refcount of {}", cluster,
+      tables_.Damaged(fmt::format("cluster {} has {} references, but its refcount is {}", cluster,
                                   references, refcount));
     }
     const bool alone = refcount == 1;
     if ((use == kCopied && !alone) || (use == kNotCopied && alone)) {
-      tables_.Damaged(
-          fmt::format("cluster {} has a refcount of {}, which its flag denies", cluster, refcount));
+      tables_.Damaged(fmt::format(
+          "cluster {} has a refcount of {}, which contradicts its copied flag", cluster, refcount));
     }
   }
 
@@ -192,7 +197,7 @@ class Checker {
   std::uint64_t clusters_;
   std::vector<std::uint64_t> refcount_table_;
   std::vector<std::uint64_t> filled_l2_;  // Offsets of the L2 tables that are not holes.
-  std::uint64_t first_ = 0;               // The cluster that uses_ begins with.
+  std::uint64_t first_ = 0;               // Number of the first cluster in uses_.
   std::vector<Use> uses_;
 };
 

@@ -1,4 +1,4 @@
-// Whether a qcow2 file is what QEMU would go on writing to without damage.
+// Checks that QEMU can continue to write to a qcow2 file without damaging it.
 
 #ifndef MSB_SRC_DISK_QCOW2_CHECK_H_
 #define MSB_SRC_DISK_QCOW2_CHECK_H_
@@ -10,11 +10,13 @@
 
 namespace msb::disk {
 
-// Checks all tables of an open qcow2 file, and returns its header. As 'qemu-img check' does, it
-// takes clusters that are lost, but none that is used twice or counted too low. What the data
-// clusters hold is not read. name is what messages call the file.
-// kSnapshotIntegrity: damaged. kUnsupportedOperation: as ReadQcow2Header, or it has persistent
-// bitmaps, or more than 2^31 clusters.
+// Checks all tables of an open qcow2 file, and returns its header. Like 'qemu-img check', accepts
+// leaked clusters, but refuses a cluster that is used twice or whose refcount is too low. Does not
+// read the content of data clusters. name is the file's name in messages.
+// Throws kSnapshotIntegrity if the file is damaged.
+// Throws kUnsupportedOperation as ReadQcow2Header does, and if the file has persistent bitmaps or
+// about 2^31 clusters or more.
+// Throws kCancelled if ctx ends.
 Qcow2Header CheckQcow2(const Context& ctx, int fd, std::string_view name);
 
 }  // namespace msb::disk

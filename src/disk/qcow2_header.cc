@@ -24,7 +24,7 @@ using base::Throw;
 
 constexpr std::size_t kVersion2Bytes = 72;
 constexpr std::size_t kVersion3Bytes = 104;
-constexpr std::size_t kLongestKnownBytes = 112;  // With the compression type.
+constexpr std::size_t kLongestKnownBytes = 112;  // Including the compression type.
 constexpr std::size_t kMaxBackingNameBytes = 1023;
 constexpr std::uint64_t kMaxL1Bytes = 32 << 20;
 constexpr std::uint64_t kMaxRefcountTableBytes = 8 << 20;
@@ -36,12 +36,12 @@ constexpr std::uint64_t kExternalData = 1 << 2;
 constexpr std::uint64_t kCompressionType = 1 << 3;
 constexpr std::uint64_t kExtendedL2 = 1 << 4;
 
-// Types of header extensions, beside kBackingFormat.
+// Types of header extensions, besides kBackingFormat.
 constexpr std::uint64_t kExtensionsEnd = 0;
 constexpr std::uint64_t kFeatureNames = 0x6803f857;
 constexpr std::uint64_t kBitmaps = 0x23852875;
 constexpr std::size_t kFeatureNameBytes = 48;
-constexpr std::uint64_t kBitmapsAreValid = 1 << 0;  // Of autoclear_features.
+constexpr std::uint64_t kBitmapsAreValid = 1 << 0;  // A bit of autoclear_features.
 
 class HeaderReader {
  public:
@@ -51,15 +51,15 @@ class HeaderReader {
 
   Qcow2Header Read() {
     Load(kLongestKnownBytes);
-    if (!bytes_.starts_with("QFI\xfb")) Damaged("is no qcow2 file");
+    if (!bytes_.starts_with("QFI\xfb")) Damaged("does not begin with the qcow2 signature");
     ReadFields();
-    // Where the extensions and the backing file's name are.
+    // The first cluster holds the extensions and the backing file's name.
     Load(header_.cluster_bytes());
     ReadExtensions();
     CheckFeatures();
     CheckTables();
     ReadBackingFile();
-    header_.virtual_size -= header_.virtual_size % kSectorBytes;  // As QEMU does.
+    header_.virtual_size -= header_.virtual_size % kSectorBytes;  // QEMU rounds down too.
     return header_;
   }
 
@@ -68,18 +68,20 @@ class HeaderReader {
     Throw(ErrorKind::kSnapshotIntegrity, "qcow2 file '{}' {}", Quoted(name_), problem);
   }
   [[noreturn]] void Unsupported(std::string_view feature) const {
-    Throw(ErrorKind::kUnsupportedOperation, "qcow2 file '{}' needs what is not supported: {}",
+    Throw(ErrorKind::kUnsupportedOperation,
+          "qcow2 file '{}' uses {}, which is not supported; convert it with qemu-img convert -O "
+          "qcow2",
           Quoted(name_), feature);
   }
 
-  // The first bytes of the file, or all of it if it is shorter.
+  // Loads the first length bytes of the file, or all of it if it is shorter.
   void Load(std::uint64_t length) {
     bytes_.resize(std::min(length, size_));
     base::ReadExactly(fd_, bytes_.data(), bytes_.size(), 0);
   }
   std::string_view Bytes(std::uint64_t offset, std::uint64_t length) const {
     if (offset > bytes_.size() || length > bytes_.size() - offset) {
-      Damaged("ends within its header");
+      Damaged("is truncated within its header");
     }
     return std::string_view(bytes_).substr(offset, length);
   }
@@ -94,7 +96,8 @@ class HeaderReader {
     }
     const std::uint64_t cluster_bits = Number(20, 4);
     if (cluster_bits < 9 || cluster_bits > 21) {
-      Damaged(fmt::format("has clusters of 2^{} bytes", cluster_bits));
+      Damaged(fmt::format("must have clusters of 2^9 to 2^21 bytes, but has clusters of 2^{} bytes",
+                          cluster_bits));
     }
     header_.cluster_bits = static_cast<std::uint32_t>(cluster_bits);
     header_.virtual_size = Number(24, 8);
@@ -110,26 +113,30 @@ class HeaderReader {
     autoclear_ = Number(88, 8);
     const std::uint64_t refcount_order = Number(96, 4);
     header_bytes_ = Number(100, 4);
-    if (refcount_order > 6) Damaged("has refcounts of more than 64 bits");
+    if (refcount_order > 6) {
+      Damaged(fmt::format("has refcounts of 2^{} bits, more than 64", refcount_order));
+    }
     header_.refcount_order = static_cast<std::uint32_t>(refcount_order);
     if (header_bytes_ < kVersion3Bytes || header_bytes_ % 8 != 0 ||
         header_bytes_ > header_.cluster_bytes()) {
-      Damaged(fmt::format("has a header of {} bytes", header_bytes_));
+      Damaged(fmt::format("has an invalid header length of {} bytes", header_bytes_));
     }
     if (header_bytes_ >= kLongestKnownBytes) compression_ = Number(104, 1);
   }
 
   void ReadExtensions() {
-    // They end where the backing file's name begins, or with the first cluster.
+    // Extensions end where the backing file's name begins or, without one, with the first cluster.
     const std::uint64_t name_offset = Number(8, 8);
-    if (name_offset > header_.cluster_bytes()) Damaged("has its backing file's name elsewhere");
+    if (name_offset > header_.cluster_bytes()) {
+      Damaged("has its backing file name outside its first cluster");
+    }
     const std::uint64_t end = name_offset == 0 ? header_.cluster_bytes() : name_offset;
     for (std::uint64_t offset = header_bytes_; offset + 8 <= std::min(end, size_);) {
       const std::uint64_t type = Number(offset, 4);
       const std::uint64_t length = Number(offset + 4, 4);
       offset += 8;
       if (type == kExtensionsEnd) return;
-      if (length > end - offset) Damaged("has a header extension that goes beyond the header");
+      if (length > end - offset) Damaged("has a header extension that exceeds the header");
       if (type == kBackingFormat) ReadBackingFormat(Bytes(offset, length));
       if (type == kFeatureNames) feature_names_ = Bytes(offset, length);
       if (type == kBitmaps) header_.bitmaps = (autoclear_ & kBitmapsAreValid) != 0;
@@ -149,7 +156,7 @@ class HeaderReader {
     }
   }
 
-  // What the file itself calls a feature that is not known here.
+  // Returns the name that the file itself has for a feature that is unknown here.
   std::string FeatureName(unsigned bit) const {
     for (std::size_t at = 0; at + kFeatureNameBytes <= feature_names_.size();
          at += kFeatureNameBytes) {
@@ -166,9 +173,9 @@ class HeaderReader {
       Damaged("is marked corrupt; repair a copy of it with 'qemu-img check -r all'");
     }
     if ((incompatible_ & kDirty) != 0) {
-      Damaged("was not closed in order; repair it with 'qemu-img check -r all'");
+      Damaged("was not closed properly; repair it with 'qemu-img check -r all'");
     }
-    if ((incompatible_ & kExternalData) != 0) Unsupported("data in another file");
+    if ((incompatible_ & kExternalData) != 0) Unsupported("an external data file");
     for (unsigned bit = 5; bit < 64; ++bit) {
       if ((incompatible_ >> bit & 1) != 0) Unsupported(FeatureName(bit));
     }
@@ -177,7 +184,7 @@ class HeaderReader {
       Damaged("has subclusters of less than 512 bytes");
     }
     if (((incompatible_ & kCompressionType) != 0) != (compression_ != 0)) {
-      Damaged("has a compression type that its features deny");
+      Damaged("has a compression type that contradicts its feature bits");
     }
     if (compression_ > 1) Unsupported(fmt::format("compression type {}", compression_));
     header_.compression = compression_ == 0 ? Qcow2Compression::kZlib : Qcow2Compression::kZstd;
@@ -185,14 +192,16 @@ class HeaderReader {
 
   void CheckTable(const char* what, std::uint64_t offset, std::uint64_t bytes,
                   std::uint64_t max_bytes) const {
-    if (bytes > max_bytes) Damaged(fmt::format("has a {} of {} bytes", what, bytes));
+    if (bytes > max_bytes) {
+      Damaged(fmt::format("has a {} of {} bytes, more than {}", what, bytes, max_bytes));
+    }
     if (offset % header_.cluster_bytes() != 0) {
       Damaged(fmt::format("has a {} that is not aligned to a cluster", what));
     }
-    // The file's last cluster may be there in part.
+    // The last cluster of the file may be incomplete.
     if (bytes > 0 &&
         (offset == 0 || offset >= size_ || bytes >= size_ - offset + header_.cluster_bytes())) {
-      Damaged(fmt::format("has a {} outside of the file", what));
+      Damaged(fmt::format("has a {} outside the file", what));
     }
   }
 
@@ -201,7 +210,8 @@ class HeaderReader {
     const std::uint64_t bytes_per_l2 =
         header_.cluster_bytes() / entry_bytes * header_.cluster_bytes();
     if (header_.virtual_size > std::numeric_limits<std::int64_t>::max()) {
-      Damaged(fmt::format("has a disk of {} bytes", header_.virtual_size));
+      Damaged(
+          fmt::format("has a virtual size of {} bytes, more than 2^63 - 1", header_.virtual_size));
     }
     const std::uint64_t needed =
         header_.virtual_size / bytes_per_l2 + (header_.virtual_size % bytes_per_l2 != 0 ? 1 : 0);
@@ -219,7 +229,7 @@ class HeaderReader {
     const std::uint64_t length = Number(16, 4);
     if (offset == 0) return;
     if (length > kMaxBackingNameBytes || length > header_.cluster_bytes() - offset) {
-      Damaged("has a name of its backing file that goes beyond the header");
+      Damaged("has a backing file name that exceeds its first cluster or 1023 bytes");
     }
     header_.backing_file = Bytes(offset, length);
   }
@@ -227,7 +237,7 @@ class HeaderReader {
   const int fd_;
   const std::string_view name_;
   std::uint64_t size_ = 0;
-  std::string bytes_;  // The file's first cluster, as far as it is there.
+  std::string bytes_;  // The first cluster of the file, or all of a shorter file.
   std::uint64_t header_bytes_ = 0;
   std::uint64_t incompatible_ = 0;
   std::uint64_t autoclear_ = 0;
@@ -247,7 +257,8 @@ bool IsBackingName(std::string_view name) {
 void CheckBackingName(const Qcow2Header& header, std::string_view name) {
   const std::string& backing = header.backing_file;
   if (backing.empty() || IsBackingName(backing)) return;
-  Throw(ErrorKind::kSnapshotIntegrity, "'{}' names a file outside of it as its backing file: {}",
+  Throw(ErrorKind::kSnapshotIntegrity,
+        "'{}' names the backing file '{}', which must be a plain file name without ':'",
         Quoted(name), Quoted(backing));
 }
 

@@ -12,13 +12,14 @@ namespace msb::disk {
 namespace {
 
 constexpr std::uint64_t kSubclusters = 32;
-// Of an L2 table, bytes: large ones are not read whole for the few entries that are needed.
+// The number of bytes of an L2 table to read at once: large tables are not read completely for the
+// few entries that are needed.
 constexpr std::uint64_t kPartBytes = 64 << 10;
-// What touches is made one extent up to this, bytes: who reads the extents need not wait until all
-// tables are read, and may be cancelled meanwhile.
+// Adjacent data is merged into one extent until that has this many bytes. Longer extents would make
+// their reader wait until all tables are read, and notice a cancellation only then.
 constexpr std::uint64_t kLongExtent = 256 << 20;
 
-// Appends to an extent what touches its end; false if extent is done.
+// Appends more to extent if it touches its end. Returns false if extent is complete.
 bool Append(std::optional<Extent>& extent, const Extent& more) {
   if (extent && (extent->end() != more.offset || extent->length >= kLongExtent)) return false;
   extent = extent ? Extent{extent->offset, extent->length + more.length} : more;
@@ -41,7 +42,7 @@ TableCache::Part Qcow2Image::ReadPart(std::uint64_t offset, std::uint64_t end) c
   const std::uint64_t entry_bytes = tables_.entry_numbers() * 8;
   const std::uint64_t part_end = std::min(offset + kPartBytes, end);
   TablePart part;
-  // Holes take no time, so that a sparse file does not take more than its data.
+  // Skip holes, so that the time for a sparse file depends on its data only.
   const std::uint64_t data =
       ExtentReader(fd_.get(), end, offset).Next().value_or(Extent{end}).offset;
   if (data >= part_end) {
@@ -97,7 +98,7 @@ Qcow2Image::Run Qcow2Image::Find(std::uint64_t offset, std::uint64_t limit) cons
   const std::uint64_t part_entries = std::min(kPartBytes / (entry_numbers * 8), table_clusters);
   const std::uint64_t first = index / part_entries * part_entries;
   const auto part = ReadPart(table + first * entry_numbers * 8, table + header_.cluster_bytes());
-  // A part may cover more than its share if it is a hole, then up to where data begins. Never less.
+  // A part that is a hole may cover more than its share, up to where data begins, but never less.
   std::uint64_t end = std::min(((part->entries - (index - first)) << bits) - in_cluster, limit);
   if (part->numbers.empty()) return {Kind::kBacking, end};
   const auto find_one = [&](std::uint64_t at) {
@@ -167,7 +168,8 @@ void Qcow2Image::ReadBacking(std::span<std::byte> bytes, std::uint64_t offset) c
   std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(there), bytes.end(), std::byte{0});
 }
 
-// The last cluster of a file may be there in part.
+// Reads bytes of the file. The last cluster of a file may be incomplete; the rest of it reads as
+// zeros.
 void Qcow2Image::ReadHost(std::span<std::byte> bytes, std::uint64_t host) const {
   const std::uint64_t file_size = tables_.file_size();
   const std::uint64_t there =
@@ -182,7 +184,8 @@ void Qcow2Image::ReadCompressed(const Run& run, std::span<std::byte> bytes,
   base::ReadExactly(fd_.get(), packed.data(), packed.size(), run.host);
   const auto unpack = [&](std::span<std::byte> cluster) {
     if (Inflate(header_.compression, packed, cluster)) return;
-    tables_.Damaged(fmt::format("the compressed cluster at {} cannot be unpacked", run.host));
+    tables_.Damaged(
+        fmt::format("the compressed cluster at offset {} cannot be decompressed", run.host));
   };
   if (bytes.size() == header_.cluster_bytes()) return unpack(bytes);
   std::vector<std::byte> cluster(header_.cluster_bytes());

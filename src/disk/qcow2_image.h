@@ -1,4 +1,4 @@
-// A qcow2 file as a disk: where each of its clusters is, and what those hold.
+// Reads the disk in a qcow2 file.
 
 #ifndef MSB_SRC_DISK_QCOW2_IMAGE_H_
 #define MSB_SRC_DISK_QCOW2_IMAGE_H_
@@ -16,9 +16,11 @@
 
 namespace msb::disk {
 
+// A Qcow2Image represents the disk in a qcow2 file, including the files that it is backed by.
 class Qcow2Image : public DiskImage {
  public:
-  // header is the file's; backing is what it stands on, or null.
+  // header is the header of the file. backing is the disk that the file is backed by, or null. All
+  // files of a disk share one cache.
   Qcow2Image(base::UniqueFd fd, std::string name, Qcow2Header header,
              std::unique_ptr<DiskImage> backing, std::shared_ptr<TableCache> cache);
 
@@ -28,19 +30,21 @@ class Qcow2Image : public DiskImage {
 
  private:
   enum class Kind { kBacking, kZero, kData, kCompressed };
-  // Bytes of the disk that are of one kind and, where they are data, in a row in the file.
+  // A Run is a run of bytes of the disk that are of one kind and, if they are data, contiguous in
+  // the file.
   struct Run {
     Kind kind = Kind::kBacking;
     std::uint64_t length = 0;
-    std::uint64_t host = 0;    // kData: where the first is. kCompressed: where the cluster is.
-    std::uint64_t packed = 0;  // kCompressed: bytes there.
+    // kData: offset of the first byte in the file. kCompressed: offset of the cluster in the file.
+    std::uint64_t host = 0;
+    std::uint64_t packed = 0;  // kCompressed: bytes in the file.
   };
 
-  // The part of an L2 table that begins at this offset in the file and ends before another.
+  // Returns the part of an L2 table that begins at offset in the file. The table ends at end.
   TableCache::Part ReadPart(std::uint64_t offset, std::uint64_t end) const;
-  // The run that offset is in, from there on, of at most limit bytes.
+  // Returns the part of the run at offset that begins at offset and is at most limit bytes long.
   Run Find(std::uint64_t offset, std::uint64_t limit) const;
-  // The same within one cluster, or subcluster.
+  // Works like Find, but only within the cluster or subcluster at offset, whose L2 entry is given.
   Run FindOne(std::span<const std::uint64_t> entry, std::uint64_t offset) const;
 
   void ReadRun(const Run& run, std::span<std::byte> bytes, std::uint64_t offset) const;

@@ -1,5 +1,5 @@
-// Numbers of the format that the readers and writers of qcow2 files share, and what the writers do:
-// version 3, clusters of 64 KiB, refcounts of 16 bits.
+// Defines constants of the qcow2 format that the readers and writers share, and the layout that the
+// writers produce: version 3, clusters of 64 KiB, and refcounts of 16 bits.
 
 #ifndef MSB_SRC_DISK_QCOW2_LAYOUT_H_
 #define MSB_SRC_DISK_QCOW2_LAYOUT_H_
@@ -24,14 +24,14 @@ inline constexpr std::uint64_t kMaxL1Entries = (32 << 20) / 8;
 inline constexpr std::uint64_t kSectorBytes = 512;
 inline constexpr std::uint64_t kBackingFormat = 0xe2792aca;  // Type of a header extension.
 inline constexpr std::uint64_t kHeaderBytes = 104;
-inline constexpr std::uint64_t kCopiedFlag = std::uint64_t{1} << 63;  // The only reference.
+inline constexpr std::uint64_t kCopiedFlag = std::uint64_t{1} << 63;  // Marks the only reference.
 
-// How many parts of this size hold it all.
+// Returns bytes / part, rounded up.
 constexpr std::uint64_t CountOf(std::uint64_t bytes, std::uint64_t part) {
   return bytes / part + (bytes % part != 0 ? 1 : 0);
 }
 
-// Bytes of a file that is being written.
+// A Buffer holds a part of a file that is being written.
 class Buffer {
  public:
   explicit Buffer(std::uint64_t size) : bytes_(size) {}
@@ -52,6 +52,7 @@ class Buffer {
   std::vector<std::byte> bytes_;
 };
 
+// A HeaderFields holds the fields of a header that depend on the disk.
 struct HeaderFields {
   std::uint64_t virtual_size = 0;
   std::uint64_t l1_entries = 0;
@@ -60,7 +61,7 @@ struct HeaderFields {
   std::uint64_t refcount_table_clusters = 0;
 };
 
-// The header of a file without a backing file, in a buffer of size bytes.
+// Returns the header of a file without a backing file, in a buffer of size bytes.
 inline Buffer MakeHeader(std::uint64_t size, const HeaderFields& fields) {
   Buffer header(size);
   header.Text(0, "QFI\xfb");

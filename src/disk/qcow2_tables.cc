@@ -18,7 +18,7 @@ namespace {
 
 using Kind = Qcow2Cluster::Kind;
 
-constexpr std::uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;  // Of L1 and standard L2 entries.
+constexpr std::uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;  // In L1 and standard L2 entries.
 constexpr std::uint64_t kCompressedFlag = std::uint64_t{1} << 62;
 constexpr std::uint64_t kZeroFlag = 1;
 
@@ -56,21 +56,22 @@ void Qcow2Tables::ReadL1() {
 void Qcow2Tables::AddL2(std::uint64_t index, std::uint64_t entry) {
   if (entry == 0) return;
   if ((entry & ~kOffsetMask & ~kCopiedFlag) != 0) {
-    Damaged(fmt::format("entry {} of the L1 table has reserved bits", index));
+    Damaged(fmt::format("entry {} of the L1 table has reserved bits set", index));
   }
   CheckCluster("an L2 table", entry & kOffsetMask);
   l2_tables_.push_back({index, entry & kOffsetMask, (entry & kCopiedFlag) != 0});
 }
 
-// Without internal snapshots nothing is shared. A table that were, and had many clusters, could
-// make a small file a disk that nobody ever gets to the end of.
+// Checks that no L2 table is used twice. Without internal snapshots none is shared. If a table with
+// many clusters could be, a small file could describe a disk that takes forever to read.
 void Qcow2Tables::CheckL2Offsets() const {
   std::vector<std::uint64_t> offsets;
   offsets.reserve(l2_tables_.size());
   for (const Qcow2L2Table& table : l2_tables_) offsets.push_back(table.offset);
   std::sort(offsets.begin(), offsets.end());
   const auto twice = std::adjacent_find(offsets.begin(), offsets.end());
-  if (twice != offsets.end()) Damaged(fmt::format("the L2 table at {} is used twice", *twice));
+  if (twice != offsets.end())
+    Damaged(fmt::format("the L2 table at offset {} is used twice", *twice));
 }
 
 std::vector<std::uint64_t> Qcow2Tables::ReadNumbers(std::uint64_t offset,
@@ -96,7 +97,7 @@ Qcow2Cluster Qcow2Tables::Decode(std::span<const std::uint64_t> entry) const {
   cluster.host = entry[0] & kOffsetMask;
   const std::uint64_t flags = entry[0] & ~kOffsetMask & ~kCopiedFlag;
   const bool may_be_zero = header_.version >= 3 && !header_.extended_l2;
-  if ((flags & ~(may_be_zero ? kZeroFlag : 0)) != 0) Damaged("an L2 entry has reserved bits");
+  if ((flags & ~(may_be_zero ? kZeroFlag : 0)) != 0) Damaged("an L2 entry has reserved bits set");
   if (cluster.host != 0) CheckCluster("a data cluster", cluster.host);
   if (flags != 0) {
     cluster.kind = Kind::kZero;
@@ -112,10 +113,10 @@ void Qcow2Tables::DecodeSubclusters(std::uint64_t bitmaps, Qcow2Cluster& cluster
   cluster.allocated = static_cast<std::uint32_t>(bitmaps);
   cluster.zero = static_cast<std::uint32_t>(bitmaps >> 32);
   if ((cluster.allocated & cluster.zero) != 0) {
-    Damaged("an L2 entry has a subcluster that is both data and zeros");
+    Damaged("an L2 entry marks a subcluster as both data and zeros");
   }
   if (cluster.host == 0 && cluster.allocated != 0) {
-    Damaged("an L2 entry has subclusters that are nowhere");
+    Damaged("an L2 entry has allocated subclusters, but no data cluster");
   }
   if (cluster.host != 0 || cluster.zero != 0) cluster.kind = Kind::kData;
 }
@@ -133,12 +134,13 @@ Qcow2Cluster Qcow2Tables::DecodeCompressed(std::uint64_t entry) const {
 void Qcow2Tables::CheckInFile(std::string_view what, std::uint64_t offset,
                               std::uint64_t length) const {
   if (offset < file_size_ && length < file_size_ - offset + header_.cluster_bytes()) return;
-  Damaged(fmt::format("{} is at {}, outside of the file", what, offset));
+  Damaged(fmt::format("{} is at offset {}, outside the file", what, offset));
 }
 
 void Qcow2Tables::CheckCluster(std::string_view what, std::uint64_t offset) const {
   if (offset == 0 || offset % header_.cluster_bytes() != 0) {
-    Damaged(fmt::format("{} is at {}, where no cluster may be", what, offset));
+    Damaged(
+        fmt::format("{} is at offset {}, which is 0 or not aligned to a cluster", what, offset));
   }
   CheckInFile(what, offset, header_.cluster_bytes());
 }

@@ -1,5 +1,5 @@
-// The tables of a qcow2 file that say where the clusters of its disk are. Whatever they hold, they
-// lead neither out of the file nor in circles.
+// Reads the tables of a qcow2 file that map the clusters of the disk to clusters of the file. All
+// offsets are checked, so damaged tables lead neither out of the file nor in circles.
 
 #ifndef MSB_SRC_DISK_QCOW2_TABLES_H_
 #define MSB_SRC_DISK_QCOW2_TABLES_H_
@@ -14,49 +14,56 @@
 
 namespace msb::disk {
 
-// What an L2 entry says of a cluster of the disk.
+// A Qcow2Cluster holds the information of an L2 entry about a cluster of the disk.
 struct Qcow2Cluster {
   enum class Kind { kUnallocated, kZero, kData, kCompressed };
 
   Kind kind = Kind::kUnallocated;
-  bool copied = false;       // Marked as the only reference to where it is.
-  std::uint64_t host = 0;    // Where it is in the file; 0: nowhere.
-  std::uint64_t length = 0;  // kCompressed: bytes there, perhaps some more than are packed.
-  // kData with subclusters: a bit for each that is allocated, and for each that is zeros. The
-  // others are unallocated.
+  bool copied = false;       // Marked as the only reference to host.
+  std::uint64_t host = 0;    // Offset in the file; 0: not stored.
+  std::uint64_t length = 0;  // kCompressed: bytes in the file, perhaps more than the data has.
+  // kData with subclusters: bit masks of the subclusters that are allocated, and of those that read
+  // as zeros. The other subclusters are unallocated.
   std::uint32_t allocated = 0;
   std::uint32_t zero = 0;
 };
 
-// An entry of the L1 table that is not empty.
+// A Qcow2L2Table describes an entry of the L1 table that is not empty.
 struct Qcow2L2Table {
-  std::uint64_t index = 0;   // In the L1 table.
-  std::uint64_t offset = 0;  // Where it is in the file.
-  bool copied = false;       // As of a cluster.
+  std::uint64_t index = 0;   // Index in the L1 table.
+  std::uint64_t offset = 0;  // Offset in the file.
+  bool copied = false;       // Marked as the only reference to offset.
 };
 
+// Reads the L1 table and the L2 tables of an open qcow2 file.
 class Qcow2Tables {
  public:
-  // Reads and checks the L1 table. fd must outlive this.
+  // Reads and checks the L1 table. fd must stay open as long as this object exists. Throws
+  // kSnapshotIntegrity if the table is damaged.
   Qcow2Tables(int fd, std::string name, const Qcow2Header& header);
 
   std::uint64_t file_size() const { return file_size_; }
-  // The L2 tables that there are, by their index. All clusters of others are unallocated.
+  // Returns the L2 tables that exist, in order of their index. All clusters that the other entries
+  // of the L1 table would map are unallocated.
   std::span<const Qcow2L2Table> l2_tables() const { return l2_tables_; }
-  // The first of them that has at least this index; null: none.
+  // Returns the first existing L2 table with at least this index, or null if there is none.
   const Qcow2L2Table* FindL2(std::uint64_t index) const;
 
-  // Numbers of 8 bytes each. What is past the end of the file is 0.
+  // Reads count big-endian numbers of 8 bytes. Numbers beyond the end of the file are 0.
   std::vector<std::uint64_t> ReadNumbers(std::uint64_t offset, std::uint64_t count) const;
-  // What the entry of an L2 table says that begins with these numbers: one, or two with
-  // subclusters.
+  // Decodes an entry of an L2 table, which has one number, or two numbers if there are subclusters.
+  // Throws kSnapshotIntegrity if it is damaged.
   Qcow2Cluster Decode(std::span<const std::uint64_t> entry) const;
+  // Returns how many numbers an entry of an L2 table has.
   std::uint64_t entry_numbers() const { return header_.extended_l2 ? 2 : 1; }
 
-  // Throws unless the file has these bytes. Of the last cluster it may have a part.
+  // Throws kSnapshotIntegrity unless this range is in the file. The last cluster of the file may be
+  // incomplete. what names the range in the message.
   void CheckInFile(std::string_view what, std::uint64_t offset, std::uint64_t length) const;
-  // The same of one cluster, which must begin where clusters do.
+  // Works like CheckInFile, but for one cluster, which must also begin at a multiple of the cluster
+  // size.
   void CheckCluster(std::string_view what, std::uint64_t offset) const;
+  // Throws kSnapshotIntegrity, naming the file.
   [[noreturn]] void Damaged(const std::string& problem) const;
 
  private:
@@ -70,7 +77,8 @@ class Qcow2Tables {
   std::string name_;
   Qcow2Header header_;
   std::uint64_t file_size_;
-  // Not the whole L1 table: a hole of the file may have 32 MiB of that, and a chain many.
+  // Only the entries that are not empty, to save memory: the L1 table may take up 32 MiB in a hole
+  // of the file, and a chain has many files.
   std::vector<Qcow2L2Table> l2_tables_;
 };
 

@@ -1,4 +1,4 @@
-// A disk that is one file without a format.
+// Reads the disk in a raw file.
 
 #ifndef MSB_SRC_DISK_RAW_IMAGE_H_
 #define MSB_SRC_DISK_RAW_IMAGE_H_
@@ -12,6 +12,7 @@
 
 namespace msb::disk {
 
+// A RawImage represents the disk in a raw file.
 class RawImage : public DiskImage {
  public:
   explicit RawImage(base::UniqueFd fd);
@@ -23,10 +24,11 @@ class RawImage : public DiskImage {
  private:
   const base::UniqueFd fd_;
   const std::uint64_t size_;
-  // What was found last, and that there is a hole before it from here on. An overlay asks for many
-  // short pieces, and the kernel may look through all of a file to say where its data ends.
+  // The extent that was found last, and the start of the hole before it. They are kept because an
+  // overlay asks for many short ranges, and the kernel may have to search the complete file to find
+  // the end of an extent.
   mutable std::mutex mutex_;
-  mutable std::uint64_t hole_ = 0;  // Guarded by mutex_, as is:
+  mutable std::uint64_t hole_ = 0;  // Guarded by mutex_, as is data_.
   mutable Extent data_;
 };
 

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <thread>
 
+#include "src/base/core_count.h"
 #include "src/base/file.h"
 
 namespace msb::disk {
@@ -15,26 +16,26 @@ namespace {
 
 constexpr unsigned kMaxWorkers = 16;
 
-// A region on its way through a worker.
+// A region that a worker has taken.
 struct Ticket {
-  std::uint64_t turn = 0;  // Counts the regions that have data.
+  std::uint64_t turn = 0;  // Number of the region in the order of commits.
   std::uint64_t offset = 0;
   std::vector<Extent> data;
 };
 
-// Where the regions come from.
+// Provides the regions of a scan.
 class Source {
  public:
   virtual ~Source() = default;
-  // The next region that has data; false at the end. Called by one thread at a time.
+  // Takes the next region that has data. Returns false at the end. Called by one thread at a time.
   virtual bool Take(Ticket& ticket, std::span<std::byte> bytes) = 0;
-  // Reads its data. Called by several threads at a time.
+  // Reads the data of a region. Called by several threads at the same time.
   virtual void Read(const Ticket& ticket, std::span<std::byte> bytes) = 0;
-  // Ends a Take that waits, on another thread.
+  // Ends a call of Take that is waiting in another thread.
   virtual void Stop() {}
 };
 
-// Cuts the extents that next gives into regions of a file.
+// Divides the extents that next_extent returns into regions of a file.
 template <typename NextExtent>
 class FileSource : public Source {
  public:
@@ -67,7 +68,7 @@ class FileSource : public Source {
   std::optional<Extent> next_;
 };
 
-// The same of an image.
+// Works like FileSource, but for the disk of an image.
 template <typename NextExtent>
 class ImageSource : public FileSource<NextExtent> {
  public:
@@ -98,28 +99,30 @@ class StreamSource : public Source {
   RegionStream& stream_;
 };
 
-// Deals out the regions that have data, and the right to commit them.
+// Gives the regions that have data to workers, and lets the workers commit them in order.
 class RegionDealer {
  public:
   explicit RegionDealer(Source& source) : source_(source) {}
 
-  // False when there are no more.
+  // Returns false if there are no more regions, or if the scan has failed.
   bool Take(Ticket& ticket, std::span<std::byte> bytes) {
-    // Apart from committing_: a stream may be slow, and what is taken must not wait for it.
+    // taking_ is separate from committing_: a stream may be slow, and regions that were taken must
+    // not wait for it.
     const std::lock_guard lock(taking_);
     ticket.data.clear();
     if (Failed()) return false;
     try {
       if (!source_.Take(ticket, bytes)) return false;
     } catch (...) {
-      Fail();  // Before another worker asks a stream that has failed for more.
+      Fail();  // Before another worker calls Take on the failed source.
       throw;
     }
     ticket.turn = dealt_++;
     return true;
   }
 
-  // Waits until all regions dealt before are committed; false if one of them failed.
+  // Waits until all regions that were taken before are committed. Returns false if the scan has
+  // failed.
   bool AwaitTurn(const Ticket& ticket) {
     std::unique_lock lock(committing_);
     turn_changed_.wait(lock, [&] { return failed_ || committed_ == ticket.turn; });
@@ -145,9 +148,9 @@ class RegionDealer {
   }
 
   std::mutex taking_;
-  Source& source_;           // Guarded by taking_, but for its Read.
+  Source& source_;           // Guarded by taking_, except for Read and Stop.
   std::uint64_t dealt_ = 0;  // Guarded by taking_.
-  std::mutex committing_;    // Guards what follows.
+  std::mutex committing_;    // Guards the members below.
   std::condition_variable turn_changed_;
   std::uint64_t committed_ = 0;
   bool failed_ = false;
@@ -158,10 +161,10 @@ void FillZeros(std::span<std::byte> bytes, std::uint64_t from, std::uint64_t to)
     std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(from), to - from, std::byte{0});
 }
 
-// Fills with zeros what is left of each block that has data. Returns the bytes of data.
+// Fills the rest of each block that has data with zeros. Returns the number of bytes of data.
 std::uint64_t FillAroundData(const Ticket& ticket, std::span<std::byte> bytes) {
   std::uint64_t total = 0;
-  std::uint64_t filled = 0;  // The end of what is data or zeroed, in the region.
+  std::uint64_t filled = 0;  // End of what is data or zeroed, in the region.
   for (const Extent& extent : ticket.data) {
     const std::uint64_t start = extent.offset - ticket.offset;
     const std::uint64_t filled_block = (filled + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
@@ -212,12 +215,12 @@ void Scan(Source& source, std::uint64_t size, base::ProgressMeter& meter,
   {
     std::vector<std::jthread> helpers;
     const std::uint64_t regions = (size + kRegionBytes - 1) / kRegionBytes;
-    const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1U, kMaxWorkers);
+    const unsigned cores = std::min(base::CoreCount(), kMaxWorkers);
     for (std::uint64_t n = 1; n < std::min<std::uint64_t>(cores, regions); ++n) {
       try {
         helpers.emplace_back(work);
       } catch (const std::system_error&) {
-        break;  // No more threads to be had; those that there are do the work.
+        break;  // No more threads can be created; the existing ones do the work.
       }
     }
     work();
@@ -227,8 +230,10 @@ void Scan(Source& source, std::uint64_t size, base::ProgressMeter& meter,
 
 }  // namespace
 
-void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer) {
-  FileSource source(fd, [extents = ExtentReader(fd, size)]() mutable { return extents.Next(); });
+void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer,
+              std::uint64_t start) {
+  FileSource source(fd,
+                    [extents = ExtentReader(fd, size, start)]() mutable { return extents.Next(); });
   Scan(source, size, meter, consumer);
 }
 

@@ -10,12 +10,13 @@
 #include <algorithm>
 
 #include "src/base/file.h"
+#include "src/base/file_system.h"
 #include "src/base/throw.h"
 
 namespace msb::disk {
 namespace {
 
-// The most that the kernel copies between two looks at the Context, bytes.
+// The maximum that the kernel copies between two checks of the Context, in bytes.
 constexpr std::uint64_t kCopyStep = 8 << 20;
 
 bool Reflink(int source, int target, std::uint64_t size) {
@@ -31,24 +32,32 @@ bool IsNetworkFileSystem(int fd) {
   return type == NFS_SUPER_MAGIC || type == SMB2_SUPER_MAGIC || type == CIFS_SUPER_MAGIC;
 }
 
-// False where the kernel cannot copy between these two files.
-bool CopyExtentInKernel(int source, int target, Extent extent, base::ProgressMeter& meter) {
+// Returns true for the errors with which kernels and file servers refuse to copy by themselves.
+// Some NFS servers return EIO then. If the error has another cause, reading and writing will report
+// it.
+bool MustReadAndWrite(int error) {
+  return base::IsUnsupported(error) || error == EXDEV || error == ETXTBSY || error == EPERM ||
+         error == EIO || error == EBADF;
+}
+
+// Copies the extent. Returns the offset at which it stopped: before the end of the extent if the
+// kernel cannot copy between these two files.
+std::uint64_t CopyExtentInKernel(int source, int target, Extent extent,
+                                 base::ProgressMeter& meter) {
   while (extent.length > 0) {
     auto from = static_cast<off_t>(extent.offset);
     auto to = from;
     const std::size_t step = std::min(extent.length, kCopyStep);
     const ssize_t n = copy_file_range(source, &from, target, &to, step, 0);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      if (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS) return false;
-      base::ThrowErrno("copy", "an extent");
-    }
-    if (n == 0) base::Throw(ErrorKind::kIO, "the file shrinks while it is copied");
+    if (n < 0 && !MustReadAndWrite(errno)) base::ThrowErrno("copy to", target);
+    // Some file systems return 0 before the end of the source.
+    if (n <= 0) break;
     const auto done = static_cast<std::uint64_t>(n);
     extent = {extent.offset + done, extent.length - done};
     meter.Add(done);
   }
-  return true;
+  return extent.offset;
 }
 
 std::uint64_t TotalFor(const Context& ctx, int source, std::uint64_t size) {
@@ -63,18 +72,17 @@ void RegionWriter::Commit(const Region& region) {
     base::WriteExactly(target_, region.bytes.data() + (extent.offset - region.offset),
                        extent.length, extent.offset);
   }
-  // While the next region is read.
+  // The disk can write this while the next region is read.
   base::BeginWriteback(target_, region.offset, kRegionBytes);
 }
 
-bool CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter) {
+std::uint64_t CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter) {
   ExtentReader extents(source, size);
-  for (bool first = true; const auto extent = extents.Next(); first = false) {
-    if (CopyExtentInKernel(source, target, *extent, meter)) continue;
-    if (first) return false;
-    base::Throw(ErrorKind::kIO, "the kernel stopped copying half way");
+  while (const auto extent = extents.Next()) {
+    const std::uint64_t end = CopyExtentInKernel(source, target, *extent, meter);
+    if (end < extent->end()) return end;
   }
-  return true;
+  return size;
 }
 
 void CopySparse(const Context& ctx, int source, int target, std::uint64_t size) {
@@ -85,10 +93,12 @@ void CopySparse(const Context& ctx, int source, int target, std::uint64_t size) 
     meter.Add(total);
   } else {
     base::Resize(target, size);
-    if (!IsNetworkFileSystem(target) || !CopyInKernel(source, target, size, meter)) {
+    const std::uint64_t copied =
+        IsNetworkFileSystem(target) ? CopyInKernel(source, target, size, meter) : 0;
+    if (copied < size) {
       RegionConsumer nothing;
       RegionWriter writer(target, nothing);
-      ScanData(source, size, meter, writer);
+      ScanData(source, size, meter, writer, copied);
     }
   }
   base::Sync(target);

@@ -1,4 +1,4 @@
-// Copying a disk file so that the copy has the same size, content and holes.
+// Copies a disk file so that the copy has the same size, content and holes.
 
 #ifndef MSB_SRC_DISK_SPARSE_COPY_H_
 #define MSB_SRC_DISK_SPARSE_COPY_H_
@@ -10,18 +10,20 @@
 
 namespace msb::disk {
 
-// Copies the first size bytes of source into target, an empty file, and flushes them to the disk.
-// Shares blocks where the file system can (FICLONE, ioctl_ficlone(2)); on a network file system
-// lets the server copy the extents (copy_file_range(2)); else reads and writes them, which on local
-// file systems is faster. Throws kIO and kCancelled; what target holds then is undefined.
+// Copies the first size bytes of source to target, an empty file, and flushes target to disk.
+// Shares blocks if the file system supports that (FICLONE, ioctl_ficlone(2)). On a network file
+// system, lets the server copy the extents (copy_file_range(2)). Otherwise reads and writes the
+// extents, which is faster than copy_file_range on local file systems. Progress phase "copy".
+// Throws kIO if the copy fails, and kCancelled if ctx ends. In both cases, the content of target is
+// undefined.
 void CopySparse(const Context& ctx, int source, int target, std::uint64_t size);
 
-// The same, and hands all data to the consumer on the way, so that it is read once.
+// Does the same and also passes all data to consumer, so that the data is read only once.
 void CopySparse(const Context& ctx, int source, int target, std::uint64_t size,
                 RegionConsumer& consumer);
 
-// Writes the data of each region to a file of the whole's size, after handing it to another
-// consumer.
+// A RegionWriter writes the data of each region to a file, after passing the region to another
+// consumer. The file must already have its full size, since holes are not written.
 class RegionWriter : public RegionConsumer {
  public:
   RegionWriter(int target, RegionConsumer& next) : target_(target), next_(next) {}
@@ -34,9 +36,10 @@ class RegionWriter : public RegionConsumer {
   RegionConsumer& next_;
 };
 
-// Copies the extents of the first size bytes of source without their data passing through this
-// process. False, with nothing copied, where the kernel cannot.
-bool CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter);
+// Copies the extents of the first size bytes of source without passing their data through this
+// process. Returns the offset at which it stopped, which is less than size if the kernel cannot
+// copy the rest.
+std::uint64_t CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter);
 
 }  // namespace msb::disk
 

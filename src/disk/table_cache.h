@@ -1,4 +1,4 @@
-// Parts of L2 tables that were read lately.
+// Caches recently read parts of L2 tables.
 
 #ifndef MSB_SRC_DISK_TABLE_CACHE_H_
 #define MSB_SRC_DISK_TABLE_CACHE_H_
@@ -14,19 +14,20 @@
 
 namespace msb::disk {
 
+// A TablePart holds a part of an L2 table.
 struct TablePart {
   std::uint64_t entries = 0;
-  std::vector<std::uint64_t> numbers;  // Of the entries; empty: all are 0.
+  std::vector<std::uint64_t> numbers;  // The numbers of these entries; empty if all are 0.
 };
 
-// One for all the files of a disk, so that a long chain needs no more memory than one file. May be
-// used by several threads at a time.
+// A TableCache is shared by all the files of a disk, so that a long chain needs no more memory than
+// one file. Several threads may use it at the same time.
 class TableCache {
  public:
-  using Key = std::pair<const void*, std::uint64_t>;  // A file, and where in it.
+  using Key = std::pair<const void*, std::uint64_t>;  // A file, and an offset in it.
   using Part = std::shared_ptr<const TablePart>;
 
-  // Null: not there.
+  // Returns the part, or null if it is not cached.
   Part Find(const Key& key) {
     const std::lock_guard lock(mutex_);
     const auto found = index_.find(key);
@@ -52,13 +53,13 @@ class TableCache {
   static constexpr std::size_t kMaxBytes = 16 << 20;
 
   static std::size_t CostOf(const TablePart& part) {
-    constexpr std::size_t kOverhead = 256;  // Of the part, the index and the list.
+    constexpr std::size_t kOverhead = 256;  // For the part, the index and the list.
     return kOverhead + part.numbers.size() * sizeof(std::uint64_t);
   }
 
-  std::mutex mutex_;  // Guards what follows.
+  std::mutex mutex_;  // Guards the members below.
   std::size_t bytes_ = 0;
-  std::list<std::pair<Key, Part>> parts_;  // The one that was used last is first.
+  std::list<std::pair<Key, Part>> parts_;  // Most recently used first.
   std::map<Key, std::list<std::pair<Key, Part>>::iterator> index_;
 };
 

@@ -2,16 +2,24 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "src/artifact/group.h"
-#include "src/base/staging.h"
+#include "src/base/sqlite.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
 namespace msb::handle {
 namespace {
+
+// How long a call waits for a locked index to record the artifacts that it has published, and how
+// much longer after its Context is done.
+constexpr auto kIndexTimeout = std::chrono::seconds(10);
+constexpr auto kIndexGrace = std::chrono::milliseconds(100);
 
 using artifact::Artifact;
 using base::Throw;
@@ -44,279 +52,287 @@ Row RowOf(const Artifact& artifact) {
   return row;
 }
 
-std::string Describe(const Row& row) {
-  return row.name ? fmt::format("{} ({})", *row.name, row.digest) : row.digest;
-}
-
-bool IsDigestKey(const std::string& key) { return key.starts_with("sha256:"); }
-
-// The artifact directory that a row means: the one it names or, in a home that was moved, the one
-// of its name below the snapshots directory, if that has the row's digest. Nothing if it is gone,
-// or another.
-std::optional<std::filesystem::path> Locate(const Row& row,
-                                            const std::filesystem::path& snapshots_dir) {
-  std::vector<std::filesystem::path> places = {row.artifact_path};
-  if (row.name && base::IsPlainFileName(*row.name)) places.push_back(snapshots_dir / *row.name);
-  for (const std::filesystem::path& place : places) {
-    const auto manifest = artifact::ReadManifest(place);
-    if (manifest && manifest->digest == row.digest) return place;
-  }
-  return std::nullopt;
-}
-
-// The artifact directory that a path or a name leads to, which may be damaged.
-std::optional<std::filesystem::path> DirectoryOf(const std::filesystem::path& snapshots_dir,
-                                                 const std::string& key) {
-  std::filesystem::path path =
-      artifact::IsPath(key) ? base::AbsolutePath(key) : snapshots_dir / key;
-  if (!artifact::HoldsArtifact(path)) return std::nullopt;
-  return path;
-}
-
-// True if the index or the disk says so: an index without groups does not know them.
-bool IsGroupMember(const std::optional<Row>& row,
-                   const std::optional<std::filesystem::path>& path) {
-  if (row && row->group_path) return true;
-  const base::UniqueFd dir = path ? base::TryOpenDirectory(*path) : base::UniqueFd();
-  return dir && artifact::ReadMembership(dir.get(), *path);
-}
-
-void RefuseParent(const Index& index, const Row& row) {
-  std::vector<std::string> children;
-  for (const Row& child : index.ChildrenOf(row)) {
-    if (child.artifact_path != row.artifact_path) children.push_back(Describe(child));
-  }
-  if (children.empty()) return;
-  Throw(ErrorKind::kSnapshotHasChildren, "{} is the parent of {}; remove these first, or use force",
-        Describe(row), fmt::join(children, ", "));
+// Returns true if the artifact is directly in dir, as all snapshots are that are not members of a
+// group.
+bool IsIn(const std::filesystem::path& artifact, const std::filesystem::path& dir) {
+  return artifact.parent_path() == dir;
 }
 
 }  // namespace
 
-std::filesystem::path RuntimeDatabase(const std::filesystem::path& home) {
-  return home / "db" / "msb.db";
-}
-
-// The index for one call: locked, open, and bound to the call's Context. What is to be logged is
-// logged when the lock is released.
-class Catalog::Session {
- public:
-  Session(Catalog& catalog, const Context& ctx) : catalog_(catalog) {
-    ctx.Check();
-    Acquire(ctx);
-    try {
-      index_ = &catalog.Connect(ctx, warnings_);
-    } catch (...) {
-      Release();
-      throw;
-    }
-  }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
-  ~Session() {
-    index_->Bind(Context::Background());
-    Release();
-  }
-
-  Index& index() { return *index_; }
-  std::vector<std::string>& warnings() { return warnings_; }
-
- private:
-  // The longest between two looks at the Context.
-  static constexpr auto kPause = std::chrono::milliseconds(50);
-
-  void Acquire(const Context& ctx) {
-    std::unique_lock lock(catalog_.mutex_);
-    while (catalog_.in_use_) {
-      catalog_.released_.wait_until(lock, std::chrono::system_clock::now() + kPause);
-      ctx.Check();
-    }
-    catalog_.in_use_ = true;
-  }
-
-  void Release() {
-    {
-      const std::lock_guard lock(catalog_.mutex_);
-      catalog_.in_use_ = false;
-    }
-    catalog_.released_.notify_one();
-    for (const std::string& warning : warnings_) catalog_.log_(warning);
-  }
-
-  Catalog& catalog_;
-  Index* index_ = nullptr;
-  std::vector<std::string> warnings_;
-};
-
 Catalog::Catalog(std::filesystem::path home, std::filesystem::path snapshots_dir, Log log)
-    : home_(std::move(home)), snapshots_dir_(std::move(snapshots_dir)), log_(std::move(log)) {}
+    : paths_(std::move(home), std::move(snapshots_dir)),
+      log_(std::move(log)),
+      store_(paths_, log_,
+             [this](const Context& ctx, Index& index, std::vector<std::string>& warnings) {
+               return Rebuild(ctx, index, paths_.snapshots_dir(), warnings).is_complete;
+             }) {}
 
-Index Catalog::OpenOwnOrReplace(std::vector<std::string>& warnings) const {
-  const std::filesystem::path path = home_ / "db" / "snapshots.db";
-  try {
-    return Index::OpenOwn(path);
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kInternal) throw;
-    warnings.push_back(fmt::format("made anew, since it was damaged: {}", e.what()));
-  }
-  for (const char* suffix : {"", "-wal", "-shm"}) base::RemoveFile(path.native() + suffix);
-  return Index::OpenOwn(path);
-}
-
-Index& Catalog::Connect(const Context& ctx, std::vector<std::string>& warnings) {
-  const std::filesystem::path runtime = RuntimeDatabase(home_);
-  const std::filesystem::path own = home_ / "db" / "snapshots.db";
-  const auto runtime_stamp = base::StampOf(runtime);
-  const auto stamp = runtime_stamp ? runtime_stamp : base::StampOf(own);
-  const bool same = index_ && index_->path() == (runtime_stamp ? runtime : own) && stamp &&
-                    stamp->device == opened_.device && stamp->inode == opened_.inode;
-  if (same) {
-    index_->Bind(ctx);
-    return *index_;
-  }
-  index_.reset();
-  // Only one process at a time makes a database, or moves from one to the other.
-  const base::UniqueFd dir = base::MakeDirectory(home_ / "db");
-  base::Lock(ctx, dir.get());
-  Index index = runtime_stamp ? Index::OpenRuntime(runtime) : OpenOwnOrReplace(warnings);
-  index.Bind(ctx);
-  if (!runtime_stamp && !index.IsBuilt()) {
-    Rebuild(ctx, index, snapshots_dir_, warnings);
-    index.MarkBuilt();
-  } else if (runtime_stamp && base::StampOf(own)) {
-    Rebuild(ctx, index, snapshots_dir_, warnings);
-    for (const char* suffix : {"", "-wal", "-shm"}) base::RemoveFile(own.native() + suffix);
-  }
-  opened_ = base::StampOf(index.path()).value_or(base::FileStamp{});
-  index_ = std::move(index);
-  return *index_;
-}
-
-Row Catalog::RowFor(const Index& index, const Artifact& artifact) const {
+Row Catalog::RowFor(const Artifact& artifact) const {
   Row row = RowOf(artifact);
-  if (artifact.member || artifact.path.parent_path() == snapshots_dir_) return row;
-  // A name leads to the snapshots directory first, so what is there keeps it.
-  const auto holder = index.FindByName(std::nullopt, *row.name);
-  if (!holder || holder->artifact_path == row.artifact_path) return row;
-  const std::filesystem::path place = holder->artifact_path;
-  if (place.parent_path() == snapshots_dir_ && artifact::HoldsArtifact(place)) row.name.reset();
+  if (artifact.member || IsIn(artifact.path, paths_.snapshots_dir())) return row;
+  // A name is looked up in the snapshots directory first, so an artifact there keeps it.
+  if (artifact::HoldsArtifact(paths_.snapshots_dir() / *row.name)) row.name.reset();
   return row;
 }
 
-std::uint32_t Catalog::Rebuild(const Context& ctx, Index& index, const std::filesystem::path& dir,
-                               std::vector<std::string>& warnings) const {
+Catalog::Rebuilt Catalog::Rebuild(const Context& ctx, Index& index,
+                                  const std::filesystem::path& dir,
+                                  std::vector<std::string>& warnings) const {
   std::vector<Row> rows;
+  bool is_complete = true;
   artifact::WalkArtifacts(
-      ctx, dir, [&](const Artifact& artifact) { rows.push_back(RowFor(index, artifact)); },
-      [&](std::string_view message) {
-        warnings.push_back(fmt::format("not indexed: {}", message));
+      ctx, dir, [&](const Artifact& artifact) { rows.push_back(RowFor(artifact)); },
+      [&](const Error& error) {
+        is_complete &= error.kind() != ErrorKind::kIO;
+        warnings.push_back(fmt::format("not indexed: {}", error.what()));
       });
-  return index.Rebuild(dir, std::move(rows));
+  // The walk took no lock: meanwhile, other calls may have changed artifacts and recorded that.
+  base::Transaction transaction = index.Begin();
+  DropOutdated(index, rows);
+  const std::uint32_t indexed = index.Rebuild(dir, std::move(rows));
+  transaction.Commit();
+  return {indexed, is_complete};
+}
+
+void Catalog::DropOutdated(const Index& index, std::vector<Row>& rows) {
+  std::unordered_map<std::string, std::string> digests;
+  for (const Row& row : index.All()) digests[row.artifact_path] = row.digest;
+  std::erase_if(rows, [&](const Row& row) {
+    const auto known = digests.find(row.artifact_path);
+    if (known != digests.end() && known->second == row.digest) return false;
+    const auto now = artifact::ReadManifest(row.artifact_path);
+    return !now || now->digest != row.digest;
+  });
+}
+
+std::optional<Row> Catalog::Resolve(const Index& index, Row row) const {
+  const auto has_row = [&](const std::filesystem::path& path) {
+    return index.FindByPath(path.native()).has_value();
+  };
+  auto resolved = paths_.Resolve(row, has_row);
+  // In a database with relative paths, an absolute one does not come from a moved home, so it is
+  // used as it is.
+  if (!resolved && index.HasRelativePaths()) return row;
+  return resolved;
+}
+
+std::vector<Row> Catalog::ResolveAll(const Index& index, std::vector<Row> rows) const {
+  std::vector<Row> resolved;
+  std::set<std::string> paths;
+  for (Row& row : rows) {
+    auto found = Resolve(index, std::move(row));
+    if (found && paths.insert(found->artifact_path).second) resolved.push_back(*std::move(found));
+  }
+  return resolved;
+}
+
+std::optional<Row> Catalog::Choose(const Index& index, std::vector<Row> rows) const {
+  rows = ResolveAll(index, std::move(rows));
+  if (rows.empty()) return std::nullopt;
+  // In order of preference: a sound artifact in this home, any sound artifact, any artifact.
+  const Row* best = &rows.front();
+  if (rows.size() > 1) {
+    int best_rank = -1;
+    for (const Row& row : rows) {
+      const int sound = HasDigest(row.artifact_path, row.digest) ? 1 : 0;
+      const int rank = 2 * sound + (sound != 0 && paths_.IsOwn(row.artifact_path) ? 1 : 0);
+      if (rank > best_rank) best = &row;
+      best_rank = std::max(rank, best_rank);
+    }
+  }
+  return *best;
+}
+
+std::optional<Row> Catalog::FindByPath(const Index& index,
+                                       const std::filesystem::path& path) const {
+  if (auto row = index.FindByPath(path.native())) return row;
+  // The home may have been moved, or been reached by another path, since the row was written.
+  for (Row& row : index.WithFileName(path.filename().native())) {
+    auto resolved = Resolve(index, std::move(row));
+    if (resolved && resolved->artifact_path == path.native()) return resolved;
+  }
+  return std::nullopt;
 }
 
 std::optional<Row> Catalog::Find(const Index& index, const std::string& key) const {
-  if (IsDigestKey(key)) return index.FindByDigest(key);
-  if (artifact::IsPath(key)) return index.FindByPath(base::AbsolutePath(key).native());
+  const std::filesystem::path& snapshots_dir = paths_.snapshots_dir();
+  if (IsDigestKey(key)) return Choose(index, index.WithDigest(key));
+  if (artifact::IsPath(key)) return FindByPath(index, paths_.PathOf(key));
   if (const std::size_t colon = key.find(':'); colon != std::string::npos) {
-    return index.FindByName(key.substr(0, colon), key.substr(colon + 1));
+    return Choose(index, index.WithName(key.substr(0, colon), key.substr(colon + 1)));
   }
-  if (auto row = index.FindByName(std::nullopt, key)) return row;
-  // The name of a group: its head. The index does not know which that is.
+  if (auto row = Choose(index, index.WithName(std::nullopt, key))) return row;
+  if (auto row = index.FindBySnapshotId(std::nullopt, key)) return Resolve(index, *std::move(row));
+  // A group's name stands for its head. The index does not know which member that is.
   if (!base::IsPlainFileName(key)) return std::nullopt;
-  const base::UniqueFd group = base::TryOpenDirectory(snapshots_dir_ / key);
+  const base::UniqueFd group = base::TryOpenDirectory(snapshots_dir / key);
   if (!group) return std::nullopt;
-  const auto head = artifact::ReadGroupHead(group.get(), snapshots_dir_ / key);
+  const auto head = artifact::ReadGroupHead(group.get(), snapshots_dir / key);
   if (!head) return std::nullopt;
-  if (auto row = index.FindByPath((snapshots_dir_ / key / *head).native())) return row;
-  return index.FindBySnapshotId(key, *head);
+  if (auto row = FindByPath(index, snapshots_dir / key / *head)) return row;
+  auto row = index.FindBySnapshotId(key, *head);
+  return row ? Resolve(index, *std::move(row)) : std::nullopt;
+}
+
+std::optional<Row> Catalog::FindCopy(const Index& index, const std::string& key) const {
+  if (IsDigestKey(key) || key.find(':') != std::string::npos || !index.HasUniqueDigests()) {
+    return std::nullopt;
+  }
+  const std::filesystem::path path = paths_.PathOf(key);
+  const auto manifest = artifact::ReadManifest(path);
+  if (!manifest || index.WithDigest(manifest->digest).empty()) return std::nullopt;
+  return RowFor({.path = path, .manifest = *manifest, .member = std::nullopt});
 }
 
 Row Catalog::Get(const Context& ctx, const std::string& key) {
-  Session session(*this, ctx);
-  auto row = Find(session.index(), key);
-  if (!row) {
-    Throw(ErrorKind::kSnapshotNotFound,
-          "no snapshot '{}' in the index of {}; Reindex finds new ones", base::Quoted(key),
-          home_.native());
-  }
-  return *std::move(row);
+  return store_.With(ctx, [&](Session& session) {
+    auto row = Find(session.index(), key);
+    if (!row) row = FindCopy(session.index(), key);
+    if (!row && session.refusal()) {
+      Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key),
+            paths_.snapshots_dir().native());
+    }
+    if (!row) {
+      Throw(ErrorKind::kSnapshotNotFound,
+            "no snapshot '{}' in the index of {}; call Reindex to add new snapshots to it",
+            base::Quoted(key), paths_.home().native());
+    }
+    return *std::move(row);
+  });
 }
 
-std::vector<Row> Catalog::List(const Context& ctx) { return Session(*this, ctx).index().All(); }
+std::vector<Row> Catalog::ChildrenOf(const Context& ctx, const Artifact& parent) {
+  std::vector<Row> children = store_.With(ctx, [&](Session& session) {
+    const Index& index = session.index();
+    return ResolveAll(index, index.ChildrenOf(RowOf(parent)));
+  });
+  std::erase_if(children, [&](const Row& row) { return row.artifact_path == parent.path; });
+  return children;
+}
+
+std::vector<Row> Catalog::List(const Context& ctx) {
+  return store_.With(
+      ctx, [&](Session& session) { return ResolveAll(session.index(), session.index().All()); });
+}
+
+bool Catalog::HasOther(const Index& index, const Artifact& artifact) const {
+  const auto holder = Choose(index, index.WithDigest(artifact.manifest.digest));
+  return holder && holder->artifact_path != artifact.path &&
+         HasDigest(holder->artifact_path, holder->digest);
+}
+
+Catalog::Added Catalog::Add(const Context& ctx, const Artifact& artifact, Copies copies) {
+  return store_.With(ctx, [&](Session& session) -> Added {
+    Index& index = session.index();
+    auto row = index.FindByPath(artifact.path.native());
+    if (row && row->digest == artifact.manifest.digest) {
+      return {*std::move(row), session.refusal()};
+    }
+    // Decide again under the write lock: another call may have added, replaced or removed
+    // something.
+    base::Transaction transaction = index.Begin();
+    Row recorded = RowFor(artifact);
+    if (copies == Copies::kGiveWay && index.HasUniqueDigests() && HasOther(index, artifact)) {
+      return {std::move(recorded), session.refusal()};
+    }
+    const auto now = artifact::ReadManifest(artifact.path);
+    if (now && now->digest == artifact.manifest.digest) {
+      index.Upsert(recorded);
+    } else if (now) {
+      index.Upsert(RowFor({.path = artifact.path, .manifest = *now, .member = artifact.member}));
+    }
+    transaction.Commit();
+    session.NoteUnwritten();
+    return {std::move(recorded), session.refusal()};
+  });
+}
 
 Row Catalog::Record(const Context& ctx, const Artifact& artifact) {
   try {
-    Session session(*this, ctx);
-    auto row = session.index().FindByPath(artifact.path.native());
-    if (row && row->digest == artifact.manifest.digest) return *std::move(row);
-    Row recorded = RowFor(session.index(), artifact);
-    session.index().Upsert(recorded);
-    return recorded;
+    return Add(ctx, artifact).first;
   } catch (const Error& e) {
-    log_(fmt::format("{} is not in the index: {}", artifact.path.native(), e.what()));
+    log_(fmt::format("the index of {} could not be updated with {}: {}", paths_.home().native(),
+                     artifact.path.native(), e.what()));
     return RowOf(artifact);
   }
 }
 
-Row Catalog::RecordCopy(const Context& ctx, const Artifact& artifact) {
-  try {
-    Session session(*this, ctx);
-    const auto holder = session.index().era() == index::Era::kLayered
-                            ? std::nullopt
-                            : session.index().FindByDigest(artifact.manifest.digest);
-    if (holder && holder->artifact_path != artifact.path && Locate(*holder, snapshots_dir_)) {
+// Limits how long the published artifacts of one call wait for the index, all together.
+class Catalog::IndexPatience {
+ public:
+  explicit IndexPatience(const Context& ctx) : context_(ctx.WithTimeout(kIndexTimeout)) {}
+
+  const Context& context() const { return context_; }
+
+  // Grants kIndexGrace once the Context is done. Returns false if that was granted before.
+  bool Extend() {
+    if (extended_) return false;
+    extended_ = true;
+    context_ = Context::Background().WithTimeout(kIndexGrace);
+    return true;
+  }
+
+ private:
+  Context context_;
+  bool extended_ = false;
+};
+
+Row Catalog::AddPublished(IndexPatience& patience, const Artifact& artifact, Copies copies) {
+  const auto warn = [&](std::string_view reason) {
+    log_(fmt::format(
+        "{} is complete, but could not be added to the index of {}: {}; to add it, open "
+        "it by its name or call Reindex",
+        artifact.path.native(), paths_.home().native(), reason));
+  };
+  for (;;) {
+    try {
+      Added added = Add(patience.context(), artifact, copies);
+      if (added.second) warn(added.second->what());
+      return std::move(added.first);
+    } catch (const Error& e) {
+      if (e.kind() == ErrorKind::kCancelled && patience.Extend()) continue;
+      warn(e.kind() == ErrorKind::kCancelled ? "it is locked by another call" : e.what());
       return RowOf(artifact);
     }
-  } catch (const Error&) {
-    // Record says it.
   }
-  return Record(ctx, artifact);
+}
+
+Row Catalog::RecordPublished(const Context& ctx, const Artifact& artifact) {
+  IndexPatience patience(ctx);
+  return AddPublished(patience, artifact, Copies::kReplace);
+}
+
+Row Catalog::RecordCopies(const Context& ctx, std::span<const Artifact> artifacts) {
+  IndexPatience patience(ctx);
+  Row row;
+  for (const Artifact& artifact : artifacts) {
+    row = AddPublished(patience, artifact, Copies::kGiveWay);
+  }
+  return row;
 }
 
 std::uint32_t Catalog::Reindex(const Context& ctx, const std::filesystem::path& dir) {
-  Session session(*this, ctx);
-  return Rebuild(ctx, session.index(), dir, session.warnings());
-}
-
-void Catalog::Remove(const Context& ctx, const std::string& key, bool force) {
-  Session session(*this, ctx);
-  Index& index = session.index();
-  std::optional<std::filesystem::path> path;
-  if (!IsDigestKey(key)) path = DirectoryOf(snapshots_dir_, key);
-  std::optional<Row> row = path ? index.FindByPath(path->native()) : Find(index, key);
-  if (!path && row) path = Locate(*row, snapshots_dir_);
-  if (!path && !row) {
-    Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key),
-          snapshots_dir_.native());
-  }
-  if (IsGroupMember(row, path)) {
-    Throw(ErrorKind::kUnsupportedOperation,
-          "'{}' is in a group of release 0.7; remove it with 'msb snapshot remove'",
-          base::Quoted(key));
-  }
-  if (path) {
-    // What is on the disk counts, not what the index remembers of it.
-    if (const auto manifest = artifact::ReadManifest(*path)) {
-      row = RowOf({.path = *path, .manifest = *manifest, .member = std::nullopt});
-    }
-  }
-  if (row && !force) RefuseParent(index, *row);
-  ctx.Check();
-  const auto hidden = path ? base::HideDurably(path->parent_path(), path->filename()) : path;
-  index.Bind(Context::Background());  // From here on it is removed, and the row must follow.
-  index.Erase(path ? path->native() : row->artifact_path, row ? row->digest : std::string());
-  if (hidden) base::RemoveTree(*hidden);
+  return store_.With(ctx, [&](Session& session) {
+    if (session.refusal()) throw *session.refusal();
+    return Rebuild(ctx, session.index(), paths_.RespellDirectory(dir), session.warnings()).indexed;
+  });
 }
 
 bool Catalog::RuntimePredatesDescriptors(const Context& ctx) {
-  if (!base::StampOf(RuntimeDatabase(home_))) return false;
   try {
-    return Session(*this, ctx).index().era() == index::Era::kManifest;
+    if (!FindRuntimeDatabase(paths_.home())) return false;
+    return store_.With(ctx, [](Session& session) {
+      if (!session.KnowsEra()) throw *session.refusal();
+      return session.index().era() == index::Era::kManifest;
+    });
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kCancelled) throw;
     log_(e.what());
-    // A release from before there were snapshots has no table at all.
-    return e.kind() == ErrorKind::kUnsupportedOperation;
+    // A release from before snapshots existed has no such table at all. An unknown table is that of
+    // a later release.
+    const auto* error = dynamic_cast<const base::DatabaseError*>(&e);
+    return error != nullptr && error->cause() == base::DatabaseError::Cause::kNoTable;
   }
 }
 

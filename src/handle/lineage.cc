@@ -1,10 +1,12 @@
 #include "src/handle/lineage.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <optional>
-#include <set>
+#include <string>
+#include <utility>
 
-#include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/qcow2_header.h"
@@ -13,129 +15,145 @@ namespace msb::handle {
 namespace {
 
 using artifact::Artifact;
-using artifact::ManifestForm;
+using artifact::DiskChain;
+using artifact::DiskFile;
+using artifact::OpenedArtifact;
 using base::Throw;
 
-// What children call it.
-const std::string& IdOf(const Artifact& artifact) {
-  const bool layered = artifact.manifest.form == ManifestForm::kLayered;
-  return layered ? artifact.manifest.snapshot_id : artifact.manifest.digest;
-}
-
-std::optional<Artifact> FindIn(const Context& ctx, const std::filesystem::path& dir,
-                               const std::string& id) {
-  std::optional<Artifact> found;
-  artifact::WalkArtifacts(
-      ctx, dir,
-      [&](Artifact artifact) {
-        if (!found && IdOf(artifact) == id) found = std::move(artifact);
-      },
-      [](std::string_view) {});
-  return found;
-}
-
-// The index may be out of date, so what it leads to must be what it says.
-std::optional<Artifact> FindIndexed(const Context& ctx, Catalog& catalog, const std::string& id) {
-  try {
-    Artifact artifact = artifact::OpenArtifactAt(catalog.Get(ctx, id).artifact_path);
-    if (IdOf(artifact) == id) return artifact;
-  } catch (const Error& e) {
-    if (e.kind() == ErrorKind::kCancelled) throw;
+// Returns the name of the file that an artifact's disk is backed by, or an empty string if it is
+// backed by nothing. Throws kSnapshotIntegrity if it is neither its parent's disk nor its image.
+std::string BackingNameOf(const OpenedArtifact& opened) {
+  const Artifact& artifact = opened.artifact;
+  if (artifact.manifest.layers.size() != 1) return {};
+  const artifact::Layer& layer = artifact.manifest.layers[0];
+  if (layer.format == DiskFormat::kRaw) return {};
+  const std::string origin = (artifact.path / layer.file).native();
+  std::string name = disk::ReadQcow2Header(opened.layers[0].fd.get(), origin).backing_file;
+  if (!name.empty() && !artifact::IsBelow(artifact.manifest, name)) {
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "{} is backed by '{}', which is neither its parent's disk nor its image", origin,
+          base::Quoted(name));
   }
-  return std::nullopt;
+  return name;
 }
 
-Artifact FindParent(const Context& ctx, Catalog& catalog,
-                    const std::filesystem::path& snapshots_dir, const Artifact& child) {
-  const std::string& id = *child.manifest.parent;
-  auto parent = FindIndexed(ctx, catalog, id);
-  if (!parent) parent = FindIn(ctx, child.path.parent_path(), id);
-  if (!parent) parent = FindIn(ctx, snapshots_dir, id);
-  if (!parent) {
-    Throw(ErrorKind::kSnapshotNotFound,
-          "{} has the parent {}, which is neither in the index nor in {}; import it first",
-          child.path.native(), id, snapshots_dir.native());
-  }
-  return *std::move(parent);
-}
-
-// The image file of this name in the cache; nothing if the name is no image's.
-std::optional<vmm::BackingFile> FindImage(const std::filesystem::path& cache_dir,
-                                          const Artifact& artifact, const std::string& name) {
-  const std::filesystem::path path = cache_dir / "disks" / name;
+// Returns the format of the artifact's image if name is the file name of the image in that format,
+// or nullopt if name is another file's.
+std::optional<DiskFormat> ImageFormat(const Artifact& artifact, const std::string& name) {
   for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
-    if (name != artifact::DiskFileName(artifact.manifest.image.manifest_digest, format)) continue;
-    if (!base::StampOf(path)) {
-      Throw(ErrorKind::kSnapshotImageMissing,
-            "{} stands on the image {}, which is not at {}; import the snapshot with its image",
-            artifact.path.native(), base::Quoted(artifact.manifest.image.ref), path.native());
+    if (name == artifact::DiskFileName(artifact.manifest.image.manifest_digest, format)) {
+      return format;
     }
-    return vmm::BackingFile{name, {path, format, artifact.manifest.fstype}};
   }
   return std::nullopt;
+}
+
+[[noreturn]] void Refuse(const Artifact& artifact, std::string_view why) {
+  Throw(ErrorKind::kUnsupportedOperation, "the disk of {} cannot be used: {}",
+        artifact.path.native(), why);
+}
+
+void CheckHasDisk(const Artifact& artifact) {
+  if (artifact.manifest.layers.empty())
+    Refuse(artifact, "it is a checkpoint of a running sandbox, which has no disk");
 }
 
 }  // namespace
 
+bool IsBackedByParent(const OpenedArtifact& opened) {
+  const std::string name = BackingNameOf(opened);
+  return !name.empty() && !ImageFormat(opened.artifact, name);
+}
+
 void CheckBootable(const Artifact& artifact) {
   const artifact::Manifest& manifest = artifact.manifest;
-  const auto refuse = [&](std::string_view why) {
-    Throw(ErrorKind::kUnsupportedOperation, "the disk of {} cannot be used: {}",
-          artifact.path.native(), why);
-  };
-  if (manifest.layers.empty()) refuse("it is a checkpoint");
-  if (manifest.layers.size() > 1) refuse("it has several layers");
+  CheckHasDisk(artifact);
+  if (manifest.layers.size() > 1) {
+    Refuse(artifact,
+           fmt::format("it has {} layers, but only one is supported", manifest.layers.size()));
+  }
   if (!manifest.required.empty()) {
-    refuse("it requires the extension '" + base::Quoted(manifest.required[0]) + "'");
+    Refuse(artifact, fmt::format("it requires the extension '{}', which is not supported",
+                                 base::Quoted(manifest.required[0])));
   }
 }
 
-std::vector<vmm::BackingFile> BackingOf(const Context& ctx, Catalog& catalog,
-                                        const std::filesystem::path& snapshots_dir,
-                                        const std::filesystem::path& cache_dir, Artifact artifact) {
-  std::vector<vmm::BackingFile> files;
-  for (;;) {
-    CheckBootable(artifact);
-    const artifact::Layer& layer = artifact.manifest.layers[0];
-    if (layer.format == DiskFormat::kRaw) return files;
-    const std::string origin = (artifact.path / layer.file).native();
-    const base::UniqueFd fd = artifact::OpenLayer(artifact, layer);
-    const std::string name = disk::ReadQcow2Header(fd.get(), origin).backing_file;
-    if (name.empty()) return files;
-    if (auto image = FindImage(cache_dir, artifact, name)) {
-      files.push_back(*std::move(image));
-      return files;
-    }
-    if (!artifact::IsBelow(artifact.manifest, name)) {
-      Throw(ErrorKind::kSnapshotIntegrity,
-            "{} stands on '{}', which is neither its parent's disk nor its image", origin,
-            base::Quoted(name));
-    }
-    if (files.size() >= kMaxBackingFiles) {
-      Throw(ErrorKind::kUnsupportedOperation, "{} stands on more than {} others; flatten it",
-            origin, kMaxBackingFiles);
-    }
-    artifact = FindParent(ctx, catalog, snapshots_dir, artifact);
-    CheckBootable(artifact);
-    const artifact::Layer& parent = artifact.manifest.layers[0];
-    files.push_back({name, {artifact.path / parent.file, parent.format, artifact.manifest.fstype}});
+DiskChain OpenDisk(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
+                   OpenedArtifact opened) {
+  DiskChain chain;
+  CheckHasDisk(opened.artifact);
+  std::string name = BackingNameOf(opened);
+  for (std::size_t layer = 0; layer < opened.layers.size(); ++layer) {
+    chain.files.push_back(artifact::FileOfLayer(opened, layer));
   }
+  while (!name.empty()) {
+    const std::string origin = chain.files.back().disk.path.native();
+    const artifact::Manifest& manifest = opened.artifact.manifest;
+    if (const auto format = ImageFormat(opened.artifact, name)) {
+      chain.files.push_back(artifact::OpenImageFile(cache_dir / "disks" / name, manifest.image,
+                                                    *format, manifest.fstype, origin));
+      break;
+    }
+    if (chain.files.size() > kMaxBackingFiles) {
+      Throw(ErrorKind::kUnsupportedOperation,
+            "{} has more than {} backing files, which is not supported",
+            chain.files.front().disk.path.native(), kMaxBackingFiles);
+    }
+    opened = finder.FindParent(opened.artifact);
+    CheckBootable(opened.artifact);
+    const std::string next = BackingNameOf(opened);
+    DiskFile file = artifact::FileOfLayer(opened, 0);
+    if (file.name != name) {
+      Throw(ErrorKind::kSnapshotIntegrity, "{} is backed by '{}', but its parent's disk is '{}'",
+            origin, base::Quoted(name), file.name);
+    }
+    chain.files.push_back(std::move(file));
+    name = next;
+  }
+  return chain;
 }
 
-std::vector<Artifact> LineageOf(const Context& ctx, Catalog& catalog,
-                                const std::filesystem::path& snapshots_dir, Artifact head) {
-  std::vector<Artifact> lineage;
-  std::set<std::string> seen;
-  lineage.push_back(std::move(head));
-  while (lineage.back().manifest.parent) {
-    if (!seen.insert(IdOf(lineage.back())).second) {
-      Throw(ErrorKind::kSnapshotIntegrity, "{} is among its own parents",
-            lineage.back().path.native());
+bool HasBacking(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
+                const vmm::SandboxRecord& sandbox, const Artifact& descendant) {
+  if (sandbox.backing.empty()) return true;
+  const artifact::Manifest& manifest = descendant.manifest;
+  const std::string& name = sandbox.backing[0].name;
+  DiskChain found;
+  try {
+    if (const auto format = ImageFormat(descendant, name)) {
+      found.files.push_back(artifact::OpenImageFile(cache_dir / "disks" / name, manifest.image,
+                                                    *format, manifest.fstype,
+                                                    sandbox.upper->path.native()));
+    } else if (manifest.parent) {
+      OpenedArtifact parent = finder.FindParent(descendant);
+      CheckBootable(parent.artifact);
+      found = OpenDisk(finder, cache_dir, std::move(parent));
     }
-    lineage.push_back(FindParent(ctx, catalog, snapshots_dir, lineage.back()));
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kCancelled || e.kind() == ErrorKind::kIO) throw;
+    return false;
   }
-  std::reverse(lineage.begin(), lineage.end());
-  return lineage;
+  return std::equal(found.files.begin(), found.files.end(), sandbox.backing.begin(),
+                    sandbox.backing.end(),
+                    [](const auto& a, const auto& b) { return a.name == b.name; });
+}
+
+void IndexParent(const Context& ctx, Catalog& catalog, const vmm::SandboxRecord& sandbox) {
+  if (!sandbox.snapshot_digest || sandbox.snapshot_path.empty()) return;
+  try {
+    catalog.Get(ctx, *sandbox.snapshot_digest);
+    return;
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kCancelled) throw;
+    if (e.kind() != ErrorKind::kSnapshotNotFound) return;
+  }
+  try {
+    const Artifact parent = artifact::OpenAt(ctx, sandbox.snapshot_path).artifact;
+    if (parent.manifest.digest == sandbox.snapshot_digest) catalog.Record(ctx, parent);
+  } catch (const Error& e) {
+    // Without the parent, a snapshot of the sandbox is a complete disk.
+    if (e.kind() == ErrorKind::kCancelled) throw;
+  }
 }
 
 }  // namespace msb::handle

@@ -1,39 +1,54 @@
-// What a snapshot descends from.
+// Finds the files that the disk of a snapshot is backed by.
 
 #ifndef MSB_SRC_HANDLE_LINEAGE_H_
 #define MSB_SRC_HANDLE_LINEAGE_H_
 
 #include <cstddef>
 #include <filesystem>
-#include <vector>
 
 #include "msb/context.h"
+#include "msb/vmm/backend.h"
+#include "src/artifact/disk_chain.h"
 #include "src/artifact/store.h"
-#include "src/handle/catalog.h"
+#include "src/handle/finder.h"
 
 namespace msb::handle {
 
-// That a disk may stand on. QEMU opens more, but each costs memory and descriptors.
+// The maximum number of files that a disk may be backed by. QEMU can open more files, but each of
+// them takes memory and descriptors.
 inline constexpr std::size_t kMaxBackingFiles = 200;
 
-// The snapshot with all that it descends from, parents first, itself last. A parent is looked for
-// in the index, beside its child, and in snapshots_dir. kSnapshotNotFound: one is missing.
-std::vector<artifact::Artifact> LineageOf(const Context& ctx, Catalog& catalog,
-                                          const std::filesystem::path& snapshots_dir,
-                                          artifact::Artifact head);
+// Returns true if the disk of the snapshot is backed by its parent's disk, and false if it is
+// backed by its image or by nothing. Throws kSnapshotIntegrity if it is backed by anything else.
+bool IsBackedByParent(const artifact::OpenedArtifact& opened);
 
-// Throws kUnsupportedOperation unless the snapshot is one disk that can be booted from.
+// Throws kUnsupportedOperation if the snapshot is a checkpoint, has several layers, or requires an
+// extension.
 void CheckBootable(const artifact::Artifact& artifact);
 
-// The files that a snapshot's disk stands on, the next one first: those of its parents, as far as
-// each is a qcow2 overlay of the next, and then its image, in cache_dir. None for a disk that is
-// whole. kSnapshotNotFound: a parent is missing. kSnapshotImageMissing. kSnapshotIntegrity: a disk
-// names a file that is neither its parent's nor its image's. kUnsupportedOperation: one cannot be
-// used as a disk.
-std::vector<vmm::BackingFile> BackingOf(const Context& ctx, Catalog& catalog,
-                                        const std::filesystem::path& snapshots_dir,
-                                        const std::filesystem::path& cache_dir,
-                                        artifact::Artifact artifact);
+// Opens the files of a snapshot's disk: its own file, the disks of the parents that it is backed
+// by, and the image in cache_dir if the last of these disks is backed by the image. A raw disk is
+// not backed by anything. If the disk has several layers, returns all of them.
+// Throws kSnapshotNotFound if a parent is missing.
+// Throws kSnapshotImageMissing if the image is missing.
+// Throws kSnapshotIntegrity if a disk names a file that is neither its parent's nor its image's.
+// Throws kUnsupportedOperation for a checkpoint, if a parent does not pass CheckBootable, and if
+// the disk is backed by the disks of more than kMaxBackingFiles snapshots.
+artifact::DiskChain OpenDisk(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
+                             artifact::OpenedArtifact head);
+
+// Returns whether every file that the sandbox's disk is backed by also exists outside of the
+// sandbox: the disks of its snapshot and of that snapshot's parents, and the image in cache_dir. A
+// snapshot that takes over the disk can be booted only if they do. descendant is a snapshot of the
+// sandbox, which need not exist yet.
+bool HasBacking(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
+                const vmm::SandboxRecord& sandbox, const artifact::Artifact& descendant);
+
+// Adds the snapshot that the sandbox descends from to the index again if its row is missing and it
+// is still at the path that the sandbox's record names. This is needed because a parent outside the
+// home is found only by its row, which may have been lost or never written. Throws kCancelled if
+// ctx ends.
+void IndexParent(const Context& ctx, Catalog& catalog, const vmm::SandboxRecord& sandbox);
 
 }  // namespace msb::handle
 

@@ -1,11 +1,14 @@
 #include "src/index/index.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 #include <string_view>
 #include <unordered_set>
 
-#include "src/base/throw.h"
+#include "msb/error.h"
+#include "src/base/file.h"
 
 namespace msb::index {
 namespace {
@@ -14,12 +17,11 @@ using base::Database;
 using base::Statement;
 using base::Transaction;
 
-std::optional<Row> FirstRow(Statement& statement) {
-  if (!statement.Step()) return std::nullopt;
-  return Table::ReadRow(statement);
-}
+// The user_version of a database of this library's own that was filled from the artifacts. Version
+// 1 had absolute paths, and one row for each digest.
+constexpr std::int64_t kBuiltVersion = 2;
 
-// True if it is certain that there is no artifact: a directory that cannot be read may have one.
+// Returns true if there is certainly no artifact: a directory that cannot be read may have one.
 bool IsGone(const std::string& artifact_path) {
   for (const char* manifest : {"snapshot.json", "manifest.json"}) {
     std::error_code error;
@@ -31,14 +33,16 @@ bool IsGone(const std::string& artifact_path) {
   return true;
 }
 
-// What must be unique: a name, or in the layered era a name in a group. Empty for no name.
-std::string NameKey(const Row& row, Era era) {
-  if (!row.name) return {};
-  if (era != Era::kLayered) return *row.name;
+// Returns the key that must be unique: the name or, in the layered era, the name in its group.
+// Returns an empty string if the row has no such key.
+std::string NameKey(const Row& row, const Table& table) {
+  if (!row.name || table.IsOwn()) return {};
+  if (table.era() != Era::kLayered) return *row.name;
   return row.group_path ? *row.group_path + '\0' + *row.name : std::string();
 }
 
-// A table without columns for groups has their members by their full names.
+// Returns the row as a table of this era stores it. A table without columns for groups stores their
+// members under their full names.
 Row FitToEra(Row row, Era era) {
   if (era == Era::kLayered || !row.group_name || !row.name) return row;
   row.name = *row.group_name + ":" + *row.name;
@@ -47,19 +51,19 @@ Row FitToEra(Row row, Era era) {
   return row;
 }
 
-bool IsBelow(const std::string& path, const std::filesystem::path& dir) {
-  const std::string prefix = (dir / "").native();
-  return path.size() > prefix.size() && path.starts_with(prefix);
+// Returns the home that a database of this library's own belongs to.
+std::filesystem::path HomeOf(const std::filesystem::path& database) {
+  return database.parent_path().parent_path();
 }
 
-// The rows to insert: of two that exclude each other, the later.
-std::vector<const Row*> WithoutConflicts(const std::vector<Row>& rows, Era era) {
+// Returns the rows to insert: of two that exclude each other, the later one.
+std::vector<const Row*> WithoutConflicts(const std::vector<Row>& rows, const Table& table) {
   std::vector<const Row*> kept;
   std::unordered_set<std::string> digests;
   std::unordered_set<std::string> names;
   for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
-    const std::string name = NameKey(*row, era);
-    if (era != Era::kLayered && digests.contains(row->digest)) continue;
+    const std::string name = NameKey(*row, table);
+    if (table.HasUniqueDigests() && digests.contains(row->digest)) continue;
     if (!name.empty() && names.contains(name)) continue;
     digests.insert(row->digest);
     names.insert(name);
@@ -69,27 +73,28 @@ std::vector<const Row*> WithoutConflicts(const std::vector<Row>& rows, Era era) 
   return kept;
 }
 
-// Says which existing rows give way to new ones.
+// Decides which existing rows are replaced by new ones.
 class Replaced {
  public:
-  Replaced(const std::vector<const Row*>& rows, Era era) : era_(era) {
+  Replaced(const std::vector<const Row*>& rows, const Table& table) : table_(table) {
     for (const Row* row : rows) {
       digests_.insert(row->digest);
       paths_.insert(row->artifact_path);
-      if (std::string name = NameKey(*row, era); !name.empty()) names_.insert(std::move(name));
+      if (std::string name = NameKey(*row, table); !name.empty()) names_.insert(std::move(name));
     }
   }
 
   bool operator()(const Row& old) const {
     if (paths_.contains(old.artifact_path)) return true;
-    if (const std::string name = NameKey(old, era_); !name.empty() && names_.contains(name)) {
+    if (const std::string name = NameKey(old, table_); !name.empty() && names_.contains(name)) {
       return true;
     }
-    return digests_.contains(old.digest) && (era_ != Era::kLayered || IsGone(old.artifact_path));
+    return digests_.contains(old.digest) &&
+           (table_.HasUniqueDigests() || IsGone(old.artifact_path));
   }
 
  private:
-  Era era_;
+  const Table& table_;
   std::unordered_set<std::string> digests_;
   std::unordered_set<std::string> paths_;
   std::unordered_set<std::string> names_;
@@ -97,79 +102,155 @@ class Replaced {
 
 }  // namespace
 
-Index Index::OpenRuntime(const std::filesystem::path& path) {
-  return Index(Database(path, Database::Mode::kReadWrite));
+Index Index::OpenRuntime(const std::filesystem::path& path, const Context& ctx) {
+  Index index(Database(path, Database::Mode::kReadWrite));
+  index.Bind(ctx);
+  return index;
 }
 
-Index Index::OpenOwn(const std::filesystem::path& path) {
-  Index index(Database(path, Database::Mode::kCreate));
+Index Index::OpenOwn(const std::filesystem::path& path, const Context& ctx) {
+  Index index(Database(path, Database::Mode::kCreate), HomeOf(path));
+  index.Bind(ctx);
   index.db_.Execute("PRAGMA journal_mode = WAL");
-  // A lost transaction loses nothing that Reindex does not find again.
+  // If a crash loses the last transactions, Reindex finds the artifacts again.
   index.db_.Execute("PRAGMA synchronous = NORMAL");
-  if (!index.IsBuilt()) {
-    Transaction transaction(index.db_);
-    index.db_.Execute(Table::CreationSql());
+  index.PrepareOwn();
+  return index;
+}
+
+Index Index::InMemory(const std::filesystem::path& path) {
+  Index index(Database(path, Database::Mode::kMemory), HomeOf(path));
+  index.PrepareOwn();
+  return index;
+}
+
+Index Index::CopyOfRuntime(const std::filesystem::path& path, const Context& ctx) {
+  Index index(Database::CopyToMemory(path, ctx));
+  index.Bind(ctx);
+  index.era();  // Throws if the table is absent or its schema is unknown.
+  return index;
+}
+
+Index Index::CopyOfOwn(const std::filesystem::path& path, const Context& ctx) {
+  Index index(Database::CopyToMemory(path, ctx), HomeOf(path));
+  index.Bind(ctx);
+  index.PrepareOwn();
+  return index;
+}
+
+void Index::PrepareOwn() {
+  std::int64_t version = 0;
+  {
+    Statement statement(db_, "PRAGMA user_version");
+    if (statement.Step()) version = statement.Integer(0);
+  }
+  if (version == 0) {
+    Transaction transaction(db_);
+    db_.Execute(Table::CreationSql());
     transaction.Commit();
   }
-  return index;
+  const Table table(db_);
+  table.CheckWritable();
+  if (table.IsOwn() && (version == 0 || version == kBuiltVersion)) return;
+  throw base::DatabaseError(
+      base::DatabaseError::Cause::kWrongSchema, ErrorKind::kUnsupportedOperation,
+      fmt::format("{} was created by another version of this library", path().native()));
 }
 
 bool Index::IsBuilt() const {
   Statement version(db_, "PRAGMA user_version");
-  return version.Step() && version.Integer(0) != 0;
+  return version.Step() && version.Integer(0) == kBuiltVersion;
 }
 
-void Index::MarkBuilt() { db_.Execute("PRAGMA user_version = 1"); }
+void Index::MarkBuilt() { db_.Execute(fmt::format("PRAGMA user_version = {}", kBuiltVersion)); }
 
-std::optional<Row> Index::FindByDigest(const std::string& digest) const {
+std::string Index::Stored(const std::string& path) const {
+  if (home_.empty() || !base::IsBeneath(path, home_)) return path;
+  return path.substr((home_ / "").native().size());
+}
+
+std::string Index::Loaded(const std::string& path) const {
+  if (home_.empty() || path.starts_with('/')) return path;
+  return (home_ / path).lexically_normal().native();
+}
+
+Row Index::Read(const Statement& statement) const {
+  Row row = Table::ReadRow(statement);
+  row.artifact_path = Loaded(row.artifact_path);
+  return row;
+}
+
+std::vector<Row> Index::ReadAll(Statement& statement) const {
+  std::vector<Row> rows;
+  while (statement.Step()) rows.push_back(Read(statement));
+  return rows;
+}
+
+std::optional<Row> Index::ReadFirst(Statement& statement) const {
+  if (!statement.Step()) return std::nullopt;
+  return Read(statement);
+}
+
+std::vector<Row> Index::WithDigest(const std::string& digest) const {
   Statement statement(db_, Table(db_).SelectSql("WHERE digest = ?1 ORDER BY indexed_at DESC"));
   statement.Bind(1, std::string_view(digest));
-  return FirstRow(statement);
+  return ReadAll(statement);
 }
 
-std::optional<Row> Index::FindByPath(const std::string& artifact_path) const {
-  Statement statement(db_, Table(db_).SelectSql("WHERE artifact_path = ?1"));
-  statement.Bind(1, std::string_view(artifact_path));
-  return FirstRow(statement);
-}
-
-std::optional<Row> Index::FindByName(const std::optional<std::string>& group,
-                                     const std::string& name) const {
+std::vector<Row> Index::WithName(const std::optional<std::string>& group,
+                                 const std::string& name) const {
   const Table table(db_);
   if (table.era() != Era::kLayered) {
-    Statement statement(db_, table.SelectSql("WHERE name = ?1"));
+    Statement statement(db_, table.SelectSql("WHERE name = ?1 ORDER BY indexed_at DESC"));
     statement.Bind(1, std::string_view(group ? *group + ":" + name : name));
-    return FirstRow(statement);
+    return ReadAll(statement);
   }
   Statement statement(
       db_, table.SelectSql("WHERE name = ?1 AND group_name IS ?2 ORDER BY indexed_at DESC"));
   statement.Bind(1, std::string_view(name)).Bind(2, group);
-  return FirstRow(statement);
+  return ReadAll(statement);
 }
 
-std::optional<Row> Index::FindBySnapshotId(const std::string& group, const std::string& id) const {
+std::vector<Row> Index::WithFileName(const std::string& name) const {
+  Statement statement(db_, Table(db_).SelectSql("WHERE substr(artifact_path, -length(?1)) = ?1 "
+                                                "ORDER BY indexed_at DESC"));
+  statement.Bind(1, std::string_view("/" + name));
+  return ReadAll(statement);
+}
+
+std::optional<Row> Index::FindByPath(const std::string& artifact_path) const {
+  Statement statement(db_, Table(db_).SelectSql("WHERE artifact_path IN (?1, ?2)"));
+  statement.Bind(1, std::string_view(Stored(artifact_path)));
+  statement.Bind(2, std::string_view(artifact_path));
+  return ReadFirst(statement);
+}
+
+std::optional<Row> Index::FindBySnapshotId(const std::optional<std::string>& group,
+                                           const std::string& id) const {
   const Table table(db_);
-  if (table.era() != Era::kLayered) return std::nullopt;
-  Statement statement(
-      db_, table.SelectSql("WHERE snapshot_id = ?1 AND group_name = ?2 ORDER BY indexed_at DESC"));
-  statement.Bind(1, std::string_view(id)).Bind(2, std::string_view(group));
-  return FirstRow(statement);
+  if (table.era() != Era::kLayered) {
+    // The directory of a member is named after its snapshot id.
+    if (group || !id.starts_with("snap_")) return std::nullopt;
+    std::vector<Row> rows = WithFileName(id);
+    if (rows.empty()) return std::nullopt;
+    return std::move(rows.front());
+  }
+  Statement statement(db_, table.SelectSql("WHERE snapshot_id = ?1 AND (?2 IS NULL OR "
+                                           "group_name = ?2) ORDER BY indexed_at DESC"));
+  statement.Bind(1, std::string_view(id)).Bind(2, group);
+  return ReadFirst(statement);
 }
 
 std::vector<Row> Index::All() const {
-  std::vector<Row> rows;
   Statement statement(db_, Table(db_).SelectSql("ORDER BY created_at DESC, artifact_path"));
-  while (statement.Step()) rows.push_back(Table::ReadRow(statement));
-  return rows;
+  return ReadAll(statement);
 }
 
 std::vector<Row> Index::ChildrenOf(const Row& row) const {
-  std::vector<Row> rows;
   Statement statement(
       db_, Table(db_).SelectSql("WHERE parent_digest IN (?1, ?2) ORDER BY created_at, name"));
   statement.Bind(1, std::string_view(row.digest)).Bind(2, row.snapshot_id);
-  while (statement.Step()) rows.push_back(Table::ReadRow(statement));
-  return rows;
+  return ReadAll(statement);
 }
 
 void Index::RecountChildren(const Table& table, const std::optional<std::string>& parent) {
@@ -184,26 +265,33 @@ void Index::RecountChildren(const Table& table, const std::optional<std::string>
   statement.Run();
 }
 
+void Index::ErasePath(const std::string& artifact_path) {
+  Statement erase(db_, "DELETE FROM snapshot_index WHERE artifact_path IN (?1, ?2)");
+  erase.Bind(1, std::string_view(artifact_path));
+  erase.Bind(2, std::string_view(Stored(artifact_path)));
+  erase.Run();
+}
+
 void Index::Upsert(const Row& given) {
   Transaction transaction(db_);
   const Table table(db_);
   table.CheckWritable();
-  const Row row = FitToEra(given, table.era());
+  Row row = FitToEra(given, table.era());
   std::set<std::string> parents;
   std::vector<std::string> replaced;
-  const Replaced is_replaced({&row}, table.era());
-  Statement conflicting(db_,
-                        table.SelectSql("WHERE digest = ?1 OR artifact_path = ?2 OR name = ?3"));
+  const Replaced is_replaced({&row}, table);
+  Statement conflicting(db_, table.SelectSql("WHERE digest = ?1 OR artifact_path IN (?2, ?4) OR "
+                                             "name = ?3"));
   conflicting.Bind(1, std::string_view(row.digest)).Bind(2, std::string_view(row.artifact_path));
-  conflicting.Bind(3, row.name);
+  conflicting.Bind(3, row.name).Bind(4, std::string_view(Stored(row.artifact_path)));
   while (conflicting.Step()) {
-    const Row old = Table::ReadRow(conflicting);
+    const Row old = Read(conflicting);
     if (!is_replaced(old)) continue;
     replaced.push_back(old.artifact_path);
     if (old.parent_digest) parents.insert(*old.parent_digest);
   }
-  Statement erase(db_, "DELETE FROM snapshot_index WHERE artifact_path = ?1");
-  for (const std::string& path : replaced) erase.Bind(1, std::string_view(path)).Run();
+  for (const std::string& path : replaced) ErasePath(path);
+  row.artifact_path = Stored(row.artifact_path);
   Statement insert(db_, table.InsertSql());
   table.BindRow(insert, row);
   insert.Run();
@@ -218,15 +306,16 @@ std::uint32_t Index::Rebuild(const std::filesystem::path& dir, std::vector<Row> 
   const Table table(db_);
   table.CheckWritable();
   for (Row& row : rows) row = FitToEra(std::move(row), table.era());
-  const std::vector<const Row*> fresh = WithoutConflicts(rows, table.era());
-  const Replaced is_replaced(fresh, table.era());
+  const std::vector<const Row*> fresh = WithoutConflicts(rows, table);
+  const Replaced is_replaced(fresh, table);
   std::vector<std::int64_t> dropped;
-  // Compared in memory: a table of the runtime's has no index on the path.
+  // Compared in memory, since a table of the runtime has no index on the path.
   Statement ids(db_, "SELECT rowid FROM snapshot_index ORDER BY rowid");
   Statement all(db_, table.SelectSql("ORDER BY rowid"));
   while (ids.Step() && all.Step()) {
-    const Row old = Table::ReadRow(all);
-    if (is_replaced(old) || (IsBelow(old.artifact_path, dir) && IsGone(old.artifact_path))) {
+    const Row old = Read(all);
+    if (is_replaced(old) ||
+        (base::IsBeneath(old.artifact_path, dir) && IsGone(old.artifact_path))) {
       dropped.push_back(ids.Integer(0));
     }
   }
@@ -234,7 +323,9 @@ std::uint32_t Index::Rebuild(const std::filesystem::path& dir, std::vector<Row> 
   for (const std::int64_t id : dropped) erase.Bind(1, id).Run();
   Statement insert(db_, table.InsertSql());
   for (const Row* row : fresh) {
-    table.BindRow(insert, *row);
+    Row stored = *row;
+    stored.artifact_path = Stored(row->artifact_path);
+    table.BindRow(insert, stored);
     insert.Run();
   }
   RecountChildren(table, std::nullopt);
@@ -246,16 +337,16 @@ void Index::Erase(const std::string& artifact_path, const std::string& digest) {
   Transaction transaction(db_);
   const Table table(db_);
   std::vector<Row> erased;
-  Statement candidates(db_, table.SelectSql("WHERE artifact_path = ?1 OR digest = ?2"));
+  Statement candidates(db_, table.SelectSql("WHERE artifact_path IN (?1, ?3) OR digest = ?2"));
   candidates.Bind(1, std::string_view(artifact_path)).Bind(2, std::string_view(digest));
+  candidates.Bind(3, std::string_view(Stored(artifact_path)));
   while (candidates.Step()) {
-    Row row = Table::ReadRow(candidates);
+    Row row = Read(candidates);
     if (row.artifact_path == artifact_path || IsGone(row.artifact_path)) {
       erased.push_back(std::move(row));
     }
   }
-  Statement erase(db_, "DELETE FROM snapshot_index WHERE artifact_path = ?1");
-  for (const Row& row : erased) erase.Bind(1, std::string_view(row.artifact_path)).Run();
+  for (const Row& row : erased) ErasePath(row.artifact_path);
   for (const Row& row : erased) {
     if (row.parent_digest) RecountChildren(table, row.parent_digest);
   }

@@ -1,4 +1,4 @@
-// A row of snapshot_index.
+// A Row represents one row of the table snapshot_index.
 
 #ifndef MSB_SRC_INDEX_ROW_H_
 #define MSB_SRC_INDEX_ROW_H_
@@ -14,13 +14,13 @@ namespace msb::index {
 struct Row {
   std::string digest;
   std::optional<std::string> name;
-  std::optional<std::string> group_name;  // layered era only, as the two below.
+  std::optional<std::string> group_name;  // Layered era only, like the next two fields.
   std::optional<std::string> group_path;
   std::optional<std::string> snapshot_id;
-  std::optional<std::string> parent_digest;  // Of a 0.7 snapshot: the parent's snapshot id.
+  std::optional<std::string> parent_digest;  // For a 0.7 snapshot: the parent's snapshot id.
   std::string image_ref;
   std::string image_manifest_digest;
-  std::string format;  // Empty for a checkpoint, as fstype.
+  std::string format;  // Empty for a checkpoint, like fstype.
   std::string fstype;
   std::string artifact_path;
   std::optional<std::uint64_t> size_bytes;

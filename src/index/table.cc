@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-#include "src/base/throw.h"
+#include "msb/error.h"
 
 namespace msb::index {
 namespace {
@@ -18,12 +18,12 @@ constexpr std::array<std::string_view, 16> kRowColumns = {
     "format",      "fstype",        "artifact_path", "size_bytes",
     "created_at",  "scope",         "state_kind",    "checkpoint_manifest_digest"};
 
-// Further columns that are written: from the row, or with a constant.
+// Further columns that are written: from the row, with the current time, or with a constant.
 constexpr std::array<std::string_view, 6> kWrittenColumns = {
     "descriptor_digest", "indexed_at",   "child_count",
     "locality",          "availability", "migration_state"};
 
-// Known, and left NULL.
+// Columns that are known, and left NULL.
 constexpr std::array<std::string_view, 2> kNullColumns = {"storage_binding_id",
                                                           "migration_error_code"};
 
@@ -46,6 +46,11 @@ std::optional<std::string> NullIfEmpty(const std::string& text) {
   return text;
 }
 
+[[noreturn]] void ThrowWrongSchema(const std::string& message) {
+  throw base::DatabaseError(base::DatabaseError::Cause::kWrongSchema,
+                            ErrorKind::kUnsupportedOperation, message);
+}
+
 }  // namespace
 
 Table::Table(const base::Database& db) : path_(db.path().native()) {
@@ -57,14 +62,15 @@ Table::Table(const base::Database& db) : path_(db.path().native()) {
     const std::string column = info.Text(0);
     const bool required = info.Integer(1) != 0 && !info.OptionalText(2) && info.Integer(3) == 0;
     columns_.insert(column);
+    if (column == "artifact_path" && info.Integer(3) != 0) keyed_by_path_ = true;
     if (required && !IsKnown(column)) unknown_required_.insert(column);
   }
   for (const std::string_view column : kColumnsOfEveryEra) {
     if (columns_.contains(std::string(column))) continue;
-    base::Throw(ErrorKind::kUnsupportedOperation,
-                "{} has no snapshot index with a column '{}'; it was made by a release that this "
-                "library does not know",
-                path_, column);
+    ThrowWrongSchema(
+        fmt::format("the snapshot index of {} has no column '{}'; it was created by a release that "
+                    "this library does not support",
+                    path_, column));
   }
   if (columns_.contains("group_path") && columns_.contains("snapshot_id")) {
     era_ = Era::kLayered;
@@ -76,21 +82,21 @@ Table::Table(const base::Database& db) : path_(db.path().native()) {
 std::string Table::CreationSql() {
   return R"(
     CREATE TABLE IF NOT EXISTS snapshot_index (
-      digest TEXT NOT NULL PRIMARY KEY, name TEXT, parent_digest TEXT, image_ref TEXT NOT NULL,
-      image_manifest_digest TEXT NOT NULL, format TEXT NOT NULL, fstype TEXT NOT NULL,
-      artifact_path TEXT NOT NULL, size_bytes BIGINT, created_at TEXT NOT NULL,
+      artifact_path TEXT NOT NULL PRIMARY KEY, digest TEXT NOT NULL, name TEXT, parent_digest TEXT,
+      image_ref TEXT NOT NULL, image_manifest_digest TEXT NOT NULL, format TEXT NOT NULL,
+      fstype TEXT NOT NULL, size_bytes BIGINT, created_at TEXT NOT NULL,
       indexed_at TEXT NOT NULL, child_count INTEGER NOT NULL DEFAULT 0);
-    CREATE UNIQUE INDEX IF NOT EXISTS idx_snapshot_index_name ON snapshot_index (name)
-      WHERE name IS NOT NULL;
-    CREATE INDEX IF NOT EXISTS idx_snapshot_index_parent ON snapshot_index (parent_digest);
-    CREATE INDEX IF NOT EXISTS idx_snapshot_index_path ON snapshot_index (artifact_path);)";
+    CREATE INDEX IF NOT EXISTS idx_snapshot_index_digest ON snapshot_index (digest);
+    CREATE INDEX IF NOT EXISTS idx_snapshot_index_name ON snapshot_index (name);
+    CREATE INDEX IF NOT EXISTS idx_snapshot_index_parent ON snapshot_index (parent_digest);)";
 }
 
 void Table::CheckWritable() const {
-  if (unknown_required_.empty()) return;
-  base::Throw(ErrorKind::kUnsupportedOperation,
-              "cannot write the snapshot index of {}: its column '{}' is not known to this library",
-              path_, *unknown_required_.begin());
+  if (IsWritable()) return;
+  ThrowWrongSchema(fmt::format(
+      "cannot write the snapshot index of {}: its column '{}' is unknown to this library; use the "
+      "runtime that created it",
+      path_, *unknown_required_.begin()));
 }
 
 std::string Table::SelectSql(std::string_view rest) const {
@@ -145,7 +151,7 @@ void Table::BindRow(base::Statement& statement, const Row& row) const {
     if (columns_.contains(std::string(column))) statement.Bind(++index, value);
   };
   // In the order of kRowColumns, then kWrittenColumns. format and fstype may be NULL from the
-  // descriptor era on, and must not before.
+  // descriptor era on, and must not be NULL before.
   const bool nullable = era_ != Era::kManifest;
   bind("digest", std::string_view(row.digest));
   bind("name", row.name);

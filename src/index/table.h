@@ -1,5 +1,5 @@
-// The table snapshot_index in whichever era it is found: which columns it has, and the SQL that
-// reads and writes them. docs/formats.md lists the eras.
+// A Table describes the table snapshot_index of a database of any era: the columns that it has, and
+// the SQL that reads and writes them. docs/formats.md lists the eras.
 
 #ifndef MSB_SRC_INDEX_TABLE_H_
 #define MSB_SRC_INDEX_TABLE_H_
@@ -17,20 +17,28 @@ enum class Era { kManifest, kDescriptor, kLayered };
 
 class Table {
  public:
-  // Looks at the table. kUnsupportedOperation: there is none, or one without the columns that every
-  // era has.
+  // Reads the table's columns. Throws a DatabaseError (kUnsupportedOperation) with the cause
+  // kNoTable if the table is absent, and with the cause kWrongSchema if it lacks a column that
+  // every era has.
   explicit Table(const base::Database& db);
 
-  // The manifest era's table, for a database of this library's own.
+  // Returns the statements that create the table of a database of this library's own: the columns
+  // of the manifest era, with one row for each artifact directory.
   static std::string CreationSql();
 
   Era era() const { return era_; }
+  // Returns true for the table that CreationSql creates: its key is the path, so rows may share a
+  // digest or a name.
+  bool IsOwn() const { return keyed_by_path_ && era_ == Era::kManifest; }
+  // Returns true if each digest has at most one row.
+  bool HasUniqueDigests() const { return era_ != Era::kLayered && !IsOwn(); }
 
-  // Throws kUnsupportedOperation if the table has a column that must be given a value and that
-  // this library does not know.
+  // Returns false if the table has a column that needs a value and that this library does not know.
+  bool IsWritable() const { return unknown_required_.empty(); }
+  // Throws a DatabaseError (kUnsupportedOperation) with the cause kWrongSchema unless IsWritable().
   void CheckWritable() const;
 
-  // "SELECT …columns… FROM snapshot_index " + rest; ReadRow reads what it returns.
+  // Returns the statement "SELECT columns FROM snapshot_index rest". ReadRow reads its rows.
   std::string SelectSql(std::string_view rest) const;
   static Row ReadRow(const base::Statement& statement);
 
@@ -41,6 +49,7 @@ class Table {
   std::string path_;
   std::set<std::string> columns_;
   std::set<std::string> unknown_required_;
+  bool keyed_by_path_ = false;
   Era era_ = Era::kManifest;
 };
 

@@ -24,16 +24,12 @@ std::string_view ToString(SandboxStatus status) noexcept {
   return "unknown";
 }
 
-std::string_view ToString(DiskFormat format) noexcept {
-  return format == DiskFormat::kRaw ? "raw" : "qcow2";
-}
-
 vmm::Backend::~Backend() = default;
 
-void vmm::Backend::Seal(const Context& /*ctx*/, const std::string& name, const SealSpec& /*spec*/,
-                        const std::function<void(const Disk& sealed)>& /*publish*/) {
-  base::Throw(ErrorKind::kUnsupportedOperation, "the {} backend cannot seal the upper of '{}'",
-              Name(), name);
+void vmm::Backend::Seal(const Context& /*ctx*/, const std::string& name,
+                        const SealDescriber& /*describe*/, const SealPublisher& /*publish*/) {
+  base::Throw(ErrorKind::kUnsupportedOperation,
+              "the {} backend cannot seal the disk of sandbox '{}'", Name(), name);
 }
 
 }  // namespace msb

@@ -1,185 +1,205 @@
 #include "src/vmm/directory_backend.h"
 
+#include <fmt/format.h>
+
+#include <utility>
+
 #include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
-#include "src/disk/qcow2_header.h"
 #include "src/vmm/directory_disk.h"
+#include "src/vmm/record_file.h"
+#include "src/vmm/run_lock.h"
 
 namespace msb::vmm {
 namespace {
 
-using base::Entry;
 using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 
-constexpr std::size_t kMaxRecordBytes = 1 << 20;
-// What a sandbox that is replaced has to shut down.
+// How long a sandbox that is being replaced may take to shut down.
 constexpr auto kReplaceTimeout = std::chrono::seconds(10);
 
 [[noreturn]] void NotFound(const std::string& name) {
   Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}'", base::Quoted(name));
 }
 
-// The sandbox's directory; an empty descriptor if there is none.
-UniqueFd OpenSandbox(const std::filesystem::path& dir, const std::string& name) {
-  const UniqueFd parent = base::TryOpenDirectory(dir);
-  if (!parent || !base::IsPlainFileName(name) || name.starts_with('.')) return UniqueFd();
-  Entry entry = base::OpenEntryAt(parent.get(), name);
-  return entry.type == EntryType::kDirectory ? std::move(entry.fd) : UniqueFd();
+// Returns an empty string or, for example, ", as process 12 on host 'b'", for messages.
+std::string WhereItRuns(const DirectoryRecord& record) {
+  const std::string& runs_on = record.sandbox.runs_on;
+  return runs_on.empty() ? runs_on : ", as " + runs_on;
 }
 
-// Nothing if the directory is not one of this backend's.
-std::optional<DirectoryRecord> ReadRecord(int sandbox, const std::filesystem::path& path) {
-  const Entry entry = base::OpenEntryAt(sandbox, std::string(kRecordFile));
-  if (entry.type != EntryType::kRegularFile) return std::nullopt;
-  const auto json = base::ReadAll(entry.fd.get(), kMaxRecordBytes);
-  if (!json) {
-    Throw(ErrorKind::kInvalidConfig, "the record of sandbox {} is too long", path.native());
-  }
-  return DirectoryRecord::Parse(*json, path);
-}
-
-// True for a directory with a record, sound or not: what Remove and replace may delete.
-bool HoldsSandbox(const std::filesystem::path& path) {
-  const UniqueFd dir = base::TryOpenDirectory(path);
-  return dir &&
-         base::OpenEntryAt(dir.get(), std::string(kRecordFile)).type == EntryType::kRegularFile;
-}
-
-// Writes the record of a new sandbox into its stage, if it is one that can be read again.
-void WriteRecord(DirectoryRecord& record, const base::Stage& stage,
-                 const std::filesystem::path& path) {
-  const std::string& image = record.sandbox.image->ref;
-  if (!base::IsUtf8(image)) {
-    Throw(ErrorKind::kInvalidArgument, "the image's path '{}' is not UTF-8", base::Quoted(image));
-  }
-  const std::string json = record.Write();
-  // Half, for it grows with what the sandbox stands on.
-  if (json.size() > kMaxRecordBytes / 2) {
-    Throw(ErrorKind::kInvalidArgument, "labels make the record of {} longer than {} bytes",
-          path.native(), kMaxRecordBytes / 2);
-  }
-  DirectoryRecord::Parse(json, path);
-  base::WriteNewFileAt(stage.fd(), std::string(kRecordFile), json, 0666);
+// Releases and removes the run locks of a sandbox whose saved record no longer depends on them.
+// runner is the former owner.
+void ForgetRun(const std::optional<Runner>& runner, int dir, const std::filesystem::path& path) {
+  if (runner) ReleaseRunLock(runner->lock_file);
+  RemoveRunLocks(dir, path);
 }
 
 bool IsRunning(const DirectoryRecord& record) {
   return record.sandbox.status == SandboxStatus::kRunning;
 }
 
-// The snapshot or one of its parents may have been replaced, by force, between being opened and
-// being copied.
+// Throws kSnapshotNotFound if the snapshot or one of its parents was replaced, by force, between
+// being opened and being copied.
 void CheckUnreplaced(const SnapshotSource& snapshot) {
   for (const BackingFile& file : snapshot.backing) artifact::CheckUnreplaced(file);
   const std::string now = artifact::OpenArtifactAt(snapshot.artifact).manifest.digest;
   if (now == snapshot.digest) return;
-  Throw(ErrorKind::kSnapshotNotFound, "{} was replaced while it was copied: expected {}, found {}",
+  Throw(ErrorKind::kSnapshotNotFound,
+        "{} was replaced while it was copied: expected {}, found {}; try again",
         snapshot.artifact.native(), snapshot.digest, now);
 }
 
 }  // namespace
 
-DirectoryBackend::DirectoryBackend(std::filesystem::path sandboxes_dir,
-                                   const std::filesystem::path& cache_dir,
-                                   std::optional<DiskFormat> upper_format,
-                                   std::function<void(std::string_view message)> log)
-    : dir_(std::move(sandboxes_dir)),
-      upper_format_(upper_format),
-      log_(std::move(log)),
-      images_(cache_dir) {}
-
-UniqueFd DirectoryBackend::LockSandbox(const Context& ctx, const std::string& name) const {
-  for (;;) {
-    UniqueFd fd = OpenSandbox(dir_, name);
-    if (!fd || !HoldsSandbox(dir_ / name)) NotFound(name);
-    base::Lock(ctx, fd.get());
-    // It may have been removed or replaced while its lock was awaited.
-    const UniqueFd now = OpenSandbox(dir_, name);
-    if (now && base::StampOf(now.get()).inode == base::StampOf(fd.get()).inode) return fd;
+Warnings::~Warnings() {
+  for (const std::string& message : messages_) {
+    try {
+      log_(message);
+    } catch (...) {
+      // A log callback that throws must not fail the call.
+    }
   }
+}
+
+DirectoryBackend::DirectoryBackend(const Config& config, std::optional<DiskFormat> upper_format,
+                                   PublishedPredicate published, Log log)
+    : home_(config.home),
+      dir_(config.sandboxes_dir),
+      upper_format_(upper_format),
+      published_(std::move(published)),
+      log_(std::move(log)),
+      images_(config.cache_dir, log_) {}
+
+base::LockedDirectory DirectoryBackend::LockSandbox(const Context& ctx,
+                                                    const std::string& name) const {
+  // A directory that is not a sandbox of this backend is refused without waiting for its lock.
+  const UniqueFd fd = OpenSandbox(dir_, name);
+  if (!fd || !HoldsSandbox(fd.get())) NotFound(name);
+  base::LockedDirectory lock = base::LockedDirectory::Open(ctx, dir_, name);
+  if (!lock || !HoldsSandbox(lock.fd())) NotFound(name);
+  return lock;
 }
 
 std::optional<DirectoryRecord> DirectoryBackend::Read(int sandbox, const std::string& name) const {
   auto record = ReadRecord(sandbox, dir_ / name);
-  if (record && record->sandbox.status == SandboxStatus::kCrashed && record->backend == Name()) {
+  // If the record names no process, it already says how the sandbox ended.
+  if (record && record->sandbox.status == SandboxStatus::kCrashed && record->process &&
+      record->backend == Name()) {
     record->sandbox.status = StatusOfEnded(sandbox);
   }
   return record;
+}
+
+std::optional<DirectoryRecord> DirectoryBackend::ReadCurrent(const std::string& name) const {
+  for (;;) {
+    const UniqueFd fd = OpenSandbox(dir_, name);
+    if (!fd) return std::nullopt;
+    auto record = Read(fd.get(), name);
+    if (!record && base::LeadsTo(dir_ / name, fd.get())) return record;
+    if (!record) continue;
+    if (record->sandbox.status != SandboxStatus::kCrashed) return record;
+    // The sandbox may have been stopped between reading the record and checking the lock. Only an
+    // unchanged record means that it has crashed.
+    const auto again = Read(fd.get(), name);
+    if (again && again->sandbox.config_json == record->sandbox.config_json) return record;
+  }
 }
 
 DirectoryBackend::Locked DirectoryBackend::ReadLocked(int dir, const std::string& name) const {
   auto record = Read(dir, name);
   if (!record) NotFound(name);
   if (IsRunning(*record) && record->backend != Name()) {
-    Throw(ErrorKind::kUnsupportedOperation, "sandbox '{}' runs under the {} backend; use that",
-          name, base::Quoted(record->backend));
+    Throw(ErrorKind::kUnsupportedOperation,
+          "sandbox '{}' is running under the {} backend; use that backend", name,
+          base::Quoted(record->backend));
   }
-  return {dir, UniqueFd(), dir_ / name, *std::move(record)};
+  return {dir, base::LockedDirectory(), dir_ / name, *std::move(record)};
 }
 
 DirectoryBackend::Locked DirectoryBackend::OpenLocked(const Context& ctx,
                                                       const std::string& name) const {
-  UniqueFd fd = LockSandbox(ctx, name);
-  Locked sandbox = ReadLocked(fd.get(), name);
-  sandbox.fd = std::move(fd);
+  base::LockedDirectory lock = LockSandbox(ctx, name);
+  ctx.Check();  // A free lock is taken without checking ctx.
+  Locked sandbox = ReadLocked(lock.fd(), name);
+  sandbox.lock = std::move(lock);
   return sandbox;
 }
 
-DirectoryBackend::Locked DirectoryBackend::OpenIdle(const Context& ctx,
-                                                    const std::string& name) const {
+DirectoryBackend::Locked DirectoryBackend::OpenIdle(const Context& ctx, const std::string& name,
+                                                    Warnings& warnings) const {
   Locked sandbox = OpenLocked(ctx, name);
   if (IsRunning(sandbox.record)) {
-    Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' runs; stop it first", name);
+    Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' is running{}; stop it first", name,
+          WhereItRuns(sandbox.record));
   }
-  Recover(ctx, sandbox);
+  Recover(sandbox, warnings);
   return sandbox;
 }
 
-void DirectoryBackend::Recover(const Context& ctx, Locked& sandbox) const {
-  if (EndSeal(sandbox.dir, sandbox.path, sandbox.record)) Save(sandbox);
-  Tidy(ctx, sandbox.dir, sandbox.path, sandbox.record);
+std::optional<bool> DirectoryBackend::AskPublished(const std::filesystem::path& artifact,
+                                                   const std::string& digest,
+                                                   Warnings& warnings) const {
+  try {
+    return published_(artifact, digest);
+  } catch (const Error& e) {
+    warnings.Add(
+        fmt::format("cannot determine whether {} was published; assuming that it was not: {}",
+                    artifact.native(), e.what()));
+    return std::nullopt;
+  }
+}
+
+void DirectoryBackend::Recover(Locked& sandbox, Warnings& warnings) const {
+  bool is_certain = true;
+  const auto published = [&](const std::filesystem::path& artifact, const std::string& digest) {
+    const std::optional<bool> answer = AskPublished(artifact, digest, warnings);
+    is_certain = answer.has_value();
+    return answer.value_or(false);
+  };
+  try {
+    const bool resolved = ResolveSeal(sandbox.dir, sandbox.path, sandbox.record, home_, published);
+    // Do not save a guess: the next operation asks again, unless this one saves the record anyway.
+    if (!is_certain) return;
+    if (resolved) Save(sandbox);
+    Sweep(sandbox.dir, sandbox.path, sandbox.record.sandbox);
+  } catch (const Error& e) {
+    if (sandbox.record.seal) throw;
+    warnings.Add(fmt::format("the recovery of sandbox {} is incomplete: {}", sandbox.path.native(),
+                             e.what()));
+  }
 }
 
 void DirectoryBackend::Save(Locked& sandbox) const {
-  const std::string json = sandbox.record.Write();
-  if (json.size() > kMaxRecordBytes) {
-    Throw(ErrorKind::kInvalidConfig, "the record of sandbox {} would be too long",
-          sandbox.path.native());
-  }
-  base::ReplaceFileAt(sandbox.dir, std::string(kRecordFile), json, 0666);
+  sandbox.record.sandbox.config_json = SaveRecord(sandbox.record, sandbox.dir, sandbox.path);
 }
 
 SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& name) {
   ctx.Check();
-  const UniqueFd fd = OpenSandbox(dir_, name);
-  if (!fd) NotFound(name);
-  auto record = Read(fd.get(), name);
+  auto record = ReadCurrent(name);
   if (!record) NotFound(name);
   if (!record->seal) return std::move(record->sandbox);
-  // A seal goes on, or was cut off: its end decides which file is the upper.
+  // A seal is in progress, or was interrupted. How it ends decides which file is the upper.
+  Warnings warnings(log_);
   Locked sandbox = OpenLocked(ctx, name);
-  if (IsRunning(sandbox.record)) return std::move(sandbox.record.sandbox);
-  Recover(ctx, sandbox);
-  return std::move(ReadLocked(sandbox.dir, name).record.sandbox);
+  if (!IsRunning(sandbox.record)) Recover(sandbox, warnings);
+  return std::move(sandbox.record.sandbox);
 }
 
 std::vector<SandboxRecord> DirectoryBackend::List(const Context& ctx) {
   std::vector<SandboxRecord> sandboxes;
   const UniqueFd dir = base::TryOpenDirectory(dir_);
   if (!dir) return sandboxes;
-  for (const base::DirectoryEntry& entry : base::ListDirectory(dir.get())) {
+  for (const base::DirectoryEntry& entry : base::ListDirectory(dir.get(), ctx)) {
     ctx.Check();
     if (entry.type != EntryType::kDirectory || entry.name.starts_with('.')) continue;
     try {
-      const UniqueFd fd = OpenSandbox(dir_, entry.name);
-      if (!fd) continue;
-      if (auto record = Read(fd.get(), entry.name)) {
-        sandboxes.push_back(std::move(record->sandbox));
-      }
+      if (auto record = ReadCurrent(entry.name)) sandboxes.push_back(std::move(record->sandbox));
     } catch (const Error& e) {
       log_(e.what());
     }
@@ -193,6 +213,7 @@ DiskSource DirectoryBackend::SourceOf(const Context& ctx, const SandboxSpec& spe
     const SnapshotSource& snapshot = *spec.snapshot;
     record.image = snapshot.image;
     record.snapshot_digest = snapshot.digest;
+    SetSnapshotPath(record, home_, snapshot.artifact);
     return {artifact::DiskFileName(snapshot.digest, snapshot.upper.format), snapshot.upper,
             snapshot.backing};
   }
@@ -215,57 +236,79 @@ void DirectoryBackend::BuildInto(const Context& ctx, const SandboxSpec& spec,
   record.backend = Name();
   record.cpus = spec.cpus;
   record.memory_mib = spec.memory_mib;
-  WriteRecord(record, stage, place);
+  record.machine = spec.qemu.value_or(QemuConfig{});
+  RecordMachine(record);
+  WriteNewRecord(record, stage, place);
 }
 
-// Returns the lock of what is there, which must be held until it is replaced: else it could be
-// started again.
-UniqueFd DirectoryBackend::StopToReplace(const Context& ctx, const std::string& name) {
-  UniqueFd lock;
+// Stops the sandbox that is about to be replaced. dir is its locked directory.
+void DirectoryBackend::StopToReplace(const Context& ctx, int dir, const std::string& name) {
   try {
-    lock = LockSandbox(ctx, name);
-    Locked existing = ReadLocked(lock.get(), name);
+    Locked existing = ReadLocked(dir, name);
     End(ctx, existing, kReplaceTimeout);
   } catch (const Error& e) {
-    // What is not there, or has a damaged record, need not be stopped.
-    if (e.kind() != ErrorKind::kSandboxNotFound && e.kind() != ErrorKind::kInvalidConfig) throw;
-    if (lock) RefuseVm(lock.get(), name);
+    // A sandbox with a damaged record cannot be stopped.
+    if (e.kind() != ErrorKind::kInvalidConfig) throw;
+    RefuseVm(dir, name);
   }
-  return lock;
+}
+
+void DirectoryBackend::RefuseExisting(const std::string& name) const {
+  const UniqueFd existing = OpenSandbox(dir_, name);
+  if (existing && HoldsSandbox(existing.get())) {
+    Throw(ErrorKind::kSandboxAlreadyExists,
+          "sandbox '{}' already exists; remove it, or replace it with WithReplace", name);
+  }
+  Throw(ErrorKind::kSandboxAlreadyExists,
+        "{} exists and is not a sandbox of this backend, so it is not replaced; choose another "
+        "name",
+        (dir_ / name).native());
+}
+
+void DirectoryBackend::Publish(const Context& ctx, const SandboxSpec& spec, base::Stage& stage) {
+  const auto may_replace = [&](int dir, const std::filesystem::path& /*path*/) {
+    if (!HoldsSandbox(dir)) return false;
+    StopToReplace(ctx, dir, spec.name);
+    return true;
+  };
+  const bool published =
+      spec.replace ? stage.PublishOver(ctx, spec.name, may_replace) : stage.Publish(spec.name);
+  if (!published) RefuseExisting(spec.name);
 }
 
 SandboxRecord DirectoryBackend::Create(const Context& ctx, const SandboxSpec& spec) {
   ctx.Check();
-  const auto refuse_existing = [&] {
-    Throw(ErrorKind::kSandboxAlreadyExists, "sandbox '{}' exists", spec.name);
-  };
+  Warnings warnings(log_);
   const UniqueFd parent = base::MakeDirectory(dir_);
-  if (!spec.replace && base::OpenEntryAt(parent.get(), spec.name).type != EntryType::kAbsent) {
-    refuse_existing();
+  base::SweepStages(ctx, dir_, log_);
+  if (base::TypeAt(parent.get(), spec.name) != EntryType::kAbsent) {
+    const UniqueFd existing = OpenSandbox(dir_, spec.name);
+    if (!spec.replace || !existing || !HoldsSandbox(existing.get())) RefuseExisting(spec.name);
   }
   DirectoryRecord record;
   base::Stage stage(dir_);
   BuildInto(ctx, spec, stage, record);
   ctx.Check();
-  if (!stage.Publish(spec.name)) {
-    if (!spec.replace) refuse_existing();
-    const UniqueFd existing = StopToReplace(ctx, spec.name);
-    if (!stage.PublishOver(spec.name, HoldsSandbox)) refuse_existing();
-  }
-  // The stage's lock is the sandbox's, and lasts until this returns.
-  Locked sandbox{stage.fd(), UniqueFd(), dir_ / spec.name, std::move(record)};
+  Publish(ctx, spec, stage);
+  // The stage's lock is now the sandbox's lock, and is held until this function returns.
+  Locked sandbox{stage.fd(), base::LockedDirectory(), dir_ / spec.name, std::move(record)};
   try {
-    Begin(ctx, sandbox, spec.detached);
+    Begin(ctx, sandbox, spec.detached, warnings);
   } catch (...) {
-    // What cannot be ended must not be forgotten.
-    if (IsRunning(sandbox.record)) throw;
-    if (const auto hidden = base::HideDurably(dir_, spec.name)) base::RemoveTree(*hidden);
+    // A VM that could not be ended keeps its record. Otherwise the new sandbox is withdrawn, which
+    // restores a sandbox that it replaced.
+    if (!IsRunning(sandbox.record)) stage.Withdraw();
     throw;
   }
-  return Inspect(Context::Background(), spec.name);
+  return Booted(sandbox);
 }
 
-void DirectoryBackend::Begin(const Context& ctx, Locked& sandbox, bool detached) {
+SandboxRecord DirectoryBackend::Booted(const Locked& sandbox) {
+  return DirectoryRecord::Parse(sandbox.record.sandbox.config_json, sandbox.path).sandbox;
+}
+
+void DirectoryBackend::Begin(const Context& ctx, Locked& sandbox, bool detached,
+                             Warnings& warnings) {
   const DirectoryRecord before = sandbox.record;
   sandbox.record.backend = Name();
   sandbox.record.process.reset();
@@ -275,36 +318,59 @@ void DirectoryBackend::Begin(const Context& ctx, Locked& sandbox, bool detached)
     Boot(ctx, sandbox, detached);
     if (detached) LetGo(sandbox);
   } catch (...) {
-    TakeBack(sandbox, before);
+    TakeBack(sandbox, before, warnings);
     throw;
   }
 }
 
-void DirectoryBackend::TakeBack(Locked& sandbox, const DirectoryRecord& before) {
-  const bool has_begun = sandbox.record.process.has_value();
+void DirectoryBackend::TakeBack(Locked& sandbox, const DirectoryRecord& before,
+                                Warnings& warnings) {
+  const auto begun = sandbox.record.process;
+  const bool has_begun = begun.has_value();
   try {
     if (has_begun) Halt(Context::Background(), sandbox, std::chrono::milliseconds::zero());
     sandbox.record = before;
-    if (has_begun) Save(sandbox);
+    // Save may have failed after it had replaced the record on disk.
+    const auto saved = ReadRecord(sandbox.dir, sandbox.path);
+    if (has_begun || !saved || IsRunning(*saved)) Save(sandbox);
+    ForgetRun(begun, sandbox.dir, sandbox.path);
+    ClearEnded(sandbox);
   } catch (const Error& e) {
-    // The record that was saved says what runs, or ran.
-    log_(e.what());
+    // The saved record names the process, which may still be running.
+    warnings.Add(e.what());
   }
 }
 
 SandboxRecord DirectoryBackend::Start(const Context& ctx, const std::string& name, bool detached) {
-  Locked sandbox = OpenIdle(ctx, name);
-  Begin(ctx, sandbox, detached);
-  return Inspect(Context::Background(), name);
+  Warnings warnings(log_);
+  Locked sandbox = OpenIdle(ctx, name, warnings);
+  OwnUpper(ctx, sandbox.dir, sandbox.record.sandbox);
+  Begin(ctx, sandbox, detached, warnings);
+  return Booted(sandbox);
 }
 
 void DirectoryBackend::End(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout) {
-  // One that does not run may have left something too, or what was about to boot it.
+  ctx.Check();  // Nothing has been asked of the guest yet.
+  // Even if the sandbox does not run, a failed boot may have left a process.
   Halt(ctx, sandbox, timeout);
-  if (!IsRunning(sandbox.record)) return;
+  if (!IsRunning(sandbox.record)) return RecordEnd(sandbox);
   sandbox.record.sandbox.status = SandboxStatus::kStopped;
-  sandbox.record.process.reset();
+  const auto ended = std::exchange(sandbox.record.process, std::nullopt);
   Save(sandbox);
+  ForgetRun(ended, sandbox.dir, sandbox.path);
+  ClearEnded(sandbox);
+}
+
+// Records how a sandbox ended by itself, because ClearEnded removes the files that show it.
+void DirectoryBackend::RecordEnd(Locked& sandbox) {
+  try {
+    const auto ended = std::exchange(sandbox.record.process, std::nullopt);
+    if (ended) Save(sandbox);
+    ForgetRun(ended, sandbox.dir, sandbox.path);
+    ClearEnded(sandbox);
+  } catch (const Error& e) {
+    log_(e.what());  // Either the record or these files still show it.
+  }
 }
 
 void DirectoryBackend::Stop(const Context& ctx, const std::string& name,
@@ -320,74 +386,60 @@ void DirectoryBackend::Kill(const Context& ctx, const std::string& name) {
 void DirectoryBackend::Detach(const Context& ctx, const std::string& name) {
   Locked sandbox = OpenLocked(ctx, name);
   if (!IsRunning(sandbox.record)) return;
+  const auto owner = sandbox.record.process;
   LetGo(sandbox);
   Save(sandbox);
+  if (!sandbox.record.process) ForgetRun(owner, sandbox.dir, sandbox.path);
 }
 
 void DirectoryBackend::RefuseVm(int dir, const std::string& name) const {
   if (!HasVm(dir)) return;
   Throw(ErrorKind::kSandboxStillRunning,
-        "sandbox '{}' has a record that cannot be read, and a VM; end that first", name);
+        "sandbox '{}' has a damaged record, but its VM is running; stop the VM first", name);
 }
 
 void DirectoryBackend::Remove(const Context& ctx, const std::string& name) {
-  const UniqueFd fd = LockSandbox(ctx, name);
+  base::SweepStages(ctx, dir_, log_);
+  base::LockedDirectory sandbox = LockSandbox(ctx, name);
   try {
-    const auto record = Read(fd.get(), name);
+    const auto record = Read(sandbox.fd(), name);
     if (record && IsRunning(*record)) {
-      Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' runs; stop it first", name);
+      Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' is running{}; stop it first", name,
+            WhereItRuns(*record));
     }
   } catch (const Error& e) {
-    // What has a damaged record can only be removed.
+    // A sandbox with a damaged record can only be removed.
     if (e.kind() != ErrorKind::kInvalidConfig) throw;
-    RefuseVm(fd.get(), name);
+    RefuseVm(sandbox.fd(), name);
   }
-  if (const auto hidden = base::HideDurably(dir_, name)) base::RemoveTree(*hidden);
+  ctx.Check();
+  sandbox.Hide();
+  sandbox.Delete(ctx);
 }
 
-void DirectoryBackend::Seal(const Context& ctx, const std::string& name, const SealSpec& spec,
-                            const std::function<void(const Disk& sealed)>& publish) {
-  Locked sandbox = OpenIdle(ctx, name);
-  SandboxRecord& record = sandbox.record.sandbox;
-  if (!record.sealable) {
-    Throw(ErrorKind::kUnsupportedOperation, "the upper of '{}' is raw, and cannot be sealed", name);
+void DirectoryBackend::Seal(const Context& ctx, const std::string& name,
+                            const SealDescriber& describe, const SealPublisher& publish) {
+  Warnings warnings(log_);
+  Locked sandbox = OpenIdle(ctx, name, warnings);
+  if (!sandbox.record.sandbox.sealable) {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "the disk of sandbox '{}' is raw, so it cannot be sealed", name);
   }
-  if (!base::IsUtf8(spec.artifact.native())) {
-    Throw(ErrorKind::kInvalidArgument, "the path '{}' is not UTF-8",
-          base::Quoted(spec.artifact.native()));
-  }
-  const std::string old = record.upper->path.filename();
-  const BackingFile sealed{artifact::DiskFileName(spec.digest, DiskFormat::kQcow2),
-                           {sandbox.path / artifact::DiskFileName(spec.digest, DiskFormat::kQcow2),
-                            DiskFormat::kQcow2, record.upper->fstype}};
-  {
-    const Entry upper = base::OpenEntryAt(sandbox.dir, old);
-    base::Sync(upper.fd.get());
-    base::SetMode(upper.fd.get(), base::StampOf(upper.fd.get()).mode & 0444);
-    base::LinkFile(record.upper->path, sealed.disk.path);
-    record.upper->path = sandbox.path / ("upper-" + base::RandomSuffix() + ".qcow2");
-    MakeOverlay(sandbox.dir, record.upper->path.filename(),
-                disk::ReadQcow2Header(upper.fd.get(), old).virtual_size, sealed);
-  }
-  record.backing.insert(record.backing.begin(), sealed);
-  sandbox.record.seal = PendingSeal{old, spec.digest, spec.artifact};
-  Save(sandbox);
+  const SealSpec spec = describe(sandbox.record.sandbox);
+  ctx.Check();
+  Sealing sealing(
+      sandbox.dir, sandbox.path, sandbox.record, home_, [&] { Save(sandbox); },
+      [&](std::string message) { warnings.Add(std::move(message)); });
+  const Disk sealed = sealing.Begin(ctx, spec);
   try {
-    publish(sealed.disk);
+    publish(sealed);
   } catch (...) {
-    FinishSeal(sandbox);
+    // publish may have failed after the artifact had been renamed into place.
+    const bool published = AskPublished(spec.artifact, spec.digest, warnings).value_or(false);
+    published ? sealing.RollForward() : sealing.RollBack();
     throw;
   }
-  FinishSeal(sandbox);
-}
-
-void DirectoryBackend::FinishSeal(Locked& sandbox) const {
-  try {
-    Recover(Context::Background(), sandbox);
-  } catch (const Error& e) {
-    // Whoever uses the sandbox next does it.
-    log_(e.what());
-  }
+  sealing.RollForward();
 }
 
 }  // namespace msb::vmm

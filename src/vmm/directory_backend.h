@@ -1,6 +1,7 @@
-// Sandboxes that are directories: a record (sandbox.json), a disk (upper.ext4 or upper.qcow2) and,
-// of a qcow2 disk, links to the files that it stands on. What boots them, if anything, is the
-// derived class's. docs/architecture.md says more.
+// DirectoryBackend keeps each sandbox in a directory: a record (sandbox.json), a disk (upper.ext4,
+// upper.qcow2 or, after a snapshot took over an earlier disk, upper-HEX.qcow2) and, for a qcow2
+// disk, hard links to the files that it is backed by, or copies if links are impossible. A derived
+// class decides whether and how a VM is booted. See docs/architecture.md.
 
 #ifndef MSB_SRC_VMM_DIRECTORY_BACKEND_H_
 #define MSB_SRC_VMM_DIRECTORY_BACKEND_H_
@@ -9,23 +10,46 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "msb/client.h"
 #include "msb/vmm/backend.h"
 #include "src/base/file.h"
 #include "src/base/staging.h"
 #include "src/vmm/directory_disk.h"
 #include "src/vmm/image_store.h"
+#include "src/vmm/seal.h"
 
 namespace msb::vmm {
 
 using Log = std::function<void(std::string_view message)>;
 
+// A Warnings collects the warnings of a call and logs them when it is destroyed. It must be
+// declared before the lock of a sandbox, so that it logs after the lock has been released and the
+// log callback may use the sandbox.
+class Warnings {
+ public:
+  explicit Warnings(const Log& log) : log_(log) {}
+  Warnings(const Warnings&) = delete;
+  Warnings& operator=(const Warnings&) = delete;
+  ~Warnings();
+
+  void Add(std::string message) { messages_.push_back(std::move(message)); }
+
+ private:
+  const Log& log_;
+  std::vector<std::string> messages_;
+};
+
 class DirectoryBackend : public Backend {
  public:
-  // upper_format: of new sandboxes; nothing: that of what they are made from.
-  DirectoryBackend(std::filesystem::path sandboxes_dir, const std::filesystem::path& cache_dir,
-                   std::optional<DiskFormat> upper_format, Log log);
+  // config determines the directories. upper_format is the disk format of new sandboxes. Default:
+  // the format of the image or snapshot that they are created from. published reports whether the
+  // snapshot of a failed or interrupted seal exists, which decides whether the seal is rolled
+  // forward or back.
+  DirectoryBackend(const Config& config, std::optional<DiskFormat> upper_format,
+                   PublishedPredicate published, Log log);
 
   SandboxRecord Inspect(const Context& ctx, const std::string& name) override;
   std::vector<SandboxRecord> List(const Context& ctx) override;
@@ -36,58 +60,84 @@ class DirectoryBackend : public Backend {
   void Kill(const Context& ctx, const std::string& name) override;
   void Detach(const Context& ctx, const std::string& name) override;
   void Remove(const Context& ctx, const std::string& name) override;
-  void Seal(const Context& ctx, const std::string& name, const SealSpec& spec,
-            const std::function<void(const Disk& sealed)>& publish) override;
+  void Seal(const Context& ctx, const std::string& name, const SealDescriber& describe,
+            const SealPublisher& publish) override;
 
  protected:
-  // A sandbox's directory, locked against other threads and processes, and its record.
+  // A Locked represents a sandbox with its record, while its directory is locked against other
+  // threads and processes.
   struct Locked {
     int dir = -1;
-    base::UniqueFd fd = {};  // Holds dir, if its owner is not another.
+    base::LockedDirectory lock = {};  // Owns dir, unless a stage does.
     std::filesystem::path path = {};
     DirectoryRecord record = {};
   };
 
-  // Boots the sandbox. Sets the record's process, and saves the record before that can open the
-  // disk. It must end with this process until LetGo is called.
+  // Boots the sandbox. If the sandbox has a process, sets it in the record, and saves the record
+  // before that process can open the disk. Until LetGo is called, that process must end when this
+  // process ends.
   virtual void Boot(const Context& ctx, Locked& sandbox, bool detached) = 0;
   // Lets a booted sandbox outlive this process.
   virtual void LetGo(Locked& sandbox) = 0;
-  // Ends the VM, gracefully if timeout is not zero, and removes what it had beside the disk. No
-  // error if it has ended.
+  // Ends the VM, gracefully if timeout is not zero. It is not an error if the VM has already ended.
   virtual void Halt(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout) = 0;
-  // The status of a sandbox that is recorded as running, but whose process is gone.
+  // Returns how a sandbox ended that is recorded as running but whose process has ended. dir is its
+  // directory.
   virtual SandboxStatus StatusOfEnded(int /*dir*/) const { return SandboxStatus::kCrashed; }
+  // Removes the files that an ended VM left beside the disk. Called after the record was updated
+  // with how the VM ended.
+  virtual void ClearEnded(Locked& /*sandbox*/) {}
+  // Adds machine settings of the backend's configuration, which are not in the SandboxSpec, to the
+  // record of a new sandbox.
+  virtual void RecordMachine(DirectoryRecord& /*record*/) const {}
 
-  // True if a VM runs in the directory, whatever the record says.
+  // Returns true if a VM runs in the directory dir, regardless of what the record says.
   virtual bool HasVm(int /*dir*/) const { return false; }
 
   void Save(Locked& sandbox) const;
 
  private:
-  base::UniqueFd LockSandbox(const Context& ctx, const std::string& name) const;
+  base::LockedDirectory LockSandbox(const Context& ctx, const std::string& name) const;
   std::optional<DirectoryRecord> Read(int sandbox, const std::string& name) const;
+  // Reads the record without taking the lock. If the sandbox is replaced meanwhile, reads the
+  // record of the new one. Returns nullopt if there is no such sandbox.
+  std::optional<DirectoryRecord> ReadCurrent(const std::string& name) const;
   Locked ReadLocked(int dir, const std::string& name) const;
   Locked OpenLocked(const Context& ctx, const std::string& name) const;
-  // One that does not run, with nothing left to recover. kSandboxStillRunning.
-  Locked OpenIdle(const Context& ctx, const std::string& name) const;
+  // Locks a sandbox that is not running and recovers it (see Recover). Throws kSandboxStillRunning
+  // if the sandbox runs.
+  Locked OpenIdle(const Context& ctx, const std::string& name, Warnings& warnings) const;
 
-  // Ends what was cut off.
-  void Recover(const Context& ctx, Locked& sandbox) const;
-  // kSandboxStillRunning if the sandbox, whose record cannot be read, has a VM.
+  // Resolves a seal that a crash interrupted, saves the record, and removes the files that a crash
+  // left. Throws if the seal cannot be resolved. A failure to save the record or to remove files
+  // causes only a warning, so that the sandbox is usable in a directory that cannot be written to.
+  void Recover(Locked& sandbox, Warnings& warnings) const;
+  // Returns whether the snapshot with this digest was published at artifact. Returns nullopt, and
+  // adds a warning, if that cannot be determined.
+  std::optional<bool> AskPublished(const std::filesystem::path& artifact, const std::string& digest,
+                                   Warnings& warnings) const;
+  // Throws kSandboxStillRunning if a VM runs in the directory of a sandbox whose record cannot be
+  // read.
   void RefuseVm(int dir, const std::string& name) const;
 
   DiskSource SourceOf(const Context& ctx, const SandboxSpec& spec, SandboxRecord& record);
   void BuildInto(const Context& ctx, const SandboxSpec& spec, const base::Stage& stage,
                  DirectoryRecord& record);
-  base::UniqueFd StopToReplace(const Context& ctx, const std::string& name);
-  void Begin(const Context& ctx, Locked& sandbox, bool detached);
-  void TakeBack(Locked& sandbox, const DirectoryRecord& before);
+  void StopToReplace(const Context& ctx, int dir, const std::string& name);
+  // Throws kSandboxAlreadyExists with a message that explains why name is not replaced.
+  [[noreturn]] void RefuseExisting(const std::string& name) const;
+  void Publish(const Context& ctx, const SandboxSpec& spec, base::Stage& stage);
+  // Returns the record that was saved when the sandbox was booted, as Inspect would return it.
+  static SandboxRecord Booted(const Locked& sandbox);
+  void Begin(const Context& ctx, Locked& sandbox, bool detached, Warnings& warnings);
+  void TakeBack(Locked& sandbox, const DirectoryRecord& before, Warnings& warnings);
   void End(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout);
-  void FinishSeal(Locked& sandbox) const;
+  void RecordEnd(Locked& sandbox);
 
-  const std::filesystem::path dir_;
+  const std::filesystem::path home_;
+  const std::filesystem::path dir_;  // The directory of the sandboxes.
   const std::optional<DiskFormat> upper_format_;
+  const PublishedPredicate published_;
   const Log log_;
   ImageStore images_;
 };

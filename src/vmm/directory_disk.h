@@ -1,5 +1,5 @@
-// The disk of a new sandbox that is a directory, and how it comes back from a seal that a crash cut
-// off.
+// Handles the disk files in a sandbox's directory: the upper, and the files that the upper is
+// backed by.
 
 #ifndef MSB_SRC_VMM_DIRECTORY_DISK_H_
 #define MSB_SRC_VMM_DIRECTORY_DISK_H_
@@ -15,36 +15,44 @@
 
 namespace msb::vmm {
 
-// What a new sandbox is made from.
+// A DiskSource is the disk of the image or snapshot that a new sandbox is created from.
 struct DiskSource {
-  std::string name = {};  // As a qcow2 upper calls it.
+  std::string name = {};  // The backing file's name in the header of a qcow2 upper.
   Disk disk = {};
-  std::vector<BackingFile> backing = {};  // Below it.
+  std::vector<BackingFile> backing = {};  // The files that disk is backed by, nearest first.
 };
 
-// Makes the upper of a new sandbox in the directory dir, and sets upper and backing of the record,
-// with paths beneath place, where the directory is to be. A raw upper is a copy, with its holes. A
-// qcow2 upper is empty and stands on links to the source's files, or copies where there can be no
-// links; that costs the same for any size. Flushes the files, not the directory.
-// kInvalidArgument: the upper would be smaller than its source. kSnapshotIntegrity,
-// kUnsupportedOperation: the files are none to boot from.
+// Creates the upper of a new sandbox in the directory dir, and sets upper and backing of the
+// record. The paths in the record are beneath place, the path at which the directory will be
+// published. A raw upper is a copy of the source, with its holes. A qcow2 upper is empty and is
+// backed by hard links to the source's files, which takes constant time, or by copies if links are
+// impossible. Flushes the files, but not the directory.
+// Throws kInvalidArgument if the upper would be smaller than its source.
+// Throws kSnapshotIntegrity if a file is damaged, or names another backing file than it should.
+// Throws kUnsupportedOperation if a file uses an unsupported qcow2 feature.
 void MakeUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source,
                DiskFormat format, int dir, const std::filesystem::path& place,
                SandboxRecord& record);
 
-// Gives dir a qcow2 file without data that stands on another, and flushes it.
+// Creates an empty qcow2 overlay in dir that is backed by another file in dir, and flushes it.
 void MakeOverlay(int dir, const std::string& name, std::uint64_t virtual_size,
                  const BackingFile& backing);
 
-// Ends a pending seal of the record: if the snapshot has the sealed file, the sandbox stands on
-// that from now on, else it has its upper again. The record is then to be saved. False if none is
-// pending. The directory, which is at path, must be locked.
-bool EndSeal(int dir, const std::filesystem::path& path, DirectoryRecord& record);
+// Hard links the file at path to name in dir, or copies it if it cannot be linked. The file must no
+// longer be written to. On failure, a file of that name may be left in dir. Throws kIO if the file
+// at path is replaced meanwhile.
+void LinkOrCopy(const Context& ctx, const std::filesystem::path& path, int dir,
+                const std::string& name);
 
-// Removes files that the saved record does not name, as a crash leaves them, and makes sure that
-// the upper is writable and has no other name: a file that an artifact holds is never written to.
-void Tidy(const Context& ctx, int dir, const std::filesystem::path& path,
-          const DirectoryRecord& record);
+// Removes the files that a crash left in the directory of a sandbox that is not running: disk files
+// that its record does not name, run locks and temporary files. The record must have been saved,
+// and the caller must hold the directory's lock.
+void Sweep(int dir, const std::filesystem::path& path, const SandboxRecord& sandbox);
+
+// Makes sure, before a VM boots, that the upper is writable and has no other hard link, so that a
+// file that is also part of a snapshot, or of a copy of the home, is never written to. Replaces an
+// upper that has another hard link by a copy. The caller must hold the directory's lock.
+void OwnUpper(const Context& ctx, int dir, const SandboxRecord& sandbox);
 
 }  // namespace msb::vmm
 

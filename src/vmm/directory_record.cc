@@ -1,7 +1,11 @@
 #include "src/vmm/directory_record.h"
 
+#include <fmt/core.h>
+
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
 
 #include "src/base/fields.h"
 #include "src/base/json.h"
@@ -15,6 +19,7 @@ namespace {
 using base::Fields;
 using base::Json;
 using base::Malformed;
+using base::MalformedType;
 
 constexpr const char* kSchema = "msb.sandbox/1";
 
@@ -23,33 +28,69 @@ std::string FormatTime(std::chrono::system_clock::time_point time) {
 }
 
 std::chrono::system_clock::time_point ReadTime(const Fields& fields, std::string_view field) {
-  const auto time = base::ParseRfc3339(fields.Text(field));
-  if (!time) Malformed(fields.PathOf(field), "is not RFC 3339");
+  const std::string text = fields.Text(field);
+  const auto time = base::ParseRfc3339(text);
+  if (!time) {
+    Malformed(fields.PathOf(field),
+              fmt::format("must be an RFC 3339 time, but is '{}'", base::Quoted(text)));
+  }
   return time->ToTimePoint();
 }
 
+std::string TooLarge(std::uint64_t value, std::uint64_t max) {
+  return fmt::format("must be at most {}, but is {}", max, value);
+}
+
 std::uint32_t ReadCount(const Fields& fields, std::string_view field) {
+  constexpr std::uint32_t kMax = std::numeric_limits<std::uint32_t>::max();
   const std::uint64_t value = fields.Size(field);
-  if (value > std::numeric_limits<std::uint32_t>::max()) {
-    Malformed(fields.PathOf(field), "is too large");
-  }
+  if (value > kMax) Malformed(fields.PathOf(field), TooLarge(value, kMax));
   return static_cast<std::uint32_t>(value);
 }
 
-std::optional<base::ProcessIdentity> ReadProcess(const Fields& root) {
+void CheckFileName(const std::string& field, const std::string& name) {
+  if (base::IsPlainFileName(name)) return;
+  Malformed(field, fmt::format("must be a plain file name, but is '{}'", base::Quoted(name)));
+}
+
+// Records of earlier releases have only the required fields of a process.
+std::optional<Runner> ReadProcess(const Fields& root) {
   if (root.IsNull("process")) return std::nullopt;
   const Fields process(root.At("process"), "process", {"pid", "start_ticks", "boot_id"},
-                       Fields::Others::kIgnore);
+                       Fields::Others::kIgnore,
+                       {"pid_namespace", "host", "lock", "lock_is_shared"});
   const std::uint64_t pid = process.Size("pid");
-  if (pid > std::numeric_limits<pid_t>::max()) Malformed(process.PathOf("pid"), "is too large");
-  return base::ProcessIdentity{.pid = static_cast<pid_t>(pid),
-                               .start_ticks = process.Size("start_ticks"),
-                               .boot_id = process.AnyText("boot_id")};
+  constexpr std::uint64_t kMaxPid = std::numeric_limits<pid_t>::max();
+  if (pid > kMaxPid) Malformed(process.PathOf("pid"), TooLarge(pid, kMaxPid));
+  Runner runner;
+  runner.pid = static_cast<pid_t>(pid);
+  runner.start_ticks = process.Size("start_ticks");
+  runner.boot_id = process.AnyText("boot_id");
+  if (process.Has("pid_namespace")) runner.pid_namespace = process.Size("pid_namespace");
+  if (process.Has("host")) runner.host = process.Text("host");
+  if (process.Has("lock")) {
+    runner.lock_file = process.Text("lock");
+    CheckFileName(process.PathOf("lock"), runner.lock_file);
+    runner.lock_is_shared = process.Has("lock_is_shared") && process.At("lock_is_shared") == true;
+  }
+  return runner;
+}
+
+Json WriteProcess(const Runner& runner) {
+  Json json = {
+      {"pid", runner.pid}, {"start_ticks", runner.start_ticks}, {"boot_id", runner.boot_id}};
+  if (runner.pid_namespace != 0) json["pid_namespace"] = runner.pid_namespace;
+  if (!runner.host.empty()) json["host"] = runner.host;
+  if (!runner.lock_file.empty()) {
+    json["lock"] = runner.lock_file;
+    json["lock_is_shared"] = runner.lock_is_shared;
+  }
+  return json;
 }
 
 std::string ReadFile(const Fields& fields) {
   std::string file = fields.Text("file");
-  if (!base::IsPlainFileName(file)) Malformed(fields.PathOf("file"), "is not one plain file name");
+  CheckFileName(fields.PathOf("file"), file);
   return file;
 }
 
@@ -59,23 +100,106 @@ Disk ReadUpper(const Fields& root, const std::filesystem::path& dir) {
   return {dir / ReadFile(upper), upper.Format("format"), upper.Text("fstype")};
 }
 
-std::vector<BackingFile> ReadBacking(const Fields& root, const std::filesystem::path& dir) {
-  const Json& list = root.At("backing");
-  if (!list.is_array()) Malformed("backing", "is no array");
+std::vector<BackingFile> ReadBacking(const Fields& parent, const std::filesystem::path& dir) {
+  const Json& list = parent.At("backing");
+  if (!list.is_array()) MalformedType(parent.PathOf("backing"), "an array", list);
   std::vector<BackingFile> backing;
   for (const Json& element : list) {
-    const Fields fields(element, "backing", {"file", "format"}, Fields::Others::kIgnore);
+    const Fields fields(element, parent.PathOf("backing"), {"file", "format"},
+                        Fields::Others::kIgnore);
     const std::string file = ReadFile(fields);
     backing.push_back({file, {dir / file, fields.Format("format"), {}}});
   }
   return backing;
 }
 
-std::optional<PendingSeal> ReadSeal(const Fields& root) {
+std::optional<PendingSeal> ReadSeal(const Fields& root, const std::filesystem::path& dir) {
   if (root.IsNull("seal")) return std::nullopt;
-  const Fields seal(root.At("seal"), "seal", {"file", "digest", "artifact"},
-                    Fields::Others::kIgnore);
-  return PendingSeal{ReadFile(seal), seal.Digest("digest", "sha256"), seal.Text("artifact")};
+  const Fields fields(root.At("seal"), "seal", {"file", "digest", "artifact"},
+                      Fields::Others::kIgnore);
+  PendingSeal seal{.file = ReadFile(fields),
+                   .digest = fields.Digest("digest", "sha256"),
+                   .artifact = fields.Text("artifact")};
+  if (fields.Has("backing")) seal.backing = ReadBacking(fields, dir);
+  return seal;
+}
+
+Json WriteBacking(const std::vector<BackingFile>& backing) {
+  Json list = Json::array();
+  for (const BackingFile& file : backing) {
+    list.push_back({{"file", file.name}, {"format", ToString(file.disk.format)}});
+  }
+  return list;
+}
+
+Json WriteSeal(const PendingSeal& seal) {
+  Json json = {{"file", seal.file}, {"digest", seal.digest}, {"artifact", seal.artifact.native()}};
+  if (seal.backing) json["backing"] = WriteBacking(*seal.backing);
+  return json;
+}
+
+// Returns an optional field, empty if it is missing. Rejects a NUL, since the text becomes an
+// argument of a program.
+std::string OptionalText(const Fields& fields, std::string_view field) {
+  std::string text = fields.Has(field) ? fields.Text(field) : std::string();
+  if (text.find('\0') != std::string::npos) {
+    Malformed(fields.PathOf(field), "must not contain a NUL byte");
+  }
+  return text;
+}
+
+// Returns an optional absolute path, which is valid for a process in any directory.
+std::filesystem::path ReadPath(const Fields& fields, std::string_view field) {
+  std::filesystem::path path = OptionalText(fields, field);
+  if (!path.empty() && !path.is_absolute()) {
+    Malformed(fields.PathOf(field),
+              fmt::format("must be an absolute path, but is '{}'", base::Quoted(path.native())));
+  }
+  return path;
+}
+
+std::vector<std::string> ReadTexts(const Fields& fields, std::string_view field) {
+  std::vector<std::string> texts;
+  if (!fields.Has(field)) return texts;
+  const Json& list = fields.At(field);
+  if (!list.is_array()) MalformedType(fields.PathOf(field), "an array", list);
+  for (const Json& element : list) {
+    if (!element.is_string()) {
+      MalformedType("an element of " + fields.PathOf(field), "a string", element);
+    }
+    texts.push_back(element.get<std::string>());
+    if (texts.back().find('\0') != std::string::npos) {
+      Malformed(fields.PathOf(field), "must not contain a NUL byte");
+    }
+  }
+  return texts;
+}
+
+// Records of earlier releases have no machine settings.
+QemuConfig ReadMachine(const Fields& root, const std::string& field) {
+  QemuConfig machine;
+  if (!root.Has(field)) return machine;
+  const Fields fields(root.At(field), field, {}, Fields::Others::kIgnore,
+                      {"kernel", "initrd", "append", "cpus", "memory_mib", "extra_arguments"});
+  machine.kernel = ReadPath(fields, "kernel");
+  machine.initrd = ReadPath(fields, "initrd");
+  machine.append = OptionalText(fields, "append");
+  if (fields.Has("memory_mib")) machine.memory_mib = ReadCount(fields, "memory_mib");
+  if (fields.Has("cpus")) machine.cpus = ReadCount(fields, "cpus");
+  machine.extra_arguments = ReadTexts(fields, "extra_arguments");
+  return machine;
+}
+
+// Returns an object with the settings that are set.
+Json WriteMachine(const QemuConfig& machine) {
+  Json object = Json::object();
+  if (!machine.kernel.empty()) object["kernel"] = machine.kernel.native();
+  if (!machine.initrd.empty()) object["initrd"] = machine.initrd.native();
+  if (!machine.append.empty()) object["append"] = machine.append;
+  if (machine.memory_mib != 0) object["memory_mib"] = machine.memory_mib;
+  if (machine.cpus != 0) object["cpus"] = machine.cpus;
+  if (!machine.extra_arguments.empty()) object["extra_arguments"] = machine.extra_arguments;
+  return object;
 }
 
 DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
@@ -83,7 +207,7 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
       document, "",
       {"schema", "status", "backend", "process", "image", "upper", "backing", "snapshot", "seal",
        "labels", "cpus", "memory_mib", "created_at", "started_at", "updated_at"},
-      Fields::Others::kIgnore);
+      Fields::Others::kIgnore, {"machine", "machine_defaults", "snapshot_path"});
   root.Expect("schema", kSchema);
   const Fields image(root.At("image"), "image", {"ref", "manifest_digest"},
                      Fields::Others::kIgnore);
@@ -92,7 +216,8 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
   sandbox.name = dir.filename().native();
   const std::string status = root.Text("status");
   if (status != "running" && status != "stopped" && status != "crashed") {
-    Malformed("status", "is none of running, stopped and crashed");
+    Malformed("status", fmt::format("must be running, stopped or crashed, but is '{}'",
+                                    base::Quoted(status)));
   }
   sandbox.status = status == "running"   ? SandboxStatus::kRunning
                    : status == "stopped" ? SandboxStatus::kStopped
@@ -102,12 +227,15 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
   sandbox.upper = ReadUpper(root, dir);
   sandbox.backing = ReadBacking(root, dir);
   sandbox.sealable = sandbox.upper->format == DiskFormat::kQcow2;
-  record.seal = ReadSeal(root);
+  record.seal = ReadSeal(root, dir);
   record.backend = root.Text("backend");
   sandbox.snapshot_digest = root.OptionalDigest("snapshot", "sha256");
+  sandbox.snapshot_path = ReadPath(root, "snapshot_path");
   sandbox.labels = root.TextMap("labels");
   record.cpus = ReadCount(root, "cpus");
   record.memory_mib = ReadCount(root, "memory_mib");
+  record.machine = ReadMachine(root, "machine");
+  record.machine_defaults = ReadMachine(root, "machine_defaults");
   sandbox.created_at = ReadTime(root, "created_at");
   sandbox.started_at = ReadTime(root, "started_at");
   sandbox.updated_at = ReadTime(root, "updated_at");
@@ -116,10 +244,21 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
 
 }  // namespace
 
-SandboxStatus DirectoryRecord::CurrentStatus() const {
-  const bool gone = process && !process->IsAlive();
-  return sandbox.status == SandboxStatus::kRunning && gone ? SandboxStatus::kCrashed
-                                                           : sandbox.status;
+void SetSnapshotPath(SandboxRecord& sandbox, const std::filesystem::path& home,
+                     const std::filesystem::path& artifact) {
+  const bool is_outside = !base::IsBeneath(artifact, home);
+  // JSON holds UTF-8 only.
+  sandbox.snapshot_path.clear();
+  if (is_outside && base::IsUtf8(artifact.native())) sandbox.snapshot_path = artifact;
+}
+
+void DirectoryRecord::Judge(int dir) {
+  if (sandbox.status != SandboxStatus::kRunning || !process) return;
+  if (StateOf(*process, dir, sandbox.upper->path.filename()) == RunState::kEnded) {
+    sandbox.status = SandboxStatus::kCrashed;
+  } else {
+    sandbox.runs_on = Describe(*process);
+  }
 }
 
 std::string DirectoryRecord::Write() {
@@ -134,7 +273,7 @@ std::string DirectoryRecord::Write() {
        {{"file", sandbox.upper->path.filename().native()},
         {"format", ToString(sandbox.upper->format)},
         {"fstype", sandbox.upper->fstype}}},
-      {"backing", Json::array()},
+      {"backing", WriteBacking(sandbox.backing)},
       {"snapshot", nullptr},
       {"seal", nullptr},
       {"labels", sandbox.labels},
@@ -143,18 +282,13 @@ std::string DirectoryRecord::Write() {
       {"created_at", FormatTime(sandbox.created_at)},
       {"started_at", FormatTime(sandbox.started_at)},
       {"updated_at", FormatTime(sandbox.updated_at)}};
-  if (process) {
-    document["process"] = {{"pid", process->pid},
-                           {"start_ticks", process->start_ticks},
-                           {"boot_id", process->boot_id}};
-  }
+  if (process) document["process"] = WriteProcess(*process);
   if (sandbox.snapshot_digest) document["snapshot"] = *sandbox.snapshot_digest;
-  for (const BackingFile& file : sandbox.backing) {
-    document["backing"].push_back({{"file", file.name}, {"format", ToString(file.disk.format)}});
-  }
-  if (seal) {
-    document["seal"] = {
-        {"file", seal->file}, {"digest", seal->digest}, {"artifact", seal->artifact.native()}};
+  if (!sandbox.snapshot_path.empty()) document["snapshot_path"] = sandbox.snapshot_path.native();
+  if (seal) document["seal"] = WriteSeal(*seal);
+  for (const auto& [field, settings] :
+       {std::pair("machine", &machine), std::pair("machine_defaults", &machine_defaults)}) {
+    if (Json object = WriteMachine(*settings); !object.empty()) document[field] = std::move(object);
   }
   std::string json;
   base::AppendCanonicalJson(json, document);
@@ -164,7 +298,6 @@ std::string DirectoryRecord::Write() {
 DirectoryRecord DirectoryRecord::Parse(std::string_view json, const std::filesystem::path& dir) {
   try {
     DirectoryRecord record = Read(base::ParseJson(json), dir);
-    record.sandbox.status = record.CurrentStatus();
     record.sandbox.config_json = json;
     return record;
   } catch (const std::invalid_argument& e) {

@@ -1,4 +1,4 @@
-// sandbox.json, the record of a sandbox that is a directory.
+// A DirectoryRecord represents sandbox.json, the record of a sandbox of the local or qemu backend.
 
 #ifndef MSB_SRC_VMM_DIRECTORY_RECORD_H_
 #define MSB_SRC_VMM_DIRECTORY_RECORD_H_
@@ -8,40 +8,61 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "msb/vmm/backend.h"
-#include "src/base/process.h"
+#include "src/vmm/run_lock.h"
 
 namespace msb::vmm {
 
 inline constexpr std::string_view kRecordFile = "sandbox.json";
 
-// A seal that was begun: the upper was exchanged, and the artifact may be there or not.
+// A PendingSeal represents a seal that has begun: the record names the new overlay as the upper,
+// and the artifact may or may not have been published. ResolveSeal (src/vmm/seal.h) resolves it.
 struct PendingSeal {
-  std::string file = {};                // The name that the sealed upper had.
-  std::string digest = {};              // Of the snapshot.
-  std::filesystem::path artifact = {};  // Where the snapshot will be.
+  std::string file = {};                // The name of the former upper.
+  std::string digest = {};              // The snapshot's digest.
+  std::filesystem::path artifact = {};  // Where the snapshot will be published.
+  // The files that the former upper is backed by. If not set, these are all backing files of the
+  // record but the first.
+  std::optional<std::vector<BackingFile>> backing = {};
 };
 
 struct DirectoryRecord {
-  // status is kRunning, kStopped or kCrashed; upper, backing and config_json are set by Parse.
+  // The status is kRunning, kStopped or kCrashed: the recorded status until Judge updates it. Parse
+  // sets image, upper, backing and config_json.
   SandboxRecord sandbox = {};
-  // The process that a running sandbox ends with: of the VM, or without one the owner. Nothing for
-  // one that has neither.
-  std::optional<base::ProcessIdentity> process = {};
-  std::string backend = "local";  // That started it last.
-  std::uint32_t cpus = 0;         // As SandboxSpec has them.
-  std::uint32_t memory_mib = 0;
+  // The process with which a running sandbox ends: the process of the VM or, without a VM, the
+  // process that booted the sandbox. Not set if there is neither, as for a detached sandbox of the
+  // local backend.
+  std::optional<Runner> process = {};
+  std::string backend = "local";  // The backend that started the sandbox last.
+  std::uint32_t cpus = 0;         // As in SandboxSpec.
+  std::uint32_t memory_mib = 0;   // As in SandboxSpec.
+  // The settings that were given by WithQemu for this sandbox, without binary. The two fields above
+  // take precedence over cpus and memory_mib of these settings.
+  QemuConfig machine = {};
+  // Config::qemu of the client that created the sandbox, without binary. Only the qemu backend
+  // records it.
+  QemuConfig machine_defaults = {};
   std::optional<PendingSeal> seal = {};
 
-  // The status it has now: kCrashed if its process is gone.
-  SandboxStatus CurrentStatus() const;
+  // Sets status to kCrashed if the sandbox is recorded as running but its process has ended. Sets
+  // runs_on if the process runs, or may run in another container or on another host. dir is the
+  // sandbox's directory.
+  void Judge(int dir);
 
-  // Sets updated_at, and gives the JSON.
+  // Sets updated_at to the current time, and returns the record as JSON.
   std::string Write();
-  // dir is the sandbox's directory. kInvalidConfig: malformed.
+  // Parses a record. dir is the sandbox's directory. Throws kInvalidConfig if the record is
+  // malformed.
   static DirectoryRecord Parse(std::string_view json, const std::filesystem::path& dir);
 };
+
+// Records the path of the snapshot that the sandbox descends from, unless it is inside the home,
+// which may be moved or copied, or is not UTF-8.
+void SetSnapshotPath(SandboxRecord& sandbox, const std::filesystem::path& home,
+                     const std::filesystem::path& artifact);
 
 }  // namespace msb::vmm
 

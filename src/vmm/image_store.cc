@@ -2,18 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <chrono>
-#include <cstring>
 #include <optional>
-#include <string_view>
 
 #include "src/artifact/manifest.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
+#include "src/base/space.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/base/writers.h"
+#include "src/disk/image_probe.h"
 #include "src/disk/sparse_copy.h"
 
 namespace msb::vmm {
@@ -23,30 +23,29 @@ using base::FileStamp;
 using base::Throw;
 using base::UniqueFd;
 
-// True if the file has these bytes at offset.
-bool HasMagic(int fd, std::uint64_t offset, std::string_view magic) {
-  if (base::StampOf(fd).size < offset + magic.size()) return false;
-  std::array<char, 16> found{};
-  base::ReadExactly(fd, found.data(), magic.size(), offset);
-  return std::string_view(found.data(), magic.size()) == magic;
-}
-
-// What a remembered pin is valid for; the digest follows it.
+// Returns the part of a pin file that identifies the file for which the pin is valid. The digest
+// follows it.
 std::string StampLine(const FileStamp& stamp) {
   return fmt::format("{} {} {} {} {} ", stamp.device, stamp.inode, stamp.size, stamp.mtime_ns,
                      stamp.ctime_ns);
 }
 
-// False for a file written so lately that one more write might leave its times as they are.
+// Returns false if the file was modified within the last second, so that another write might not
+// change its times.
 bool IsSettled(const FileStamp& stamp) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return now - std::chrono::nanoseconds(stamp.mtime_ns) > std::chrono::seconds(1);
 }
 
 UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& reference) {
-  // The user's own path: links in it are his to make.
+  // The path is the user's own, so symbolic links in it are followed.
   std::error_code error;
   const std::filesystem::path real = std::filesystem::canonical(path, error);
+  if (error && error != std::errc::no_such_file_or_directory &&
+      error != std::errc::not_a_directory && error != std::errc::filename_too_long &&
+      error != std::errc::too_many_symbolic_link_levels) {
+    base::ThrowErrno("look up", path.native(), error.value());
+  }
   const UniqueFd dir = base::TryOpenDirectory(real.parent_path());
   base::Entry entry;
   if (!error && dir && real.has_filename()) entry = base::OpenEntryAt(dir.get(), real.filename());
@@ -58,7 +57,7 @@ UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& ref
   return std::move(entry.fd);
 }
 
-// A disk image in the cache, if it is there.
+// Returns the image with this digest in the cache directory dir, or nullopt if it is absent.
 std::optional<PinnedImage> FindCached(const std::filesystem::path& dir,
                                       const std::string& reference, const std::string& digest) {
   const UniqueFd parent = base::TryOpenDirectory(dir);
@@ -68,27 +67,13 @@ std::optional<PinnedImage> FindCached(const std::filesystem::path& dir,
     const base::Entry entry = base::OpenEntryAt(parent.get(), name);
     if (entry.type != base::EntryType::kRegularFile) continue;
     const std::string fstype =
-        format == DiskFormat::kRaw ? ProbeFileSystem(entry.fd.get()) : "unknown";
+        format == DiskFormat::kRaw ? disk::ProbeFileSystem(entry.fd.get()) : "unknown";
     return PinnedImage{{reference, digest}, {dir / name, format, fstype}};
   }
   return std::nullopt;
 }
 
 }  // namespace
-
-std::string ProbeFileSystem(int fd) {
-  using namespace std::string_view_literals;
-  if (HasMagic(fd, 1080, "\x53\xef"sv)) return "ext4";
-  if (HasMagic(fd, 0, "XFSB"sv)) return "xfs";
-  if (HasMagic(fd, 65600, "_BHRfS_M"sv)) return "btrfs";
-  if (HasMagic(fd, 1024, "\xe2\xe1\xf5\xe0"sv)) return "erofs";
-  if (HasMagic(fd, 0, "hsqs"sv)) return "squashfs";
-  return "unknown";
-}
-
-DiskFormat ProbeFormat(int fd) {
-  return HasMagic(fd, 0, "QFI\xfb") ? DiskFormat::kQcow2 : DiskFormat::kRaw;
-}
 
 PinnedImage ImageStore::Pin(const Context& ctx, const std::string& reference) {
   if (!base::IsDigest(reference, "sha256")) return PinFile(ctx, reference);
@@ -102,6 +87,7 @@ PinnedImage ImageStore::Pin(const Context& ctx, const std::string& reference) {
 PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference) {
   const std::filesystem::path path = base::AbsolutePath(reference);
   const UniqueFd source = OpenImageFile(path, reference);
+  const DiskFormat format = disk::ProbeImage(source.get(), path);
   const FileStamp stamp = base::StampOf(source.get());
   const UniqueFd pins = base::MakeDirectory(dir_ / "pins");
   const std::string pin_name = base::Sha256Digest(path.native()).substr(7);
@@ -113,26 +99,39 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
       if (auto cached = FindCached(dir_, reference, line.substr(expected.size()))) return *cached;
     }
   }
-  const DiskFormat format = ProbeFormat(source.get());
+  const base::WriteWatch watch(ctx, source.get());
+  const FileStamp& before = watch.stamp();
+  base::SweepStages(ctx, dir_, log_);
   base::Stage stage(dir_);
   std::string digest;
   {
-    const UniqueFd copy = base::CreateFileAt(stage.fd(), "image", stamp.mode & 0444);
-    const auto hasher = artifact::MakeIntegrityHasher(ctx, artifact::kSha256, stamp.size);
-    disk::CopySparse(ctx, source.get(), copy.get(), stamp.size, hasher->consumer());
+    const UniqueFd copy = base::CreateFileAt(stage.fd(), "image", before.mode & 0444);
+    const auto hasher = artifact::MakeIntegrityHasher(ctx, artifact::kSha256, before.size);
+    base::ReportingSpace(copy.get(), base::AllocatedBytes(before), [&] {
+      disk::CopySparse(ctx, source.get(), copy.get(), before.size, hasher->consumer());
+    });
     digest = hasher->Finish();
   }
-  if (!stamp.SameContent(base::StampOf(source.get()))) {
-    Throw(ErrorKind::kIO, "image {} changed while it was copied", path.native());
+  // A program that only has the file open for writing does no harm.
+  if (!before.SameContent(base::StampOf(source.get()))) {
+    Throw(ErrorKind::kIO,
+          "image {} changed while it was copied: wait until it is complete and try again",
+          path.native());
   }
   if (!FindCached(dir_, reference, digest)) {
     stage.PublishFile("image", artifact::DiskFileName(digest, format));
   }
-  if (IsSettled(stamp)) {
-    base::ReplaceFileAt(pins.get(), pin_name, StampLine(stamp) + digest, 0666);
+  if (IsSettled(before)) {
+    // Written through the stage, which is swept after a crash, so that no temporary file is left
+    // among the pins.
+    base::ReplaceFileAt(pins.get(), pin_name, StampLine(before) + digest, 0666, stage.fd());
   }
   auto pinned = FindCached(dir_, reference, digest);
-  if (!pinned) Throw(ErrorKind::kIO, "{} vanished from the cache", digest);
+  if (!pinned) {
+    Throw(ErrorKind::kIO,
+          "another program removed image {} from {}: stop that program and try again", digest,
+          dir_.native());
+  }
   return *std::move(pinned);
 }
 

@@ -1,10 +1,14 @@
-// Disk images, each kept once in the cache under its SHA-256: cache/disks/sha256_HEX.{raw,qcow2}.
+// An ImageStore keeps one copy of each disk image in the cache, named after its SHA-256:
+// cache/disks/sha256_HEX.{raw,qcow2}.
 
 #ifndef MSB_SRC_VMM_IMAGE_STORE_H_
 #define MSB_SRC_VMM_IMAGE_STORE_H_
 
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "msb/context.h"
 #include "msb/vmm/backend.h"
@@ -13,28 +17,30 @@ namespace msb::vmm {
 
 struct PinnedImage {
   Image image;
-  Disk disk;  // In the cache; must not be written to.
+  Disk disk;  // The copy in the cache, which must not be written to.
 };
 
 class ImageStore {
  public:
-  explicit ImageStore(const std::filesystem::path& cache_dir) : dir_(cache_dir / "disks") {}
+  using Log = std::function<void(std::string_view message)>;
 
-  // Pins the disk image file that reference is the path of, or the cached image that it is the
-  // digest of ("sha256:…"). A file that was pinned before and has not changed since (size,
-  // modification and change time, inode) is not read again. kImageNotFound.
+  explicit ImageStore(const std::filesystem::path& cache_dir, Log log = {})
+      : dir_(cache_dir / "disks"), log_(std::move(log)) {}
+
+  // Pins a disk image. reference is the path of an image file, which is copied into the cache, or
+  // the digest ("sha256:…") of an image that is in the cache. A file that was pinned before and has
+  // not changed since (device, inode, size, modification and change time) is not read again.
+  // Throws kImageNotFound if there is no such file, or no such image in the cache.
+  // Throws kInvalidArgument or kUnsupportedOperation if disk::ProbeImage refuses the file.
+  // Throws kIO if the file changes while it is copied.
   PinnedImage Pin(const Context& ctx, const std::string& reference);
 
  private:
   PinnedImage PinFile(const Context& ctx, const std::string& reference);
 
   std::filesystem::path dir_;
+  Log log_;
 };
-
-// The name of the file system in the raw disk image fd, by its superblock; "unknown".
-std::string ProbeFileSystem(int fd);
-// qcow2 by its magic, "QFI\xfb"; else raw.
-DiskFormat ProbeFormat(int fd);
 
 }  // namespace msb::vmm
 

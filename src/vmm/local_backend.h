@@ -1,13 +1,18 @@
-// The local backend: a sandbox is a directory, and there is no VM. It is for programs that run
-// their own, for tests, and for a first try.
+// LocalBackend keeps each sandbox in a directory and runs no VM. It is intended for programs that
+// run VMs themselves, for tests, and for trying out the library.
 //
-// A sandbox runs from its creation or start until it is stopped; unless it is detached, it has
-// crashed when the process that started it has ended.
+// A sandbox runs from its creation or start until it is stopped. Unless the sandbox is detached,
+// the process that started it holds its run lock (run_lock.h). If that process ends before the
+// sandbox is stopped, the sandbox counts as crashed.
 
 #ifndef MSB_SRC_VMM_LOCAL_BACKEND_H_
 #define MSB_SRC_VMM_LOCAL_BACKEND_H_
 
+#include <utility>
+
+#include "src/base/process.h"
 #include "src/vmm/directory_backend.h"
+#include "src/vmm/run_lock.h"
 
 namespace msb::vmm {
 
@@ -19,7 +24,10 @@ class LocalBackend : public DirectoryBackend {
 
  private:
   void Boot(const Context& /*ctx*/, Locked& sandbox, bool detached) override {
-    if (!detached) sandbox.record.process = base::ProcessIdentity::Self();
+    if (detached) return Save(sandbox);
+    RunLock lock = MakeRunLock(sandbox.dir);
+    sandbox.record.process = lock.HeldBy(base::ProcessIdentity::Self());
+    HoldRunLock(std::move(lock));
     Save(sandbox);
   }
   void LetGo(Locked& sandbox) override { sandbox.record.process.reset(); }

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <chrono>
+#include <filesystem>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
 #include <thread>
@@ -10,12 +12,16 @@
 
 #include "src/artifact/manifest.h"
 #include "src/base/file.h"
+#include "src/base/fork.h"
 #include "src/base/json.h"
 #include "src/base/process.h"
 #include "src/base/sqlite.h"
+#include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/time.h"
+#include "src/base/writers.h"
+#include "src/vmm/directory_record.h"
 
 namespace msb::vmm {
 namespace {
@@ -39,7 +45,7 @@ SandboxStatus ParseStatus(const std::string& name, const std::string& status) {
   for (const auto& [text, value] : kStatuses) {
     if (text == status) return value;
   }
-  Throw(ErrorKind::kUnsupportedOperation, "sandbox '{}' has a status not known here: '{}'",
+  Throw(ErrorKind::kUnsupportedOperation, "sandbox '{}' has the unknown status '{}'",
         base::Quoted(name), base::Quoted(status));
 }
 
@@ -50,13 +56,14 @@ bool HasProcess(SandboxStatus status) {
 
 // The process of the sandbox's last run.
 struct RunProcess {
-  bool is_gone = false;                                // It is certain that it has ended.
-  std::optional<base::ProcessIdentity> identity = {};  // If it may be alive, and can be told.
+  bool is_gone = false;                                // It has certainly ended.
+  std::optional<base::ProcessIdentity> identity = {};  // If it may be alive and can be identified.
   std::chrono::system_clock::time_point started_at = {};
 };
 
-// The row has its pid and when it was started. A process of that pid that is younger is another
-// one, unless the clock was set meanwhile; so it must also be another program.
+// Returns the process of the sandbox's last run. The database records its pid and when it was
+// started. A process with that pid that started later is another one, unless the clock was set
+// meanwhile. So it counts as another one only if it is also another program.
 RunProcess ProcessOf(const Database& db, std::int64_t sandbox_id) {
   constexpr auto kClockSlack = std::chrono::seconds(10);
   Statement run(db,
@@ -80,26 +87,47 @@ RunProcess ProcessOf(const Database& db, std::int64_t sandbox_id) {
   return result;
 }
 
-// object.key, or null if object is none or has no such key.
+// Returns true if a process, possibly in another container, has a disk of the sandbox open for
+// writing. The pid that the runtime records does not identify a process of another container.
+bool IsDiskInUse(const std::filesystem::path& sandboxes_dir, const std::string& name) {
+  if (!base::IsPlainFileName(name)) return false;
+  const base::UniqueFd parent = base::TryOpenDirectory(sandboxes_dir);
+  const base::Entry dir = parent ? base::OpenEntryAt(parent.get(), name) : base::Entry{};
+  if (dir.type != base::EntryType::kDirectory) return false;
+  for (const base::DirectoryEntry& entry : base::ListDirectory(dir.fd.get())) {
+    const std::string extension = std::filesystem::path(entry.name).extension();
+    if (entry.type != base::EntryType::kRegularFile ||
+        (extension != ".ext4" && extension != ".qcow2" && extension != ".raw")) {
+      continue;
+    }
+    const base::Entry disk = base::OpenEntryAt(dir.fd.get(), entry.name);
+    if (disk.fd && base::HasWriter(disk.fd.get()).value_or(false)) return true;
+  }
+  return false;
+}
+
+// Returns object.key, or null if object is not an object or has no such key.
 const Json& Member(const Json& object, const char* key) {
-  static const Json null;
-  if (!object.is_object()) return null;
+  static constinit base::Lazy<Json> null;
+  if (!object.is_object()) return null.Get();
   const auto found = object.find(key);
-  return found == object.end() ? null : *found;
+  return found == object.end() ? null.Get() : *found;
 }
 
 constexpr std::size_t kMaxConfigBytes = 1 << 20;
 
-// Where the runtime, from 0.7 on, writes down of which files the root disk is, the lowest first;
-// absent before the first boot. The paths in it are those of when it was booted.
+// The file in which releases from 0.7 on record the files of the root disk, the lowest layer first.
+// Absent before the first boot. Its paths are those at the time of that boot.
 constexpr std::string_view kRootDiskFile = "runtime/root-disk.json";
 
-// A sandbox that was restored from a snapshot writes to an overlay of qcow2, on upper.ext4.
+// Sets upper and backing of the record to the files of the root disk, if kRootDiskFile exists. A
+// sandbox that was restored from a snapshot writes to a qcow2 overlay that is backed by upper.ext4.
+// Throws kInvalidConfig if the file is malformed.
 void ReadRootDisk(const std::filesystem::path& dir, SandboxRecord& record) {
   const std::filesystem::path path = dir / kRootDiskFile;
   if (!base::StampOf(path)) return;
   const auto refuse = [&](std::string_view why) {
-    Throw(ErrorKind::kInvalidConfig, "cannot tell the root disk of sandbox '{}': {} {}",
+    Throw(ErrorKind::kInvalidConfig, "cannot determine the root disk of sandbox '{}': {} {}",
           base::Quoted(record.name), path.native(), why);
   };
   const base::UniqueFd parent = base::OpenDirectory(path.parent_path());
@@ -107,20 +135,21 @@ void ReadRootDisk(const std::filesystem::path& dir, SandboxRecord& record) {
   const auto text = entry.type == base::EntryType::kRegularFile
                         ? base::ReadAll(entry.fd.get(), kMaxConfigBytes)
                         : std::nullopt;
-  if (!text) refuse("is not a small file");
+  if (!text) refuse(fmt::format("must be a regular file of at most {} bytes", kMaxConfigBytes));
   const Json journal = base::ParseJson(*text);
   const Json& layers = Member(journal, "layers");
-  if (!layers.is_array() || layers.empty()) refuse("names no layers");
+  if (!layers.is_array() || layers.empty()) refuse("lists no layers");
   record.upper.reset();
   record.backing.clear();
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
     const Json& file = Member(*layer, "path");
     const Json& format = Member(*layer, "format");
-    if (!file.is_string() || (format != "raw" && format != "qcow2"))
-      refuse("has a layer of no file");
+    if (!file.is_string() || (format != "raw" && format != "qcow2")) {
+      refuse("has a layer without a path or with an unknown format");
+    }
     std::filesystem::path place = file.get<std::string>();
     const std::string name = place.filename();
-    if (!base::IsPlainFileName(name)) refuse("has a layer of no file");
+    if (!base::IsPlainFileName(name)) refuse("has a layer whose path names no file");
     // The home may have been moved since.
     if (place.parent_path().filename() == dir.filename()) place = dir / name;
     const Disk disk{place, format == "raw" ? DiskFormat::kRaw : DiskFormat::kQcow2, "ext4"};
@@ -132,7 +161,7 @@ void ReadRootDisk(const std::filesystem::path& dir, SandboxRecord& record) {
   }
 }
 
-// What the config JSON says of the image and the root disk.
+// Reads the image, the root disk and the labels from the configuration JSON into the record.
 void ReadConfig(const Json& config, const std::filesystem::path& dir, SandboxRecord& record) {
   const Json& oci = Member(Member(config, "image"), "Oci");
   const Json& reference = oci.is_string() ? oci : Member(oci, "reference");
@@ -162,7 +191,9 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
   record.status = ParseStatus(record.name, row.Text(2));
   if (HasProcess(record.status)) {
     const RunProcess run = ProcessOf(db, row.Integer(0));
-    if (run.is_gone) record.status = SandboxStatus::kCrashed;
+    if (run.is_gone && !IsDiskInUse(sandboxes_dir, record.name)) {
+      record.status = SandboxStatus::kCrashed;
+    }
     record.started_at = run.started_at;
   }
   record.config_json = row.Text(3);
@@ -172,7 +203,7 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
   }
   record.created_at = base::ParseIndexTime(row.Text(4)).value_or(base::UtcTime{}).ToTimePoint();
   record.updated_at = base::ParseIndexTime(row.Text(5)).value_or(base::UtcTime{}).ToTimePoint();
-  // A name becomes part of a path.
+  // The name becomes part of a path, so only a plain file name is used.
   if (!base::IsPlainFileName(record.name)) return record;
   try {
     ReadConfig(base::ParseJson(record.config_json), sandboxes_dir / record.name, record);
@@ -194,13 +225,18 @@ void RefuseRunning(const std::string& name, SandboxStatus status) {
         ToString(status));
 }
 
-// What a sandbox that is replaced has to shut down.
-constexpr auto kReplaceTimeout = std::chrono::seconds(10);
-// For the kernel and the runtime to finish with a sandbox that was ended.
+// How long a sandbox that is being replaced may take to shut down.
+constexpr auto kReplacedSandboxTimeout = std::chrono::seconds(10);
+// How long the kernel and the runtime may take to finish with a sandbox that was ended.
 constexpr auto kEndGrace = std::chrono::seconds(30);
-// For a VM that somebody boots to have a process.
+// How long a VM that is being booted may take until it has a process.
 constexpr auto kBootPatience = std::chrono::seconds(2);
 constexpr auto kPollInterval = std::chrono::milliseconds(20);
+
+// Returns true if the directory holds a sandbox of the local or qemu backend.
+bool HasDirectoryRecord(int dir) {
+  return base::TypeAt(dir, std::string(kRecordFile)) != base::EntryType::kAbsent;
+}
 
 }  // namespace
 
@@ -248,7 +284,9 @@ std::optional<MicrosandboxBackend::State> MicrosandboxBackend::TryStateOf(
   State state{.status = ParseStatus(name, row.Text(1))};
   if (!HasProcess(state.status)) return state;
   RunProcess process = ProcessOf(db, row.Integer(0));
-  if (process.is_gone) state.status = SandboxStatus::kCrashed;
+  if (process.is_gone && !IsDiskInUse(sandboxes_dir_, name)) {
+    state.status = SandboxStatus::kCrashed;
+  }
   state.process = process.identity;
   return state;
 }
@@ -261,13 +299,21 @@ MicrosandboxBackend::State MicrosandboxBackend::StateOf(const Context& ctx,
 }
 
 SandboxRecord MicrosandboxBackend::Create(const Context& ctx, const SandboxSpec& spec) {
+  if (const auto dir = base::TryOpenDirectory(sandboxes_dir_ / spec.name);
+      dir && HasDirectoryRecord(dir.get())) {
+    Throw(ErrorKind::kSandboxAlreadyExists,
+          "{} is a sandbox of another backend, so it is not replaced; choose another name",
+          (sandboxes_dir_ / spec.name).native());
+  }
   const auto existing = TryStateOf(ctx, spec.name);
   if (existing && !spec.replace) {
-    Throw(ErrorKind::kSandboxAlreadyExists, "sandbox '{}' exists", base::Quoted(spec.name));
+    Throw(ErrorKind::kSandboxAlreadyExists,
+          "sandbox '{}' already exists; remove it, or replace it with WithReplace",
+          base::Quoted(spec.name));
   }
-  runtime_.CheckCanCreate(ctx, spec);  // Before anything is lost.
+  runtime_.CheckCanCreate(ctx, spec);  // Before the old sandbox is removed.
   if (existing) {
-    Stop(ctx, spec.name, kReplaceTimeout);
+    Stop(ctx, spec.name, kReplacedSandboxTimeout);
     Remove(ctx, spec.name);
   }
   const base::UniqueFd sandboxes = base::TryOpenDirectory(sandboxes_dir_);
@@ -279,7 +325,7 @@ SandboxRecord MicrosandboxBackend::Create(const Context& ctx, const SandboxSpec&
     runtime_.Create(ctx, spec, mark);
     return Inspect(ctx, spec.name);
   } catch (const Error& e) {
-    // Then it is somebody else's, who was faster.
+    // kSandboxAlreadyExists means that another call created the sandbox first: it must stay.
     if (e.kind() != ErrorKind::kSandboxAlreadyExists) Abandon(spec.name, mark, had_directory);
     throw;
   }
@@ -287,7 +333,7 @@ SandboxRecord MicrosandboxBackend::Create(const Context& ctx, const SandboxSpec&
 
 bool MicrosandboxBackend::IsOfAnother(const Context& ctx, const std::string& name,
                                       const std::string& mark) const {
-  // What is about to boot has no process yet that could tell.
+  // A VM that is about to boot has no process yet whose environment could be read.
   const Context patience = ctx.WithTimeout(kBootPatience);
   std::optional<State> state = TryStateOf(ctx, name);
   while (state && state->status == SandboxStatus::kStarting && !state->process &&
@@ -306,12 +352,20 @@ void MicrosandboxBackend::Abandon(const std::string& name, const std::string& ma
     if (IsOfAnother(ctx, name, mark)) return;
     if (TryStateOf(ctx, name)) runtime_.ForceRemove(ctx, name);
     if (TryStateOf(ctx, name)) {
-      log_(fmt::format("sandbox '{}' could not be created, and not be removed", name));
+      log_(
+          fmt::format("sandbox '{}' could not be created completely, and could not be removed; "
+                      "remove it with 'msb remove --force'",
+                      name));
     } else if (!had_directory && base::IsPlainFileName(name)) {
-      base::RemoveTree(sandboxes_dir_ / name);
+      // Another backend may have made a sandbox of this name meanwhile.
+      auto left = base::LockedDirectory::Open(ctx, sandboxes_dir_, name);
+      if (left && !HasDirectoryRecord(left.fd())) {
+        left.Hide();
+        left.Delete(ctx);
+      }
     }
   } catch (const Error& e) {
-    log_(fmt::format("sandbox '{}' could not be created, and something of it is left: {}", name,
+    log_(fmt::format("sandbox '{}' could not be created, and parts of it remain: {}", name,
                      e.what()));
   }
 }
@@ -324,7 +378,7 @@ SandboxRecord MicrosandboxBackend::Start(const Context& ctx, const std::string& 
     runtime_.Start(ctx, name, mark);
     return Inspect(ctx, name);
   } catch (const Error& e) {
-    // Then somebody else was faster, and it is theirs.
+    // kSandboxStillRunning means that another call started the sandbox first: it must keep running.
     if (e.kind() != ErrorKind::kSandboxStillRunning) EndFailedStart(name, mark);
     throw;
   }
@@ -336,7 +390,7 @@ void MicrosandboxBackend::EndFailedStart(const std::string& name, const std::str
     if (!IsOfAnother(ctx, name, mark)) Kill(ctx, name);
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kSandboxNotFound) return;
-    log_(fmt::format("sandbox '{}' could not be started, and may run: {}", name, e.what()));
+    log_(fmt::format("sandbox '{}' could not be started, but may be running: {}", name, e.what()));
   }
 }
 
@@ -352,7 +406,8 @@ void MicrosandboxBackend::Stop(const Context& ctx, const std::string& name,
     }
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kCancelled) throw;
-    // It may have ended by itself, or be gone. Else it has not shut down in time, or cannot.
+    // The sandbox may have ended by itself, or have been removed, for which StateOf throws. If it
+    // still runs, the guest has not shut down in time, or cannot.
     if (HasProcess(StateOf(ctx, name).status)) {
       if (timeout.count() <= 0) throw;
       runtime_.Kill(ctx, name);
@@ -371,7 +426,8 @@ void MicrosandboxBackend::AwaitStopped(const Context& ctx, const std::string& na
   const auto check = [&](std::string_view what) {
     ctx.Check();
     if (limited.Done()) {
-      Throw(ErrorKind::kInternal, "the runtime has stopped sandbox '{}', but {}",
+      Throw(ErrorKind::kIO,
+            "the runtime reported that it stopped sandbox '{}', but {}; try again, or kill it",
             base::Quoted(name), what);
     }
   };
@@ -381,10 +437,10 @@ void MicrosandboxBackend::AwaitStopped(const Context& ctx, const std::string& na
     check(fmt::format("it is still {}", ToString(now->status)));
     std::this_thread::sleep_for(kPollInterval);
   }
-  // The status may be ahead of the process, which has the disk open.
+  // The status may be recorded before the process ends, and until then it has the disk open.
   const auto process = before.process ? base::ProcessHandle::Open(*before.process) : std::nullopt;
   if (process && !process->AwaitEnd(limited)) {
-    check(fmt::format("its process {} does not end", before.process->pid));
+    check(fmt::format("its process {} is still running", before.process->pid));
   }
 }
 
@@ -396,7 +452,9 @@ void MicrosandboxBackend::Remove(const Context& ctx, const std::string& name) {
   RefuseRunning(name, StateOf(ctx, name).status);
   runtime_.Remove(ctx, name);
   if (TryStateOf(Context::Background(), name)) {
-    Throw(ErrorKind::kInternal, "the runtime says that it removed sandbox '{}', but it is there",
+    Throw(ErrorKind::kIO,
+          "the runtime reported that it removed sandbox '{}', but it still exists; remove it with "
+          "'msb remove --force'",
           base::Quoted(name));
   }
 }

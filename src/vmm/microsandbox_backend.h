@@ -1,8 +1,9 @@
-// The sandboxes of an installed microsandbox runtime: read from its database, booted and ended with
-// its program msb.
+// MicrosandboxBackend works with an installed microsandbox runtime: it reads sandboxes from the
+// runtime's database, and creates, boots, ends and removes them with the runtime's program, msb.
 //
-// The runtime always boots a VM so that it outlives whoever asked for it. A sandbox that is not
-// detached is stopped by Sandbox::Close; it goes on if the process ends without that.
+// The runtime always boots a VM so that it outlives the calling process. A sandbox that is not
+// detached is stopped by Sandbox::Close, but keeps running if the process ends without calling
+// Close.
 
 #ifndef MSB_SRC_VMM_MICROSANDBOX_BACKEND_H_
 #define MSB_SRC_VMM_MICROSANDBOX_BACKEND_H_
@@ -25,7 +26,7 @@ class MicrosandboxBackend : public Backend {
  public:
   using Log = std::function<void(std::string_view message)>;
 
-  // database is the runtime's db/msb.db, below home; msb_path is Config::msb_path.
+  // database is the path of the runtime's db/msb.db in home. msb_path is Config::msb_path.
   MicrosandboxBackend(std::filesystem::path database, std::filesystem::path sandboxes_dir,
                       std::filesystem::path home, std::filesystem::path msb_path, Log log)
       : database_(std::move(database)),
@@ -37,45 +38,55 @@ class MicrosandboxBackend : public Backend {
   SandboxRecord Inspect(const Context& ctx, const std::string& name) override;
   std::vector<SandboxRecord> List(const Context& ctx) override;
 
-  // What the runtime reports is thrown under the kind that fits, with its own words in the message.
-  // A sandbox that is to be replaced is gone even if the new one cannot be booted. Beyond what
-  // Backend says: kSnapshotNotFound, kSnapshotIntegrity and kSnapshotImageMissing for the snapshot;
-  // kUnsupportedOperation for one of qcow2, and for a snapshot with upper_size_mib.
+  // Errors of the runtime are thrown with the kind that KindOfRuntimeError returns, and the message
+  // quotes the runtime. If SandboxSpec::replace is set, the old sandbox is removed first, so it is
+  // lost even if the new one cannot be booted. In addition to the errors that Backend specifies:
+  // Throws kSnapshotNotFound, kSnapshotIntegrity or kSnapshotImageMissing if the runtime reports
+  // that the snapshot or its image is missing or damaged.
+  // Throws kUnsupportedOperation for a qcow2 snapshot, if upper_size_mib is set for a snapshot, for
+  // machine settings (SandboxSpec::qemu), and for a label whose key is empty or contains '='.
+  // Throws kInvalidArgument for more than 255 CPUs.
   SandboxRecord Create(const Context& ctx, const SandboxSpec& spec) override;
   // A failure or a cancellation leaves the sandbox stopped.
   SandboxRecord Start(const Context& ctx, const std::string& name, bool detached) override;
   void Stop(const Context& ctx, const std::string& name,
             std::chrono::milliseconds timeout) override;
   void Kill(const Context& ctx, const std::string& name) override;
-  // Does nothing to a sandbox that is there.
+  // Has no effect on a sandbox that exists, since VMs of the runtime always outlive this process.
   void Detach(const Context& ctx, const std::string& name) override;
   void Remove(const Context& ctx, const std::string& name) override;
 
  private:
-  // A sandbox's row without its configuration, which may make no sense.
+  // A State is the part of a sandbox's row that can be read without parsing its configuration,
+  // which may be malformed.
   struct State {
     SandboxStatus status = SandboxStatus::kStopped;
-    std::optional<base::ProcessIdentity> process = {};  // Of its last run, if that is alive.
+    std::optional<base::ProcessIdentity> process = {};  // The process of the last run, if alive.
   };
 
-  // Nothing if there is no such sandbox.
+  // Returns nullopt if there is no such sandbox.
   std::optional<State> TryStateOf(const Context& ctx, const std::string& name) const;
-  // kSandboxNotFound.
+  // Throws kSandboxNotFound if there is no such sandbox.
   State StateOf(const Context& ctx, const std::string& name) const;
 
-  // Returns when a sandbox that was told to stop, and was in this state before, has stopped.
+  // Waits until a sandbox that was asked to stop has stopped and its process has ended. before is
+  // the state of the sandbox before it was asked. Throws kIO if this takes longer than 30 s.
   void AwaitStopped(const Context& ctx, const std::string& name, const State& before) const;
-  // True if what there is of the sandbox now is not of the call that had this mark.
+  // Returns true if the sandbox has a process that was not booted by the call with this mark, or a
+  // process whose environment cannot be read.
   bool IsOfAnother(const Context& ctx, const std::string& name, const std::string& mark) const;
-  // Remove whatever a Create that failed has left, or end what a Start that failed has. They log
-  // what they cannot do.
+  // Removes the parts of the sandbox that a failed Create with this mark has left, unless another
+  // call has booted the sandbox meanwhile. had_directory is true if the sandbox's directory existed
+  // before the sandbox was created, so that the directory must stay. Logs a failure.
   void Abandon(const std::string& name, const std::string& mark, bool had_directory);
+  // Ends the VM that a failed Start with this mark has left running, unless another call has booted
+  // the sandbox meanwhile. Logs a failure.
   void EndFailedStart(const std::string& name, const std::string& mark);
 
   const std::filesystem::path database_;
   const std::filesystem::path sandboxes_dir_;
   MicrosandboxRuntime runtime_;
-  const Log log_;  // Takes what List leaves out, too.
+  const Log log_;  // Also receives the reasons why List leaves out sandboxes.
 };
 
 }  // namespace msb::vmm

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "src/base/command.h"
+#include "src/base/fork.h"
 #include "src/base/spawn.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -29,7 +30,8 @@ std::string Environment(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-// One word where the value would else be taken for an option.
+// Adds an option with its value, as one word if the value would otherwise be mistaken for an
+// option.
 void AddOption(Words& words, const std::string& option, const std::string& value) {
   if (value.starts_with('-')) {
     words.push_back(fmt::format("{}={}", option, value));
@@ -45,8 +47,8 @@ void AddOperand(Words& words, const std::string& value) {
 
 void AddResources(Words& words, const SandboxSpec& spec) {
   if (spec.cpus > kMaxCpus) {
-    Throw(ErrorKind::kInvalidArgument,
-          "the microsandbox runtime gives a sandbox at most {} CPUs, not {}", kMaxCpus, spec.cpus);
+    Throw(ErrorKind::kInvalidArgument, "a microsandbox sandbox has at most {} CPUs, not {}",
+          kMaxCpus, spec.cpus);
   }
   if (spec.cpus != 0) AddOption(words, "--cpus", std::to_string(spec.cpus));
   if (spec.memory_mib != 0) AddOption(words, "--memory", fmt::format("{}M", spec.memory_mib));
@@ -54,18 +56,20 @@ void AddResources(Words& words, const SandboxSpec& spec) {
 
 void AddLabels(Words& words, const SandboxSpec& spec) {
   for (const auto& [key, value] : spec.labels) {
-    // The runtime would take what follows the first '=' for the value.
+    // The runtime takes everything after the first '=' as the value.
     if (key.empty() || key.find('=') != std::string::npos) {
-      Throw(ErrorKind::kUnsupportedOperation,
-            "the microsandbox runtime takes no label '{}': a key is not empty and has no '='",
-            base::Quoted(key));
+      Throw(
+          ErrorKind::kUnsupportedOperation,
+          "the microsandbox runtime does not support the label '{}': the key must not be empty or "
+          "contain '='",
+          base::Quoted(key));
     }
     AddOption(words, "--label", fmt::format("{}={}", key, value));
   }
 }
 
-// `create`, not `run`: that would start a sandbox that has the name already, and from 0.6.7 on run
-// the image's command.
+// Uses `create` and not `run`: `run` would start an existing sandbox of that name and, from 0.6.7
+// on, run the image's command.
 Words CreateFromImage(const RuntimeVersion& version, const SandboxSpec& spec) {
   Words words = {"create"};
   AddOption(words, "--name", spec.name);
@@ -82,10 +86,11 @@ Words CreateFromImage(const RuntimeVersion& version, const SandboxSpec& spec) {
 void CheckBootable(const SandboxSpec& spec) {
   const SnapshotSource& snapshot = *spec.snapshot;
   if (snapshot.upper.format == DiskFormat::kQcow2 || !snapshot.backing.empty()) {
-    Throw(ErrorKind::kUnsupportedOperation,
-          "the microsandbox backend boots raw snapshots of one layer only, and {} is not one; make "
-          "one of it with Snapshot::Flatten",
-          snapshot.artifact.native());
+    Throw(
+        ErrorKind::kUnsupportedOperation,
+        "the microsandbox backend boots only raw snapshots of one layer, and {} is not one; create "
+        "a raw snapshot from it with Snapshot::Squash and boot that",
+        snapshot.artifact.native());
   }
   if (spec.upper_size_mib) {
     Throw(
@@ -108,8 +113,8 @@ std::vector<Words> CreateFromSnapshot(const RuntimeVersion& version, const Sandb
   }
   AddOperand(words, artifact);
   if (spec.labels.empty()) return {words};
-  // They cannot be given to `restore`, and a running sandbox takes them only like this; they are
-  // seen at once all the same.
+  // `restore` accepts no labels, and a running sandbox accepts them only with --next-start. They
+  // are visible at once nevertheless.
   Words labels = {"modify", "--next-start"};
   AddLabels(labels, spec);
   AddOperand(labels, spec.name);
@@ -121,11 +126,11 @@ Words OnSandbox(Words words, const std::string& name) {
   return words;
 }
 
-// For messages: the end of it, in one line.
+// Returns the end of the text, in one line, for messages.
 std::string Excerpt(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";
   const auto last = text.find_last_not_of(kSpace);
-  if (last == std::string_view::npos) return "it said nothing";
+  if (last == std::string_view::npos) return "it printed nothing";
   text = text.substr(0, last + 1);
   text.remove_prefix(text.find_first_not_of(kSpace));
   if (text.size() > kMaxMessage) text.remove_prefix(text.size() - kMaxMessage);
@@ -135,7 +140,7 @@ std::string Excerpt(std::string_view text) {
   return base::Quoted(line, 2 * kMaxMessage);
 }
 
-// The rest of the first line that begins so; nothing if none does.
+// Returns the rest of the first line that begins with prefix, or nullopt if no line does.
 std::optional<std::string_view> LineAfter(std::string_view text, std::string_view prefix) {
   while (!text.empty()) {
     const std::string_view line = text.substr(0, text.find('\n'));
@@ -145,13 +150,14 @@ std::optional<std::string_view> LineAfter(std::string_view text, std::string_vie
   return std::nullopt;
 }
 
-// `run` warns like this when it starts the sandbox of that name that is there already.
+// Returns true if `run` warned that it started an existing sandbox of that name.
 bool HasAdopted(std::string_view message) {
   const auto warning = LineAfter(message, "warn: sandbox '");
   return warning && warning->find("' already exists") != std::string_view::npos;
 }
 
-// The program file behind path, whatever links lead there, to notice when it is another one.
+// Returns the program file that path leads to through symbolic links, and its stamp, which shows
+// when the program is replaced. The stamp is not set if there is no such file.
 std::pair<std::filesystem::path, std::optional<base::FileStamp>> Resolve(
     const std::filesystem::path& path) {
   std::error_code error;
@@ -166,7 +172,7 @@ std::pair<std::filesystem::path, std::optional<base::FileStamp>> Resolve(
 std::optional<RuntimeVersion> ParseRuntimeVersion(std::string_view output) {
   RuntimeVersion version{};
   const std::size_t start = output.find_first_of("0123456789");
-  // "msb 0.6.18" and a line end; a number elsewhere is no version.
+  // The output is "msb 0.6.18" and a line end. A number elsewhere is not a version.
   if (start == std::string_view::npos || output.substr(0, start) != "msb ") return std::nullopt;
   const char* at = output.data() + start;
   const char* const end = output.data() + output.size();
@@ -185,7 +191,7 @@ std::vector<Words> CreateCommands(const RuntimeVersion& version, const SandboxSp
 }
 
 ErrorKind KindOfRuntimeError(std::string_view message) {
-  // By how the line begins; the first that fits counts.
+  // Matched against the beginning of the error line. The first match counts.
   constexpr std::array<std::pair<std::string_view, ErrorKind>, 23> kMeanings = {{
       {"sandbox not found", ErrorKind::kSandboxNotFound},
       {"sandbox already exists", ErrorKind::kSandboxAlreadyExists},
@@ -216,7 +222,7 @@ ErrorKind KindOfRuntimeError(std::string_view message) {
   for (const auto& [text, kind] : kMeanings) {
     if (error.starts_with(text)) return kind;
   }
-  return ErrorKind::kInternal;
+  return ErrorKind::kIO;
 }
 
 std::filesystem::path MicrosandboxRuntime::Find() const {
@@ -227,7 +233,7 @@ std::filesystem::path MicrosandboxRuntime::Find() const {
   std::filesystem::path program = base::FindProgram(wanted);
   if (!program.empty() && Resolve(program).second) return program;
   Throw(ErrorKind::kInvalidConfig,
-        "no microsandbox runtime '{}': install it, or set {}Config::msb_path",
+        "cannot find the microsandbox runtime '{}': install it, or set {}Config::msb_path",
         base::Quoted(wanted.native()), configured ? "" : "MSB_PATH or ");
 }
 
@@ -235,22 +241,24 @@ RuntimeVersion MicrosandboxRuntime::VersionOf(const Context& ctx,
                                               const std::filesystem::path& program) {
   const auto [file, stamp] = Resolve(program);
   {
+    const base::ForkSafeSection section;
     const std::lock_guard lock(mutex_);
     const auto known = versions_.find(file);
     if (known != versions_.end() && stamp && known->second.first.SameContent(*stamp)) {
       return known->second.second;
     }
   }
-  // Not under the lock: it may take its time, and each caller has its own context.
-  const std::string output = Run(ctx, program, "tell the version of the runtime", {"--version"});
+  // Not under the lock: the program may take a while, and each caller has its own context.
+  const std::string output = Run(ctx, program, "get the version of the runtime", {"--version"});
   const auto version = ParseRuntimeVersion(output);
   if (!version) {
-    Throw(
-        ErrorKind::kInvalidConfig,
-        "{} is no microsandbox runtime: as its version it says '{}', not 'msb 0.6.18' or the like",
-        program.native(), base::Quoted(output));
+    Throw(ErrorKind::kInvalidConfig,
+          "{} is not a microsandbox runtime: expected a version like 'msb 0.6.18', found '{}'; set "
+          "Config::msb_path to the runtime",
+          program.native(), base::Quoted(output));
   }
   if (stamp) {
+    const base::ForkSafeSection section;
     const std::lock_guard lock(mutex_);
     versions_.insert_or_assign(file, std::pair(*stamp, *version));
   }
@@ -263,14 +271,16 @@ std::string MicrosandboxRuntime::Run(const Context& ctx, const std::filesystem::
   base::Command command{.program = program,
                         .arguments = arguments,
                         .environment = {{"MSB_HOME", home_.native()},
-                                        // To the runtime it means this machine, or a cloud.
+                                        // For the runtime, this variable selects this machine or a
+                                        // cloud.
                                         {"MSB_BACKEND", "local"},
-                                        // What it says is read; some messages heed the one, some
-                                        // the other.
+                                        // Its output is parsed, so it must have no colors. Some
+                                        // messages honor the first of these variables, some the
+                                        // second.
                                         {"NO_COLOR", "1"},
                                         {"CLICOLOR_FORCE", "0"}}};
   if (!mark.empty()) command.environment.emplace_back(kMark, mark);
-  // The runtime starts its VMs with the one that this names.
+  // If MSB_PATH is set, the runtime starts its VMs with the program that it names.
   if (!Environment("MSB_PATH").empty()) {
     command.environment.emplace_back("MSB_PATH", std::filesystem::absolute(program).native());
   }
@@ -282,6 +292,10 @@ std::string MicrosandboxRuntime::Run(const Context& ctx, const std::filesystem::
 }
 
 void MicrosandboxRuntime::CheckCanCreate(const Context& ctx, const SandboxSpec& spec) {
+  if (spec.qemu) {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "WithQemu requires the qemu backend, but the client uses the microsandbox backend");
+  }
   CreateCommands(VersionOf(ctx, Find()), spec);
 }
 

@@ -1,5 +1,6 @@
-// The installed microsandbox runtime, the program msb: which one it is, what it is told, and what
-// its errors mean. What each release understands was found with the releases themselves.
+// Runs msb, the program of an installed microsandbox runtime: finds the program, builds its command
+// lines and interprets its errors. The command lines that each release understands were determined
+// by running that release.
 
 #ifndef MSB_SRC_VMM_MICROSANDBOX_RUNTIME_H_
 #define MSB_SRC_VMM_MICROSANDBOX_RUNTIME_H_
@@ -24,47 +25,55 @@ namespace msb::vmm {
 
 using RuntimeVersion = std::array<int, 3>;  // {0, 6, 18} for 0.6.18.
 
-// Of what `msb --version` prints, "msb 0.6.18"; nothing if that is no version.
+// Parses the output of `msb --version`, such as "msb 0.6.18". Returns nullopt if it is not a
+// version.
 std::optional<RuntimeVersion> ParseRuntimeVersion(std::string_view output);
 
-// What that release is told, one command after the other, to create and boot a sandbox.
-// kUnsupportedOperation: the runtime cannot boot one like that.
+// Returns the commands, to be run one after the other, that create and boot a sandbox with this
+// release.
+// Throws kUnsupportedOperation if the runtime cannot boot such a sandbox.
+// Throws kInvalidArgument for more than 255 CPUs.
 std::vector<std::vector<std::string>> CreateCommands(const RuntimeVersion& version,
                                                      const SandboxSpec& spec);
 
-// The kind of an error that the runtime printed; kInternal for one that is not known here.
+// Returns the kind of the error whose message the runtime printed, or kIO if the message is
+// unknown.
 ErrorKind KindOfRuntimeError(std::string_view message);
 
-// A variable in the environment of VMs that tells whose call booted them.
+// An environment variable of VM processes that identifies the call that booted them.
 inline constexpr std::string_view kMark = "MSB_STARTED_BY";
 
-// One installed runtime on one home. Its commands throw what it reports, under the kind of
-// KindOfRuntimeError; kInvalidConfig if there is no runtime, or it has no version.
+// A MicrosandboxRuntime represents one installed runtime and one home. A command that fails throws
+// an Error of the kind that KindOfRuntimeError returns for the runtime's message. Every function
+// throws kInvalidConfig if no runtime is installed, or if its version cannot be determined. A
+// MicrosandboxRuntime is safe to use from several threads.
 class MicrosandboxRuntime {
  public:
-  // configured: Config::msb_path.
+  // configured is Config::msb_path.
   MicrosandboxRuntime(std::filesystem::path home, std::filesystem::path configured)
       : home_(std::move(home)), configured_(std::move(configured)) {}
 
-  // Throws unless there is a runtime that could create such a sandbox.
+  // Throws unless the installed runtime can create such a sandbox.
   void CheckCanCreate(const Context& ctx, const SandboxSpec& spec);
 
-  // Boots a new sandbox, which goes on without this process. A failure may leave parts of it. Its
-  // VM has kMark in its environment, with this value.
+  // Creates and boots a sandbox. Its VM outlives this process, and has kMark with the value mark in
+  // its environment. A failure may leave parts of the sandbox behind.
   void Create(const Context& ctx, const SandboxSpec& spec, const std::string& mark);
   void Start(const Context& ctx, const std::string& name, const std::string& mark);
-  // Asks the guest to shut down. When the time-out has passed, releases before 0.7 end it, and
-  // later ones fail.
+  // Asks the guest to shut down. If the guest has not shut down when timeout has passed, releases
+  // before 0.7 end the VM, and release 0.7 fails.
   void Stop(const Context& ctx, const std::string& name, std::chrono::milliseconds timeout);
   void Kill(const Context& ctx, const std::string& name);
   void Remove(const Context& ctx, const std::string& name);
-  // Kills it first, if it runs.
+  // Removes the sandbox, and kills it first if it runs.
   void ForceRemove(const Context& ctx, const std::string& name);
 
  private:
   std::filesystem::path Find() const;
   RuntimeVersion VersionOf(const Context& ctx, const std::filesystem::path& program);
-  // Returns what it printed. action: for the message, "stop sandbox 'x'".
+  // Runs the program and returns its standard output. action describes the operation for messages,
+  // such as "stop sandbox 'x'". mark is the value of the variable kMark; if mark is empty, the
+  // variable is not set.
   std::string Run(const Context& ctx, const std::filesystem::path& program,
                   const std::string& action, const std::vector<std::string>& arguments,
                   const std::string& mark = {}) const;

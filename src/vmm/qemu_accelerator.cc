@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <string_view>
@@ -16,17 +17,16 @@
 namespace msb::vmm {
 namespace {
 
-constexpr const char* kDevice = "/dev/kvm";
 constexpr const char* kCacheFile = "qemu-accelerator";
 constexpr std::string_view kKvm = "kvm";
 constexpr std::string_view kTcg = "tcg";
-// A hundred times what the guest takes where KVM works.
+// A hundred times as long as the guest takes where KVM works.
 constexpr std::chrono::seconds kPatience(4);
 constexpr std::size_t kMaxCacheBytes = 8192;
 constexpr std::size_t kMaxOutputBytes = 1 << 20;
 
-// All that the answer depends on, as the text that goes before it in the cache. Empty if that
-// cannot be known.
+// Returns everything that the answer depends on, as the text that precedes the answer in the cache.
+// Returns an empty string if the boot of the machine cannot be identified.
 std::string CacheKey(const std::filesystem::path& binary, const base::FileStamp& stamp) {
   const std::string boot = base::BootId();
   if (boot.empty()) return {};
@@ -45,7 +45,7 @@ std::optional<std::string> Recall(const std::filesystem::path& cache_dir, const 
       if (content == fmt::format("{}{}\n", key, answer)) return std::string(answer);
     }
   } catch (const Error&) {
-    // As good as none.
+    // A cache that cannot be read counts as absent.
   }
   return std::nullopt;
 }
@@ -56,12 +56,12 @@ void Remember(const std::filesystem::path& cache_dir, const std::string& key,
     const base::UniqueFd dir = base::MakeDirectory(cache_dir);
     base::ReplaceFileAt(dir.get(), kCacheFile, fmt::format("{}{}\n", key, answer), 0644);
   } catch (const Error&) {
-    // It costs the next call a probe.
+    // The next call probes again.
   }
 }
 
-// Whether the guest runs to its end. What it writes tells that, not QEMU's exit status: that may go
-// to whatever in this process waits for children.
+// Returns whether the guest runs to its end. The guest's output decides that, and not QEMU's exit
+// status, which may go to other code in this process that waits for children.
 bool GuestRuns(const Context& ctx, const std::filesystem::path& binary, const std::string& guest) {
   const base::UniqueFd firmware = base::MakeMemoryFile();
   base::WriteExactly(firmware.get(), guest.data(), guest.size(), 0);
@@ -96,15 +96,16 @@ bool GuestRuns(const Context& ctx, const std::filesystem::path& binary, const st
 }  // namespace
 
 std::string ChooseAccelerator(const Context& ctx, const std::filesystem::path& binary,
-                              const std::filesystem::path& cache_dir) {
+                              const std::filesystem::path& cache_dir,
+                              const std::filesystem::path& device) {
   ctx.Check();
   const std::string guest = ProbeGuest();
-  if (guest.empty() || !base::MayReadAndWrite(kDevice)) return std::string(kTcg);
+  if (guest.empty() || !base::MayReadAndWrite(device)) return std::string(kTcg);
   std::error_code error;
   const std::filesystem::path path = std::filesystem::canonical(binary, error);
-  if (error) base::ThrowErrno("find", binary.native(), error.value());
+  if (error) base::ThrowCannotExecute(binary.native(), error.value());
   const auto stamp = base::StampOf(path);
-  if (!stamp) base::Throw(ErrorKind::kIO, "{} is no program", binary.native());
+  if (!stamp) base::ThrowCannotExecute(binary.native(), EACCES);  // As execve(2) does.
   const std::string key = CacheKey(path, *stamp);
   if (!key.empty()) {
     if (auto answer = Recall(cache_dir, key)) return *std::move(answer);

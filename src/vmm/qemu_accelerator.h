@@ -1,5 +1,6 @@
-// Whether QEMU can use KVM here. That /dev/kvm opens, and even makes a vcpu, does not tell: on some
-// machines, virtual ones, a guest then crawls or hangs. So a small guest is run.
+// Determines whether QEMU can use KVM on this machine. A process that can open /dev/kvm, and even
+// create a vCPU, may still be unable to use KVM: on some virtual machines, guests then run
+// extremely slowly or hang. Therefore a small test guest is run.
 
 #ifndef MSB_SRC_VMM_QEMU_ACCELERATOR_H_
 #define MSB_SRC_VMM_QEMU_ACCELERATOR_H_
@@ -11,12 +12,17 @@
 
 namespace msb::vmm {
 
-// "kvm" or "tcg". The first call for a QEMU binary runs a guest under KVM that goes to long mode,
-// writes memory and ends QEMU, which takes a fraction of a second; one that does not end within 4 s
-// means tcg. The answer is remembered in cache_dir, until the machine is booted again or the binary
-// changes. kCancelled; kIO: the binary cannot be run.
+// Returns the accelerator for QEMU, "kvm" or "tcg". The first call for a QEMU binary runs a test
+// guest under KVM, which enters long mode, writes memory and ends QEMU. This takes a fraction of a
+// second. If the guest does not end within 4 s, the result is "tcg". The result for the binary that
+// was tested last is kept in cache_dir until the machine is rebooted or the binary changes. Returns
+// "tcg" without running a guest if this process may not read and write device, or if this library
+// was not built for x86-64.
+// Throws kCancelled if ctx ends first.
+// Throws kInvalidConfig if the binary cannot be run.
 std::string ChooseAccelerator(const Context& ctx, const std::filesystem::path& binary,
-                              const std::filesystem::path& cache_dir);
+                              const std::filesystem::path& cache_dir,
+                              const std::filesystem::path& device = "/dev/kvm");
 
 }  // namespace msb::vmm
 

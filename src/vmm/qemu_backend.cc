@@ -2,15 +2,23 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <thread>
 #include <utility>
 
+#include "src/base/fork.h"
 #include "src/base/json.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/unix_socket.h"
 #include "src/vmm/qemu_accelerator.h"
+#include "src/vmm/qemu_events.h"
+#include "src/vmm/qemu_machine.h"
 #include "src/vmm/qmp_client.h"
+#include "src/vmm/run_lock.h"
 
 namespace msb::vmm {
 namespace {
@@ -27,18 +35,24 @@ constexpr const char* kPidFile = "qemu.pid";
 constexpr const char* kLogFile = "qemu.log";
 constexpr const char* kConsoleFile = "console.log";
 
-// For QEMU to open its disks and take commands; the guest may take what it likes.
+// How long QEMU may take to open its disks and accept commands. The boot of the guest has no limit.
 constexpr auto kReadyTimeout = seconds(30);
-// Between two times that the power button is pressed.
+// The interval at which the power button is pressed.
 constexpr auto kPressAgain = seconds(1);
-// For QEMU to answer a command, and to end after "quit".
+// How long QEMU may take to answer a command, and to end after "quit".
 constexpr auto kAnswerTimeout = seconds(2);
-// For the kernel to end it.
+// How long the kernel may take to end QEMU: kKillGrace even if the context has ended, then
+// kKillTimeout unless the context ends.
+constexpr auto kKillGrace = seconds(1);
 constexpr auto kKillTimeout = seconds(30);
+// The interval at which the lock of a QEMU process that cannot be waited for is checked.
+constexpr auto kLockPollInterval = milliseconds(10);
+// How long the firmware waits, after it has found nothing to boot, before it resets the VM.
+constexpr auto kNothingToBoot = milliseconds(1000);
 constexpr std::size_t kMaxLogBytes = 2000;
 
-// One file of the disk as two nodes: the file, and its format on top of that. What a header says
-// of its backing file is not followed, since that is named here.
+// Adds one file of the disk as two nodes: the file, and its format on top of that. The backing file
+// is named here, so QEMU does not follow the name in the file's header.
 void AddNode(std::vector<std::string>& arguments, const std::string& node, const std::string& file,
              DiskFormat format, bool read_only, const Json& backing) {
   const Json protocol = {{"driver", "file"},
@@ -59,7 +73,7 @@ void AddNode(std::vector<std::string>& arguments, const std::string& node, const
 }
 
 void AddDisk(std::vector<std::string>& arguments, const SandboxRecord& sandbox) {
-  Json below;  // null: stands on nothing
+  Json below;  // null: no backing file
   for (std::size_t i = sandbox.backing.size(); i-- > 0;) {
     const BackingFile& file = sandbox.backing[i];
     const std::string node = fmt::format("backing{}", i);
@@ -70,7 +84,7 @@ void AddDisk(std::vector<std::string>& arguments, const SandboxRecord& sandbox) 
   arguments.insert(arguments.end(), {"-device", "virtio-blk-pci,drive=upper"});
 }
 
-// The end of what QEMU said, for messages.
+// Returns the end of QEMU's output, for messages.
 std::string LogOf(int dir) {
   const base::Entry log = base::OpenEntryAt(dir, kLogFile);
   if (!log.fd) return {};
@@ -83,7 +97,8 @@ std::string LogOf(int dir) {
   return base::IsUtf8(text) && !base::HasControlCharacter(text) ? text : base::Quoted(text);
 }
 
-// Asks QEMU for one thing; false if it cannot be asked.
+// Sends QEMU a command without arguments. Returns false if that fails or QEMU does not answer in
+// time. A "quit" counts as sent if the connection fails, since QEMU may have ended.
 bool Ask(const Context& ctx, int dir, const std::string& command) {
   try {
     UniqueFd socket = base::TryConnectAt(dir, kSocketFile);
@@ -92,87 +107,123 @@ bool Ask(const Context& ctx, int dir, const std::string& command) {
     QmpClient(limited, std::move(socket)).Execute(limited, command);
     return true;
   } catch (const Error& e) {
-    // It may end while it is asked, or be stuck: what follows is sterner.
-    return e.kind() == ErrorKind::kInternal && command == "quit";
+    // QEMU may end before it answers. If it hangs, the caller takes stronger measures.
+    return e.kind() != ErrorKind::kCancelled && command == "quit";
   }
 }
 
-// Presses the power button until the guest has shut down, since one that is still booting does not
-// notice; false if it has not before patience ends.
-bool PowerDown(const Context& patience, int dir, const ProcessHandle& process) {
+// Presses the power button until the guest has shut down, since a guest that is still booting does
+// not notice. Returns false if the guest still runs after timeout. Throws kCancelled if ctx ends
+// first; the guest is then left running.
+bool PowerDown(const Context& ctx, milliseconds timeout, int dir,
+               const std::function<bool(const Context& limited)>& await_end) {
+  const Context patience = ctx.WithTimeout(timeout);
   while (!patience.Done()) {
     Ask(patience, dir, "system_powerdown");
-    if (process.AwaitEnd(patience.WithTimeout(kPressAgain))) return true;
+    if (await_end(patience.WithTimeout(kPressAgain))) return true;
   }
+  ctx.Check();
   return false;
 }
 
-// A cancellation ends the waiting, but a deadline only the patience with the guest.
-void CheckCancelled(const Context& ctx) {
-  const auto left = ctx.TimeLeft();
-  if (!left || left->count() > 0) ctx.Check();
+// Sends SIGKILL and returns when the process has ended. Throws kCancelled or kIO if it has not when
+// ctx ends or after kKillTimeout, respectively; the process may then still use the disk.
+void KillAndWait(const Context& ctx, const ProcessHandle& process, const std::string& sandbox) {
+  process.Kill();
+  // Killing usually takes milliseconds, so a context that ends now does not hide the result.
+  if (process.AwaitEnd(Context::Background().WithTimeout(kKillGrace))) return;
+  if (process.AwaitEnd(ctx.WithTimeout(kKillTimeout))) return;
+  Throw(
+      ctx.Done() ? ErrorKind::kCancelled : ErrorKind::kIO,
+      "QEMU of sandbox '{}' was killed but has not ended yet; wait until the sandbox is no longer "
+      "running",
+      sandbox);
 }
 
-// QEMU would follow links: a sandbox from elsewhere could read or write any file with them.
+// Throws kIO unless name is a regular file in dir or, if may_be_absent is set, absent. QEMU follows
+// symbolic links, with which a sandbox from elsewhere could make it read or write any file.
 void CheckFile(int dir, const std::string& name, bool may_be_absent) {
   const base::EntryType type = base::OpenEntryAt(dir, name).type;
   if (type == base::EntryType::kRegularFile) return;
   if (may_be_absent && type == base::EntryType::kAbsent) return;
-  Throw(ErrorKind::kIO, "{} must be a regular file, but is {}", name, base::Describe(type));
+  Throw(ErrorKind::kIO, "{} must be a regular file, but is {}; move it away",
+        base::PathOf(dir, name), base::Describe(type));
 }
 
 void RemoveRuntimeFiles(const std::filesystem::path& dir) {
   base::RemoveFile(dir / kSocketFile);
   base::RemoveFile(dir / kPidFile);
+  RemoveEventLog(dir);
+}
+
+bool Mentions(const std::vector<std::string>& arguments, std::string_view word) {
+  return std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) {
+    return argument.find(word) != std::string::npos;
+  });
+}
+
+// Returns the kind of QEMU's failure to start, judged by its output: kIO if the system lacks a
+// resource, else kInvalidConfig, since a setting is wrong.
+ErrorKind KindOfFailure(std::string_view log) {
+  for (const std::string_view text :
+       {"Cannot allocate memory", "No space left", "Too many open files", "Input/output error",
+        "Resource temporarily unavailable", "Read-only file system"}) {
+    if (log.find(text) != std::string_view::npos) return ErrorKind::kIO;
+  }
+  return ErrorKind::kInvalidConfig;
+}
+
+// Returns true if the user wants to start the guest, for example with a debugger.
+bool StaysPaused(const QemuConfig& machine) {
+  const auto& arguments = machine.extra_arguments;
+  return std::find(arguments.begin(), arguments.end(), "-S") != arguments.end();
 }
 
 }  // namespace
 
-std::vector<std::string> QemuArguments(const QemuConfig& config, const std::string& accelerator,
-                                       const DirectoryRecord& record, int socket) {
+std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::string& accelerator,
+                                       const SandboxRecord& sandbox, int socket) {
   std::vector<std::string> arguments = {
-      "-nodefaults",
-      "-no-user-config",
-      "-no-reboot",  // A guest that reboots or panics ends its VM.
-      "-display",
-      "none",
-      "-machine",
-      "pc",
-      "-accel",
-      accelerator,
-      "-cpu",
-      accelerator == "kvm" ? "host" : "max",
-      "-smp",
-      std::to_string(record.cpus != 0 ? record.cpus : config.cpus),
-      "-m",
-      fmt::format("{}M", record.memory_mib != 0 ? record.memory_mib : config.memory_mib),
-      "-chardev",
-      fmt::format("socket,id=qmp,server=on,wait=off,fd={}", socket),
-      "-mon",
-      "chardev=qmp,mode=control",
-      "-chardev",
-      fmt::format("file,id=console,path={},append=on", kConsoleFile),
-      "-serial",
-      "chardev:console",
-      "-pidfile",
-      kPidFile};
-  AddDisk(arguments, record.sandbox);
+      "-nodefaults", "-no-user-config",
+      "-S",          // Paused until events are recorded, so that no end is missed.
+      "-no-reboot",  // A guest that is reset ends its VM.
+      "-display",    "none",
+      "-machine",    "pc",
+      "-accel",      accelerator,
+      "-cpu",        accelerator == "kvm" ? "host" : "max",
+      "-smp",        std::to_string(machine.cpus),
+      "-m",          fmt::format("{}M", machine.memory_mib),
+      "-chardev",    fmt::format("socket,id=qmp,server=on,wait=off,fd={}", socket),
+      "-mon",        "chardev=qmp,mode=control",
+      "-chardev",    fmt::format("file,id=console,path={},append=on", kConsoleFile),
+      "-serial",     "chardev:console",
+      "-pidfile",    kPidFile};
+  const std::vector<std::string> event_log = EventLogArguments();
+  arguments.insert(arguments.end(), event_log.begin(), event_log.end());
+  AddDisk(arguments, sandbox);
+  // The device by which a guest reports that it panicked. QEMU refuses a second one.
+  if (!Mentions(machine.extra_arguments, "pvpanic")) {
+    arguments.insert(arguments.end(), {"-device", "pvpanic"});
+  }
   const auto add = [&](const char* option, const std::string& value) {
     if (!value.empty()) arguments.insert(arguments.end(), {option, value});
   };
   const auto absolute = [](const std::filesystem::path& path) {
     return path.empty() ? std::string() : base::AbsolutePath(path.native()).native();
   };
-  add("-kernel", absolute(config.kernel));
-  add("-initrd", absolute(config.initrd));
-  add("-append", config.append);
-  arguments.insert(arguments.end(), config.extra_arguments.begin(), config.extra_arguments.end());
+  add("-kernel", absolute(machine.kernel));
+  add("-initrd", absolute(machine.initrd));
+  add("-append", machine.append);
+  // The firmware resets a VM in which it finds nothing to boot.
+  if (machine.kernel.empty())
+    add("-boot", fmt::format("reboot-timeout={}", kNothingToBoot.count()));
+  arguments.insert(arguments.end(), machine.extra_arguments.begin(), machine.extra_arguments.end());
   return arguments;
 }
 
-QemuBackend::QemuBackend(const Config& config, Log log)
-    : DirectoryBackend(config.sandboxes_dir, config.cache_dir,
-                       config.upper_format.value_or(DiskFormat::kQcow2), std::move(log)),
+QemuBackend::QemuBackend(const Config& config, PublishedPredicate published, Log log)
+    : DirectoryBackend(config, config.upper_format.value_or(DiskFormat::kQcow2),
+                       std::move(published), std::move(log)),
       config_(config.qemu),
       cache_dir_(config.cache_dir) {}
 
@@ -180,10 +231,14 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   const std::filesystem::path wanted =
       config_.binary.empty() ? "qemu-system-x86_64" : config_.binary;
   const std::filesystem::path binary = base::FindProgram(wanted);
-  if (binary.empty()) {
-    Throw(ErrorKind::kInvalidConfig, "no program '{}': install QEMU, or set Config::qemu.binary",
+  if (binary.empty() || !base::IsProgram(binary)) {
+    Throw(ErrorKind::kInvalidConfig,
+          "cannot find an executable program '{}': install QEMU, or set Config::qemu.binary",
           wanted.native());
   }
+  QemuConfig machine = MachineOf(sandbox.record, config_);
+  machine.binary = binary;
+  CheckBootable(sandbox.dir, sandbox.path.filename(), sandbox.record.sandbox, machine);
   const std::string accelerator = ChooseAccelerator(ctx, binary, cache_dir_);
   for (const BackingFile& file : sandbox.record.sandbox.backing) {
     CheckFile(sandbox.dir, file.name, /*may_be_absent=*/false);
@@ -194,33 +249,48 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   base::RemoveFile(sandbox.path / kLogFile);
   UniqueFd socket = base::ListenAt(sandbox.dir, kSocketFile);
   const UniqueFd log = base::CreateFileAt(sandbox.dir, kLogFile, 0666);
-  base::CreateFileAt(sandbox.dir, kPidFile, 0666);  // One that ends before it writes this crashed.
+  const UniqueFd events = MakeEventLog(sandbox.dir);
+  // Created in advance, so that QEMU counts as crashed if it ends before it writes the file.
+  base::CreateFileAt(sandbox.dir, kPidFile, 0666);
+  // QEMU holds the lock from the moment it starts.
+  RunLock run_lock = MakeRunLock(sandbox.dir);
   base::Leash leash;
-  // However this process ends: whoever looks at the sandbox next knows what may still have its
-  // disk.
+  // The record names the process before it can open the disk. However this process ends, the next
+  // operation on the sandbox can then find out whether QEMU still uses the disk.
   std::optional<ProcessHandle> process;
   const auto record_process = [&](const base::ProcessIdentity& identity) {
     process = ProcessHandle::Open(identity);
-    sandbox.record.process = identity;
+    sandbox.record.process = run_lock.HeldBy(identity);
     Save(sandbox);
   };
-  base::Spawn({.path = binary,
-               .arguments = QemuArguments(config_, accelerator, sandbox.record, socket.get()),
-               .directory = sandbox.path,
-               .output = log.get(),
-               .inherited = {socket.get()}},
-              leash, record_process);
-  socket.Reset(-1);  // So that it is closed when QEMU ends, and nobody waits for an answer.
+  std::vector<int> inherited = {socket.get()};
+  if (run_lock.fd) inherited.push_back(run_lock.fd.get());
+  base::Spawn(
+      {.path = binary,
+       .arguments = QemuArguments(machine, accelerator, sandbox.record.sandbox, socket.get()),
+       .directory = sandbox.path,
+       .output = log.get(),
+       .inherited = inherited},
+      leash, record_process);
+  run_lock.fd.Reset(-1);  // So that the lock is released when QEMU ends.
+  socket.Reset(-1);       // So that it is closed when QEMU ends, and no client waits for an answer.
   if (process) {
+    const base::ForkSafeSection section;
     const std::lock_guard lock(mutex_);
     own_.insert_or_assign(sandbox.record.process->pid,
                           OwnVm{*std::move(process), std::move(leash)});
   }
-  AwaitReady(ctx, sandbox);
+  Run(ctx, sandbox, machine);
+  RemoveEventInput(sandbox.path);  // It would block programs that read every file of a directory.
+}
+
+void QemuBackend::RecordMachine(DirectoryRecord& record) const {
+  record.machine_defaults = RecordableMachine(config_);
 }
 
 void QemuBackend::ForgetEnded() {
   const Context now = Context::Background().WithTimeout(milliseconds::zero());
+  const base::ForkSafeSection section;
   const std::lock_guard lock(mutex_);
   std::erase_if(own_, [&](const auto& entry) {
     const ProcessHandle& process = entry.second.process;
@@ -230,24 +300,42 @@ void QemuBackend::ForgetEnded() {
   });
 }
 
-void QemuBackend::AwaitReady(const Context& ctx, const Locked& sandbox) const {
+void QemuBackend::Run(const Context& ctx, const Locked& sandbox, const QemuConfig& machine) const {
   const Context limited = ctx.WithTimeout(kReadyTimeout);
   try {
-    // The socket has listened since before QEMU was there.
-    QmpClient client(limited, base::TryConnectAt(sandbox.dir, kSocketFile));
+    // The socket has been listening since before QEMU was started.
+    base::UniqueFd socket = base::TryConnectAt(sandbox.dir, kSocketFile);
+    if (!socket) Throw(ErrorKind::kIO, "QEMU ended before it accepted commands");
+    QmpClient client(limited, std::move(socket));
     client.Execute(limited, "query-status");
+    const Context patience = limited.WithTimeout(kAnswerTimeout);
+    while (!EventLogHasBegun(sandbox.dir) && !patience.Done()) {
+      client.Execute(limited, "query-status");
+    }
+    if (!StaysPaused(machine)) client.Execute(limited, "cont");
   } catch (const Error& e) {
     ctx.Check();
     const std::string log = LogOf(sandbox.dir);
-    Throw(ErrorKind::kInternal, "QEMU did not start sandbox '{}': {}",
-          sandbox.path.filename().native(), log.empty() ? e.what() : log);
+    // Without any output, the program is not QEMU (kInvalidConfig), or QEMU was killed or is short
+    // of CPU time.
+    const ErrorKind silent = e.kind() == ErrorKind::kInvalidConfig ? e.kind() : ErrorKind::kIO;
+    const ErrorKind kind = log.empty() ? silent : KindOfFailure(log);
+    Throw(
+        kind, "{} did not start sandbox '{}': {}; {}", machine.binary.native(),
+        sandbox.path.filename().native(), log.empty() ? e.what() : log,
+        kind == ErrorKind::kIO
+            ? "look at the kernel's log (dmesg), free the resource that is exhausted, and try again"
+            : "correct the QemuConfig of the sandbox or the client: binary, kernel, initrd, "
+              "append, memory_mib, cpus, extra_arguments");
   }
 }
 
 void QemuBackend::LetGo(Locked& sandbox) {
+  const base::ForkSafeSection section;
   const std::lock_guard lock(mutex_);
   const auto found = own_.find(sandbox.record.process->pid);
-  // One that another process booted is detached already, or that process must do it.
+  // A VM that another process booted is either detached already, or must be detached by that
+  // process.
   if (found == own_.end() || !found->second.leash) return;
   found->second.leash->LetGo();
   found->second.leash.reset();
@@ -256,25 +344,54 @@ void QemuBackend::LetGo(Locked& sandbox) {
 void QemuBackend::Halt(const Context& ctx, Locked& sandbox, milliseconds timeout) {
   const auto process = sandbox.record.process;
   const auto handle = process ? ProcessHandle::Open(*process) : std::nullopt;
+  const bool graceful = timeout.count() > 0;
   if (handle) {
-    bool ended = false;
-    if (timeout.count() > 0) {
-      ended = PowerDown(ctx.WithTimeout(timeout), sandbox.dir, *handle);
-      if (!ended) CheckCancelled(ctx);
-      if (!ended && Ask(Context::Background(), sandbox.dir, "quit")) {
-        ended = handle->AwaitEnd(Context::Background().WithTimeout(kAnswerTimeout));
-      }
+    const auto await_end = [&](const Context& limited) { return handle->AwaitEnd(limited); };
+    bool ended = graceful && PowerDown(ctx, timeout, sandbox.dir, await_end);
+    // From here on the VM is ended, even if ctx ends meanwhile.
+    if (!ended && graceful && Ask(ctx, sandbox.dir, "quit")) {
+      ended = handle->AwaitEnd(ctx.WithTimeout(kAnswerTimeout));
     }
-    if (!ended) handle->Kill();
-    if (!ended && !handle->AwaitEnd(Context::Background().WithTimeout(kKillTimeout))) {
-      Throw(ErrorKind::kIO, "process {} of sandbox '{}' does not end", process->pid,
-            sandbox.path.filename().native());
-    }
+    if (!ended) KillAndWait(ctx, *handle, sandbox.path.filename().native());
     handle->Reap();
+  } else if (process && sandbox.record.sandbox.status == SandboxStatus::kRunning) {
+    HaltElsewhere(ctx, sandbox, timeout);
   }
   ForgetEnded();
-  RemoveRuntimeFiles(sandbox.path);
 }
+
+// QEMU in another container is controlled through its control socket, which any process of this
+// kernel can connect to. The run lock shows when it has ended.
+void QemuBackend::HaltElsewhere(const Context& ctx, Locked& sandbox, milliseconds timeout) {
+  const Runner& runner = *sandbox.record.process;
+  const std::string upper = sandbox.record.sandbox.upper->path.filename();
+  const auto has_ended = [&] {
+    return StateOf(runner, sandbox.dir, upper) != RunState::kRuns && !HasVm(sandbox.dir);
+  };
+  const auto await_end = [&](const Context& limited) {
+    while (!has_ended() && !limited.Done()) std::this_thread::sleep_for(kLockPollInterval);
+    return has_ended();
+  };
+  const std::string name = sandbox.path.filename();
+  if (!HasVm(sandbox.dir)) {
+    if (StateOf(runner, sandbox.dir, upper) == RunState::kEnded) return;
+    // Whether the VM runs cannot be determined. By calling Kill, the user states that it does not.
+    if (has_ended() && timeout.count() <= 0) return;
+    Throw(ErrorKind::kUnsupportedOperation,
+          "sandbox '{}' is recorded as running, as {}, and cannot be reached from here: stop it "
+          "there{}",
+          name, Describe(runner),
+          has_ended() ? "; if it no longer exists there, call Kill to record that it has stopped"
+                      : "");
+  }
+  if (timeout.count() > 0 && PowerDown(ctx, timeout, sandbox.dir, await_end)) return;
+  if (Ask(ctx, sandbox.dir, "quit") && await_end(ctx.WithTimeout(kAnswerTimeout))) return;
+  Throw(ErrorKind::kIO,
+        "sandbox '{}' did not end when asked to, and is running as {}: kill it there", name,
+        Describe(runner));
+}
+
+void QemuBackend::ClearEnded(Locked& sandbox) { RemoveRuntimeFiles(sandbox.path); }
 
 bool QemuBackend::HasVm(int dir) const {
   return static_cast<bool>(base::TryConnectAt(dir, kSocketFile));
@@ -282,7 +399,8 @@ bool QemuBackend::HasVm(int dir) const {
 
 SandboxStatus QemuBackend::StatusOfEnded(int dir) const {
   const bool orderly = base::OpenEntryAt(dir, kPidFile).type == base::EntryType::kAbsent;
-  return orderly ? SandboxStatus::kStopped : SandboxStatus::kCrashed;
+  if (!orderly) return SandboxStatus::kCrashed;
+  return EndAccordingToEvents(dir).value_or(SandboxStatus::kStopped);
 }
 
 }  // namespace msb::vmm

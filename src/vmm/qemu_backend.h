@@ -1,12 +1,14 @@
-// The qemu backend: sandboxes that are directories, each booted as a process of QEMU.
+// QemuBackend keeps each sandbox in a directory and boots it as a process of QEMU.
 //
 // QEMU runs in the sandbox's directory, beside the disk:
-//   console.log   what the guest wrote to its first serial port, of all its boots
-//   qemu.log      what QEMU itself said at the last boot
-//   qmp.sock      while it runs: where any process of the same user can control it
-//   qemu.pid      from before it runs; QEMU removes it when it ends in order, so that one that is
-//                 left tells a crash
-// A VM that is not detached is ended by the kernel when the process that booted it ends.
+//   console.log      the output of the guest on its first serial port, over all its boots
+//   qemu.log         the output of QEMU itself since the last boot
+//   qmp.sock         while QEMU runs: the control socket, for any process of the same user
+//   qemu.pid         created before QEMU runs, and removed by QEMU when it ends in order, so that a
+//                    file that is left indicates a crash
+//   run-HEX.lock     locked by QEMU for as long as it runs (run_lock.h)
+//   qemu-events.out  the events of QEMU, which show how the guest ended (qemu_events.h)
+// The kernel kills a VM that is not detached when the process that booted it ends.
 
 #ifndef MSB_SRC_VMM_QEMU_BACKEND_H_
 #define MSB_SRC_VMM_QEMU_BACKEND_H_
@@ -29,7 +31,7 @@ namespace msb::vmm {
 
 class QemuBackend : public DirectoryBackend {
  public:
-  QemuBackend(const Config& config, Log log);
+  QemuBackend(const Config& config, PublishedPredicate published, Log log);
 
   std::string_view Name() const override { return "qemu"; }
 
@@ -38,17 +40,22 @@ class QemuBackend : public DirectoryBackend {
   void LetGo(Locked& sandbox) override;
   void Halt(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout) override;
   SandboxStatus StatusOfEnded(int dir) const override;
+  void ClearEnded(Locked& sandbox) override;
+  void RecordMachine(DirectoryRecord& record) const override;
   bool HasVm(int dir) const override;
+  // Ends the VM of a running sandbox whose process is not visible to this process.
+  void HaltElsewhere(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout);
 
-  // Waits until QEMU has opened its disks and takes commands.
-  void AwaitReady(const Context& ctx, const Locked& sandbox) const;
+  // Waits until QEMU has opened its disks, accepts commands and records events. Then starts the
+  // guest, unless extra_arguments contain -S.
+  void Run(const Context& ctx, const Locked& sandbox, const QemuConfig& machine) const;
 
-  // A VM that this process booted.
+  // An OwnVm represents a VM that this process booted.
   struct OwnVm {
     base::ProcessHandle process;
-    std::optional<base::Leash> leash;  // Nothing once it was let go.
+    std::optional<base::Leash> leash;  // Not set after LetGo.
   };
-  // Gives up what is held of those that have ended, whoever ended them.
+  // Removes VMs that have ended, for whatever reason, from own_.
   void ForgetEnded();
 
   const QemuConfig config_;
@@ -57,10 +64,10 @@ class QemuBackend : public DirectoryBackend {
   std::map<pid_t, OwnVm> own_;  // Guarded by mutex_.
 };
 
-// QEMU's arguments for a sandbox, which depend on nothing but these; all paths are relative to the
-// sandbox's directory. socket: the descriptor of the listening control socket.
-std::vector<std::string> QemuArguments(const QemuConfig& config, const std::string& accelerator,
-                                       const DirectoryRecord& record, int socket);
+// Returns QEMU's arguments for a sandbox. Files of the sandbox are named relative to its directory.
+// machine is a result of MachineOf. socket is the descriptor of the listening control socket.
+std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::string& accelerator,
+                                       const SandboxRecord& sandbox, int socket);
 
 }  // namespace msb::vmm
 

@@ -4,9 +4,9 @@
 
 #include <cstddef>
 
-// The image is mapped twice: below 4 GiB, where the processor starts, and below 1 MiB. The first
-// instruction jumps from there to here, so that all code runs at 0xf0000 plus its offset. Real mode
-// addresses it by the offset alone, in the segment 0xf000.
+// QEMU maps the image twice: below 4 GiB, where the processor starts, and below 1 MiB. The first
+// instruction jumps from the upper mapping to the lower one, so all code runs at 0xf0000 plus its
+// offset. In real mode, that is the offset in the segment 0xf000.
 asm(R"(
     .pushsection .rodata
     .balign 8
@@ -115,9 +115,9 @@ std::string ProbeGuest() {
   constexpr std::size_t kMessageOffset = 0x8000;
   constexpr std::size_t kResetVector = 0xfff0;
   std::string image(msb_probe_guest_begin, msb_probe_guest_end);
-  image.resize(kImageBytes);  // With zeros, of which one ends the message.
+  image.resize(kImageBytes);  // With zeros, one of which ends the message.
   image.replace(kMessageOffset, kProbeGuestMessage.size(), kProbeGuestMessage);
-  // A far jump, in real mode, to 0xf000:0.
+  // A far jump in real mode, to 0xf000:0.
   image.replace(kResetVector, 5, std::string("\xea\x00\x00\x00\xf0", 5));
   return image;
 }

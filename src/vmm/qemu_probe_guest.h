@@ -1,5 +1,5 @@
-// The guest that qemu_accelerator.h tries an accelerator with: firmware that does, in a moment,
-// what a kernel does that boots.
+// Provides the guest with which qemu_accelerator.h tests an accelerator: firmware that quickly
+// performs the same steps as a booting kernel.
 
 #ifndef MSB_SRC_VMM_QEMU_PROBE_GUEST_H_
 #define MSB_SRC_VMM_QEMU_PROBE_GUEST_H_
@@ -9,10 +9,10 @@
 
 namespace msb::vmm {
 
-// A firmware image for QEMU's machine "pc". The guest goes to long mode, writes all over its
-// memory, writes kProbeGuestMessage to the debug console (port 0xe9) and then 16 to port 0xf4,
-// where the device isa-debug-exit makes it QEMU's exit status 33. Empty if this library was built
-// for a machine that cannot run it.
+// Returns a firmware image for QEMU's machine "pc". The guest enters long mode, fills 32 MiB of
+// memory five times, writes kProbeGuestMessage to the debug console (port 0xe9) and then 16 to port
+// 0xf4, which the device isa-debug-exit turns into QEMU's exit status 33. Returns an empty string
+// if this library was not built for x86-64.
 std::string ProbeGuest();
 
 inline constexpr std::string_view kProbeGuestMessage = "msb: the guest ran\n";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <stdexcept>
 #include <string_view>
@@ -14,9 +15,10 @@
 namespace msb::vmm {
 namespace {
 
-constexpr std::string_view kClosed = "QEMU closed its control connection";
+constexpr std::string_view kClosed = "QEMU has ended or closed its control connection";
 
-// A text that the other side chose, for a message; "?" if it is none.
+// Returns a string that the other side chose, for a message. Returns "?" if the key is absent or
+// its value is not a string.
 std::string TextOf(const base::Json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_string()
@@ -35,8 +37,9 @@ std::string LineOf(const std::string& command, const base::Json& arguments, std:
 }
 
 [[noreturn]] void ThrowFailed(const std::string& command, const base::Json& error) {
-  base::Throw(ErrorKind::kInternal, "QEMU refused {}: {}: {}", command, TextOf(error, "class"),
-              TextOf(error, "desc"));
+  base::Throw(ErrorKind::kIO,
+              "QEMU refused {}: {}: {}; see qemu.log in the directory of the sandbox", command,
+              TextOf(error, "class"), TextOf(error, "desc"));
 }
 
 }  // namespace
@@ -44,9 +47,12 @@ std::string LineOf(const std::string& command, const base::Json& arguments, std:
 QmpClient::QmpClient(const Context& ctx, base::UniqueFd socket, EventFunction on_event)
     : socket_(std::move(socket)), on_event_(std::move(on_event)) {
   const std::optional<std::string> line = ReceiveLine(ctx);
-  if (!line) base::Throw(ErrorKind::kInternal, "{}", kClosed);
-  // Only what begins with a greeting speaks the protocol, so nothing else may come before.
-  if (!Parse(*line).contains("QMP")) Refuse("it did not greet");
+  if (!line) {
+    base::Throw(ErrorKind::kIO, "{} too early; see qemu.log in the directory of the sandbox",
+                kClosed);
+  }
+  // A QMP server sends a greeting before anything else.
+  if (!Parse(*line).contains("QMP")) Refuse("it sent no greeting");
   Execute(ctx, "qmp_capabilities");
 }
 
@@ -58,7 +64,11 @@ base::Json QmpClient::Execute(const Context& ctx, const std::string& command,
   Send(ctx, line);
   for (;;) {
     std::optional<base::Json> reply = Receive(ctx);
-    if (!reply) base::Throw(ErrorKind::kInternal, "{} before it answered {}", kClosed, command);
+    if (!reply) {
+      base::Throw(ErrorKind::kIO,
+                  "{} before it answered {}; see qemu.log in the directory of the sandbox", kClosed,
+                  command);
+    }
     if (TakeId(*reply) != id) continue;
     const auto error = reply->find("error");
     if (error != reply->end()) ThrowFailed(command, *error);
@@ -76,14 +86,19 @@ bool QmpClient::AwaitClose(const Context& ctx) {
   }
 }
 
+base::Json QmpClient::Execute(const Context& ctx, const std::string& command) {
+  return Execute(ctx, command, base::Json::object());
+}
+
 std::uint64_t QmpClient::TakeId(const base::Json& reply) {
-  if (!reply.contains("error") && !reply.contains("return"))
-    Refuse("it sent no reply and no event");
+  if (!reply.contains("error") && !reply.contains("return")) {
+    Refuse("it sent a message that is neither a reply nor an event");
+  }
   const auto id = reply.find("id");
   // QEMU leaves the id out if it could not read the command.
   if (id == reply.end() || !id->is_number_unsigned() ||
       unanswered_.erase(id->get<std::uint64_t>()) == 0) {
-    Refuse("it answered a command that it was not given");
+    Refuse("it answered a command that was not sent");
   }
   return id->get<std::uint64_t>();
 }
@@ -96,7 +111,7 @@ std::optional<base::Json> QmpClient::Receive(const Context& ctx) {
     if (!event->is_string()) Refuse("it sent an event without a name");
     if (on_event_)
       on_event_(event->get<std::string>(), message.value("data", base::Json::object()));
-    ctx.Check();  // Events could come without end.
+    ctx.Check();  // Events might never end.
   }
   return std::nullopt;
 }
@@ -106,13 +121,16 @@ base::Json QmpClient::Parse(const std::string& line) {
     base::Json message = base::ParseJson(line);
     if (message.is_object()) return message;
   } catch (const std::invalid_argument& e) {
-    Refuse(e.what());
+    Refuse(fmt::format("it sent a malformed message: {}", e.what()));
   }
-  Refuse("it sent no JSON object");
+  Refuse("it sent a message that is not a JSON object");
 }
 
 std::optional<std::string> QmpClient::ReceiveLine(const Context& ctx) {
-  if (!socket_) base::Throw(ErrorKind::kInternal, "the control connection to QEMU was ended");
+  if (!socket_) {
+    base::Throw(ErrorKind::kIO,
+                "the control connection to QEMU was closed after an error: connect again");
+  }
   std::array<char, 1 << 14> buffer;
   std::size_t searched = 0;
   for (;;) {
@@ -123,7 +141,9 @@ std::optional<std::string> QmpClient::ReceiveLine(const Context& ctx) {
       return line;
     }
     searched = received_.size();
-    if (searched > kMaxQmpMessageBytes) Refuse("it sent a message that is too long");
+    if (searched > kMaxQmpMessageBytes) {
+      Refuse(fmt::format("it sent a message of more than {} bytes", kMaxQmpMessageBytes));
+    }
     const std::size_t room = kMaxQmpMessageBytes + 1 - searched;
     const std::size_t length = base::ReceiveSome(
         ctx, socket_.get(), std::span(buffer).first(std::min(buffer.size(), room)));
@@ -133,19 +153,26 @@ std::optional<std::string> QmpClient::ReceiveLine(const Context& ctx) {
 }
 
 void QmpClient::Send(const Context& ctx, const std::string& line) {
-  if (!socket_) base::Throw(ErrorKind::kInternal, "the control connection to QEMU was ended");
+  if (!socket_) {
+    base::Throw(ErrorKind::kIO,
+                "the control connection to QEMU was closed after an error: connect again");
+  }
   try {
     if (base::SendAll(ctx, socket_.get(), line)) return;
   } catch (const Error&) {
-    socket_.Reset(-1);  // What came after a part of a command would be taken for the rest of it.
+    socket_.Reset(-1);  // QEMU would take the next command for the rest of this one.
     throw;
   }
-  base::Throw(ErrorKind::kInternal, "{}", kClosed);
+  base::Throw(ErrorKind::kIO, "{} too early; see qemu.log in the directory of the sandbox",
+              kClosed);
 }
 
 void QmpClient::Refuse(const std::string& why) {
   socket_.Reset(-1);
-  base::Throw(ErrorKind::kInternal, "what answers is not QEMU, or a broken one: {}", why);
+  base::Throw(
+      ErrorKind::kInvalidConfig,
+      "the program that answers is not QEMU or is broken: {}; set Config::qemu.binary to QEMU",
+      why);
 }
 
 }  // namespace msb::vmm

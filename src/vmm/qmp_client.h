@@ -1,8 +1,9 @@
-// A client of QMP, the JSON protocol that a QEMU process is controlled by
-// (docs/interop/qmp-spec.txt of QEMU), over a stream socket.
+// A QmpClient controls a QEMU process over a stream socket with QMP, QEMU's JSON protocol
+// (docs/interop/qmp-spec.txt of QEMU).
 //
-// What comes from the other side is not trusted: a message that is no JSON object, is longer than
-// kMaxQmpMessageBytes or does not belong to the protocol ends the connection with kInternal.
+// The other side is not trusted. If it sends a message that is not a JSON object, is longer than
+// kMaxQmpMessageBytes or does not belong to the protocol, then Config::qemu.binary is not QEMU: the
+// client closes the connection and throws kInvalidConfig.
 
 #ifndef MSB_SRC_VMM_QMP_CLIENT_H_
 #define MSB_SRC_VMM_QMP_CLIENT_H_
@@ -22,44 +23,52 @@ namespace msb::vmm {
 
 inline constexpr std::size_t kMaxQmpMessageBytes = 1 << 20;
 
-// Not safe for use by several threads.
+// Must not be used by several threads at the same time.
 class QmpClient {
  public:
   using EventFunction = std::function<void(const std::string& name, const base::Json& data)>;
 
-  // Takes a connected, non-blocking socket, waits for the greeting and leaves the negotiation mode.
-  // on_event, if not empty, is called for each event, in order, while a function below waits.
-  // kInternal: the other side closed, or is no QMP server. kCancelled.
+  // Takes ownership of a connected, non-blocking socket, waits for the greeting and leaves the
+  // negotiation mode. on_event, if not empty, is called for each event, in order, while the
+  // constructor or a function below waits.
+  // Throws kIO if the other side closes the connection.
+  // Throws kInvalidConfig if the other side is not a QMP server.
+  // Throws kCancelled if ctx ends first.
   QmpClient(const Context& ctx, base::UniqueFd socket, EventFunction on_event = {});
 
-  // Executes a command and returns its "return". Events that arrive before are handed on. Replies
-  // to earlier commands, whose calls were cancelled, are passed over; ones to no command are
-  // refused. kInternal: the command failed (the message has the error's class and description), or
-  // the other side closed meanwhile. kInvalidArgument: an argument is not UTF-8. kCancelled:
-  // whether the command is executed is not known, but others may follow.
-  base::Json Execute(const Context& ctx, const std::string& command,
-                     const base::Json& arguments = base::Json::object());
+  // Executes a command and returns the value of "return" in its reply. Events that arrive before
+  // the reply are passed to on_event. Replies to earlier commands whose calls were cancelled are
+  // skipped. A reply that answers no command closes the connection (kInvalidConfig).
+  // Throws kIO if the command fails (the message has the class and the description of the error),
+  // or if the other side closes the connection meanwhile.
+  // Throws kInvalidArgument if an argument is not UTF-8.
+  // Throws kCancelled if ctx ends first. Whether QEMU executes the command is then unknown. Further
+  // commands may be executed, unless ctx ended while this command was being sent; in that case the
+  // connection is closed.
+  base::Json Execute(const Context& ctx, const std::string& command, const base::Json& arguments);
+  base::Json Execute(const Context& ctx, const std::string& command);  // Without arguments.
 
-  // Hands on events until the other side closes the connection, which QEMU does when it ends; false
-  // if it has not when ctx is done. Never throws kCancelled.
+  // Passes events to on_event until the other side closes the connection, which QEMU does when it
+  // ends. Returns false if the connection is still open when ctx is done. Never throws kCancelled.
   bool AwaitClose(const Context& ctx);
 
  private:
-  // The next message that is no event; nothing at the end of the stream, which may be in the middle
-  // of a message.
+  // Returns the next message that is not an event, or nullopt at the end of the stream, even if the
+  // stream ends within a message.
   std::optional<base::Json> Receive(const Context& ctx);
-  // The next line, without its end; nothing at the end of the stream.
+  // Returns the next line, without its end, or nullopt at the end of the stream.
   std::optional<std::string> ReceiveLine(const Context& ctx);
   void Send(const Context& ctx, const std::string& line);
   base::Json Parse(const std::string& line);
-  // The command that this answers, which is no longer unanswered then.
+  // Returns the id of the command that this reply answers, and removes it from unanswered_. Refuses
+  // a reply that answers no command.
   std::uint64_t TakeId(const base::Json& reply);
-  // Closes the connection, and throws kInternal.
+  // Closes the connection, and throws kInvalidConfig.
   [[noreturn]] void Refuse(const std::string& why);
 
-  base::UniqueFd socket_;  // Empty once the connection was ended from this side.
+  base::UniqueFd socket_;  // Empty once this side has closed the connection.
   EventFunction on_event_;
-  std::string received_;                // Bytes of messages that were not taken yet.
+  std::string received_;                // Received bytes that are not consumed yet.
   std::set<std::uint64_t> unanswered_;  // The ids of commands whose replies may still come.
   std::uint64_t next_id_ = 1;
 };

@@ -1,0 +1,110 @@
+#include "src/archive/import_backing.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "src/archive/image_names.h"
+#include "src/base/file.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+
+namespace msb::archive {
+namespace {
+
+using artifact::Artifact;
+using artifact::Manifest;
+using base::Quoted;
+using base::Throw;
+
+std::optional<Artifact> FindBacking(const ImportSpec& spec, const std::string& id) {
+  return spec.find_backing ? spec.find_backing(id) : std::nullopt;
+}
+
+class BackingChecker {
+ public:
+  BackingChecker(const ImportSpec& spec, const std::vector<IncomingSnapshot*>& order,
+                 const std::vector<std::string>& image_files)
+      : spec_(spec), order_(order), image_files_(image_files) {}
+
+  void Check(const IncomingSnapshot& snapshot) {
+    // If the receiver has the snapshot already, its disk is used, not the one in the archive.
+    if (snapshot.backing_file.empty() || snapshot.present) return;
+    if (IsImage(snapshot)) return CheckImage(snapshot);
+    const Manifest parent = ParentOf(snapshot);
+    const std::string disk = parent.layers.size() == 1
+                                 ? artifact::DiskFileName(parent.digest, parent.layers[0].format)
+                                 : std::string();
+    if (disk == snapshot.backing_file) return;
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the disk of the archive's snapshot {} is backed by '{}', but the disk of its parent {} "
+          "is '{}'",
+          snapshot.id, Quoted(snapshot.backing_file), parent.digest, disk);
+  }
+
+ private:
+  static bool IsImage(const IncomingSnapshot& snapshot) {
+    const std::string& digest = snapshot.manifest.image.manifest_digest;
+    return snapshot.backing_file == artifact::DiskFileName(digest, DiskFormat::kRaw) ||
+           snapshot.backing_file == artifact::DiskFileName(digest, DiskFormat::kQcow2);
+  }
+
+  void CheckImage(const IncomingSnapshot& snapshot) {
+    const std::string file = "disks/" + snapshot.backing_file;
+    if (std::find(image_files_.begin(), image_files_.end(), file) != image_files_.end()) return;
+    if (base::StampOf(spec_.cache_dir / file) || !spec_.log) return;
+    const Image& image = snapshot.manifest.image;
+    spec_.log(fmt::format(
+        "snapshot {} is backed by the image '{}' ({}), which is neither in the archive nor in {}; "
+        "it can be booted once the image is in the cache",
+        snapshot.id, Quoted(image.ref), image.manifest_digest, spec_.cache_dir.native()));
+  }
+
+  // Returns the manifest of the parent, by whose disk the snapshot's disk must be backed.
+  // Throws kUnsupportedOperation if the backing file is not named after the parent.
+  // Throws kSnapshotNotFound if the parent is missing.
+  Manifest ParentOf(const IncomingSnapshot& snapshot) const {
+    if (!artifact::IsBelow(snapshot.manifest, snapshot.backing_file)) {
+      Throw(ErrorKind::kUnsupportedOperation,
+            "the disk of the archive's snapshot {} is backed by '{}', which is neither its "
+            "parent's disk nor its image; squash the snapshot where it was created, and export the "
+            "result",
+            snapshot.id, Quoted(snapshot.backing_file));
+    }
+    const std::string& id = *snapshot.manifest.parent;
+    for (const IncomingSnapshot* other : order_) {
+      if (other->id == id && !other->present) return other->manifest;
+    }
+    if (const auto found = FindBacking(spec_, id)) return found->manifest;
+    Throw(ErrorKind::kSnapshotNotFound,
+          "the disk of the archive's snapshot {} is backed by snapshot {}, which is neither in the "
+          "archive nor in this home; import that snapshot first, or export the archive again "
+          "without 'since'",
+          snapshot.id, id);
+  }
+
+  const ImportSpec& spec_;
+  const std::vector<IncomingSnapshot*>& order_;
+  const std::vector<std::string>& image_files_;
+};
+
+}  // namespace
+
+void CheckBacking(const ImportSpec& spec, const std::vector<IncomingSnapshot*>& order,
+                  const std::vector<std::string>& needed,
+                  const std::vector<std::string>& image_files) {
+  for (const std::string& digest : needed) {
+    if (FindBacking(spec, digest)) continue;
+    Throw(
+        ErrorKind::kSnapshotNotFound,
+        "the archive is incremental and needs snapshot {}, which is not in this home; import that "
+        "snapshot first, or export the archive again without 'since'",
+        digest);
+  }
+  BackingChecker checker(spec, order, image_files);
+  for (const IncomingSnapshot* snapshot : order) checker.Check(*snapshot);
+}
+
+}  // namespace msb::archive

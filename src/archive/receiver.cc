@@ -1,0 +1,158 @@
+#include "src/archive/receiver.h"
+
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "src/archive/entry_stream.h"
+#include "src/archive/inventory.h"
+#include "src/archive/member_hash.h"
+#include "src/archive/sparse_map.h"
+#include "src/artifact/integrity.h"
+#include "src/artifact/manifest.h"
+#include "src/base/digest.h"
+#include "src/base/file.h"
+#include "src/base/progress.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/disk/sparse_copy.h"
+
+namespace msb::archive {
+namespace {
+
+using base::Throw;
+using base::UniqueFd;
+
+// Limits on the total bytes of manifests, inventories and other members that are held in memory: at
+// most kMaxMetadataBytes, and at most kFreeMetadataBytes plus kMaxMetadataRatio for each byte of
+// the archive that has been read.
+constexpr std::uint64_t kMaxMetadataBytes = 48 << 20;
+constexpr std::uint64_t kFreeMetadataBytes = artifact::kMaxManifestBytes + kMaxInventoryBytes;
+constexpr std::uint64_t kMaxMetadataRatio = 200;
+
+// The SHA-256 algorithms hash holes as zeros, so the total of all files that they hash is limited,
+// in bytes.
+constexpr std::uint64_t kMaxHashedBytes = std::uint64_t{1} << 40;
+
+MemberHasher HasherFor(const TarEntry& entry, MemberKind kind) {
+  return {KindName(kind), entry.path, entry.stored, entry.size, entry.ranges};
+}
+
+}  // namespace
+
+void RefuseEntry(std::string_view path, std::string_view problem) {
+  Throw(ErrorKind::kSnapshotIntegrity, "archive entry '{}' {}", base::Quoted(path), problem);
+}
+
+MemberReceiver::MemberReceiver(const Context& ctx, const ArchiveInput& input, TarReader& reader,
+                               const LayoutGuess& layout, std::filesystem::path destination)
+    : ctx_(ctx),
+      input_(input),
+      reader_(reader),
+      layout_(layout),
+      destination_(std::move(destination)) {}
+
+void MemberReceiver::CountMetadata(const TarEntry& entry, std::size_t limit) {
+  if (entry.is_sparse || entry.size > limit) {
+    RefuseEntry(entry.path, "is longer than " + std::to_string(limit) + " bytes");
+  }
+  metadata_bytes_ += entry.size;
+  if (metadata_bytes_ > kMaxMetadataBytes ||
+      metadata_bytes_ > kFreeMetadataBytes + kMaxMetadataRatio * input_.bytes_read()) {
+    RefuseEntry(entry.path, "brings the metadata to " + std::to_string(metadata_bytes_) +
+                                " bytes, which is too much for an archive of this size");
+  }
+}
+
+void MemberReceiver::CountHashed(const std::string& path, std::uint64_t size,
+                                 const std::string& algorithm) {
+  if (algorithm == artifact::kFileMerkle) return;
+  hashed_bytes_ += size;
+  if (hashed_bytes_ > kMaxHashedBytes) {
+    RefuseEntry(path, "exceeds the limit of " + std::to_string(kMaxHashedBytes) +
+                          " bytes to hash in one archive");
+  }
+}
+
+Member MemberReceiver::Describe(const TarEntry& entry, MemberKind kind) const {
+  return {.path = entry.path,
+          .kind = kind,
+          .encoded_size = entry.stored,
+          .apparent_size = entry.size,
+          .ranges = entry.ranges};
+}
+
+std::string MemberReceiver::ReadText(const TarEntry& entry, MemberKind kind, std::size_t limit,
+                                     Member* member) {
+  CountMetadata(entry, limit);
+  std::string text;
+  while (const auto piece = reader_.Read()) {
+    text.append(reinterpret_cast<const char*>(piece->bytes.data()), piece->bytes.size());
+  }
+  if (member != nullptr) {
+    *member = Describe(entry, kind);
+    member->integrity = {std::string(artifact::kSha256), base::Sha256Digest(text)};
+    MemberHasher hasher = HasherFor(entry, kind);
+    hasher.Update(std::as_bytes(std::span(text)));
+    member->transport_digest = hasher.Finish();
+  }
+  return text;
+}
+
+Member MemberReceiver::ReceiveFile(const TarEntry& entry, MemberKind kind,
+                                   const std::optional<std::filesystem::path>& target,
+                                   const std::optional<std::string>& algorithm,
+                                   std::optional<std::uint64_t> free) {
+  CheckLimits(entry, algorithm);
+  if (target && free) CheckSpace(entry, *free);
+  Member member = Describe(entry, kind);
+  std::unique_ptr<artifact::IntegrityHasher> integrity;
+  if (algorithm) integrity = artifact::MakeIntegrityHasher(ctx_, *algorithm, entry.size);
+  MemberHasher hasher = HasherFor(entry, kind);
+  const bool hashed = layout_.Get() != Layout::kLegacy;
+  disk::RegionConsumer nothing;
+  disk::RegionConsumer& content = integrity ? integrity->consumer() : nothing;
+  EntryStream stream(reader_, entry.is_sparse, hashed ? &hasher : nullptr);
+  base::ProgressMeter written(ctx_, "import", 0);
+  if (target) {
+    const UniqueFd dir = base::MakeDirectory(target->parent_path());
+    const UniqueFd fd = base::CreateFileAt(dir.get(), target->filename(), 0666);
+    base::Resize(fd.get(), entry.size);
+    disk::RegionWriter writer(fd.get(), content);
+    disk::ScanStream(stream, entry.size, written, writer);
+    // Image files are flushed when they are installed.
+    if (kind == MemberKind::kPayload) base::Sync(fd.get());
+  } else {
+    disk::ScanStream(stream, entry.size, written, content);
+  }
+  if (integrity) member.integrity = {*algorithm, integrity->Finish()};
+  if (hashed) member.transport_digest = hasher.Finish();
+  if (!layout_.MayBe(Layout::kLayered)) member.ranges = {};
+  return member;
+}
+
+void MemberReceiver::CheckLimits(const TarEntry& entry,
+                                 const std::optional<std::string>& algorithm) {
+  if (algorithm) CountHashed(entry.path, entry.size, *algorithm);
+  // The ranges of all entries are kept if an inventory may list them.
+  if (layout_.MayBe(Layout::kLayered)) ranges_ += entry.ranges.size();
+  if (ranges_ > kMaxSparseRanges) {
+    RefuseEntry(entry.path, "exceeds the limit of " + std::to_string(kMaxSparseRanges) +
+                                " sparse ranges in one archive");
+  }
+}
+
+void MemberReceiver::CheckSpace(const TarEntry& entry, std::uint64_t free) const {
+  std::uint64_t needed = entry.size;
+  if (entry.is_sparse) {
+    needed = 0;
+    for (const disk::Extent& range : entry.ranges) needed += range.length;
+  }
+  if (needed <= free) return;
+  Throw(ErrorKind::kIO,
+        "archive entry '{}' needs {} bytes, but only {} bytes are free in {}; free {} bytes there, "
+        "or import to a directory on another file system",
+        base::Quoted(entry.path), needed, free, destination_.native(), needed - free);
+}
+
+}  // namespace msb::archive

@@ -1,0 +1,72 @@
+// Reads the members of an archive from its tar stream, and enforces the limits of an archive.
+
+#ifndef MSB_SRC_ARCHIVE_RECEIVER_H_
+#define MSB_SRC_ARCHIVE_RECEIVER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "msb/context.h"
+#include "src/archive/archive_input.h"
+#include "src/archive/layout_guess.h"
+#include "src/archive/member.h"
+#include "src/archive/tar_reader.h"
+
+namespace msb::archive {
+
+// Throws kSnapshotIntegrity with a message that the archive's entry at this path has this problem.
+[[noreturn]] void RefuseEntry(std::string_view path, std::string_view problem);
+
+class MemberReceiver {
+ public:
+  // All references must outlive the receiver. destination is the directory that messages name. ctx
+  // must not have a progress function, since the input reports the progress.
+  MemberReceiver(const Context& ctx, const ArchiveInput& input, TarReader& reader,
+                 const LayoutGuess& layout, std::filesystem::path destination);
+
+  // Returns the content of a member. Fills in *member, unless member is null.
+  // Throws kSnapshotIntegrity if the content is longer than limit bytes, or exceeds the limits of
+  // CountMetadata.
+  std::string ReadText(const TarEntry& entry, MemberKind kind, std::size_t limit, Member* member);
+
+  // Counts a member that is held in memory.
+  // Throws kSnapshotIntegrity if it is longer than limit bytes, or all such members together are
+  // too long.
+  void CountMetadata(const TarEntry& entry, std::size_t limit);
+
+  // Writes the member to the new file target, creating its directory if it is absent, or only reads
+  // it if there is no target. Computes the integrity with algorithm if that is set. free is the
+  // space that is available to the target, in bytes, or nullopt if it is not known.
+  // Throws kIO if the member stores more than free bytes; the holes of a sparse entry do not count.
+  // Throws kSnapshotIntegrity if the member exceeds a limit.
+  Member ReceiveFile(const TarEntry& entry, MemberKind kind,
+                     const std::optional<std::filesystem::path>& target,
+                     const std::optional<std::string>& algorithm,
+                     std::optional<std::uint64_t> free);
+
+  // Counts size bytes to be hashed, unless algorithm skips holes.
+  // Throws kSnapshotIntegrity if the total exceeds the limit.
+  void CountHashed(const std::string& path, std::uint64_t size, const std::string& algorithm);
+
+ private:
+  Member Describe(const TarEntry& entry, MemberKind kind) const;
+  void CheckLimits(const TarEntry& entry, const std::optional<std::string>& algorithm);
+  void CheckSpace(const TarEntry& entry, std::uint64_t free) const;
+
+  const Context& ctx_;
+  const ArchiveInput& input_;
+  TarReader& reader_;
+  const LayoutGuess& layout_;
+  const std::filesystem::path destination_;
+  std::uint64_t metadata_bytes_ = 0;
+  std::uint64_t hashed_bytes_ = 0;
+  std::size_t ranges_ = 0;
+};
+
+}  // namespace msb::archive
+
+#endif  // MSB_SRC_ARCHIVE_RECEIVER_H_

@@ -1,0 +1,73 @@
+#include "src/base/file_system.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "src/base/digest.h"
+#include "src/base/file.h"
+#include "src/base/process.h"
+
+namespace msb::base {
+namespace {
+
+// Types as statfs(2) reports them; <linux/magic.h> does not define all of these.
+constexpr std::array<std::uint32_t, 13> kLocalFileSystems = {
+    0xef53,      // ext2, ext3, ext4
+    0x58465342,  // XFS
+    0x9123683e,  // Btrfs
+    0x01021994,  // tmpfs
+    0x858458f6,  // ramfs
+    0xf2f52010,  // F2FS
+    0x2fc12fc1,  // ZFS
+    0xca451a4e,  // bcachefs
+    0x52654973,  // ReiserFS
+    0x3153464a,  // JFS
+    0x4d44,      // FAT
+    0x2011bab0,  // exFAT
+    0x7366746e,  // NTFS
+};
+
+std::optional<std::uint32_t> TypeOfFileSystem(int fd) {
+  struct statfs file_system;
+  if (fstatfs(fd, &file_system) != 0) return std::nullopt;
+  return static_cast<std::uint32_t>(file_system.f_type);
+}
+
+bool IsLocal(std::uint32_t type) {
+  return std::find(kLocalFileSystems.begin(), kLocalFileSystems.end(), type) !=
+         kLocalFileSystems.end();
+}
+
+}  // namespace
+
+bool IsUnsupported(int error) {
+  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOTTY;
+}
+
+bool NeedsCopy(int error) {
+  return IsUnsupported(error) || error == EXDEV || error == EPERM || error == EACCES ||
+         error == EMLINK;
+}
+
+bool IsLocalFileSystem(int fd) {
+  const auto type = TypeOfFileSystem(fd);
+  return type && IsLocal(*type);
+}
+
+std::string LockDomain(int dir) {
+  const std::uint32_t type = TypeOfFileSystem(dir).value_or(0);
+  std::string domain = fmt::format("{:08x}", type);
+  if (!IsLocal(type)) domain += fmt::format(" {} {}", StampOf(dir).device, BootId());
+  constexpr std::size_t kPrefix = std::string_view("sha256:").size();
+  return Sha256Digest(domain).substr(kPrefix, 8);
+}
+
+}  // namespace msb::base

@@ -1,0 +1,166 @@
+#include "src/base/remove_tree.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "src/base/file.h"
+#include "src/base/throw.h"
+
+namespace msb::base {
+namespace {
+
+constexpr int kMaxSweeps = 100;
+
+constexpr int kOpenFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+constexpr unsigned kCheckInterval = 64;  // Entries between two checks of the Context.
+
+// Gives the owner all permissions on an open directory. Returns false if the owner already has
+// them, or they cannot be changed. Preserves errno.
+bool MakeWritable(int dir) {
+  const int error = errno;
+  struct stat st;
+  const bool changed = fstat(dir, &st) == 0 && (st.st_mode & 0700) != 0700 &&
+                       fchmod(dir, (st.st_mode & 07777) | 0700) == 0;
+  errno = error;
+  return changed;
+}
+
+bool Unlink(int dir, const char* name, int flags) {
+  if (unlinkat(dir, name, flags) == 0) return true;
+  return errno == EACCES && MakeWritable(dir) && unlinkat(dir, name, flags) == 0;
+}
+
+// Empties a directory. Instead of descending, moves directories of the second level up to the
+// first, so that it needs only one more descriptor.
+class Remover {
+ public:
+  Remover(const Context& ctx, int top) : ctx_(ctx), top_(top) {}
+
+  bool Run() {
+    do {
+      failure_.reset();
+    } while (!stopped_ && EmptyOnce(top_));
+    if (stopped_) return false;
+    if (failure_) ThrowErrnoAt("delete", top_, failure_->name, failure_->error);
+    return true;
+  }
+
+ private:
+  struct Failure {
+    std::string name;
+    int error;
+  };
+
+  // Goes over the entries once. Returns true if it changed anything: then there may be more to do.
+  bool EmptyOnce(int dir) {
+    bool changed = false;
+    alignas(dirent64) std::array<char, 16384> buffer;
+    if (lseek(dir, 0, SEEK_SET) < 0) return Fail(".");
+    for (;;) {
+      const ssize_t size = getdents64(dir, buffer.data(), buffer.size());
+      if (size < 0 && errno != ENOENT) Fail(".");
+      if (size <= 0) return changed;
+      for (ssize_t at = 0; at < size;) {
+        const auto* entry = reinterpret_cast<const dirent64*>(buffer.data() + at);
+        at += entry->d_reclen;
+        const std::string_view name = entry->d_name;
+        if (name == "." || name == "..") continue;
+        if (++entries_ % kCheckInterval == 0 && ctx_.Done()) stopped_ = true;
+        if (stopped_) return changed;
+        changed |= Remove(dir, entry->d_name, entry->d_type);
+      }
+    }
+  }
+
+  bool Remove(int dir, const char* name, unsigned char type) {
+    if (type != DT_DIR) {
+      if (Unlink(dir, name, 0)) return true;
+      if (errno != EISDIR) return Fail(name);
+    }
+    if (Unlink(dir, name, AT_REMOVEDIR)) return true;
+    if (errno != ENOTEMPTY && errno != EEXIST) return Fail(name);
+    return dir == top_ ? RemoveChild(name) : MoveUp(dir, name);
+  }
+
+  bool RemoveChild(const char* name) {
+    UniqueFd child = OpenAt(top_, name, kOpenFlags);
+    if (!child && errno == EACCES && fchmodat(top_, name, 0700, AT_SYMLINK_NOFOLLOW) == 0) {
+      child = OpenAt(top_, name, kOpenFlags);
+    }
+    if (!child) return Fail(name);
+    bool changed = false;
+    while (!stopped_ && EmptyOnce(child.get())) changed = true;
+    if (stopped_ || Unlink(top_, name, AT_REMOVEDIR)) return true;
+    if (!failure_) Fail(name);
+    return changed;
+  }
+
+  bool MoveUp(int dir, const char* name) {
+    const std::string target = ".msb-moved-" + RandomSuffix();
+    if (renameat(dir, name, top_, target.c_str()) == 0) return true;
+    if (errno == EXDEV) return RemoveInPlace(dir, name);
+    // Moving a directory changes both parents and the directory itself, so all must be writable.
+    if (errno != EACCES) return Fail(name);
+    MakeWritable(dir);
+    fchmodat(dir, name, 0700, AT_SYMLINK_NOFOLLOW);
+    return renameat(dir, name, top_, target.c_str()) == 0 || Fail(name);
+  }
+
+  // Deletes a directory that cannot be moved because it is in a lower layer of overlayfs. Takes a
+  // descriptor for each level.
+  bool RemoveInPlace(int dir, const char* name) {
+    const UniqueFd child = OpenAt(dir, name, kOpenFlags);
+    if (!child) return Fail(name);
+    Remover remover(ctx_, child.get());
+    if (!remover.Run()) {
+      stopped_ = true;
+      return true;
+    }
+    return Unlink(dir, name, AT_REMOVEDIR) || Fail(name);
+  }
+
+  // Records the first failure, unless the entry has disappeared. Returns false, as nothing was
+  // changed.
+  bool Fail(const char* name) {
+    if (errno != ENOENT && !failure_) failure_ = {name, errno};
+    return false;
+  }
+
+  const Context& ctx_;
+  const int top_;
+  unsigned entries_ = 0;
+  bool stopped_ = false;
+  std::optional<Failure> failure_;
+};
+
+}  // namespace
+
+bool RemoveContents(const Context& ctx, int dir) { return Remover(ctx, dir).Run(); }
+
+void RemoveTree(const std::filesystem::path& path) {
+  const UniqueFd parent = TryOpenDirectory(path.parent_path());
+  const std::string name = path.filename();
+  if (!parent || Unlink(parent.get(), name.c_str(), 0) || errno == ENOENT) return;
+  if (errno != EISDIR) ThrowErrno("delete", path.native());
+  UniqueFd dir = OpenAt(parent.get(), name.c_str(), kOpenFlags);
+  if (!dir && errno == ENOENT) return;
+  if (!dir) ThrowErrno("delete", path.native());
+  // Another call that deletes the same tree may move a directory up after this call has passed that
+  // point.
+  for (int attempt = 0; attempt < kMaxSweeps; ++attempt) {
+    RemoveContents(Context::Background(), dir.get());
+    if (Unlink(parent.get(), name.c_str(), AT_REMOVEDIR) || errno == ENOENT) return;
+    if (errno != ENOTEMPTY && errno != EEXIST) break;
+  }
+  ThrowErrno("delete", path.native());
+}
+
+}  // namespace msb::base

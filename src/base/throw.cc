@@ -1,0 +1,202 @@
+#include "src/base/throw.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
+#include <system_error>
+
+namespace msb::base {
+namespace {
+
+constexpr std::string_view kMoveHome =
+    "set MSB_HOME (or Config::home, or the option for this directory)";
+
+// Returns path if something is there, else the nearest existing directory above it; empty if path
+// is not absolute.
+std::string NearestExisting(const std::string& path) {
+  if (!path.starts_with('/')) return {};
+  std::filesystem::path at = path;
+  struct stat st;
+  while (lstat(at.c_str(), &st) != 0) {
+    if (!at.has_relative_path()) return {};
+    at = at.parent_path();
+  }
+  return at;
+}
+
+std::string StepForPermission(const std::string& path) {
+  const std::string existing = NearestExisting(path);
+  struct stat st;
+  std::string owner;
+  if (!existing.empty() && lstat(existing.c_str(), &st) == 0) {
+    owner = fmt::format(" and {} belongs to user {} with mode {:04o}", existing, st.st_uid,
+                        st.st_mode & 07777);
+  }
+  return fmt::format(
+      "this process runs as user {}{}: change the owner or the mode, or {} to a directory that "
+      "user {} may write to",
+      geteuid(), owner, kMoveHome, geteuid());
+}
+
+std::string StepForSpace(int error, const std::string& path,
+                         const std::optional<std::uint64_t>& needed) {
+  const std::string existing = NearestExisting(path);
+  struct statvfs file_system;
+  const bool known = !existing.empty() && statvfs(existing.c_str(), &file_system) == 0;
+  std::string space;
+  if (error == EDQUOT) {
+    space = fmt::format("the quota of user {} is used up", geteuid());
+  } else if (known && file_system.f_files != 0 && file_system.f_favail == 0) {
+    space = "the file system has no free inodes";
+  } else if (known) {
+    space = fmt::format("{} bytes are free there",
+                        std::uint64_t{file_system.f_bavail} * file_system.f_frsize);
+  } else {
+    space = "the file system is full";
+  }
+  if (needed) space += fmt::format(" and {} are needed", *needed);
+  return fmt::format(
+      "{}: free space, for example by removing snapshots or sandboxes, or {} to a directory on a "
+      "larger file system",
+      space, kMoveHome);
+}
+
+std::string StepForAbsent(const std::string& path) {
+  const std::string existing = NearestExisting(path);
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  if (existing.empty()) return "create it, or correct the path";
+  if (existing == path || existing == parent) {
+    return fmt::format("it is absent from {}: create it, or correct the path", parent.native());
+  }
+  return fmt::format("the directory {} is absent: create it, or correct the path", parent.native());
+}
+
+}  // namespace
+
+bool IsNoSpace(int error) { return error == ENOSPC || error == EDQUOT; }
+
+std::string PathOf(int fd) {
+  std::array<char, 4096> target;
+  const std::string link = fmt::format("/proc/self/fd/{}", fd);
+  const ssize_t length = readlink(link.c_str(), target.data(), target.size());
+  if (length <= 0 || target[0] != '/') return "an open file";
+  return {target.data(), static_cast<std::size_t>(length)};
+}
+
+std::string PathOf(int dir, std::string_view name) {
+  if (name.starts_with('/')) return std::string(name);
+  std::string path = dir == AT_FDCWD ? "." : PathOf(dir);
+  if (path == "/") path.clear();
+  return fmt::format("{}/{}", path, name);
+}
+
+std::string NextStep(int error, const std::string& path,
+                     const std::optional<std::uint64_t> needed) {
+  switch (error) {
+    case EACCES:
+    case EPERM:
+      return StepForPermission(path);
+    case ENOSPC:
+    case EDQUOT:
+      return StepForSpace(error, path, needed);
+    case ENOENT:
+      return StepForAbsent(path);
+    case ENOTDIR:
+      return "a component of the path is not a directory: correct the path";
+    case EISDIR:
+      return "it is a directory: give the path of a file";
+    case EROFS:
+      return fmt::format("mount it writable, or {} to a directory on a writable file system",
+                         kMoveHome);
+    case ENAMETOOLONG:
+      return fmt::format("choose a shorter name, or {} to a shorter path", kMoveHome);
+    case ELOOP:
+      return "the path has too many symbolic links, or a symbolic link where none is allowed: give "
+             "the path without symbolic links";
+    case EMFILE:
+      return "this process has reached its limit of open files: raise the limit (ulimit -n), or "
+             "close files";
+    case ENFILE:
+      return "the system has reached its limit of open files: raise the limit (sysctl fs.file-max)";
+    case ENOMEM:
+    case EAGAIN:
+      return "the system, this process or its control group has reached its limit of memory or "
+             "processes: raise the limit, or stop other programs, and try again";
+    case EFBIG:
+      return "the file is larger than its file system or the limit of this process (ulimit -f) "
+             "permits: raise the limit, or use another file system";
+    case EIO:
+      return "the storage device failed, or the file system is damaged: look at the kernel's log "
+             "(dmesg), and check the file system";
+    case ESTALE:
+      return "the file server no longer has it: try again";
+    case EBUSY:
+    case ETXTBSY:
+      return "another program is using it: stop that program and try again";
+    case EEXIST:
+    case ENOTEMPTY:
+      return "another program created it meanwhile: move it away, or try again";
+    case ENOEXEC:
+      return "it is not a program for this machine: give the path of a program that is";
+    case EXDEV:
+      return "both paths must be on the same file system";
+    case EINVAL:
+    case ENOSYS:
+    case EOPNOTSUPP:
+    case ENOLCK:
+    case ENOTTY:
+      return fmt::format(
+          "its file system or the kernel does not support this: {} to a directory on another file "
+          "system",
+          kMoveHome);
+    default:
+      return "try again; if it fails again, look at the kernel's log (dmesg)";
+  }
+}
+
+namespace {
+
+[[noreturn]] void ThrowWithStep(std::string_view action, const std::string& path, int error,
+                                std::optional<std::uint64_t> needed = std::nullopt) {
+  throw Error(ErrorKind::kIO,
+              fmt::format("cannot {} {}: {}; {}", action, path,
+                          std::error_code(error, std::generic_category()).message(),
+                          NextStep(error, path, needed)),
+              error);
+}
+
+}  // namespace
+
+void ThrowErrno(std::string_view action, std::string_view path, int error) {
+  ThrowWithStep(action, std::string(path), error);
+}
+
+void ThrowErrno(std::string_view action, int fd, int error) {
+  ThrowWithStep(action, PathOf(fd), error);
+}
+
+void ThrowErrnoAt(std::string_view action, int dir, std::string_view name, int error) {
+  ThrowWithStep(action, PathOf(dir, name), error);
+}
+
+void ThrowCannotExecute(std::string_view path, int error) {
+  const bool wrong = error == ENOENT || error == ENOTDIR || error == EACCES || error == EISDIR ||
+                     error == ENOEXEC || error == ELOOP || error == ENAMETOOLONG;
+  if (!wrong) ThrowErrno("execute", path, error);
+  throw Error(
+      ErrorKind::kInvalidConfig,
+      fmt::format("cannot execute {}: {}; give the path of a program for this machine that "
+                  "user {} may execute",
+                  path, std::error_code(error, std::generic_category()).message(), geteuid()),
+      error);
+}
+
+void ThrowNoSpace(std::string_view action, int fd, std::uint64_t needed, int error) {
+  ThrowWithStep(action, PathOf(fd), error, needed);
+}
+
+}  // namespace msb::base

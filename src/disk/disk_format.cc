@@ -1,0 +1,9 @@
+#include "msb/disk.h"
+
+namespace msb {
+
+std::string_view ToString(DiskFormat format) noexcept {
+  return format == DiskFormat::kRaw ? "raw" : "qcow2";
+}
+
+}  // namespace msb

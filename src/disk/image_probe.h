@@ -1,0 +1,29 @@
+// Recognizes the format of disk images, and the file system in a raw image.
+
+#ifndef MSB_SRC_DISK_IMAGE_PROBE_H_
+#define MSB_SRC_DISK_IMAGE_PROBE_H_
+
+#include <filesystem>
+#include <string>
+
+#include "msb/disk.h"
+
+namespace msb::disk {
+
+// Returns kQcow2 for a file with the magic number of qcow2, and kRaw for any other file that may be
+// a disk. path is for messages.
+// Throws kInvalidArgument if the file is empty.
+// Throws kUnsupportedOperation if it is a qcow2 image with a backing file, or an image in another
+// format: VMDK, VDI, VHDX, VHD, QED, QCOW (version 1), Parallels, DMG or ISO 9660. The message has
+// the qemu-img command that converts it.
+DiskFormat ProbeImage(int fd, const std::filesystem::path& path);
+
+// Returns the type of the file system in the raw disk image fd, recognized by its superblock:
+// "ext4", "xfs", …, or "unknown".
+std::string ProbeFileSystem(int fd);
+// Returns kQcow2 if the file begins with the magic number of qcow2, "QFI\xfb", and kRaw otherwise.
+DiskFormat ProbeFormat(int fd);
+
+}  // namespace msb::disk
+
+#endif  // MSB_SRC_DISK_IMAGE_PROBE_H_

@@ -1,0 +1,230 @@
+// Catalog::Remove, which changes both the artifacts and the index.
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <chrono>
+#include <optional>
+#include <system_error>
+
+#include "src/artifact/group.h"
+#include "src/base/sqlite.h"
+#include "src/base/staging.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/handle/catalog.h"
+
+namespace msb::handle {
+namespace {
+
+using base::LockedDirectory;
+using base::Throw;
+using index::Index;
+using index::Row;
+
+// How long to wait for a locked index to erase the rows of an artifact whose files are deleted.
+constexpr auto kEraseTimeout = std::chrono::seconds(10);
+
+std::string Describe(const Row& row) {
+  return row.name ? fmt::format("{} ({})", *row.name, row.digest) : row.digest;
+}
+
+// Returns the artifact directory that a path or a name leads to, even if the artifact is damaged,
+// or nullopt if there is no artifact.
+std::optional<std::filesystem::path> DirectoryOf(const HomePaths& paths, const std::string& key) {
+  std::filesystem::path path = paths.PathOf(key);
+  if (!artifact::HoldsArtifact(path)) return std::nullopt;
+  return path;
+}
+
+// Returns true if the index or the disk says so. An index without columns for groups does not know.
+bool IsGroupMember(const std::optional<Row>& row,
+                   const std::optional<std::filesystem::path>& path) {
+  if (row && row->group_path) return true;
+  const base::UniqueFd dir = path ? base::TryOpenDirectory(*path) : base::UniqueFd();
+  return dir && artifact::ReadMembership(dir.get(), *path);
+}
+
+// Locks the artifact directory at path. Returns an empty object if there is no artifact any more.
+// Throws kInvalidArgument if path is a symbolic link.
+LockedDirectory LockArtifact(const Context& ctx, const std::filesystem::path& path) {
+  LockedDirectory locked = LockedDirectory::Open(ctx, path.parent_path(), path.filename());
+  if (locked && artifact::HoldsArtifact(locked.fd(), path)) return locked;
+  std::error_code error;
+  if (!locked && std::filesystem::is_symlink(path, error)) {
+    Throw(ErrorKind::kInvalidArgument,
+          "{} is a symbolic link; remove the snapshot that it points to, by its own path",
+          path.native());
+  }
+  return {};
+}
+
+}  // namespace
+
+// A Removal represents one attempt to remove a snapshot.
+struct Catalog::Removal {
+  const Context& ctx;
+  const Key& key;
+  const bool force;
+  const Users& users;
+  const Target found;
+  LockedDirectory artifact = {};
+  Rows rows = {};
+};
+
+Catalog::Target Catalog::FindTarget(const Index& index, const Key& given) const {
+  Key key = given;
+  if (!key.digest.empty() && !HasDigest(key.text, key.digest)) key.text = key.digest;
+  Target target;
+  if (!IsDigestKey(key.text)) target.path = DirectoryOf(paths_, key.text);
+  target.row = target.path ? FindByPath(index, *target.path) : Find(index, key.text);
+  // A path stands for the artifact that is there, never for another copy of the same snapshot.
+  if (!target.path && target.row && !artifact::IsPath(key.text) &&
+      HasDigest(target.row->artifact_path, target.row->digest)) {
+    target.path = target.row->artifact_path;
+  }
+  if (!target.path && !target.row) {
+    Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key.text),
+          paths_.snapshots_dir().native());
+  }
+  if (IsGroupMember(target.row, target.path)) {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "snapshot '{}' belongs to a group of release 0.7; remove it with 'msb snapshot remove'",
+          base::Quoted(key.text));
+  }
+  return target;
+}
+
+void Catalog::RefuseParent(const Index& index, const Target& target, const Users& users) const {
+  const Row& row = *target.row;
+  // Another copy in the snapshots directory serves the children as well.
+  for (const Row& copy : ResolveAll(index, index.WithDigest(row.digest))) {
+    const std::filesystem::path path = copy.artifact_path;
+    if (path != row.artifact_path && path.parent_path() == paths_.snapshots_dir() &&
+        HasDigest(path, row.digest)) {
+      return;
+    }
+  }
+  std::vector<std::string> children;
+  for (const Row& child : ResolveAll(index, index.ChildrenOf(row))) {
+    if (child.artifact_path != row.artifact_path) children.push_back(Describe(child));
+  }
+  if (!children.empty()) {
+    Throw(ErrorKind::kSnapshotHasChildren,
+          "{} is the parent of {}; remove these first, or use force", Describe(row),
+          fmt::join(children, ", "));
+  }
+  const std::vector<std::string> sandboxes = users ? users(row.digest) : std::vector<std::string>();
+  if (sandboxes.empty()) return;
+  Throw(ErrorKind::kSnapshotHasChildren,
+        "the disks of these sandboxes are backed by {}: {}; remove them first, or use force, after "
+        "which their next snapshots are complete disks",
+        Describe(row), fmt::join(sandboxes, ", "));
+}
+
+Catalog::Rows Catalog::RowsOf(const Index& index, const Target& target) const {
+  Rows rows;
+  const std::string path = target.path ? target.path->native() : target.row->artifact_path;
+  rows.paths.insert(path);
+  if (!target.row) return rows;
+  rows.digest = target.row->digest;
+  // In a copy of a home, rows may have paths in the original.
+  for (const Row& row : index.WithDigest(rows.digest)) {
+    const auto resolved = Resolve(index, row);
+    if (!resolved || resolved->artifact_path == path) rows.paths.insert(row.artifact_path);
+  }
+  return rows;
+}
+
+Catalog::Step Catalog::HideAndErase(Session& session, Removal& removal) const {
+  Index& index = session.index();
+  LockedDirectory& artifact = removal.artifact;
+  base::Transaction transaction = index.Begin();
+  Target target = FindTarget(index, removal.key);
+  if (target.path != removal.found.path) return Step::kAgain;
+  if (target.path) {
+    // The manifest on disk counts, not what the index recorded of it.
+    if (const auto manifest = artifact::ReadManifest(artifact.fd(), *target.path)) {
+      target.row = RowFor({.path = *target.path, .manifest = *manifest, .member = std::nullopt});
+    }
+  }
+  if (target.row && !removal.force) RefuseParent(index, target, removal.users);
+  if (!artifact && session.refusal()) throw *session.refusal();
+  removal.rows = RowsOf(index, target);
+  removal.ctx.Check();
+  if (artifact) artifact.Hide();
+  try {
+    for (const std::string& path : removal.rows.paths) index.Erase(path, removal.rows.digest);
+    transaction.Commit();
+  } catch (const Error& e) {
+    // If the rows cannot be erased, as on a full disk, the files go first: Remove must be able to
+    // free space.
+    const auto* error = dynamic_cast<const base::DatabaseError*>(&e);
+    if (artifact && error != nullptr &&
+        error->cause() == base::DatabaseError::Cause::kInaccessible) {
+      return Step::kRowsRemain;
+    }
+    artifact.PutBack();
+    throw;
+  }
+  return session.refusal() ? Step::kRowsRemain : Step::kErased;
+}
+
+void Catalog::EraseRows(const Context& ctx, const Removal& removal) {
+  try {
+    store_.With(ctx, [&](Session& session) {
+      if (session.refusal()) throw *session.refusal();
+      Index& index = session.index();
+      base::Transaction transaction = index.Begin();
+      for (const std::string& path : removal.rows.paths) index.Erase(path, removal.rows.digest);
+      transaction.Commit();
+    });
+  } catch (const Error& e) {
+    log_(
+        fmt::format("{} was removed, but the index of {} may still have its row: {}; call Reindex "
+                    "to drop the row",
+                    removal.found.path->native(), paths_.home().native(), e.what()));
+  }
+}
+
+void Catalog::Remove(const Context& ctx, const Key& key, bool force, const Users& users) {
+  for (;;) {
+    Removal removal{.ctx = ctx,
+                    .key = key,
+                    .force = force,
+                    .users = users,
+                    .found = store_.With(
+                        ctx, [&](Session& session) { return FindTarget(session.index(), key); })};
+    // Lock order: the artifact first, then the index.
+    if (const auto& path = removal.found.path) {
+      base::SweepStages(ctx, path->parent_path(), log_);
+      removal.artifact = LockArtifact(ctx, *path);
+      if (!removal.artifact) continue;  // Removed meanwhile: look it up again.
+    }
+    const Step step =
+        store_.With(ctx, [&](Session& session) { return HideAndErase(session, removal); });
+    if (step == Step::kAgain) continue;
+    const auto erase_rows = [&] {
+      if (step == Step::kErased) return;
+      EraseRows(Context::Background().WithTimeout(kEraseTimeout), removal);
+    };
+    try {
+      removal.artifact.Delete(ctx);
+    } catch (const Error&) {
+      erase_rows();
+      throw;
+    }
+    erase_rows();
+    return;
+  }
+}
+
+void Catalog::Remove(const Context& ctx, const std::string& key, bool force, const Users& users) {
+  Remove(ctx, Key{.text = key}, force, users);
+}
+
+void Catalog::Remove(const Context& ctx, const Row& row, bool force, const Users& users) {
+  Remove(ctx, Key{.text = row.artifact_path, .digest = row.digest}, force, users);
+}
+
+}  // namespace msb::handle

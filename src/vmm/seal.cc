@@ -1,0 +1,186 @@
+#include "src/vmm/seal.h"
+
+#include <exception>
+#include <utility>
+
+#include "src/artifact/manifest.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/disk/qcow2_header.h"
+#include "src/vmm/directory_disk.h"
+
+namespace msb::vmm {
+namespace {
+
+using base::Entry;
+using base::EntryType;
+using base::Throw;
+
+bool IsFile(int dir, const std::string& name) {
+  return base::OpenEntryAt(dir, name).type == EntryType::kRegularFile;
+}
+
+void Forward(DirectoryRecord& record, const std::filesystem::path& home) {
+  record.sandbox.snapshot_digest = record.seal->digest;
+  SetSnapshotPath(record.sandbox, home, record.seal->artifact);
+  record.seal.reset();
+}
+
+void Back(int dir, const std::filesystem::path& path, DirectoryRecord& record) {
+  SandboxRecord& sandbox = record.sandbox;
+  const PendingSeal seal = *std::exchange(record.seal, std::nullopt);
+  std::string upper = seal.file;
+  // An upper that was taken over has two names, either of which will do.
+  if (!seal.backing && !IsFile(dir, upper)) upper = sandbox.backing.at(0).name;
+  const EntryType type = base::OpenEntryAt(dir, upper).type;
+  if (type != EntryType::kRegularFile) {
+    Throw(ErrorKind::kIO,
+          "the disk {} must be a regular file, but is {}: restore it, or remove the sandbox",
+          (path / upper).native(), base::Describe(type));
+  }
+  sandbox.upper->path = path / upper;
+  if (seal.backing) {
+    sandbox.backing = *seal.backing;
+  } else {
+    sandbox.backing.erase(sandbox.backing.begin());
+  }
+}
+
+// Returns the snapshot's disk as a backing file of the sandbox.
+BackingFile BaseOf(const std::filesystem::path& path, const SealSpec& spec, const Disk& upper) {
+  const DiskFormat format = spec.whole_disk ? spec.whole_disk->format : DiskFormat::kQcow2;
+  const std::string name = artifact::DiskFileName(spec.digest, format);
+  return {name, {path / name, format, upper.fstype}};
+}
+
+}  // namespace
+
+bool ResolveSeal(int dir, const std::filesystem::path& path, DirectoryRecord& record,
+                 const std::filesystem::path& home, const PublishedPredicate& published) {
+  if (!record.seal) return false;
+  const SandboxRecord& sandbox = record.sandbox;
+  if (sandbox.backing.empty()) {
+    Throw(ErrorKind::kInvalidConfig,
+          "the record of sandbox {} has a pending seal, but lists no backing file", path.native());
+  }
+  const bool has_files =
+      IsFile(dir, sandbox.upper->path.filename()) && IsFile(dir, sandbox.backing[0].name);
+  if (has_files && published(record.seal->artifact, record.seal->digest)) {
+    Forward(record, home);
+  } else {
+    Back(dir, path, record);
+  }
+  return true;
+}
+
+Sealing::Sealing(int dir, std::filesystem::path path, DirectoryRecord& record,
+                 std::filesystem::path home, Save save, Warn warn)
+    : dir_(dir),
+      path_(std::move(path)),
+      record_(record),
+      home_(std::move(home)),
+      save_(std::move(save)),
+      warn_(std::move(warn)),
+      before_(record) {}
+
+Disk Sealing::Begin(const Context& ctx, const SealSpec& spec) {
+  const Disk& upper = *record_.sandbox.upper;
+  if (!base::IsUtf8(spec.artifact.native())) {
+    Throw(ErrorKind::kInvalidArgument, "snapshot path '{}' is not UTF-8",
+          base::Quoted(spec.artifact.native()));
+  }
+  Entry entry = base::OpenEntryAt(dir_, upper.path.filename());
+  if (entry.type != EntryType::kRegularFile) {
+    Throw(ErrorKind::kIO,
+          "the disk {} must be a regular file, but is {}: restore it, or remove the sandbox",
+          upper.path.native(), base::Describe(entry.type));
+  }
+  upper_ = std::move(entry.fd);
+  stamp_ = base::StampOf(upper_.get());
+  base_ = BaseOf(path_, spec, upper);
+  overlay_ = "upper-" + base::RandomSuffix() + ".qcow2";
+  try {
+    LinkAndRecord(ctx, spec);
+  } catch (...) {
+    Undo();
+    throw;
+  }
+  return base_.disk;
+}
+
+void Sealing::LinkAndRecord(const Context& ctx, const SealSpec& spec) {
+  SandboxRecord& sandbox = record_.sandbox;
+  const std::filesystem::path upper = sandbox.upper->path;
+  PendingSeal seal{.file = upper.filename(), .digest = spec.digest, .artifact = spec.artifact};
+  base::Sync(upper_.get());
+  MakeOverlay(dir_, overlay_, disk::ReadQcow2Header(upper_.get(), upper.native()).virtual_size,
+              base_);
+  if (spec.whole_disk) {
+    LinkOrCopy(ctx, spec.whole_disk->path, dir_, base_.name);
+    seal.backing = std::exchange(sandbox.backing, {});
+  } else {
+    renames_ = !base::TryLinkFile(upper, dir_, base_.name);
+    base::SetMode(upper_.get(), stamp_.mode & 0444);
+  }
+  const std::string former = seal.file;
+  sandbox.upper->path = path_ / overlay_;
+  sandbox.backing.insert(sandbox.backing.begin(), base_);
+  record_.seal = std::move(seal);
+  saving_ = true;
+  save_();
+  // Without links, the former upper has one name at a time; the record has both names.
+  if (renames_) base::RenameOverAt(dir_, former, base_.name);
+}
+
+// Removes the name that the seal added or, if it renamed the former upper, renames that back.
+void Sealing::Unlink() {
+  const std::string former = before_.sandbox.upper->path.filename();
+  if (!renames_ || IsFile(dir_, former)) {
+    base::RemoveFile(base_.disk.path);
+  } else {
+    base::RenameOverAt(dir_, base_.name, former);
+  }
+}
+
+bool Sealing::Try(const std::function<void()>& step) noexcept {
+  try {
+    step();
+    return true;
+  } catch (const std::exception& e) {
+    try {
+      warn_(e.what());
+    } catch (...) {
+      // There is no memory for the message.
+    }
+    return false;
+  }
+}
+
+// Removes the files first, which gives a full file system the space for the record. If the record
+// on disk keeps the pending seal, it does not need them: the former upper is there.
+void Sealing::Undo() noexcept {
+  record_ = before_;
+  Try([&] { base::RemoveFile(path_ / overlay_); });
+  Try([&] { Unlink(); });
+  Try([&] { RestoreMode(); });
+  if (saving_) Try(save_);
+}
+
+void Sealing::RestoreMode() {
+  const base::FileStamp now = base::StampOf(upper_.get());
+  if (now.mode != stamp_.mode && now.links <= stamp_.links) {
+    base::SetMode(upper_.get(), stamp_.mode);
+  }
+}
+
+void Sealing::RollForward() noexcept {
+  Try([&] {
+    Forward(record_, home_);
+    save_();
+    Sweep(dir_, path_, record_.sandbox);
+  });
+}
+
+void Sealing::RollBack() noexcept { Undo(); }
+
+}  // namespace msb::vmm

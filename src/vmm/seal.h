@@ -1,0 +1,99 @@
+// Implements the sealing protocol, by which a snapshot takes over the qcow2 disk of a sandbox of a
+// directory backend.
+//
+//   1. Begin makes the upper read-only, links it under a name with the snapshot's digest, makes an
+//      empty overlay that is backed by that name, and saves a record with the overlay as the upper
+//      and a pending seal. If a step fails, the steps before it are undone. Where the file system
+//      has no links, the upper is renamed instead, after the record has been saved. If
+//      SealSpec::whole_disk is set, that file is linked or copied under a name with the digest
+//      instead, and the upper is not changed.
+//   2. The caller publishes the artifact, which links the former upper.
+//   3. If the artifact was published, RollForward removes the pending seal from the record, and
+//      then the former upper's own name or, with whole_disk, the former upper and its backing
+//      files. If it was not published, RollBack makes the former upper the upper again.
+//
+// After a crash between steps 1 and 3, the next operation on the sandbox resolves the pending seal,
+// depending on whether the artifact was published. Rolling back never loses data and never changes
+// a snapshot, even if the artifact was published after all: the former upper has all data that the
+// sandbox wrote, and an upper that has another hard link is replaced by a copy (OwnUpper in
+// directory_disk.h) before a VM writes to it.
+//
+// Every function requires that the caller holds the lock of the sandbox's directory.
+
+#ifndef MSB_SRC_VMM_SEAL_H_
+#define MSB_SRC_VMM_SEAL_H_
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "msb/context.h"
+#include "msb/vmm/backend.h"
+#include "src/base/file.h"
+#include "src/vmm/directory_record.h"
+
+namespace msb::vmm {
+
+// Returns whether the artifact directory holds a published snapshot with this digest.
+using PublishedPredicate =
+    std::function<bool(const std::filesystem::path& artifact, const std::string& digest)>;
+
+// Resolves a pending seal in the record of the sandbox at path, whose open directory is dir: rolls
+// the seal forward if the overlay and the sealed file exist and the artifact was published, and
+// back otherwise. home is the home of the client. Changes the record in memory only, so the caller
+// must save it before it removes files that the record no longer names. Returns false if no seal is
+// pending.
+// Throws what published throws.
+// Throws kIO if the former upper is not a regular file under either of its names.
+// Throws kInvalidConfig if a seal is pending but the record has no backing file.
+bool ResolveSeal(int dir, const std::filesystem::path& path, DirectoryRecord& record,
+                 const std::filesystem::path& home, const PublishedPredicate& published);
+
+// A Sealing represents a seal in progress.
+class Sealing {
+ public:
+  // Durably replaces the saved record.
+  using Save = std::function<void()>;
+  using Warn = std::function<void(std::string message)>;
+
+  // Seals the sandbox at path, whose open directory is dir. record is its record, without a pending
+  // seal; every step updates it. home is the home of the client. warn receives the failures that a
+  // later operation on the sandbox repairs.
+  Sealing(int dir, std::filesystem::path path, DirectoryRecord& record, std::filesystem::path home,
+          Save save, Warn warn);
+
+  // Performs step 1. Returns the file that the sandbox is backed by from now on. If it throws, the
+  // sandbox is as it was before.
+  Disk Begin(const Context& ctx, const SealSpec& spec);
+  // RollForward and RollBack perform step 3, and pass failures to warn.
+  void RollForward() noexcept;
+  void RollBack() noexcept;
+
+ private:
+  void LinkAndRecord(const Context& ctx, const SealSpec& spec);
+  void Undo() noexcept;
+  void Unlink();
+  // Runs a step, and passes a failure to warn_. Returns whether the step succeeded.
+  bool Try(const std::function<void()>& step) noexcept;
+  // Restores the permissions of the former upper, unless it has more hard links than before the
+  // seal.
+  void RestoreMode();
+
+  const int dir_;
+  const std::filesystem::path path_;
+  DirectoryRecord& record_;
+  const std::filesystem::path home_;
+  const Save save_;
+  const Warn warn_;
+  const DirectoryRecord before_;
+  base::UniqueFd upper_ = {};   // The former upper.
+  base::FileStamp stamp_ = {};  // Its stamp before the seal began.
+  BackingFile base_ = {};       // The file that the new overlay is backed by.
+  std::string overlay_ = {};    // The new overlay's name.
+  bool renames_ = false;        // No links are possible: the former upper is renamed.
+  bool saving_ = false;         // The record on disk may have the pending seal.
+};
+
+}  // namespace msb::vmm
+
+#endif  // MSB_SRC_VMM_SEAL_H_
