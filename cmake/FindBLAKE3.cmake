@@ -1,33 +1,55 @@
 # Finds the official C implementation of BLAKE3 and defines BLAKE3::blake3.
 #
-# Where there is a system package (Debian 13: libblake3-dev) that is it. Debian 12 ships the sources
-# in librust-blake3-dev; they are compiled, with their SIMD assembly, into whatever links the target.
-# BLAKE3_IS_BUNDLED says which.
+# BLAKE3_SOURCE_DIR names a directory with its sources (blake3.c), or a checkout of the BLAKE3
+# repository, which has them in c/. If it is empty, an installed library is used, or else the
+# sources that Debian 12 and 13 ship in librust-blake3-dev. Sources are compiled, with their SIMD
+# assembly, into every target that links BLAKE3::blake3, and BLAKE3_IS_BUNDLED is set to TRUE.
 
-find_package(BLAKE3 QUIET CONFIG)
-if(TARGET BLAKE3::blake3)
-  set(BLAKE3_IS_BUNDLED FALSE)
-  set(BLAKE3_FOUND TRUE)
-  return()
+set(BLAKE3_SOURCE_DIR "" CACHE PATH
+    "Directory of the C sources of BLAKE3; empty to use an installed library")
+set(BLAKE3_IS_BUNDLED FALSE)
+
+if(NOT BLAKE3_SOURCE_DIR)
+  if(NOT TARGET BLAKE3::blake3)
+    find_package(BLAKE3 QUIET CONFIG)
+  endif()
+  if(TARGET BLAKE3::blake3)
+    set(BLAKE3_FOUND TRUE)
+    return()
+  endif()
 endif()
 
-file(GLOB _blake3_candidates /usr/share/cargo/registry/blake3-*/c/blake3.c)
-list(SORT _blake3_candidates COMPARE NATURAL ORDER DESCENDING)
-list(POP_FRONT _blake3_candidates _blake3_source)
-cmake_path(GET _blake3_source PARENT_PATH _blake3_dir)
+if(BLAKE3_SOURCE_DIR)
+  # A relative path is relative to the directory of the top-level CMakeLists.txt.
+  cmake_path(ABSOLUTE_PATH BLAKE3_SOURCE_DIR BASE_DIRECTORY "${CMAKE_SOURCE_DIR}"
+             OUTPUT_VARIABLE _blake3_given)
+  set(_blake3_candidates "${_blake3_given}/blake3.c" "${_blake3_given}/c/blake3.c")
+  set(_blake3_reason
+      "BLAKE3_SOURCE_DIR is '${BLAKE3_SOURCE_DIR}', which has neither blake3.c nor c/blake3.c")
+else()
+  file(GLOB _blake3_candidates /usr/share/cargo/registry/blake3-*/c/blake3.c)
+  list(SORT _blake3_candidates COMPARE NATURAL ORDER DESCENDING)
+  set(_blake3_reason "no library is installed, and BLAKE3_SOURCE_DIR is not set")
+endif()
+unset(_blake3_dir)
+foreach(_blake3_source IN LISTS _blake3_candidates)
+  if(EXISTS "${_blake3_source}" AND NOT _blake3_dir)
+    cmake_path(GET _blake3_source PARENT_PATH _blake3_dir)
+  endif()
+endforeach()
 
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(
-  BLAKE3
-  REQUIRED_VARS _blake3_dir
-  REASON_FAILURE_MESSAGE "install libblake3-dev, or on Debian 12 librust-blake3-dev")
+find_package_handle_standard_args(BLAKE3 REQUIRED_VARS _blake3_dir
+                                  REASON_FAILURE_MESSAGE "${_blake3_reason}")
 if(NOT BLAKE3_FOUND)
+  set(BLAKE3_NOT_FOUND_MESSAGE "${_blake3_reason}")
   return()
 endif()
 
-enable_language(C ASM)
+enable_language(C)
 set(_blake3_files blake3.c blake3_dispatch.c blake3_portable.c)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  enable_language(ASM)
   list(APPEND _blake3_files blake3_sse2_x86-64_unix.S blake3_sse41_x86-64_unix.S
        blake3_avx2_x86-64_unix.S blake3_avx512_x86-64_unix.S)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
@@ -36,8 +58,14 @@ endif()
 list(TRANSFORM _blake3_files PREPEND "${_blake3_dir}/")
 
 add_library(msb_blake3 OBJECT ${_blake3_files})
-set_target_properties(msb_blake3 PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
-# Not this project's code, and the hot loop of it also in a debug build.
+# Without unity builds, because its sources define the same names. Without LTO, because the C
+# compiler may have another version than the C++ compiler, which then cannot read its intermediate
+# code.
+set_target_properties(
+  msb_blake3 PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden UNITY_BUILD OFF
+                        INTERPROCEDURAL_OPTIMIZATION OFF)
+# Without warnings, because it is not this project's code; optimized even in a debug build, because
+# it is the hot loop.
 target_compile_options(msb_blake3 PRIVATE -O3 -w)
 
 add_library(BLAKE3::blake3 INTERFACE IMPORTED)

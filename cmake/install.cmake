@@ -1,33 +1,89 @@
 # Install rules: the library, its headers, the CMake package msb and msb.pc.
+#
+# A static and a shared build may be installed into one prefix, in any order. They have separate
+# files for everything that differs, except msb.pc, which is written at install time for what is
+# installed.
 
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
+if(BUILD_SHARED_LIBS)
+  set(_kind shared)
+else()
+  set(_kind static)
+endif()
+
 install(
   TARGETS msb
-  EXPORT msbTargets
+  EXPORT msb-${_kind}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   INCLUDES
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(DIRECTORY include/msb DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY include/msb DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 
 set(_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/msb)
-install(EXPORT msbTargets NAMESPACE msb:: DESTINATION ${_package_dir})
+install(
+  EXPORT msb-${_kind}
+  FILE msb-${_kind}-targets.cmake
+  NAMESPACE msb::
+  DESTINATION ${_package_dir})
 configure_package_config_file(cmake/msbConfig.cmake.in msbConfig.cmake
                               INSTALL_DESTINATION ${_package_dir})
+configure_file(cmake/msb-static-dependencies.cmake.in msb-static-dependencies.cmake @ONLY)
 write_basic_package_version_file(msbConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msbConfig.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/msbConfigVersion.cmake DESTINATION ${_package_dir})
-
-# A shared libmsb carries its dependencies; whoever links a static one links them too.
 if(NOT BUILD_SHARED_LIBS)
-  set(MSB_PC_REQUIRES "libcrypto sqlite3 fmt libzstd zlib")
-  # Not by libarchive.pc, which asks for what only a static libarchive needs.
-  set(MSB_PC_LIBS "-larchive -pthread")
-  if(NOT BLAKE3_IS_BUNDLED)
-    string(APPEND MSB_PC_LIBS " -lblake3")
-  endif()
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msb-static-dependencies.cmake cmake/Findzstd.cmake
+          DESTINATION ${_package_dir})
 endif()
-configure_file(cmake/msb.pc.in msb.pc @ONLY)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msb.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# libarchive.pc is not used, because it requires libraries that only a static libarchive needs.
+set(_pc_requires "libcrypto sqlite3 fmt libzstd zlib")
+set(_pc_libs "-larchive -pthread")
+if(NOT BLAKE3_IS_BUNDLED)
+  string(APPEND _pc_libs " -lblake3")
+endif()
+cmake_path(SET _pc_dir NORMALIZE "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+  set(MSB_PC_PREFIX "${CMAKE_INSTALL_PREFIX}")
+  set(MSB_PC_LIBDIR "${CMAKE_INSTALL_LIBDIR}")
+else()
+  # Relative to the directory of msb.pc, so that the prefix can be chosen at install time and moved.
+  file(RELATIVE_PATH _to_prefix "/${_pc_dir}" "/")
+  string(REGEX REPLACE "/$" "" _to_prefix "${_to_prefix}")
+  set(MSB_PC_PREFIX "\${pcfiledir}/${_to_prefix}")
+  set(MSB_PC_LIBDIR "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
+endif()
+if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+  set(MSB_PC_INCLUDEDIR "${CMAKE_INSTALL_INCLUDEDIR}")
+else()
+  set(MSB_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
+# libmsb.so is linked to its dependencies. A program that links libmsb.a must link them, too, and if
+# there is no libmsb.so, it must not need pkg-config --static for that.
+function(msb_write_pc kind requires public_libs private_libs)
+  set(MSB_PC_REQUIRES "${requires}")
+  set(MSB_PC_PUBLIC_LIBS "${public_libs}")
+  set(MSB_PC_PRIVATE_LIBS "${private_libs}")
+  configure_file(cmake/msb.pc.in msb-${kind}.pc @ONLY)
+endfunction()
+msb_write_pc(shared "" "" "")
+msb_write_pc(static "Requires: ${_pc_requires}" " ${_pc_libs}" "")
+msb_write_pc(both "Requires.private: ${_pc_requires}" "" "Libs.private: ${_pc_libs}")
+
+set(_libdir "${CMAKE_INSTALL_LIBDIR}")
+if(NOT IS_ABSOLUTE "${_libdir}")
+  set(_libdir "\${CMAKE_INSTALL_PREFIX}/${_libdir}")
+endif()
+install(
+  CODE "set(kind static)
+        if(EXISTS \"\$ENV{DESTDIR}${_libdir}/libmsb.so\")
+          set(kind shared)
+          if(EXISTS \"\$ENV{DESTDIR}${_libdir}/libmsb.a\")
+            set(kind both)
+          endif()
+        endif()
+        file(INSTALL \"${CMAKE_CURRENT_BINARY_DIR}/msb-\${kind}.pc\"
+             DESTINATION \"${_libdir}/pkgconfig\" RENAME msb.pc)")
