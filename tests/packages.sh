@@ -1,20 +1,14 @@
-# The Debian packages that msb needs, and how to install what of them is missing. To be sourced.
+# The Debian packages that msb needs, and functions that install missing ones. To be sourced.
 
 msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates libssl-dev
                     libsqlite3-dev libfmt-dev nlohmann-json3-dev libarchive-dev libzstd-dev zlib1g-dev
                     e2fsprogs)
 msb_test_packages=(libgtest-dev libgmock-dev zstd libarchive-tools qemu-utils)
 
-# BLAKE3's C code: a library of its own from Debian 13 on, in Debian 12 a source package.
-msb_blake3_package() {
-  if [ -n "$(apt-cache policy libblake3-dev 2>/dev/null | grep Candidate)" ]; then
-    echo libblake3-dev
-  else
-    echo librust-blake3-dev
-  fi
-}
+# tests/environments/run.sh mounts file systems with these, and skips those that it cannot mount.
+msb_environment_packages=(bindfs xfsprogs btrfs-progs dosfstools)
 
-# msb_install_missing PACKAGE...: nothing is asked of apt when all is there.
+# msb_install_missing PACKAGE...: installs missing packages. Does not run apt if none is missing.
 msb_install_missing() {
   local missing=() package
   for package in "$@"; do
@@ -30,7 +24,7 @@ msb_install_missing() {
     "${missing[@]}" >/dev/null
 }
 
-# clang with its libFuzzer, whose package has clang's major version in its name.
+# Installs clang and its libFuzzer, whose package has clang's major version in its name.
 msb_install_fuzz_dependencies() {
   msb_install_missing clang
   msb_install_missing "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
@@ -38,6 +32,7 @@ msb_install_fuzz_dependencies() {
 
 msb_install_build_dependencies() {
   msb_install_missing "${msb_build_packages[@]}" "$@"
+  # The C code of BLAKE3. Debian 12 and 13 have it only in a package of Rust sources.
   [ -n "$(ls -d /usr/share/cargo/registry/blake3-*/c 2>/dev/null)" ] ||
-    dpkg-query -W libblake3-dev >/dev/null 2>&1 || msb_install_missing "$(msb_blake3_package)"
+    dpkg-query -W libblake3-dev >/dev/null 2>&1 || msb_install_missing librust-blake3-dev
 }

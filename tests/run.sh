@@ -1,33 +1,58 @@
 #!/usr/bin/env bash
-# Installs what is missing (Debian packages, by name), builds, and runs every test.
+# Installs missing dependencies (Debian packages, each named), builds, and runs every test.
 #   tests/run.sh              release build: unit, integration, interop, fault, VM and package tests
-#   tests/run.sh --sanitize   the tests under ASan + UBSan, and under TSan, and 15 s of fuzzing
+#   tests/run.sh --sanitize   the tests under ASan + UBSan and under TSan, and 15 s of fuzzing
 #   tests/run.sh --lint       clang-format and clang-tidy
-# MSB_PEERS=DIR: the interop tests also run the released runtimes DIR/msb-VERSION.
+#   tests/run.sh --environments  every operation on all file systems that can be mounted here
+#   tests/run.sh --soak N     N minutes of random operations in processes that are killed
+# MSB_PEERS=DIR: the interop tests and the soak also run the released runtimes DIR/msb-VERSION.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/packages.sh
 msb_install_build_dependencies "${msb_test_packages[@]}"
-export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_C_COMPILER_LAUNCHER=ccache
-# What depends on the precompiled header must hit the cache too.
-export CCACHE_SLOPPINESS=pch_defines,time_macros
-# And what was compiled in another clone.
-export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+. tests/ccache.sh
+# Only CI, whose compiler is known, turns warnings into errors.
+warnings=-DMSB_WARNINGS_AS_ERRORS=${MSB_WARNINGS_AS_ERRORS:-OFF}
 
-# What the VM tests boot.
+# Makes the guest that the VM tests boot.
 prepare_guest() {
   msb_install_missing qemu-system-x86 qemu-utils busybox-static cpio
   tests/vm/make_guest.sh build/guest
   export MSB_TEST_GUEST=$PWD/build/guest
 }
 
+# configure PRESET: prints the output of CMake only if it fails.
+configure() {
+  local log
+  log=$(cmake --preset "$1" "$warnings" 2>&1) || { echo "$log"; exit 1; }
+}
+
 build_and_test() {
   local preset=$1
   echo "== $preset"
-  cmake --preset "$preset" >build-"$preset".log 2>&1 || { cat build-"$preset".log; exit 1; }
-  rm build-"$preset".log
+  configure "$preset"
   cmake --build --preset "$preset" | tail -n 1
-  ctest --preset "$preset" -j "$(nproc)" --progress
+  ctest --preset "$preset" -j "$(nproc)" --progress && return
+  # Print the failures once more, where they are easy to find.
+  echo "== $preset: the failed tests, run again one at a time"
+  ctest --preset "$preset" --rerun-failed || true
+  exit 1
+}
+
+# soak MINUTES: runs the library with each released runtime for a fifth of the time, and alone for
+# the rest.
+soak() {
+  local seconds=$(($1 * 60)) peer peers=()
+  for peer in 0.6.18 0.7.2; do
+    [ ! -x "${MSB_PEERS:-}/msb-$peer" ] || peers+=("$MSB_PEERS/msb-$peer")
+  done
+  echo "== soak"
+  configure release
+  cmake --build --preset release --target soak | tail -n 1
+  build/release/tests/soak --seconds $((seconds - ${#peers[@]} * seconds / 5))
+  for peer in "${peers[@]}"; do
+    build/release/tests/soak --seconds $((seconds / 5)) --peer "$peer"
+  done
 }
 
 case "${1:-}" in
@@ -40,8 +65,9 @@ case "${1:-}" in
   --sanitize)
     prepare_guest
     build_and_test asan
-    # Every report is a failure, also in a child process that a test expects to end.
-    TSAN_OPTIONS=halt_on_error=1 build_and_test tsan
+    # Each report is a failure, even in a child process that a test expects to be killed. Processes
+    # that tests fork while threads run start threads themselves.
+    TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" build_and_test tsan
     echo "== fuzz"
     msb_install_fuzz_dependencies
     tests/fuzz/run.sh 15
@@ -51,15 +77,26 @@ case "${1:-}" in
     echo "== clang-format"
     git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
     echo "== clang-tidy"
-    cmake --preset debug >/dev/null
+    configure debug
     git ls-files 'src/*.cc' 'examples/*.cc' |
       xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p build/debug 2>&1 |
       { grep -vE '^[0-9]+ warnings? (generated|treated)|^Suppressed|^Use -' || true; } |
       tee build/clang-tidy.log
     [ ! -s build/clang-tidy.log ]
     ;;
+  --soak)
+    [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || { echo "usage: tests/run.sh --soak MINUTES" >&2; exit 2; }
+    msb_install_missing qemu-utils
+    soak "$2"
+    ;;
+  --environments)
+    msb_install_missing "${msb_environment_packages[@]}"
+    configure release
+    cmake --build --preset release --target environments | tail -n 1
+    tests/environments/run.sh build/release/tests/environments
+    ;;
   *)
-    echo "usage: tests/run.sh [--sanitize | --lint]" >&2
+    echo "usage: tests/run.sh [--sanitize | --lint | --environments | --soak MINUTES]" >&2
     exit 2
     ;;
 esac

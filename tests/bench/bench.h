@@ -1,4 +1,4 @@
-// What the benchmarks share: timing alternating cases, and measuring memory.
+// Helpers that the benchmarks share: timing of alternating cases, and peak memory.
 
 #ifndef MSB_TESTS_BENCH_BENCH_H_
 #define MSB_TESTS_BENCH_BENCH_H_
@@ -10,7 +10,7 @@
 
 namespace msb::bench {
 
-// Throws unless the command succeeds.
+// Runs a shell command. Throws unless it succeeds.
 void Shell(const std::string& command);
 
 struct Case {
@@ -19,17 +19,17 @@ struct Case {
   std::function<void()> run;
 };
 
-// Runs the cases in turn, that many times after one to warm up, and prints each one's median.
-// Returns the medians, seconds.
+// Runs the cases in turn, once to warm up and then runs times, with a sync(1) before each run.
+// Prints the median and the range of each case. Returns the medians in seconds.
 std::vector<double> Compare(const std::vector<Case>& cases, int runs);
 
 void PrintRatio(const char* what, double numerator, double denominator);
 
-// The most memory that run uses, in MiB, in a process of its own.
+// Calls run in a process of its own. Returns the peak memory of that process in MiB.
 double PeakMemory(const std::function<void()>& run);
 
-// The program: DIR IMAGE [RUNTIME] are its arguments, and given to run, an empty text for no
-// runtime.
+// The main function of a benchmark: passes the arguments DIR IMAGE [RUNTIME] to run, and returns
+// the exit status. runtime is empty if it is not given.
 int Main(
     int argc, char** argv,
     const std::function<void(const std::filesystem::path& dir, const std::filesystem::path& image,

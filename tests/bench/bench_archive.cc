@@ -1,10 +1,10 @@
-// Times Export and Import beside tar, zstd and a released runtime, in one run on one disk.
+// Compares Export and Import with tar, zstd and a released runtime, in one run on one disk.
 //
 //   bench_archive DIR IMAGE [RUNTIME]
 //
-// Arguments as bench_snapshot's. Each case is run once to warm up, then three times, alternating
-// with its peers; what is said is the median. The library's figures include the flush to the disk,
-// which none of the peers does.
+// The arguments are as for bench_snapshot. Each case is run once to warm up and then three times,
+// alternating with its peers; the median is printed. The library's figures include the flush to
+// disk, which none of the peers does.
 
 #include <cstdio>
 #include <filesystem>
@@ -38,7 +38,7 @@ class Bench {
   void Run() {
     artifact_ = MakeSnapshot(image_, msb::Generation::kDescriptor, true);
     Shell("cat '" + (artifact_ / "upper.ext4").native() + "' >/dev/null");  // Into the page cache.
-    BenchMemory();  // First: a process takes along what the one that made it has had.
+    BenchMemory();  // Goes first: a forked process inherits its parent's memory.
     BenchExport(false);
     BenchImport(false);
     BenchExport(true);

@@ -1,11 +1,13 @@
-// Times qcow2 chains: booting from a snapshot up to where the VM would start, taking a snapshot of
-// what a sandbox wrote, and writing a chain out, beside a released runtime and qemu-img.
+// Times qcow2 chains: booting a snapshot up to the point where the VM would start, taking a
+// snapshot of what a sandbox wrote, and flattening a chain. Compares with a released runtime and
+// qemu-img.
 //
 //   bench_chain DIR IMAGE [RUNTIME]
 //
-// Arguments as bench_snapshot's; RUNTIME is 0.6.18, the fixture of which becomes its home. What the
-// guest would write is written with qemu-io. Each case is run once to warm up, then five times,
-// alternating with its peers; what is said is the median. The library's figures include the flush.
+// The arguments are as for bench_snapshot. RUNTIME must be 0.6.18; its home is made from the
+// fixture. qemu-io writes what a guest would write. Each case is run once to warm up and then five
+// times, alternating with its peers; the median is printed. The library's figures include the flush
+// to disk.
 
 #include <cstdio>
 #include <filesystem>
@@ -23,7 +25,7 @@ using msb::bench::PrintRatio;
 using msb::bench::Shell;
 
 constexpr int kRuns = 5;
-constexpr int kWrittenMiB = 1434;  // As much as IMAGE has.
+constexpr int kWrittenMiB = 1434;  // As much as the IMAGE of docs/benchmarks.md.
 
 std::vector<double> Compare(const std::vector<Case>& cases) {
   return msb::bench::Compare(cases, kRuns);
@@ -60,8 +62,8 @@ class Bench {
     return msb::GetSandbox(ctx_, sandbox, client).Upper().path;
   }
 
-  // Writes so many MiB into a sandbox's disk, each behind a gap, and has them flushed, as a guest
-  // does that shuts down.
+  // Writes mib MiB to a sandbox's disk from begin_mib on, and flushes it, as a guest does on
+  // shutdown. Unless gap_mib is 0, leaves a gap of gap_mib MiB after each MiB.
   void WriteInto(const std::string& sandbox, int mib, int begin_mib = 0, int gap_mib = 0) const {
     constexpr int kMostAtOnce = 128;
     std::string command = "qemu-io -f qcow2";
@@ -108,10 +110,10 @@ class Bench {
           [&] { Boot("worker", latest_); }}});
     create.push_back(times[0]);
     boot.push_back(times[1]);
-    fs::remove_all(dir_ / "home");  // It has all that was written.
+    fs::remove_all(dir_ / "home");  // Frees the space of all that was written.
   }
 
-  // The runtime copies, and then finds that it has no kernel to boot.
+  // The runtime copies the disk, and then fails because it has no kernel to boot.
   void BenchRuntime(double create, double boot) const {
     std::printf("release 0.6.18, %s\n", image_.c_str());
     const std::string home = dir_ / "msb";
@@ -147,7 +149,7 @@ class Bench {
     WriteInto("a", 100, 50, 60);
     const std::string head = Create("a").Path();
     Boot("b", head);
-    // In the sandbox's directory are all the files of the chain, under the names of the headers.
+    // The sandbox's directory has all files of the chain, under the names that the headers use.
     const std::string upper = UpperOf("b");
     Shell("cat '" + fs::path(upper).parent_path().native() + "'/sha256_* >/dev/null");
     const fs::path ours = dir_ / "ours";
@@ -176,7 +178,7 @@ class Bench {
   fs::path dir_;
   fs::path image_;
   std::string runtime_;
-  std::string latest_;  // The name of the snapshot that was made last.
+  std::string latest_;  // Name of the latest snapshot.
   int snapshots_ = 0;
 };
 

@@ -1,10 +1,11 @@
-// Times the library beside its peers, in one run on one disk, and prints medians and ratios.
+// Compares the library with its peers, in one run on one disk, and prints medians and ratios.
 //
 //   bench_snapshot DIR IMAGE [RUNTIME]
 //
-// DIR: a directory to work in, on the disk to measure. IMAGE: the disk image to snapshot. RUNTIME:
-// the executable of a released microsandbox runtime of the descriptor generation. Each case is run
-// once to warm up, then five times, alternating with its peer; what is said is the median.
+// DIR: the directory to work in, on the disk to measure; its content is deleted. IMAGE: the disk
+// image to snapshot. RUNTIME: the executable of a released microsandbox runtime, 0.6.7 to 0.6.18.
+// Each case is run once to warm up and then five times, alternating with its peer; the median is
+// printed.
 
 #include <cstdio>
 #include <filesystem>
@@ -57,7 +58,7 @@ class Bench {
     auto sandbox = msb::CreateSandbox(ctx_, "baseline", {msb::WithImage(image_.native())}, client);
     sandbox.Close();
     upper_ = msb::GetSandbox(ctx_, "baseline", client).Upper().path;
-    Shell("cat '" + upper_ + "' >/dev/null");  // Into the page cache, for all alike.
+    Shell("cat '" + upper_ + "' >/dev/null");  // Into the page cache, for all cases alike.
   }
 
   Case CreateCase(const std::string& name, bool integrity) {
@@ -87,7 +88,7 @@ class Bench {
   void BenchVerify() {
     std::printf("Verify\n");
     const auto nothing = [] {};
-    const fs::path artifact = home_ / "snapshots" / "bench";  // The one with integrity.
+    const fs::path artifact = home_ / "snapshots" / "bench";  // The snapshot that has integrity.
     std::vector<Case> cases = {{"Verify", nothing, [&] {
                                   msb::Client client = NewClient();
                                   msb::Snapshot::Open(ctx_, artifact, client).Verify(ctx_);
@@ -103,7 +104,7 @@ class Bench {
     if (!runtime_.empty()) PrintRatio("runtime / Verify (at least 2)", times[1], times[0]);
   }
 
-  // What remains of Create when there is nothing to copy: the flushes, timed alone, are its peer.
+  // Measures Create when there is nothing to copy. Its peer makes and flushes the same files.
   void BenchEmpty() {
     std::printf("Create of an empty 4 GiB upper\n");
     const fs::path image = dir_ / "empty.img";
@@ -152,7 +153,7 @@ class Bench {
       const fs::path dir = home / "snapshots" / ("s" + std::to_string(i));
       fs::create_directory(dir);
       fs::copy(first / "upper.ext4", dir / "upper.ext4");
-      // Another label makes another identity.
+      // A different label gives the artifact a different identity.
       std::string own = manifest;
       own.replace(own.find("\"labels\":{}"), 11,
                   "\"labels\":{\"n\":\"" + std::to_string(i) + "\"}");

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the disk image that docs/benchmarks.md speaks of, 8 GiB apparent with the files of /usr/share
-# and /usr/bin, and times the library on it beside cp, tar, zstd, qemu-img and, if given, a released
-# runtime.
-#   tests/bench/run.sh DIR [RUNTIME]     DIR: on the disk to measure; needs 20 GiB there
+# Makes the disk image of docs/benchmarks.md, with an apparent size of 8 GiB and the files of
+# /usr/share and /usr/bin, and compares the library on it with cp, tar, zstd, qemu-img and, if
+# given, a released runtime.
+#   tests/bench/run.sh DIR [RUNTIME]     DIR: a directory on the disk to measure; needs 20 GiB
 set -euo pipefail
 source_dir=$(realpath "$(dirname "$0")/../..")
 dir=$(realpath -m "${1:?usage: run.sh DIR [RUNTIME]}")

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -26,15 +27,15 @@ using archive::MemberKind;
 using archive::MemberPath;
 using base::Json;
 
-// Longer disks are not mended, bytes; no import takes them either.
+// Size in bytes above which a disk is not mended. fuzz_import.cc has the library refuse such disks.
 constexpr std::uint64_t kMaxDiskBytes = 8 << 20;
 
 std::optional<MemberPath> PathOf(const TarPart& part) {
   return archive::ParseMemberPath(part.Name());
 }
 
-// Puts the digits of the digest to in place of those that begin like from, wherever they are: some
-// paths have only the first 16.
+// Replaces each run of digits that begins with from, anywhere in the text, with as many digits of
+// the digest to: some paths have only the first 16.
 void ReplaceDigits(std::string& text, std::string_view from, std::string_view to) {
   for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += from.size()) {
     std::size_t length = text.find_first_not_of("0123456789abcdef", at);
@@ -65,8 +66,8 @@ std::optional<artifact::Manifest> Parse(const TarPart& part, const MemberPath& p
   }
 }
 
-// Of the file of size bytes that an entry is; nothing if its map cannot be that of one, or there is
-// no such algorithm.
+// Returns the digest of the file of size bytes that an entry stores. Returns nothing if the map of
+// the entry is invalid, or if there is no such algorithm.
 std::optional<std::string> DigestOfDisk(const TarPart& part, std::uint64_t size,
                                         const std::string& algorithm) {
   static const MemoryFile file("disk");
@@ -108,7 +109,7 @@ void MendSnapshot(std::vector<TarPart>& parts, const TarPart& manifest, const Me
       if (layer.file == disk->file) MendDisk(parts, part, layer);
     }
   }
-  if (path.in_layered) return;  // Its id is no digest.
+  if (path.in_layered) return;  // Its id is not a digest.
   const auto mended = Parse(manifest, path);
   if (!mended) return;
   const std::string_view directory = path.snapshot;
@@ -119,7 +120,7 @@ void Put(Json& object, const char* field, Json value) {
   if (object.is_object() && object.contains(field)) object[field] = std::move(value);
 }
 
-// A field; null if there is none.
+// Returns a field of object, or a JSON null if it has no such field.
 Json& FieldOf(Json& object, const char* field) {
   static Json null;
   null = nullptr;
@@ -139,7 +140,7 @@ void MendListed(Json& listed, const TarPart& part, MemberKind kind) {
   Json pairs = Json::array();
   for (const disk::Extent& range : ranges) pairs.push_back({range.offset, range.length});
   Put(listed, "sparse_ranges", std::move(pairs));
-  // What is recorded of a disk was mended with its manifest.
+  // The integrity of a disk was mended together with its manifest.
   if (kind != MemberKind::kPayload) {
     Put(FieldOf(listed, "integrity"), "digest", base::Sha256Digest(part.content));
   }
@@ -186,7 +187,7 @@ void MendArchive(std::vector<TarPart>& parts) {
       MendInventory(parts, inventory);
       part.content = inventory.dump();
     } catch (const std::invalid_argument&) {
-      // It stays as it is.
+      // Not JSON: left unchanged.
     }
   }
 }

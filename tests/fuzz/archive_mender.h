@@ -1,5 +1,5 @@
-// Makes the digests and sizes in a mutated archive those of its content, which no mutation would
-// ever hit on: so that what follows their comparison is reached too.
+// Corrects the digests and sizes in a mutated archive. Without that, hardly any mutation would get
+// past their comparison and reach the code that follows.
 
 #ifndef MSB_TESTS_FUZZ_ARCHIVE_MENDER_H_
 #define MSB_TESTS_FUZZ_ARCHIVE_MENDER_H_
@@ -10,8 +10,8 @@
 
 namespace msb::fuzz {
 
-// As far as the parts can be read. Mends the uppers' digests in manifests, manifests' digests in
-// paths and children, and what archive.json says of each file that it lists.
+// Mends as much as can be parsed: the digests of uppers in manifests, the digests of manifests in
+// paths and in children, and what archive.json records of each file that it lists.
 void MendArchive(std::vector<TarPart>& parts);
 
 }  // namespace msb::fuzz

@@ -1,4 +1,4 @@
-// snapshot.json, releases 0.6.7 to 0.6.18.
+// Fuzzes the parser of snapshot.json, releases 0.6.7 to 0.6.18.
 
 #include <cstddef>
 #include <cstdint>

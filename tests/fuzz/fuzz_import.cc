@@ -1,4 +1,4 @@
-// Archives that nobody vouches for: what ImportArchive makes of them, and what it leaves.
+// Fuzzes ImportArchive with untrusted archives, and checks its result and what it leaves on disk.
 
 #include <sys/statvfs.h>
 
@@ -17,13 +17,14 @@
 
 #include "src/archive/image_files.h"
 #include "src/archive/import.h"
+#include "src/artifact/disk_chain.h"
 #include "src/artifact/store.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/properties.h"
 
-// Takes the place of the C library's. An archive of a few bytes may have disks as large as the free
-// space is, and hashing holes takes its time: so this says that there is little. Whatever is larger
-// is refused by the library itself, where limiting the inputs would keep it from being tried.
+// Replaces the function of the C library. An archive of a few bytes may have disks as large as the
+// free space, and hashing their holes takes long. So this reports little free space, and the
+// library refuses anything larger. Limiting the inputs instead would leave that refusal untested.
 extern "C" int fstatvfs(int /*fd*/, struct statvfs* result) noexcept {
   constexpr unsigned long kFreeBytes = 8 << 20;  // Several regions of disk/scan.h.
   *result = {};
@@ -32,8 +33,8 @@ extern "C" int fstatvfs(int /*fd*/, struct statvfs* result) noexcept {
   return 0;
 }
 
-// Each import has a few blocks of 1 MiB. In the quarantine, which keeps what is freed from use,
-// they would be new pages every time, which takes longer than the import.
+// Each import allocates a few blocks of 1 MiB. A larger quarantine, in which AddressSanitizer keeps
+// freed memory from reuse, would give it new pages every time, which takes longer than the import.
 extern "C" const char* __asan_default_options() { return "quarantine_size_mb=8"; }
 
 namespace msb::fuzz {
@@ -46,7 +47,7 @@ using artifact::Artifact;
 using Artifacts = std::vector<Artifact>;
 using Paths = std::set<std::string>;
 
-// A directory for one input, empty, on tmpfs if there is one: it flushes for nothing.
+// An empty directory for one input. On tmpfs if there is one, where a flush costs nothing.
 class Home {
  public:
   Home() {
@@ -62,7 +63,7 @@ class Home {
   ~Home() { fs::remove_all(path_); }
 
   const fs::path& path() const { return path_; }
-  // Both in directories that are absent too.
+  // The parents of both directories do not exist at first.
   fs::path Destination(const std::string& name) const { return path_ / name / "snapshots"; }
   fs::path Cache() const { return path_ / "shared" / "cache"; }
 
@@ -74,7 +75,7 @@ std::ptrdiff_t CountEntries(const char* directory) {
   return std::distance(fs::directory_iterator(directory), {});
 }
 
-// What a process could run out of. A joined thread is listed for a moment more.
+// Requires that no thread is left. A joined thread stays listed for a moment.
 void RequireThreads(std::ptrdiff_t expected) {
   for (int i = 0; i < 1000 && CountEntries("/proc/self/task") > expected; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -82,7 +83,7 @@ void RequireThreads(std::ptrdiff_t expected) {
   Require(CountEntries("/proc/self/task") <= expected, "no thread is left");
 }
 
-// Paths below dir, of which all are files or directories.
+// Returns the paths below dir, all of which must be files or directories.
 Paths PathsBelow(const fs::path& dir) {
   Paths paths;
   if (!fs::exists(dir)) return paths;
@@ -95,23 +96,28 @@ Paths PathsBelow(const fs::path& dir) {
   return paths;
 }
 
-// Nothing if the archive is refused, for a reason of these kinds.
+// Imports an archive. Returns nothing if it is refused with an error of these kinds.
 std::optional<Artifacts> Import(const ImportSpec& spec, std::initializer_list<ErrorKind> kinds) {
   return Accepted([&] { return archive::ImportArchive(Context::Background(), spec); }, kinds);
 }
 
 void CheckArtifact(const Artifact& artifact) {
-  const Artifact opened = artifact::OpenArtifactAt(artifact.path);
+  artifact::OpenedArtifact files = artifact::OpenAt(Context::Background(), artifact.path);
+  const Artifact& opened = files.artifact;
   Require(Same(opened.manifest, artifact.manifest), "an artifact is what was returned");
   CheckParsed(opened.manifest, opened.manifest.form);
   Require(!opened.member, "an artifact is in no group");
-  for (const artifact::Layer& layer : opened.manifest.layers) {
-    Require(artifact::VerifyLayer(Context::Background(), opened, layer) == layer.integrity,
-            "layers are what is recorded");
+  std::vector<artifact::DiskFile> layers;
+  for (std::size_t i = 0; i < files.layers.size(); ++i) {
+    layers.push_back(artifact::FileOfLayer(files, i));
+  }
+  const auto found = artifact::VerifyFiles(Context::Background(), layers);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    Require(found[i] == opened.manifest.layers[i].integrity, "layers are what is recorded");
   }
 }
 
-// Everything in the destination is of these artifacts.
+// Requires everything in the destination to belong to these artifacts.
 void CheckDestination(const fs::path& destination, const Artifacts& artifacts) {
   Require(!artifacts.empty(), "an archive has a snapshot");
   Paths allowed;
@@ -133,8 +139,8 @@ void CheckDestination(const fs::path& destination, const Artifacts& artifacts) {
   }
 }
 
-// Everything in the cache is of these artifacts' images, each of which is there whole or not at
-// all.
+// Requires everything in the cache to belong to images of these artifacts. Each image must be there
+// completely or not at all.
 void CheckCache(const fs::path& cache, const Artifacts& artifacts) {
   Paths expected;
   for (const Artifact& artifact : artifacts) {
@@ -149,13 +155,13 @@ void CheckCache(const fs::path& cache, const Artifacts& artifacts) {
   Require(PathsBelow(cache) == expected, "nothing else is in the cache");
 }
 
-// The same archive once more: into the same place, and beside it.
+// Imports the same archive again: to the same destination, and to another one beside it.
 void CheckAgain(const ImportSpec& first, const fs::path& beside, std::size_t count) {
   const Paths artifacts = PathsBelow(first.destination);
   const Paths images = PathsBelow(first.cache_dir);
   Require(!Import(first, {ErrorKind::kSnapshotAlreadyExists}), "nothing is imported twice");
   Require(PathsBelow(first.destination) == artifacts, "artifacts that are there stay");
-  // Without images, that is what has been done already.
+  // Without images, this has been tested already.
   if (!images.empty()) {
     const auto again = Import({first.archive, beside, first.cache_dir}, {});
     Require(again && again->size() == count, "images that are there do not matter");
@@ -167,7 +173,8 @@ void CheckImport(const fs::path& archive) {
   const Home home;
   const ImportSpec spec{archive, home.Destination("first"), home.Cache()};
   const auto artifacts =
-      Import(spec, {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation});
+      Import(spec, {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation,
+                    ErrorKind::kSnapshotNotFound});
   if (!artifacts) return Require(fs::is_empty(home.path()), "what is refused leaves nothing");
   for (const Artifact& artifact : *artifacts) CheckArtifact(artifact);
   CheckDestination(spec.destination, *artifacts);

@@ -1,4 +1,4 @@
-// snapshot.json of releases 0.7.x, and the small documents beside it.
+// Fuzzes the parsers of snapshot.json, releases 0.7.x, and of the small documents beside it.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// manifest.json, releases 0.5.5 to 0.6.6.
+// Fuzzes the parser of manifest.json, releases 0.5.5 to 0.6.6.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,5 @@
-// qcow2 files that nobody vouches for: what CheckQcow2 says of them, what a guest would see, and
-// what is written of that.
+// Fuzzes the qcow2 code with untrusted files: what CheckQcow2 accepts, what a guest would see of
+// the disk, and what is written from it.
 
 #include <algorithm>
 #include <cstddef>
@@ -22,8 +22,9 @@
 #include "tests/fuzz/qcow2_input.h"
 #include "tests/fuzz/qcow2_reference.h"
 
-// Each input has buffers of up to 2 MiB. In the quarantine, which keeps what is freed from use,
-// they would be new pages every time, which takes longer than all else.
+// Each input needs buffers of up to 2 MiB. A larger quarantine, in which AddressSanitizer keeps
+// freed memory from reuse, would give them new pages every time, which takes longer than everything
+// else.
 extern "C" const char* __asan_default_options() { return "quarantine_size_mb=8"; }
 
 namespace msb::fuzz {
@@ -38,17 +39,18 @@ using Extents = std::vector<Extent>;
 
 constexpr auto kRefusals = {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation};
 
-// From here on, bytes, an extent may touch the next.
+// An extent of at least this many bytes may be adjacent to the next one.
 constexpr std::uint64_t kLongExtent = 256 << 20;
 
-// What is looked at of an input, so that each takes little time.
+// Limits on what is checked of an input, so that each takes little time.
 constexpr std::size_t kMaxExtents = 4096;
 constexpr std::size_t kMaxSamples = 4;
 constexpr std::uint64_t kWindowBytes = 5000;
 constexpr std::uint64_t kMaxFlatData = 4 << 20;
 constexpr std::uint64_t kMaxWrittenDisk = std::uint64_t{1} << 40;
 
-// What a disk may stand on: the same in both formats, with holes, and no whole number of sectors.
+// The backing file of the inputs: the same content in both formats, with holes, and with a size
+// that is not a multiple of the sector size.
 struct Backing {
   Backing() {
     content.resize(40'001);
@@ -74,18 +76,18 @@ const Backing& TheBacking() {
   return backing;
 }
 
-// Where an image has data before end.
+// The extents of data that an image has before end.
 struct Map {
   Extents extents;
   std::uint64_t end = 0;
-  bool damaged = false;  // Which is why end is before that of the disk.
+  bool damaged = false;  // Whether the map stops at end because of damage.
 
   std::uint64_t Total() const {
     std::uint64_t total = 0;
     for (const Extent& extent : extents) total += extent.length;
     return total;
   }
-  // What of it is in this range; what touches is one.
+  // Returns the parts of the extents that are in range. Adjacent parts are merged.
   Extents Within(const Extent& range) const {
     Extents within;
     for (const Extent& extent : extents) {
@@ -108,7 +110,7 @@ bool Same(const Extents& a, const Extents& b) {
   });
 }
 
-// As far as it is sound, and has not too many extents.
+// Maps the data in range, up to the first damage or to kMaxExtents extents.
 Map MapOf(const DiskImage& image, const Extent& range) {
   Map map{.end = range.offset};
   while (map.extents.size() < kMaxExtents) {
@@ -134,7 +136,7 @@ Map MapOf(const DiskImage& image, const Extent& range) {
 
 Map MapOf(const DiskImage& image) { return MapOf(image, {0, image.size()}); }
 
-// Nothing if it is damaged.
+// Returns the bytes in range, or nothing if they are damaged.
 std::optional<std::string> ReadBytes(const DiskImage& image, const Extent& range) {
   return Accepted([&] {
     std::string bytes(range.length, '?');
@@ -143,7 +145,7 @@ std::optional<std::string> ReadBytes(const DiskImage& image, const Extent& range
   });
 }
 
-// The same in pieces that end anywhere.
+// Reads the same bytes in pieces that end at arbitrary offsets.
 std::optional<std::string> ReadInPieces(const DiskImage& image, const Extent& range) {
   std::string bytes;
   while (bytes.size() < range.length) {
@@ -155,7 +157,7 @@ std::optional<std::string> ReadInPieces(const DiskImage& image, const Extent& ra
   return bytes;
 }
 
-// The same as it should be, with the extents that should be there.
+// Reads the same bytes with the reference. Requires map to have the extents that it finds.
 std::optional<std::string> ReadReference(Qcow2Reference& reference, const Extent& range,
                                          const Map& map) {
   using Source = Qcow2Reference::Source;
@@ -176,7 +178,7 @@ std::optional<std::string> ReadReference(Qcow2Reference& reference, const Extent
   });
 }
 
-// Around the ends of the disk and of some extents.
+// Returns windows around both ends of the disk, around the end of map, and around some extents.
 Extents SampleOf(const DiskImage& image, const Map& map) {
   Extents windows;
   const auto around = [&](std::uint64_t offset) {
@@ -210,14 +212,14 @@ void CheckZeros(const std::string& bytes, const Extent& range, const Map& map) {
   require_zeros_up_to(std::min(range.end(), map.end));
 }
 
-// The same guest sees the same.
+// Requires both images to have the same data in these ranges.
 void CheckSame(const DiskImage& image, const DiskImage& other, const Extents& ranges) {
   for (const Extent& range : ranges) {
     Require(ReadBytes(image, range) == ReadBytes(other, range), "both images have the same data");
   }
 }
 
-// One input.
+// The check of one input.
 class Case {
  public:
   Case(const MemoryFile& file, Qcow2Header header, bool sound, std::size_t lot)
@@ -237,7 +239,7 @@ class Case {
     return HasBacking() ? std::string_view(TheBacking().content) : std::string_view();
   }
 
-  // The input and what it stands on.
+  // Returns the input and the file that it is backed by, if any.
   std::vector<ImageFile> Files() const {
     std::vector<ImageFile> files;
     files.push_back({file_.OpenToRead(), DiskFormat::kQcow2, std::string(kOrigin)});
@@ -261,7 +263,7 @@ class Case {
     CheckWritten(image, map, windows, readable);
   }
 
-  // What takes the longest, each of a part of the inputs only, so that there can be more of them.
+  // Runs the slowest checks, each on a part of the inputs only, so that more inputs can be tried.
   void CheckWritten(const DiskImage& image, const Map& map, const Extents& windows,
                     bool readable) const {
     switch (lot_ % 8) {
@@ -290,7 +292,7 @@ class Case {
     Require(Same(part.Within(mapped), map.Within(mapped)), "a part has the extents of the whole");
   }
 
-  // An empty overlay shows what is below.
+  // Requires an empty overlay to show what the image shows.
   void CheckOverlay(const DiskImage& image, const Map& map, const Extents& windows) const {
     static const MemoryFile file("overlay");
     file.Resize(0);
@@ -330,7 +332,7 @@ class Case {
     CheckLessData(*flat, map);
   }
 
-  // Data is only where it was before, but for what shares a cluster or a page with that.
+  // Requires data only in clusters in which the image has data.
   static void CheckLessData(const DiskImage& flat, const Map& map) {
     constexpr std::uint64_t kClusterBytes = 64 << 10;
     for (const Extent& extent : MapOf(flat).extents) {
@@ -343,7 +345,7 @@ class Case {
 
   const MemoryFile& file_;
   const Qcow2Header header_;
-  const bool sound_;       // CheckQcow2 accepts it.
+  const bool sound_;       // Whether CheckQcow2 accepts it.
   const std::size_t lot_;  // A hash of the input.
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -23,10 +24,10 @@ extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, st
 namespace msb::fuzz {
 namespace {
 
-// Bytes that one mutation may add to a part.
+// Maximum number of bytes that one mutation adds to a part.
 constexpr std::size_t kMaxGrowth = 256;
 
-// The most that is decompressed to be mutated, bytes.
+// Maximum number of bytes to decompress for mutation.
 constexpr std::size_t kMaxDecompressed = 256 << 10;
 
 using Random = std::minstd_rand;
@@ -35,7 +36,7 @@ bool OneIn(Random& random, unsigned n) { return random() % n == 0; }
 
 void Mutate(std::string& text, std::size_t growth) {
   std::string bytes = text;
-  bytes.resize(text.size() + growth + 1);  // One more, as libFuzzer mutates no empty buffer.
+  bytes.resize(text.size() + growth + 1);  // One more: libFuzzer does not mutate an empty buffer.
   bytes.resize(
       LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(bytes.data()), text.size(), bytes.size()));
   text = std::move(bytes);
@@ -50,7 +51,8 @@ bool IsJson(const std::string& text) {
   }
 }
 
-// Of what is JSON, most results are refused at once: so there are a few attempts to keep it so.
+// JSON that a mutation has broken is refused at once, so this makes several attempts to keep it
+// valid.
 void MutateContent(std::string& content) {
   constexpr int kAttempts = 4;
   const bool is_json = IsJson(content);
@@ -84,7 +86,7 @@ void Rearrange(std::vector<TarPart>& parts, Random& random) {
   }
 }
 
-// The parts of a plain archive, mutated; empty if that cannot be.
+// Splits a plain archive, mutates it and joins it. Returns an empty string if it has no parts.
 std::string MutateArchive(std::string_view archive, Random& random) {
   std::vector<TarPart> parts = SplitTar(archive);
   if (parts.empty()) return {};
@@ -97,7 +99,7 @@ std::string MutateArchive(std::string_view archive, Random& random) {
   return JoinTar(parts);
 }
 
-// What a frame holds; nothing if that is no archive of a few entries.
+// Returns the content of a frame, or nothing if it is damaged or decompresses to too much.
 std::optional<std::string> Decompress(std::string_view frame) {
   std::string archive(kMaxDecompressed, '\0');
   const std::size_t size =
@@ -113,7 +115,7 @@ std::string Compress(std::string_view archive) {
   return frame;
 }
 
-// What is compressed is mutated beneath that.
+// Mutates the content of a compressed input, or the input itself if it is not compressed.
 std::string MutateInput(std::string_view input, Random& random) {
   const auto archive = Decompress(input);
   if (!archive) return MutateArchive(input, random);
@@ -135,7 +137,7 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
       return mutated.size();
     }
   }
-  // Frames themselves, and what SplitTar would put right: padding, sizes, the end.
+  // Mutate the frames themselves, and what SplitTar would correct: padding, sizes and the end.
   size = LLVMFuzzerMutate(data, size, max_size);
   if (!OneIn(random, 4)) MendChecksums({data, size});
   return size;

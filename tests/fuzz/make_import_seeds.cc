@@ -1,4 +1,4 @@
-// Writes the seeds of fuzz_import: small sound archives of each layout, plain and compressed.
+// Writes the seeds of fuzz_import: small, valid archives of each layout, plain and compressed.
 //   make_import_seeds DIR
 
 #include <zstd.h>
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -32,13 +33,13 @@ using test::SampleOptions;
 using test::SampleSnapshot;
 using test::TarRange;
 
-// The disk of a seed, in place of the samples' larger ones.
+// The disk of a seed, which replaces the larger one of a sample.
 struct Upper {
   std::string content;
   std::vector<TarRange> ranges;
 };
 
-// More ranges than a header has room for, and a hole at the end.
+// Returns a disk with more ranges than a tar header has room for, and a hole at the end.
 Upper SmallUpper(std::uint32_t seed) {
   constexpr std::size_t kDataBytes = 512;
   Upper upper{std::string(8192, '\0'), {}};
@@ -50,7 +51,8 @@ Upper SmallUpper(std::uint32_t seed) {
   return upper;
 }
 
-// Data in the first and in the last of several regions that are hashed and written apart.
+// Returns a disk of several regions, which are hashed and written separately, with data in the
+// first and the last.
 Upper LongUpper() {
   Upper upper{std::string(6 << 20, '\0'), {{0, 1024}, {(6 << 20) - 1024, 1024}}};
   for (const TarRange& range : upper.ranges) {
@@ -59,7 +61,7 @@ Upper LongUpper() {
   return upper;
 }
 
-// What libarchive takes for a dense file.
+// Returns a disk that libarchive reports as dense even if its entry is sparse.
 Upper FilledUpper() { return {test::Noise(2048, 1), {{0, 2048}}}; }
 
 void Record(Json& integrity, const std::string& content) {
@@ -73,7 +75,7 @@ void Record(Json& integrity, const std::string& content) {
   if (merkle) integrity["logical_size"] = content.size();
 }
 
-// Makes content the disk in a manifest.
+// Makes content the disk that a manifest describes.
 void Record(SampleLayout layout, Json& manifest, const std::string& content) {
   if (layout == SampleLayout::kLayered) {
     manifest["state"]["virtual_size"] = content.size();
@@ -97,7 +99,7 @@ SampleSnapshot MakeSnapshot(SampleLayout layout, SampleOptions options, const Up
   return snapshot;
 }
 
-// uppers: of each snapshot.
+// Makes an archive in which uppers replace the disks of the snapshots, in this order.
 SampleArchive MakeArchive(std::vector<SampleSnapshot> snapshots, const std::vector<Upper>& uppers,
                           const std::vector<SampleImage>& images = {}) {
   SampleArchive archive = test::MakeSampleArchive(std::move(snapshots), images);
@@ -117,7 +119,8 @@ SampleArchive MakeSingle(SampleLayout layout, const SampleOptions& options, cons
   return MakeArchive({MakeSnapshot(layout, options, upper)}, {upper}, images);
 }
 
-// Of a parent and its child, the child's disk standing on its parent's if the layout has that.
+// Makes an archive of a parent and its child. If shared is set (kLayered only), the child's disk is
+// backed by its parent's.
 SampleArchive MakeChain(SampleLayout layout, bool shared) {
   const std::vector<Upper> uppers = {SmallUpper(1), SmallUpper(2)};
   const SampleSnapshot parent = MakeSnapshot(layout, {.seed = 1, .sparse = false}, uppers[0]);
@@ -130,7 +133,7 @@ SampleArchive MakeChain(SampleLayout layout, bool shared) {
     };
   }
   SampleArchive archive = MakeArchive({parent, MakeSnapshot(layout, options, uppers[1])}, uppers);
-  // All that know a disk come before it.
+  // All entries that describe a disk come before it.
   std::stable_partition(archive.entries.begin(), archive.entries.end(),
                         [](const auto& entry) { return entry.name.ends_with(".json"); });
   return archive;

@@ -26,7 +26,7 @@ class MemoryFile {
     return base::UniqueFd(open(Path().c_str(), O_RDONLY | O_CLOEXEC));
   }
 
-  // Makes this its whole content.
+  // Replaces the whole content.
   void Fill(std::string_view content) const {
     Resize(0);
     Write(content, 0);

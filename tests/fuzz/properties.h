@@ -1,5 +1,5 @@
-// What the fuzz targets demand of the library, and the demands that manifest parsers share. A
-// demand that is not met ends the process, which libFuzzer takes for a finding.
+// The requirements of the fuzz targets, and those that the manifest parsers share. A requirement
+// that is not met aborts the process, which libFuzzer reports as a finding.
 
 #ifndef MSB_TESTS_FUZZ_PROPERTIES_H_
 #define MSB_TESTS_FUZZ_PROPERTIES_H_
@@ -33,8 +33,9 @@ inline std::string_view AsText(const std::uint8_t* data, std::size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
-// What read returns; nothing if it refuses the input, for a reason of these kinds. No other
-// exception is caught, so that the report has the stack of the throw.
+// Returns what read returns, or nothing if it refuses the input with an Error of one of these
+// kinds. Other kinds fail a requirement. Other exceptions are not caught, so that the report has
+// the stack of the throw.
 template <typename Function>
 auto Accepted(const Function& read,
               std::initializer_list<ErrorKind> kinds = {ErrorKind::kSnapshotIntegrity})
@@ -69,7 +70,7 @@ inline bool Same(const artifact::Manifest& a, const artifact::Manifest& b) {
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(), same_layer);
 }
 
-// Of any manifest that was read.
+// Checks what must hold for every manifest that was parsed.
 inline void CheckParsed(const artifact::Manifest& manifest, artifact::ManifestForm form) {
   Require(manifest.form == form, "the form is the one asked for");
   Require(base::IsDigest(manifest.digest, "sha256"), "what parses has a digest");
@@ -85,8 +86,8 @@ inline void CheckParsed(const artifact::Manifest& manifest, artifact::ManifestFo
   }
 }
 
-// Of the forms that this library writes: reading them back loses nothing, and the digest is that of
-// the canonical bytes.
+// Checks the forms that this library writes: reading a manifest back loses nothing, and its digest
+// is that of the canonical bytes.
 inline void CheckSealedForm(artifact::ManifestForm form, std::string_view input) {
   const auto read = [form](std::string_view bytes) {
     return Accepted([&] { return artifact::ParseManifest(form, bytes, kOrigin); });

@@ -1,5 +1,6 @@
-// qcow2 files as fuzz_qcow2 is given them: of each cluster of more than 4 KiB only the first and
-// the last 2 KiB, between which is a hole. So small inputs have clusters of every size.
+// qcow2 files in the form that fuzz_qcow2 takes them: of each cluster of more than 4 KiB, an input
+// has only the first and the last 2 KiB, with a hole between them. So small inputs can have
+// clusters of every size.
 
 #ifndef MSB_TESTS_FUZZ_QCOW2_INPUT_H_
 #define MSB_TESTS_FUZZ_QCOW2_INPUT_H_
@@ -17,29 +18,30 @@ class Qcow2Input {
  public:
   explicit Qcow2Input(std::string bytes);
 
-  // As they are given.
+  // The bytes of the input.
   const std::string& bytes() const { return bytes_; }
   std::string& bytes() { return bytes_; }
 
-  // What the header says; of an input that has none, 4 KiB, with which all is as it is given.
+  // Taken from the header. Without a valid size there, 4 KiB, so that the file equals the input.
   unsigned cluster_bits() const { return cluster_bits_; }
   std::uint64_t cluster_bytes() const { return std::uint64_t{1} << cluster_bits_; }
-  // Of a cluster, bytes that are given.
+  // Number of bytes that the input has of each cluster.
   std::uint64_t given_bytes() const;
   std::uint64_t clusters() const;
 
-  // Where in the file the byte is that is given here.
+  // Returns the offset in the file of the input's byte at position.
   std::uint64_t FileOffset(std::size_t position) const;
 
-  // Of the file, in network byte order. What is not given is 0, and stays so.
+  // Reads or writes a number of the file, in network byte order. Where the input has no bytes, the
+  // number is 0 and cannot be set.
   std::uint64_t Number(std::uint64_t offset, std::size_t length) const;
   void SetNumber(std::uint64_t offset, std::size_t length, std::uint64_t value);
 
-  // Writes the file. What is zeros becomes holes.
+  // Writes the file, with holes for zeros.
   void WriteTo(const MemoryFile& file) const;
 
  private:
-  // The reverse of FileOffset; nothing if not all of length bytes are given.
+  // Inverts FileOffset. Returns nothing if the input does not have all length bytes.
   std::optional<std::size_t> Position(std::uint64_t offset, std::size_t length) const;
 
   std::string bytes_;

@@ -34,10 +34,10 @@ class Mender {
  private:
   struct ClusterUse {
     std::uint64_t references = 0;
-    bool shared = true;  // Only by compressed clusters.
+    bool shared = true;  // Whether nothing but compressed clusters uses it.
   };
 
-  // What is given of the numbers in these bytes, by where it is.
+  // Calls function with the offset and the value of each number in this range that the input has.
   template <typename Function>
   void ForEach(std::uint64_t offset, std::uint64_t length, std::uint64_t step,
                const Function& function) {
@@ -63,7 +63,7 @@ class Mender {
             });
   }
 
-  // False if there is no such cluster that is not used yet.
+  // Marks the cluster at offset as used. Returns false if it is not an unused cluster of the file.
   bool Use(std::uint64_t offset) {
     const std::uint64_t cluster = offset >> file_.cluster_bits();
     if (offset % file_.cluster_bytes() != 0 || cluster >= uses_.size()) return false;
@@ -104,7 +104,7 @@ class Mender {
     const std::uint64_t references = uses_[cluster].references;
     if (order >= 3)
       return file_.SetNumber(block + bit / 8, std::size_t{1} << (order - 3), references);
-    // Several in a byte, of which the first are its lowest bits.
+    // Several refcounts share a byte. The first is in its lowest bits.
     const std::uint64_t most = (std::uint64_t{1} << (1U << order)) - 1;
     const std::uint64_t others = file_.Number(block + bit / 8, 1) & ~(most << bit % 8);
     file_.SetNumber(block + bit / 8, 1, others | std::min(references, most) << bit % 8);

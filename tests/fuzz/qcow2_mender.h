@@ -1,5 +1,5 @@
-// Makes the tables of a mutated qcow2 file agree, which no mutation would ever hit on: so that more
-// files are sound, and what follows CheckQcow2 is reached.
+// Makes the tables of a mutated qcow2 file consistent. Without that, few files would be sound, and
+// the code after CheckQcow2 would hardly be reached.
 
 #ifndef MSB_TESTS_FUZZ_QCOW2_MENDER_H_
 #define MSB_TESTS_FUZZ_QCOW2_MENDER_H_
@@ -8,7 +8,7 @@
 
 namespace msb::fuzz {
 
-// What the header says of the tables.
+// The location and layout of the tables, according to the header.
 struct Qcow2Places {
   explicit Qcow2Places(const Qcow2Input& file);
 
@@ -20,12 +20,12 @@ struct Qcow2Places {
   std::uint64_t l2_entry_bytes;
 };
 
-inline constexpr std::uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;  // Of L1 and L2 entries.
+inline constexpr std::uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;  // In L1 and L2 entries.
 inline constexpr std::uint64_t kCopied = std::uint64_t{1} << 63;
 inline constexpr std::uint64_t kCompressed = std::uint64_t{1} << 62;
 
-// Removes entries that lead out of the file or to what is used already, marks those that remain as
-// the only reference, and counts the references. What else is wrong stays.
+// Clears table entries that point outside the file or to a cluster in use, marks the others as the
+// only reference, and sets the refcounts. Leaves other errors alone.
 void MendQcow2(Qcow2Input& file);
 
 }  // namespace msb::fuzz

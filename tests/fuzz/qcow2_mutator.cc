@@ -47,9 +47,9 @@ class Mutator {
   }
   std::uint64_t Any() { return random_(); }
 
-  // Where a cluster of the file begins.
+  // Returns the offset of a random cluster of the file.
   std::uint64_t AnyCluster() { return Below(file_.clusters()) << file_.cluster_bits(); }
-  // Where a number is that is given of this cluster.
+  // Returns the offset of a random number in this cluster, from those that the input has.
   std::uint64_t AnyPlace(std::uint64_t cluster, std::uint64_t step) {
     const std::uint64_t given = (cluster >> file_.cluster_bits()) * file_.given_bytes();
     return file_.FileOffset(given + Below(file_.given_bytes() / step) * step);
@@ -78,7 +78,8 @@ class Mutator {
                     values[Below(std::size(values))]);
   }
 
-  // Of an L2 table, if there is one, the place of an entry.
+  // Returns the offset of a random entry of a random L2 table; uses any cluster if there is no
+  // table.
   std::uint64_t AnyL2Entry() {
     std::vector<std::uint64_t> tables;
     for (std::uint64_t i = 0; i < std::min<std::uint64_t>(places_.l1_bytes / 8, 512); ++i) {
@@ -120,7 +121,7 @@ class Mutator {
     file_.SetNumber(at, 8, values[Below(std::size(values))]);
   }
 
-  // Of data, or for anything that the next mutations make of it.
+  // Adds a cluster of data, which later mutations may use for anything else.
   void AddCluster() {
     file_.bytes().resize(file_.clusters() * file_.given_bytes());
     const std::uint64_t added = file_.clusters() << file_.cluster_bits();
@@ -137,7 +138,7 @@ class Mutator {
     file_.SetNumber(block + Below(file_.clusters() + 4), 1, Below(Below(2) == 0 ? 4 : 256));
   }
 
-  // The bytes that are given of a cluster, in place.
+  // Mutates the bytes that the input has of a cluster, in place.
   void MutateCluster() {
     std::string& bytes = file_.bytes();
     const std::size_t begin = Below(file_.clusters()) * file_.given_bytes();

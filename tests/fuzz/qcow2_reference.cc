@@ -17,12 +17,12 @@ using disk::Qcow2Cluster;
 constexpr std::uint64_t kSectorBytes = 512;
 constexpr std::uint64_t kSubclusters = 32;
 
-// How often each cluster of a file is used.
+// Counts how often each cluster of a file is used.
 class Uses {
  public:
   explicit Uses(unsigned cluster_bits) : cluster_bits_(cluster_bits) {}
 
-  // What must be there alone.
+  // Adds clusters that may be used only once.
   void Add(std::uint64_t offset, std::uint64_t length) {
     const std::uint64_t end = offset + length;
     for (std::uint64_t at = offset; at < end; at += std::uint64_t{1} << cluster_bits_) {
@@ -151,11 +151,11 @@ std::uint64_t Qcow2Reference::RefcountOf(std::uint64_t cluster) const {
   const std::uint64_t bit = cluster % per_block * bits;
   const std::string bytes = ReadHost(block + bit / 8, std::max(bits / 8, 1U));
   const std::uint64_t number = base::LoadBigEndian(std::as_bytes(std::span(bytes)));
-  // Several in a byte begin with its lowest bits.
+  // If several refcounts share a byte, the first is in its lowest bits.
   return bits >= 8 ? number : number >> bit % 8 & ((1U << bits) - 1);
 }
 
-// What is past the end of the file is zeros.
+// Reads from the file, and zeros from beyond its end.
 std::string Qcow2Reference::ReadHost(std::uint64_t host, std::uint64_t length) const {
   std::string bytes(length, '\0');
   const std::uint64_t size = tables_.file_size();

@@ -1,5 +1,5 @@
-// What the guest of a qcow2 file sees, read in the simplest way: sector by sector, each looked up
-// from the L1 table on. And what CheckQcow2 answers for.
+// Reads what a guest sees of a qcow2 file in the simplest way: sector by sector, looking each up
+// from the L1 table on. Also checks what CheckQcow2 guarantees.
 
 #ifndef MSB_TESTS_FUZZ_QCOW2_REFERENCE_H_
 #define MSB_TESTS_FUZZ_QCOW2_REFERENCE_H_
@@ -23,19 +23,19 @@ class Qcow2Reference {
     std::string bytes;
   };
 
-  // backing: what is in the backing file, empty without one. fd and backing must outlive this.
+  // backing is the content of the backing file, or empty. fd and backing must outlive this object.
   Qcow2Reference(int fd, const disk::Qcow2Header& header, std::string_view backing);
 
-  // The sector that begins here.
+  // Returns the sector at this offset of the disk.
   Sector Read(std::uint64_t offset);
-  // Demands of a sound file that no cluster is used twice or counted too low. Returns whether any
-  // is compressed.
+  // Requires of a sound file that no cluster is used twice or has too low a refcount. Returns true
+  // if any cluster is compressed.
   bool CheckUses() const;
 
  private:
-  // The entry for this place of the disk, whose L2 table is at l2_offset.
+  // Returns the entry for this offset of the disk, whose L2 table is at l2_offset.
   disk::Qcow2Cluster Find(std::uint64_t l2_offset, std::uint64_t offset) const;
-  // What the table says that has these numbers from here on.
+  // Decodes the L2 entry that consists of the first of these numbers.
   disk::Qcow2Cluster Decode(std::span<const std::uint64_t> numbers) const;
   std::uint64_t RefcountOf(std::uint64_t cluster) const;
   std::string ReadHost(std::uint64_t host, std::uint64_t length) const;
@@ -46,9 +46,9 @@ class Qcow2Reference {
   const disk::Qcow2Tables tables_;
   const std::vector<std::uint64_t> refcount_table_;
   const std::string_view backing_;
-  std::uint64_t unpacked_host_ = 0;  // Of unpacked_.
+  std::uint64_t unpacked_host_ = 0;  // Where the cluster in unpacked_ is stored.
   std::uint64_t unpacked_length_ = 0;
-  std::string unpacked_;  // The cluster that was unpacked last.
+  std::string unpacked_;  // Content of the cluster that was decompressed last.
 };
 
 }  // namespace msb::fuzz

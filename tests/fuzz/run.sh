@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets and runs each, as many at a time as there are cores.
-#   tests/fuzz/run.sh SECONDS [TARGET...]     without TARGET: all
-# Leaves in build/fuzz: TARGET.log, corpus/TARGET, which the next run goes on from, and for each
-# finding a file TARGET-crash-…, TARGET-timeout-… or the like, to run the target on.
+# Builds the fuzz targets and runs each, as many concurrently as there are cores.
+#   tests/fuzz/run.sh SECONDS [TARGET...]     default: all targets
+# Leaves in build/fuzz: TARGET.log, corpus/TARGET, from which the next run continues, and for each
+# finding a file TARGET-crash-…, TARGET-timeout-… or the like, with which to reproduce it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:?usage: run.sh SECONDS [TARGET...]}
@@ -21,7 +21,7 @@ fuzz() {
   local target=$1 corpus=$build/corpus/$1 seeds=$build/seeds/$1 log=$build/$1.log largest
   tests/fuzz/seeds.sh "$target" "$seeds"
   mkdir -p "$corpus"
-  # By itself, libFuzzer makes no input longer than the longest seed.
+  # By default, libFuzzer makes no input longer than the longest seed.
   largest=$(find "$seeds" -type f -printf '%s\n' | sort -n | tail -n 1)
   if "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
     -max_len=$((4096 + ${largest:-0})) -print_final_stats=1 -dict=tests/fuzz/json.dict \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fills DIR with the seeds of a fuzz target: from tests/fixtures, or what make_import_seeds or
-# qemu-img makes.
-#   tests/fuzz/seeds.sh TARGET DIR     a target that is not known here gets none
+# Fills DIR with the seeds of a fuzz target: from tests/fixtures, or made by make_import_seeds or
+# qemu-img.
+#   tests/fuzz/seeds.sh TARGET DIR     an unknown target gets no seeds
 set -euo pipefail
 shopt -s nullglob
 target=${1:?usage: seeds.sh TARGET DIR}
@@ -10,7 +10,8 @@ cd "$(dirname "$0")/../fixtures"
 rm -rf "$dir"
 mkdir -p "$dir"
 
-# unpack RELEASE NAME...: the JSON files of these names beneath the snapshots of the release's home.
+# unpack RELEASE NAME...: unpacks the JSON files with these names from the snapshots in a release's
+# home.
 unpack() {
   local archive=$1/home.tar.zst
   shift
@@ -19,14 +20,14 @@ unpack() {
       "${@/#/msb/snapshots/*/}"
 }
 
-# variant NAME SED_SCRIPT: the first seed, changed. For what the fixtures have nothing of.
+# variant NAME SED_SCRIPT: changes the first seed, to get what the fixtures do not have.
 variant() {
   local seeds=("$dir"/*-{manifest,snapshot}.json)
   sed -E "$2" "${seeds[0]}" >"$dir/$1.json"
   ! cmp -s "${seeds[0]}" "$dir/$1.json" || { echo "no variant $1 of ${seeds[0]}" >&2; exit 1; }
 }
 
-# qcow2 NAME SIZE OPTIONS [REQUEST...]: a disk with what these requests to qemu-io write.
+# qcow2 NAME SIZE OPTIONS [REQUEST...]: makes a disk and writes to it with these qemu-io requests.
 qcow2() {
   local name=$1 size=$2 options=$3 request requests=()
   shift 3
@@ -35,7 +36,7 @@ qcow2() {
   [ $# -eq 0 ] || qemu-io -f qcow2 "${requests[@]}" "$name" >/dev/null
 }
 
-# shorten FILE: makes it a seed, as qcow2_input.h says what inputs are.
+# shorten FILE: makes the file a seed, in the form of inputs that qcow2_input.h describes.
 shorten() {
   local cluster at
   cluster=$((1 << $(od -An -j 23 -N 1 -t u1 "$1")))
@@ -50,11 +51,11 @@ shorten() {
   done >"$dir/$1"
 }
 
-# In the current directory: clusters of most sizes, each format of entries and counts, and each way
-# to be compressed. The largest clusters have tables that take too long.
+# Makes seeds in the current directory: with clusters of most sizes, each format of entries and
+# refcounts, and each compression. Not the largest clusters, whose tables take too long.
 make_qcow2_seeds() {
   local bytes bits type file
-  # Data, zeros and nothing at both ends of the first L2 table, and in the next.
+  # Data, zeros and unallocated clusters at both ends of the first L2 table, and in the next one.
   for bytes in 512 1k 2k 4k; do
     qcow2 "v3_$bytes" 5M "cluster_size=$bytes" 'write -P 1 1k 9k' 'write -z 4k 1k' \
       'write -P 2 31k 2k' 'write -P 3 2047k 2k' 'write -z 3M 4k'

@@ -42,7 +42,7 @@ void PutChecksum(std::uint8_t* record) {
   std::copy(digits.begin(), digits.end(), field);
 }
 
-// Where headers begin.
+// Returns the offsets of the headers.
 std::vector<std::size_t> HeadersOf(std::string_view archive) {
   std::vector<std::size_t> starts;
   for (std::size_t at = 0; (at = archive.find(kMagic, at)) != std::string_view::npos; ++at) {
@@ -54,7 +54,7 @@ std::vector<std::size_t> HeadersOf(std::string_view archive) {
   return starts;
 }
 
-// A field of octal digits; nothing if it is something else.
+// Parses a field of octal digits. Returns nothing if it has other characters.
 std::optional<std::uint64_t> NumberAt(std::string_view header, std::size_t at) {
   std::uint64_t number = 0;
   for (const char c : header.substr(at, kNumberBytes - 1)) {
@@ -64,7 +64,7 @@ std::optional<std::uint64_t> NumberAt(std::string_view header, std::size_t at) {
   return number;
 }
 
-// Appends the ranges from at on, up to count or to the end of the map.
+// Appends up to count ranges that start at offset at, until the map ends.
 void ReadRanges(std::string_view header, std::size_t at, std::size_t count,
                 std::vector<disk::Extent>& ranges) {
   for (; count > 0; --count, at += 2 * kNumberBytes) {

@@ -1,5 +1,5 @@
-// Takes tar archives apart and puts them together again, so that a mutation of one part leaves the
-// others readable.
+// Splits tar archives and joins them again, so that a mutation of one part leaves the other parts
+// readable.
 
 #ifndef MSB_TESTS_FUZZ_TAR_PARTS_H_
 #define MSB_TESTS_FUZZ_TAR_PARTS_H_
@@ -15,26 +15,27 @@
 namespace msb::fuzz {
 
 struct TarPart {
-  std::string header;   // Its record and the records that extend a sparse map.
-  std::string content;  // What the entry stores, without padding.
+  std::string header;   // The header record, and the records that extend a sparse map.
+  std::string content;  // The bytes that the entry stores, without padding.
 
-  // As the header record has it, without what may be in its prefix field.
+  // Returns the name in the header record, without its prefix field.
   std::string Name() const;
   bool IsSparse() const;
-  // Of the file, holes included.
+  // Returns the size of the file, holes included.
   std::uint64_t FileSize() const;
-  // The map of a sparse entry; empty for others.
+  // Returns the map of a sparse entry, or nothing for another entry.
   std::vector<disk::Extent> Ranges() const;
 };
 
-// The entries, which are where "ustar" is: also those that a mutation has moved. A content that is
-// longer or shorter than its header says keeps its padding, and so gets another size.
+// Returns the entries. Each begins where its "ustar" is, even if a mutation has moved that. Content
+// that is longer or shorter than its header says keeps its padding, and therefore gets another
+// size.
 std::vector<TarPart> SplitTar(std::string_view archive);
 
-// The archive of these parts, each with its right size and checksum.
+// Returns the archive of these parts. Each header has the correct size and checksum.
 std::string JoinTar(const std::vector<TarPart>& parts);
 
-// Gives every header record where one may be its right checksum.
+// Corrects the checksum of each header record at a multiple of the record size.
 void MendChecksums(std::span<std::uint8_t> archive);
 
 }  // namespace msb::fuzz

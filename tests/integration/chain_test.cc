@@ -1,5 +1,5 @@
-// Chains: qcow2 sandboxes, whose snapshots take their disks over. qemu-io writes what a guest
-// would.
+// Chains of qcow2 disks: snapshots take over the disks of qcow2 sandboxes. qemu-io writes what a
+// guest would write.
 
 #include <gtest/gtest.h>
 
@@ -27,14 +27,14 @@ class ChainTest : public ::testing::Test {
     return GetSandbox(ctx_, name, client_).Upper().path;
   }
 
-  // Writes 64 KiB of this byte at an offset in KiB, through the whole chain.
+  // Writes 64 KiB of the byte pattern at an offset in KiB, with the whole chain open.
   void WriteAsGuest(const std::string& sandbox, int pattern, int offset_kib) {
     const auto run = RunCommand("qemu-io -f qcow2 -c 'write -P " + std::to_string(pattern) + " " +
                                 std::to_string(offset_kib) + "k 64k' '" + UpperOf(sandbox) + "'");
     ASSERT_EQ(run.status, 0) << run.output;
   }
 
-  // What a guest would read there.
+  // Returns the byte that a guest would read at this offset in KiB.
   char Read(const std::string& snapshot, int offset_kib, Client& client) {
     Snapshot::Flatten(ctx_, snapshot, dir_ / "flat", {}, client);
     return ReadFile(dir_ / "flat")[static_cast<std::size_t>(offset_kib) * 1024];
@@ -48,7 +48,8 @@ class ChainTest : public ::testing::Test {
     CreateSandbox(ctx_, name, {WithSnapshot(snapshot)}, client_).Close();
   }
 
-  // No artifact shares its file with a disk that a sandbox writes to, and none is writable.
+  // Expects no artifact to share its file with a disk that a sandbox writes to, and none to be
+  // writable.
   void ExpectSealed() {
     std::map<std::uint64_t, std::string> uppers;
     for (const auto& sandbox : ListSandboxes(ctx_, client_)) {
@@ -96,7 +97,7 @@ TEST_F(ChainTest, ASnapshotHasWhatWasWrittenSinceTheOneBefore) {
   EXPECT_EQ(check.status, 0) << check.output;
 }
 
-// A seal that is pending while the sandbox runs can only be looked at too late.
+// Once the sandbox runs, it is too late to resolve a pending seal.
 TEST_F(ChainTest, ASandboxThatRunsIsNotHealed) {
   const fs::path path = dir_ / "home/sandboxes/baseline/sandbox.json";
   auto record = nlohmann::json::parse(ReadFile(path));
@@ -112,16 +113,17 @@ TEST_F(ChainTest, ASandboxThatRunsIsNotHealed) {
 TEST_F(ChainTest, AParentThatIsAnotherByNowIsNotTaken) {
   WriteAsGuest("baseline", 0x11, 1024);
   const auto first = Create("baseline", "first");
-  const vmm::BackingFile file{"sha256_" + first.Digest().substr(7) + ".qcow2",
-                              {first.Path() + "/upper.qcow2", DiskFormat::kQcow2, "ext4"}};
+  const BackingFile file{"sha256_" + first.Digest().substr(7) + ".qcow2",
+                         {first.Path() + "/upper.qcow2", DiskFormat::kQcow2, "ext4"}};
   EXPECT_NO_THROW(artifact::CheckUnreplaced(file));
   CreateSandbox(ctx_, "other", {WithImage(dir_ / "base.img")}, client_).Close();
-  Snapshot::Create(ctx_, "other", {.name = "first", .force = true}, client_);
+  Snapshot::Remove(ctx_, "first", true, client_);
+  Snapshot::Create(ctx_, "other", {.name = "first"}, client_);
   EXPECT_MSB_ERROR(artifact::CheckUnreplaced(file), ErrorKind::kSnapshotNotFound);
 }
 
 TEST_F(ChainTest, AChainMayBeOfAnyLength) {
-  constexpr int kMostFiles = 200;  // Of which one is the image.
+  constexpr int kMostFiles = 200;  // One of these is the image.
   WriteAsGuest("baseline", 0x11, 1024);
   for (int n = 1; n < kMostFiles - 1; ++n) {
     EXPECT_EQ(Create("baseline", "s" + std::to_string(n)).Format(), "qcow2");
@@ -140,7 +142,16 @@ TEST_F(ChainTest, AChainMayBeOfAnyLength) {
     EXPECT_EQ(Read("s200", at, client_), byte);
   }
   EXPECT_EQ(Read("s199", 2048, client_), 0x22);
-  // The longest that there is can be booted, and its snapshot too.
+  // After that, a chain begins anew.
+  WriteAsGuest("baseline", 0x55, 5120);
+  const auto anew = Create("baseline", "s201");
+  EXPECT_EQ(anew.Format(), "qcow2");
+  EXPECT_EQ(anew.Parent(), next.Digest());
+  EXPECT_LT(anew.SizeBytes(), 1U << 20);
+  EXPECT_EQ(Read("s201", 3072, client_), 0x33);
+  EXPECT_EQ(Read("s201", 5120, client_), 0x55);
+  EXPECT_LT(ListTree(dir_ / "home/sandboxes/baseline").size(), 6U);
+  // The longest possible chain can be booted, and so can its snapshot.
   for (const std::string name : {"s199", "s200"}) {
     Boot("worker-" + name, name);
     WriteAsGuest("worker-" + name, 0x44, 4096);
@@ -163,7 +174,7 @@ TEST_F(ChainTest, WhatASandboxStandsOnSurvivesTheRemovalOfTheSnapshot) {
       RunCommand("qemu-io -r -f qcow2 -c 'read -P 0x11 1024k 64k' '" + UpperOf("worker") + "'");
   EXPECT_EQ(check.status, 0) << check.output;
   EXPECT_EQ(check.output.find("failed"), std::string::npos) << check.output;
-  // The snapshot has lost it, and says what.
+  // The snapshot lacks its parent, and the error says so.
   try {
     Boot("late", "second");
     ADD_FAILURE() << "booted without the parent";

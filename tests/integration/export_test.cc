@@ -1,5 +1,5 @@
-// What Export writes: the same snapshot for whoever imports it, a tar archive for every other tool,
-// and nothing at all when it fails.
+// What Export writes: an archive that imports as the same snapshot and that any other tool reads as
+// a tar archive, and nothing at all if it fails.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ struct Disk {
   Data data;
 };
 
-// Blocks of 4 KiB, each apart from the next.
+// Returns a disk with count blocks of 4 KiB, each followed by a hole of 4 KiB.
 Disk Scattered(std::string name, std::size_t count) {
   Disk disk{std::move(name), count * 8192, {}};
   for (std::size_t i = 0; i < count; ++i) {
@@ -76,7 +76,7 @@ class ExportTest : public ::testing::Test {
  protected:
   ExportTest() { MakeStoppedSandbox(client_, "baseline", dir_ / "base.img"); }
 
-  // A snapshot of a sandbox with this disk.
+  // Makes a snapshot of a sandbox with this disk.
   SnapshotArtifact MakeSnapshot(const std::string& name, const Disk& disk, Client& client,
                                 bool record_integrity = true) {
     MakeSparseFile(GetSandbox(ctx_, "baseline", client).Upper().path, disk.size, disk.data);
@@ -94,7 +94,7 @@ class ExportTest : public ::testing::Test {
     return Client(Config{.home = dir_ / "home", .backend = "local", .generation = generation});
   }
 
-  // Imports into a home that has never been used.
+  // Imports into a home that was never used.
   std::pair<SnapshotArtifact, Client> ImportElsewhere(const fs::path& archive) {
     Client other = LocalClient(dir_ / ("other-" + std::to_string(others_++)), &log_);
     const auto handle = Snapshot::Import(ctx_, archive, "", other);
@@ -141,7 +141,7 @@ TEST_F(ExportTest, ManifestsComeBackExactlyTheSameSparseAndDense) {
   int n = 0;
   for (const Disk& disk : Disks()) {
     SCOPED_TRACE(disk.name);
-    // The integrity of this generation hashes the 4 GiB of holes, which takes a while.
+    // The algorithm of this generation hashes the 4 GiB of holes too, which takes a while.
     const bool record_integrity = disk.size < 64 * kMiB;
     const auto snapshot = MakeSnapshot("s" + std::to_string(n++), disk, client, record_integrity);
     ExpectRoundTrip(snapshot, {.sparse = true}, client);
@@ -161,7 +161,8 @@ TEST_F(ExportTest, AQcow2UpperIsCarriedAsTheFileThatItIs) {
   const auto snapshot =
       Snapshot::Create(ctx_, "cow", {.name = "cow", .record_integrity = true}, client_);
   ASSERT_EQ(snapshot.Format(), "qcow2");
-  ExpectRoundTrip(snapshot, {}, client_);
+  // The image is needed to verify it there.
+  ExpectRoundTrip(snapshot, {.with_image = true}, client_);
 }
 
 TEST_F(ExportTest, AChainOfFiveGoesWithItsParents) {
@@ -181,7 +182,7 @@ TEST_F(ExportTest, AChainOfFiveGoesWithItsParents) {
     EXPECT_EQ(imported.Parent(), snapshot.Parent());
     ExpectSameDisk(imported.Path() + "/upper.ext4", snapshot.Path() + "/upper.ext4");
   }
-  // And again from where it is now, under its name there.
+  // The other home can export it again, under its name there.
   const std::string name = *Snapshot::Get(ctx_, head.Digest(), other).Name();
   Snapshot::Export(ctx_, name, dir_ / "again.tar.zst", {.with_parents = true}, other);
   EXPECT_EQ(ImportElsewhere(dir_ / "again.tar.zst").first.Digest(), chain[4].Digest());
@@ -302,7 +303,7 @@ TEST_F(ExportTest, ReplacesAFileButNothingElse) {
     EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / name, {}, client_),
                      ErrorKind::kInvalidArgument);
   }
-  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / "none/x", {}, client_), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / "file/x", {}, client_), ErrorKind::kIO);
   for (const int level : {0, 20, -5}) {
     EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / "x", {.level = level}, client_),
                      ErrorKind::kInvalidArgument);
@@ -312,7 +313,7 @@ TEST_F(ExportTest, ReplacesAFileButNothingElse) {
   EXPECT_EQ(ListTree(out), before);
 }
 
-// What comes there while the archive is written is somebody's.
+// Another program may create a directory there while the archive is written.
 TEST_F(ExportTest, DoesNotReplaceADirectoryThatAppearsMeanwhile) {
   MakeSnapshot("s");
   const fs::path out = dir_ / "out";
@@ -354,43 +355,39 @@ TEST_F(ExportTest, KeepsTheModeOfTheArchiveThatItReplaces) {
 TEST_F(ExportTest, AHoleOfADenseEntryDoesNotKeepItFromStopping) {
   Client client = OfGeneration(Generation::kManifest);
   MakeSnapshot("s", {"", std::uint64_t{1} << 40, {}}, client, false);
-  const auto start = std::chrono::steady_clock::now();
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_.WithTimeout(std::chrono::milliseconds(50)), "s",
                                     dir_ / "x", {}, client),
                    ErrorKind::kCancelled);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
   EXPECT_FALSE(fs::exists(dir_ / "x"));
 }
 
-TEST_F(ExportTest, ACopyThatComesBackDoesNotTakeTheNameOfTheFirst) {
+TEST_F(ExportTest, ACopyBesideTheHomeDoesNotTakeTheNameOfTheFirst) {
   const auto snapshot = MakeSnapshot("s");
   Snapshot::Export(ctx_, "s", dir_ / "x", {}, client_);
-  const auto copy = Snapshot::Import(ctx_, dir_ / "x", "", client_);
+  const auto copy = Snapshot::Import(ctx_, dir_ / "x", dir_ / "dest", client_);
   EXPECT_EQ(copy.Digest(), snapshot.Digest());
   EXPECT_NE(copy.Path(), snapshot.Path());
   EXPECT_EQ(Snapshot::Get(ctx_, "s", client_).Path(), snapshot.Path());
   EXPECT_EQ(Snapshot::Get(ctx_, snapshot.Digest(), client_).Path(), snapshot.Path());
 }
 
-// A guest would read the file that its disk names as what it stands on.
-TEST_F(ExportTest, AQcow2DiskThatNamesAnotherFileDoesNotComeIn) {
-  const std::string name = "/etc/shadow";
+// Import would refuse the archive, and a guest could read the file that the disk names.
+TEST_F(ExportTest, AQcow2DiskThatNamesAnotherFileDoesNotGoOut) {
   WriteFile(dir_ / "base.qcow2", Qcow2Sample("base"));
   CreateSandbox(ctx_, "cow", {WithImage(dir_ / "base.qcow2")}, client_).Close();
   const std::string upper =
       Snapshot::Create(ctx_, "cow", {.name = "cow"}, client_).Path() + "/upper.qcow2";
   const auto expect_refusal = [&](ErrorKind kind) {
     for (const bool with_image : {false, true}) {
-      Snapshot::Export(ctx_, "cow", dir_ / "x", {.with_image = with_image}, client_);
-      Client other = LocalClient(dir_ / "other", &log_);
-      EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "x", "", other), kind);
-      EXPECT_FALSE(fs::exists(dir_ / "other/snapshots"));
+      EXPECT_MSB_ERROR(
+          Snapshot::Export(ctx_, "cow", dir_ / "x", {.with_image = with_image}, client_), kind);
+      EXPECT_FALSE(fs::exists(dir_ / "x"));
     }
   };
   PatchFile(upper, 8, std::string("\0\0\0\0\0\0\2\0\0\0\0\x0b", 12));
-  PatchFile(upper, 0x200, name);
+  PatchFile(upper, 0x200, "/etc/shadow");
   expect_refusal(ErrorKind::kSnapshotIntegrity);
-  PatchFile(upper, 79, "\4");  // Its data in another file.
+  PatchFile(upper, 79, "\4");  // Now the data is in another file.
   expect_refusal(ErrorKind::kUnsupportedOperation);
 }
 

@@ -1,4 +1,4 @@
-// Homes: where the index is, what happens when it is lost or moves, and many users at once.
+// Homes: where the index is, what happens when it is lost or moved, and many users at once.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -72,8 +72,10 @@ TEST_F(HomeTest, MovesToTheRuntimesIndexOnceThereIsOne) {
 }
 
 TEST_F(HomeTest, AnIndexThatCannotBeWrittenIsLoggedNotThrown) {
-  Create("a");
-  base::Database db(home_ / "db/snapshots.db", base::Database::Mode::kReadWrite);
+  const fs::path other = UnpackFixtureHome("0.6.18", dir_ / "fixture");
+  fs::create_directories(home_ / "db");
+  fs::copy(other / "db/msb.db", home_ / "db/msb.db");
+  base::Database db(home_ / "db/msb.db", base::Database::Mode::kReadWrite);
   db.Execute("DROP TABLE snapshot_index");
   db.Execute("CREATE TABLE snapshot_index (digest TEXT, unknown TEXT NOT NULL)");
   const auto snapshot = Create("b");
@@ -82,13 +84,32 @@ TEST_F(HomeTest, AnIndexThatCannotBeWrittenIsLoggedNotThrown) {
   EXPECT_MSB_ERROR(Snapshot::List(ctx_, client_), ErrorKind::kUnsupportedOperation);
 }
 
+TEST_F(HomeTest, OnlyARuntimeWithoutAnIndexPredatesDescriptors) {
+  const fs::path database = UnpackFixtureHome("0.6.18", dir_ / "fixture") / "db/msb.db";
+  const std::vector<std::pair<std::string, std::string>> changes = {
+      {"DROP TABLE snapshot_index", "manifest.json"},
+      {"DROP TABLE snapshot_index; CREATE TABLE snapshot_index (digest TEXT)", "snapshot.json"},
+      {"ALTER TABLE snapshot_index RENAME COLUMN image_ref TO image", "snapshot.json"}};
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    SCOPED_TRACE(changes[i].first);
+    fs::remove_all(home_ / "db");
+    fs::create_directory(home_ / "db");
+    fs::copy(database, home_ / "db/msb.db");
+    base::Database(home_ / "db/msb.db", base::Database::Mode::kReadWrite).Execute(changes[i].first);
+    Client client = LocalClient(home_, &log_);
+    const auto snapshot =
+        Snapshot::Create(ctx_, "baseline", {.name = "s" + std::to_string(i)}, client);
+    EXPECT_TRUE(fs::exists(fs::path(snapshot.Path()) / changes[i].second));
+  }
+}
+
 TEST_F(HomeTest, OpenAddsWhatTheIndexLacksAndGetDoesNot) {
   Create("a");
   fs::rename(home_ / "snapshots/a", home_ / "snapshots/b");
   EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "b", client_), ErrorKind::kSnapshotNotFound);
   Snapshot::Open(ctx_, "b", client_);
   EXPECT_EQ(Snapshot::Get(ctx_, "b", client_).Path(), home_ / "snapshots/b");
-  // What is elsewhere is not this home's.
+  // An artifact outside the snapshots directory does not belong to this home.
   fs::rename(home_ / "snapshots/b", dir_ / "c");
   Snapshot::Open(ctx_, dir_ / "c", client_);
   EXPECT_MSB_ERROR(Snapshot::Get(ctx_, dir_ / "c", client_), ErrorKind::kSnapshotNotFound);
@@ -103,9 +124,9 @@ TEST_F(HomeTest, ReindexFindsWhatIsThereAndDropsWhatIsGone) {
   fs::copy(home_ / "snapshots/b", dir_ / "more/c", fs::copy_options::recursive);
   EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
   EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "elsewhere"));
-  // c is the same snapshot as b, elsewhere: the index knows each digest once.
+  // c is a copy of b in another directory.
   EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "more", client_), 1U);
-  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("c", "elsewhere"));
+  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "c", "elsewhere"));
   EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "nowhere", client_), 0U);
 }
 
@@ -146,7 +167,7 @@ TEST_F(HomeTest, ARowDoesNotSayWhatMayBeDeleted) {
   Snapshot::Get(ctx_, "a", client_).Remove(ctx_, true);
   EXPECT_EQ(ReadFile(dir_ / "victim/file"), "precious");
   EXPECT_FALSE(fs::exists(home_ / "snapshots/a"));
-  // Nor does one that names another snapshot than is there.
+  // Nor may a row with the path of another snapshot delete that snapshot.
   const auto b = Create("b");
   Create("c");
   db.Execute("UPDATE snapshot_index SET artifact_path = '" + (home_ / "snapshots/c").native() +
@@ -209,7 +230,7 @@ TEST_F(HomeTest, ACancelledFirstReadingOfTheArtifactsIsDoneAgain) {
   for (const std::string name : {"a", "b", "c"}) Create(name);
   fs::remove_all(home_ / "db");
   Client fresh = LocalClient(home_);
-  // Three looks at the Context: before the index is opened, and while it is filled.
+  // The first reading may have created the database before it was cancelled.
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
   EXPECT_MSB_ERROR(Snapshot::List(ctx, fresh), ErrorKind::kCancelled);

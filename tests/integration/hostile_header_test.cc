@@ -1,4 +1,4 @@
-// Archives whose tar headers are damaged or lie.
+// Archives whose tar headers are damaged or false.
 
 #include <gtest/gtest.h>
 
@@ -8,12 +8,9 @@
 namespace msb::test {
 namespace {
 
-constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                     SampleLayout::kLayered};
-
 using HostileHeaderTest = ImportHome;
 
-// Where the headers are in Tar(), the last being that of archive.json.
+// Returns the offsets of the headers in Tar(). The last one is that of archive.json.
 std::vector<std::size_t> HeaderOffsets(const SampleArchive& archive) {
   std::vector<std::size_t> offsets = {0};
   for (const TarEntry& entry : archive.entries) {
@@ -27,8 +24,8 @@ std::string Flipped(std::string bytes, std::size_t at) {
   return bytes;
 }
 
-// The lowest bit: never the one that makes a NUL a space, which may end a number as well. Also what
-// nothing reads, such as the owner's name, is in the checksum.
+// Flips the lowest bit, which never turns a NUL into a space: that may end a number, too. The
+// checksum also covers what nothing reads, such as the owner's name.
 TEST_F(HostileHeaderTest, AFlippedBitInAnyByteOfAHeader) {
   // One layout is enough: they have the same headers.
   const SampleArchive archive = MakeSampleArchive(SampleLayout::kInventory);
@@ -41,10 +38,10 @@ TEST_F(HostileHeaderTest, AFlippedBitInAnyByteOfAHeader) {
   }
 }
 
-// Extension records of a sparse map have no checksum: there what is in use tells. The range that
-// ends a trailing hole is not among these: hostile_sparse_test.cc has it.
+// The extension records of a sparse map have no checksum, so only damage to the fields in use is
+// found. The range that ends a trailing hole is left to hostile_sparse_test.cc.
 TEST_F(HostileHeaderTest, AFlippedBitInTheExtensionOfASparseMap) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const SampleArchive archive = MakeSampleArchive(layout);
     const std::string sound = archive.Tar();
     std::size_t extension = kTarRecordBytes;
@@ -63,7 +60,7 @@ TEST_F(HostileHeaderTest, AFlippedBitInTheExtensionOfASparseMap) {
 }
 
 TEST_F(HostileHeaderTest, WrongChecksums) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleArchive(layout);
     for (std::size_t i = 0; i < archive.entries.size(); ++i) {
       for (const std::string& checksum :
@@ -80,7 +77,7 @@ TEST_F(HostileHeaderTest, WrongChecksums) {
 }
 
 TEST_F(HostileHeaderTest, SizesThatAreNone) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleArchive(layout);
     for (std::size_t i = 0; i < archive.entries.size(); ++i) {
       for (const std::string& field :
@@ -93,7 +90,7 @@ TEST_F(HostileHeaderTest, SizesThatAreNone) {
             std::string("77777777777\0", 12)}) {
         SCOPED_TRACE("'" + field + "' for " + archive.entries[i].name);
         archive.entries[i].patches = {{kTarSizeField, field}};
-        // A dense one of 8 EiB is also more than the disk has room for.
+        // A dense entry of 8 EiB also exceeds the free space.
         ExpectRefused(archive.Tar(), {ErrorKind::kSnapshotIntegrity, ErrorKind::kIO});
         archive.entries[i].patches.clear();
       }
@@ -102,7 +99,7 @@ TEST_F(HostileHeaderTest, SizesThatAreNone) {
 }
 
 TEST_F(HostileHeaderTest, SizesOtherThanTheContents) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const bool sparse : {false, true}) {
       SampleArchive archive = MakeSampleArchive(layout, {.sparse = sparse});
       for (std::size_t i = 0; i < archive.entries.size(); ++i) {
@@ -120,12 +117,12 @@ TEST_F(HostileHeaderTest, SizesOtherThanTheContents) {
 }
 
 TEST_F(HostileHeaderTest, FormatsThatAreNoTar) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const std::string& magic :
          {std::string(8, '\0'), std::string("garbage!"), std::string("USTAR  \0", 8)}) {
       SampleArchive archive = MakeSampleArchive(layout);
       SCOPED_TRACE("'" + magic + "' for " + archive.entries[0].name);
-      // Old-GNU sparse entries are GNU's alone.
+      // Only GNU headers can have old-GNU sparse entries.
       archive.entries.back().patches = {{kTarMagicField, magic}};
       ExpectRefused(archive.Tar());
     }

@@ -1,18 +1,16 @@
-// Archives whose image is not the one that a snapshot pins, or is not sound.
+// Archives whose image is not the one that a snapshot pins, or is not valid.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/import_home.h"
 
 namespace msb::test {
 namespace {
 
-constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                     SampleLayout::kLayered};
-
-// The part of a path that all layouts share: "layers/…".
+// Returns the part of the path that all layouts share: "layers/…".
 std::string CacheFile(const TarEntry& entry) { return entry.name.substr(entry.name.find('/') + 1); }
 
 bool IsImageEntry(const TarEntry& entry) {
@@ -21,9 +19,9 @@ bool IsImageEntry(const TarEntry& entry) {
 
 class HostileImageTest : public ImportHome {
  protected:
-  // With an image that edit has changed, and an inventory that agrees.
+  // Expects archives to be refused whose image edit has changed, with an inventory that agrees.
   void ExpectImageRefused(const std::function<void(SampleArchive&)>& edit) {
-    for (const SampleLayout layout : kLayouts) {
+    for (const SampleLayout layout : kSampleLayouts) {
       SampleArchive archive = MakeSampleWithImage(layout);
       SCOPED_TRACE(archive.entries[0].name);
       edit(archive);
@@ -45,13 +43,13 @@ class HostileImageTest : public ImportHome {
 };
 
 TEST_F(HostileImageTest, AnImageThatNoSnapshotPins) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     const SampleSnapshot snapshot = MakeSampleSnapshot(layout);
     ExpectRefused(MakeSampleArchive({snapshot}, {MakeSampleImage("other:1")}).Tar());
     ExpectRefused(
         MakeSampleArchive({snapshot}, {MakeSampleImage(), MakeSampleImage("other:1")}).Tar());
-    // That it is installed makes no difference.
+    // It makes no difference if that image is installed.
     ExpectRefused(MakeSampleArchive({snapshot}, {MakeSampleImage("installed:1")}).Tar());
   }
 }
@@ -87,7 +85,7 @@ TEST_F(HostileImageTest, AVmdkThatNamesOtherFiles) {
        {"/etc/shadow", "../../../../../etc/shadow", "", "/", "/dev/sda", "relative",
         "/srv/elsewhere/cache/layers/sha256_x.erofs", "/srv/elsewhere/cache/../../../etc/shadow"}) {
     SCOPED_TRACE(path);
-    // In place of the fsmeta, of the layer, and as one more.
+    // In place of the fsmeta, in place of the layer, and as an additional extent.
     for (const std::string kind : {"fsmeta", "layers"}) {
       ExpectImageRefused([&](SampleArchive& archive) {
         const std::string named = image_cache + CacheFile(FileOf(archive, kind));
@@ -124,7 +122,7 @@ TEST_F(HostileImageTest, AVmdkThatIsOtherwiseNotAsItIsMade) {
     SCOPED_TRACE(content.size());
     ExpectImageRefused([&](SampleArchive& archive) { FileOf(archive, "vmdk").content = content; });
   }
-  // The extents the other way round: the disk would begin with a layer.
+  // The extents in reverse order: the disk would begin with a layer.
   ExpectImageRefused([&](SampleArchive& archive) {
     const std::string fsmeta = CacheFile(FileOf(archive, "fsmeta"));
     const std::string layer = CacheFile(FileOf(archive, "layers"));
@@ -172,7 +170,7 @@ TEST_F(HostileImageTest, MetadataWhoseDigestsLie) {
   }
 }
 
-// The name is the hash of the image's reference.
+// The name of the file must be the hash of the image's reference.
 TEST_F(HostileImageTest, MetadataUnderAnotherName) {
   ExpectImageRefused([&](SampleArchive& archive) {
     std::string& name = FileOf(archive, "manifests").name;
@@ -182,13 +180,13 @@ TEST_F(HostileImageTest, MetadataUnderAnotherName) {
 }
 
 TEST_F(HostileImageTest, FilesOtherThanThoseInstalled) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const auto& [file, content] : MakeSampleImage().files) {
       SCOPED_TRACE(file);
       WriteFile(home_ / "cache" / file, "another content");
       ExpectRefused(MakeSampleWithImage(layout).Tar());
       std::filesystem::remove(home_ / "cache" / file);
-      // No regular file: what is behind it must not be written to, nor trusted.
+      // Not a regular file: the file that it points to must be neither written to nor trusted.
       std::filesystem::create_directories((home_ / "cache" / file).parent_path());
       std::filesystem::create_symlink(dir_ / "base.img", home_ / "cache" / file);
       ExpectRefused(MakeSampleWithImage(layout).Tar());
@@ -199,7 +197,7 @@ TEST_F(HostileImageTest, FilesOtherThanThoseInstalled) {
 
 // Two snapshots, each with the image it pins, and one of the two images damaged.
 TEST_F(HostileImageTest, TheSecondOfTwoImages) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     const SampleImage other = MakeSampleImage("other:1");
     const SampleSnapshot parent = MakeSampleSnapshot(layout);

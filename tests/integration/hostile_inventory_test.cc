@@ -1,8 +1,9 @@
-// Inventories that do not say exactly what is in their archive, one lie each.
+// Inventories that do not match the content of their archive, with one false value each.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "tests/support/import_home.h"
@@ -12,7 +13,7 @@ namespace {
 
 using Pointer = Json::json_pointer;
 
-// Each value of the document, whatever is in it, but the document itself.
+// Appends pointers to all values in the document, at any depth, except the document itself.
 void Walk(const Json& value, const Pointer& at, std::vector<Pointer>& found) {
   if (!at.empty()) found.push_back(at);
   if (value.is_object()) {
@@ -22,7 +23,8 @@ void Walk(const Json& value, const Pointer& at, std::vector<Pointer>& found) {
   }
 }
 
-// Of several entries of the same kind the first, and of a map one range, as they are read alike.
+// Returns pointers into the document. Of several entries of one kind only the first is included,
+// and of a map only one range, because the others are read in the same way.
 std::vector<Pointer> PointersOf(const Json& document) {
   std::vector<Pointer> found;
   Walk(document, Pointer(), found);
@@ -40,7 +42,7 @@ std::vector<Pointer> PointersOf(const Json& document) {
   return found;
 }
 
-// Values of the same type.
+// Returns other values of the same type.
 std::vector<Json> OtherValues(const Json& value) {
   if (value.is_string()) {
     const std::string text = value;
@@ -66,7 +68,7 @@ std::vector<Json> OtherValues(const Json& value) {
 }
 
 std::vector<Json> OtherTypes(const Json& value) {
-  // A number in a string, and as a fraction.
+  // A number as a string, as a fraction, and negative.
   if (value.is_number()) return {nullptr, value.dump(), value.get<double>() + 0.5, -1};
   if (value.is_string()) return {nullptr, 1, Json::array({value})};
   if (value.is_boolean()) return {nullptr, 1, "true"};
@@ -75,15 +77,15 @@ std::vector<Json> OtherTypes(const Json& value) {
   return {nullptr, Json::array(), "x"};
 }
 
-// Those that an importer may take as they are.
+// Returns true for the values that an importer may accept as they are.
 bool IsFree(const Json& inventory, const Pointer& at) {
   const std::string path = at.to_string();
   if (path.starts_with("/suggested_name") || path.starts_with("/extensions/")) return true;
-  // Of one snapshot nobody can tell whether it was asked for with its parents.
+  // With a single snapshot, it cannot be known whether its parents were asked for.
   return path == "/with_parents" && inventory["snapshots"].size() == 1;
 }
 
-// What a later release may come to say, and this one does not know.
+// Returns true for the values to which a later release may give a meaning unknown to this one.
 bool IsFromLater(const Pointer& at) {
   const std::string path = at.to_string();
   return path.starts_with("/requires") || path.starts_with("/completeness") ||
@@ -114,7 +116,7 @@ class HostileInventoryTest : public ImportHome {
       }
       for (const Json& lie : lies) {
         SCOPED_TRACE(at.to_string() + ": " + lie.dump());
-        // Hashes that are there may be not required.
+        // Hashes that are recorded need not be required.
         if (at.to_string() == "/requires" && lie == Json::array()) continue;
         Json inventory = sound;
         inventory[at] = lie;
@@ -218,7 +220,7 @@ TEST_F(HostileInventoryTest, OfAnotherArchive) {
   }
 }
 
-// The head of a chain is its last, whatever the inventory says.
+// The head of a chain is its last snapshot, whatever the inventory says.
 TEST_F(HostileInventoryTest, AParentAsTheHead) {
   for (const SampleLayout layout : {SampleLayout::kInventory, SampleLayout::kLayered}) {
     const SampleArchive chain = MakeSampleChain(layout);
@@ -228,7 +230,7 @@ TEST_F(HostileInventoryTest, AParentAsTheHead) {
   }
 }
 
-// A hole that is listed as data, and the reverse.
+// Holes that are listed as data, and data that is listed as holes.
 TEST_F(HostileInventoryTest, OfTheSameContentWrittenOtherwise) {
   for (const SampleLayout layout : {SampleLayout::kInventory, SampleLayout::kLayered}) {
     const SampleArchive sparse = MakeSampleArchive(layout, {.sparse = true});

@@ -1,7 +1,10 @@
-// Archives that are small and would become large: they are refused before they do.
+// Small archives that would become large: they are refused before they do.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <atomic>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/fed_pipe.h"
 #include "tests/support/import_home.h"
@@ -10,10 +13,8 @@
 namespace msb::test {
 namespace {
 
-constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                     SampleLayout::kLayered};
 constexpr std::uint64_t kTi = std::uint64_t{1} << 40;
-// No room: the archive may be sound, and another disk may have it.
+// kIO if there is no room: the archive may be valid, and another disk may have room for it.
 constexpr auto kTooLarge = {ErrorKind::kSnapshotIntegrity, ErrorKind::kIO};
 
 void SetSize(SampleLayout layout, std::uint64_t size, Json& manifest) {
@@ -38,7 +39,7 @@ class HostileLimitTest : public ImportHome {
     if (free > kTi / 2) GTEST_SKIP() << "this disk has room for a TiB";
   }
 
-  // The entries in front of the payload, and its header with this size.
+  // Returns the entries before the payload, and the header of the payload with this size.
   static std::string UpToPayload(SampleLayout layout, std::uint64_t size) {
     const auto edit = [&](Json& manifest) { SetSize(layout, size, manifest); };
     SampleArchive archive =
@@ -53,7 +54,7 @@ class HostileLimitTest : public ImportHome {
 };
 
 TEST_F(HostileLimitTest, ADenseDiskOfATebibyteThatNeverComes) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     ExpectRefused(UpToPayload(layout, kTi), kTooLarge);
     ExpectRefused(Compress(UpToPayload(layout, kTi)), kTooLarge);
@@ -61,14 +62,14 @@ TEST_F(HostileLimitTest, ADenseDiskOfATebibyteThatNeverComes) {
 }
 
 TEST_F(HostileLimitTest, ADenseDiskOfATebibyteInAFewBytes) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     ExpectRefused(StoredFrame({{.bytes = UpToPayload(layout, kTi), .zeros = kTi}}), kTooLarge);
   }
 }
 
 TEST_F(HostileLimitTest, ASparseDiskThatNoFileSystemHolds) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const std::uint64_t size :
          {(std::uint64_t{1} << 63) - 512, std::uint64_t{1} << 63, ~std::uint64_t{0} - 511}) {
       const auto edit = [&](Json& manifest) { SetSize(layout, size, manifest); };
@@ -83,7 +84,7 @@ TEST_F(HostileLimitTest, ASparseDiskThatNoFileSystemHolds) {
 }
 
 TEST_F(HostileLimitTest, AnImageFileOfATebibyte) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleWithImage(layout);
     SCOPED_TRACE(archive.entries[0].name);
     std::string bytes;
@@ -98,7 +99,7 @@ TEST_F(HostileLimitTest, AnImageFileOfATebibyte) {
 }
 
 TEST_F(HostileLimitTest, MetadataThatIsTooLong) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const SampleArchive archive =
         MakeSampleArchive(layout, {.labels = {{"long", std::string(9 << 20, 'a')}}});
     SCOPED_TRACE(archive.entries[0].name.substr(0, 80));
@@ -125,7 +126,7 @@ TEST_F(HostileLimitTest, AnInventoryThatIsTooLong) {
 
 TEST_F(HostileLimitTest, MetadataThatIsLongInSum) {
   constexpr std::uint64_t kEach = 8 << 20;
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const SampleArchive archive = MakeSampleArchive(layout);
     SCOPED_TRACE(archive.entries[0].name);
     std::vector<FramePart> parts(1);
@@ -139,9 +140,10 @@ TEST_F(HostileLimitTest, MetadataThatIsLongInSum) {
   }
 }
 
-// Each with a name of its own that a member may have.
-TEST_F(HostileLimitTest, AMillionEntries) {
+// Each entry has a name of its own, which an image file may have.
+TEST_F(HostileLimitTest, ImportRefusesAMillionEntriesEarly) {
   const SampleArchive archive = MakeSampleArchive(SampleLayout::kInventory);
+  std::atomic<int> written = 0;
   const FedPipe pipe([&](const FedPipe::Write& write) {
     for (const TarEntry& entry : archive.entries) write(TarBytes(entry));
     for (int i = 0; i < 1'000'000; i += 64) {
@@ -151,9 +153,12 @@ TEST_F(HostileLimitTest, AMillionEntries) {
             {.name = fmt::format("images/layers/sha256_{:064x}.erofs", j), .content = "x"});
       }
       if (!write(entries)) return;
+      written += 64;
     }
   });
   ExpectPathRefused(pipe.path(), {ErrorKind::kSnapshotIntegrity});
+  // The limit on image files, plus what is read ahead: 8 MiB of 1 KiB entries, and the pipe.
+  EXPECT_LT(written, 2048 + 3 * 8192);
 }
 
 }  // namespace

@@ -1,15 +1,14 @@
-// Archives whose manifests are malformed, or do not tell the truth of their payload.
+// Archives whose manifests are malformed, or do not match their payload.
 
 #include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
 
 #include "src/base/digest.h"
 #include "tests/support/import_home.h"
 
 namespace msb::test {
 namespace {
-
-constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                     SampleLayout::kLayered};
 
 using HostileManifestTest = ImportHome;
 
@@ -32,11 +31,11 @@ std::vector<std::string> AlgorithmsOf(SampleLayout layout) {
 }
 
 TEST_F(HostileManifestTest, IntegrityOfAnotherContent) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const std::string& algorithm : AlgorithmsOf(layout)) {
       for (const bool sparse : {false, true}) {
         SCOPED_TRACE(algorithm + (sparse ? " sparse" : " dense"));
-        // The content of one, everything else of the other.
+        // The content of one sample, and everything else of the other.
         SampleArchive archive =
             MakeSampleArchive(layout, {.seed = 1, .sparse = sparse, .algorithm = algorithm});
         const SampleArchive other =
@@ -44,7 +43,7 @@ TEST_F(HostileManifestTest, IntegrityOfAnotherContent) {
         const std::string content = archive.entries.back().content;
         archive.entries.back().content = other.entries.back().content;
         ExpectRefused(archive.Tar());
-        // One bit of it.
+        // One bit of the content flipped.
         for (const std::size_t at : {std::size_t{0}, content.size() / 2, content.size() - 1}) {
           archive.entries.back().content = content;
           archive.entries.back().content[at] = static_cast<char>(content[at] ^ 1);
@@ -55,9 +54,9 @@ TEST_F(HostileManifestTest, IntegrityOfAnotherContent) {
   }
 }
 
-// Data elsewhere in the file than where it was.
+// Data at another offset in the file than it was.
 TEST_F(HostileManifestTest, IntegrityOfAnotherMap) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const std::string& algorithm : AlgorithmsOf(layout)) {
       SampleArchive archive = MakeSampleArchive(layout, {.algorithm = algorithm});
       SCOPED_TRACE(archive.entries[0].name + " " + algorithm);
@@ -94,11 +93,11 @@ TEST_F(HostileManifestTest, IntegrityThatIsNone) {
        {"leaf_size", 65536}},
       "sha256:" + hex,
       Json::array()};
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const Json& lie : lies) {
       SCOPED_TRACE(lie.dump());
       const auto edit = [&](Json& manifest) { IntegrityIn(layout, manifest) = lie; };
-      // An algorithm of a later release may also be said to be not supported.
+      // An unknown algorithm may also be reported as unsupported.
       ExpectRefused(MakeSampleArchive(layout, {.edit = edit}).Tar(),
                     {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation});
     }
@@ -107,7 +106,7 @@ TEST_F(HostileManifestTest, IntegrityThatIsNone) {
 
 TEST_F(HostileManifestTest, SizesOtherThanThePayloads) {
   const std::uint64_t size = MakeSampleSnapshot(SampleLayout::kLegacy).upper.size();
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const bool sparse : {false, true}) {
       for (const std::uint64_t lie : {std::uint64_t{0}, size - 1, size + 1, size - 512, size + 512,
                                       size * 2, std::uint64_t{1} << 30}) {
@@ -154,14 +153,14 @@ TEST_F(HostileManifestTest, FilesElsewhere) {
 }
 
 TEST_F(HostileManifestTest, ThoseThatAreMalformed) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const std::string sound = MakeSampleSnapshot(layout).manifest;
     for (const std::string& manifest :
          {std::string(), std::string("{}"), std::string("null"), std::string("[]"), sound + "x",
           sound.substr(0, sound.size() - 1), "{\"schema\":1," + sound.substr(1),
           std::string("\xff"), std::string(100'000, '['), sound + std::string(1, '\0')}) {
       SCOPED_TRACE(manifest.substr(0, 80));
-      // Under its own digest, so that it is the content that is refused.
+      // Stored under its own digest, so that the content is what is refused.
       SampleSnapshot snapshot = MakeSampleSnapshot(layout);
       snapshot.manifest = manifest;
       snapshot.digest = base::Sha256Digest(manifest);
@@ -171,7 +170,7 @@ TEST_F(HostileManifestTest, ThoseThatAreMalformed) {
   }
 }
 
-// Any key gone, and any of another type, under the digest that results.
+// Each key removed, and each changed to another type, under the digest that results.
 TEST_F(HostileManifestTest, AnyFieldMissingOrOfAnotherType) {
   for (const SampleLayout layout : {SampleLayout::kLegacy, SampleLayout::kInventory}) {
     const Json sound = Json::parse(MakeSampleSnapshot(layout).manifest);
@@ -192,7 +191,7 @@ TEST_F(HostileManifestTest, AnyFieldMissingOrOfAnotherType) {
   }
 }
 
-// A running machine, which this library cannot hold.
+// A checkpoint is a running machine, which this library cannot hold.
 TEST_F(HostileManifestTest, Checkpoints) {
   const auto edit = [](Json& manifest) {
     manifest["scope"] = "resumable";

@@ -4,14 +4,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/import_home.h"
 
 namespace msb::test {
 namespace {
-
-constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                     SampleLayout::kLayered};
 
 std::string Upper(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
@@ -25,9 +23,10 @@ std::string Replaced(std::string text, const std::string& from, const std::strin
 
 class HostileNameTest : public ImportHome {
  protected:
-  // In place of each member, and as one more in front of, between and behind the others.
+  // Expects the name to be refused in place of each member's, and as that of an additional entry
+  // before, between and after the members.
   void ExpectNameRefused(const std::string& name) {
-    for (const SampleLayout layout : kLayouts) {
+    for (const SampleLayout layout : kSampleLayouts) {
       const SampleArchive sound = MakeSampleArchive(layout);
       for (std::size_t i = 0; i <= sound.entries.size(); ++i) {
         SCOPED_TRACE("'" + name + "' at " + std::to_string(i) + " of " + sound.entries[0].name);
@@ -43,9 +42,9 @@ class HostileNameTest : public ImportHome {
     }
   }
 
-  // Of an entry with this in front of or in place of its header.
+  // Expects this entry to be refused at the start, before the last member, and at the end.
   void ExpectEntryRefused(const TarEntry& entry) {
-    for (const SampleLayout layout : kLayouts) {
+    for (const SampleLayout layout : kSampleLayouts) {
       SampleArchive archive = MakeSampleArchive(layout);
       for (const std::size_t i :
            {std::size_t{0}, archive.entries.size() - 1, archive.entries.size()}) {
@@ -112,7 +111,7 @@ TEST_F(HostileNameTest, PathsThatAreNoMembers) {
   }
 }
 
-// The same file on a file system that folds cases; on others, another than what is meant.
+// These name the same file on a file system that folds case, and another file elsewhere.
 TEST_F(HostileNameTest, TheNamesOfMembersInOtherForms) {
   const std::vector<std::function<std::string(std::string)>> forms = {
       [](const std::string& name) { return name + "/"; },
@@ -135,7 +134,7 @@ TEST_F(HostileNameTest, TheNamesOfMembersInOtherForms) {
         const std::size_t file = name.rfind(name.ends_with(".raw") ? '.' : '/');
         return name.substr(0, id) + Upper(name.substr(id, file - id)) + name.substr(file);
       }};
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const SampleArchive sound = MakeSampleArchive(layout);
     for (const auto& form : forms) {
       for (std::size_t i = 0; i < sound.entries.size(); ++i) {
@@ -156,8 +155,8 @@ TEST_F(HostileNameTest, LinksAndDevices) {
       ExpectEntryRefused({.name = "x", .type = type, .link = link});
     }
   }
-  // In place of the payload, and then a sound one that would be written through it.
-  for (const SampleLayout layout : kLayouts) {
+  // In place of the payload, followed by a valid payload that would be written through it.
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const char type : {'1', '2', '3', '4', '6'}) {
       SampleArchive archive = MakeSampleArchive(layout, {.sparse = false});
       TarEntry& upper = archive.entries.back();
@@ -178,7 +177,7 @@ TEST_F(HostileNameTest, LinksAndDevices) {
 TEST_F(HostileNameTest, TypesThatAreNotUsed) {
   for (const char type : {'7', 'A', 'D', 'M', 'N', 'V', 'X', 'Z', '\xff'}) {
     ExpectEntryRefused({.name = "sha256-0123456789abcdef/upper.ext4", .type = type});
-    for (const SampleLayout layout : kLayouts) {
+    for (const SampleLayout layout : kSampleLayouts) {
       SampleArchive archive = MakeSampleArchive(layout, {.sparse = false});
       SCOPED_TRACE(std::string("type ") + type + " for " + archive.entries[0].name);
       const std::string inventory = archive.Inventory().dump();
@@ -202,7 +201,7 @@ TEST_F(HostileNameTest, DirectoriesElsewhere) {
   }
 }
 
-// What they say of the next entry, a member may not need.
+// These change the next entry. No member needs them.
 TEST_F(HostileNameTest, PaxHeadersAndGnuLongNames) {
   const std::string inventory_upper =
       "files/" + MakeSampleArchive(SampleLayout::kInventory).snapshots[0].digest.substr(7) +
@@ -239,9 +238,9 @@ TEST_F(HostileNameTest, PaxHeadersAndGnuLongNames) {
   }
 }
 
-// The part of a name in front, as POSIX has it; GNU has times there.
+// POSIX has the first part of a long name in this field; GNU has times there.
 TEST_F(HostileNameTest, NamesWithAPrefix) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     for (const std::string prefix : {"..", "/etc", "snapshots", "../../x"}) {
       SampleArchive archive = MakeSampleArchive(layout);
       SCOPED_TRACE(prefix + " for " + archive.entries[0].name);

@@ -1,27 +1,27 @@
-// Sparse entries whose map is no map of their file.
+// Sparse entries whose map is not a valid map of their file.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
 
 #include "tests/support/import_home.h"
 
 namespace msb::test {
 namespace {
 
-constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                     SampleLayout::kLayered};
-constexpr std::uint64_t kFile = 144 << 10;  // Bytes, of a sample's upper.
+constexpr std::uint64_t kFile = 144 << 10;  // Size of a sample's upper in bytes.
 constexpr std::uint64_t kMax = ~std::uint64_t{0};
 constexpr std::uint64_t kKi = 1 << 10;
 
 class HostileSparseTest : public ImportHome {
  protected:
-  // An archive whose inventory agrees with the map; with as many bytes as the map wants, if that
-  // is a sane number, or as are given.
+  // Expects an archive with this map to be refused. The inventory agrees with the map. The entry
+  // stores as many bytes as the map needs, if that is a sane number, or the given number of bytes.
   void ExpectMapRefused(const std::vector<TarRange>& ranges, std::uint64_t apparent_size = kFile,
                         std::optional<std::uint64_t> stored = {}) {
-    for (const SampleLayout layout : kLayouts) {
-      // Nothing recorded of the content: only the map tells.
+    for (const SampleLayout layout : kSampleLayouts) {
+      // No integrity is recorded, so that only the map can be the reason.
       SampleArchive archive = MakeSampleArchive(layout, {.algorithm = ""});
       std::string map;
       std::uint64_t sum = 0;
@@ -39,8 +39,8 @@ class HostileSparseTest : public ImportHome {
     }
   }
 
-  // Bytes written into the headers of the payload; all else is sound. In the layout without hashes
-  // of the map.
+  // Expects an archive to be refused in which bytes overwrite a part of the payload's headers and
+  // all else is valid. Uses the layout without hashes of the map.
   void ExpectPatchRefused(std::size_t offset, const std::string& bytes) {
     SampleArchive archive = MakeSampleArchive(SampleLayout::kLegacy, {.algorithm = ""});
     SCOPED_TRACE("'" + bytes + "' at " + std::to_string(offset));
@@ -62,7 +62,7 @@ TEST_F(HostileSparseTest, RangesThatOverlapOrAreNotInOrder) {
   }
 }
 
-// Writers merge them, as archives' hashes need one form of a map.
+// Writers merge adjacent ranges, because the hashes of an archive need one form of each map.
 TEST_F(HostileSparseTest, RangesThatTouch) {
   ExpectMapRefused({{0, 4 * kKi}, {4 * kKi, 4 * kKi}, {kFile, 0}});
   ExpectMapRefused({{8 * kKi, 4 * kKi}, {12 * kKi, 512}, {kFile, 0}});
@@ -76,7 +76,7 @@ TEST_F(HostileSparseTest, RangesBeyondTheEnd) {
   ExpectMapRefused({{std::uint64_t{1} << 40, 4 * kKi}, {kFile, 0}});
 }
 
-// The range of length zero that ends a trailing hole, elsewhere than at the end of the file.
+// A range of length zero, which ends a trailing hole, elsewhere than at the end of the file.
 TEST_F(HostileSparseTest, ATrailingHoleThatEndsElsewhere) {
   ExpectMapRefused({{0, 4 * kKi}, {kFile + 512, 0}});
   ExpectMapRefused({{0, 4 * kKi}, {kFile * 2, 0}});
@@ -144,10 +144,10 @@ TEST_F(HostileSparseTest, AnExtensionThatIsNotThere) {
   ExpectPatchRefused(kTarRecordBytes + kTarExtensionIsExtended, "\x01");
   ExpectPatchRefused(kTarRecordBytes + kTarExtensionIsExtended, "\xff");
   ExpectPatchRefused(kTarIsExtended, std::string(1, '\0'));
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleArchive(layout, {.algorithm = ""});
     SCOPED_TRACE(archive.entries[0].name);
-    // The flag at the end of the data, and no record behind it.
+    // The flag is set at the end of the data, and no record follows.
     archive.entries.back().patches = {{kTarRecordBytes + kTarExtensionIsExtended, "\x01"}};
     std::string bytes;
     for (const TarEntry& entry : archive.entries) {
@@ -155,7 +155,7 @@ TEST_F(HostileSparseTest, AnExtensionThatIsNotThere) {
     }
     ExpectRefused(bytes);
     ExpectRefused(bytes + TarEnd());
-    // Extensions for ever.
+    // Extension records without end.
     std::string record(kTarRecordBytes, '\0');
     record[kTarExtensionIsExtended] = 1;
     for (int i = 0; i < 30'000; ++i) bytes += record;
@@ -178,9 +178,9 @@ TEST_F(HostileSparseTest, MoreRangesThanAFileMayHave) {
   ExpectRefused(archive.Tar());
 }
 
-// Disks may have holes, and images; what is read as text may not.
+// Disks and images may have holes, but metadata, which is read as text, may not.
 TEST_F(HostileSparseTest, SparseMetadata) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const SampleArchive sound = MakeSampleWithImage(layout);
     for (std::size_t i = 0; i < sound.entries.size(); ++i) {
       if (!sound.entries[i].name.ends_with(".json")) continue;

@@ -1,4 +1,4 @@
-// What is already where an archive is to come, and calls that are cancelled.
+// What Import does if something exists at its target, and when it is cancelled.
 
 #include <gtest/gtest.h>
 
@@ -14,27 +14,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                     SampleLayout::kLayered};
-
 using ImportTargetTest = ImportHome;
 
 TEST_F(ImportTargetTest, TheSameSnapshotAgain) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     const SampleArchive archive = MakeSampleArchive(layout);
-    const SampleArchive chain = MakeSampleChain(layout);
     ExpectSound(Import(archive.Tar()), archive.snapshots[0]);
     ExpectRefused(archive.Tar(), ErrorKind::kSnapshotAlreadyExists);
-    // As the parent of another, whose name is free: that must not come either.
-    ExpectRefused(chain.Tar(), ErrorKind::kSnapshotAlreadyExists);
-    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, chain.snapshots[1].digest, client_),
-                     ErrorKind::kSnapshotNotFound);
   }
 }
 
 TEST_F(ImportTargetTest, TheSecondOfTwo) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     const SampleArchive chain = MakeSampleChain(layout);
     const SampleArchive child = MakeSampleArchive({chain.snapshots[1]});
@@ -45,9 +37,9 @@ TEST_F(ImportTargetTest, TheSecondOfTwo) {
   }
 }
 
-// Its image must not come into the cache without it.
+// Its image must not get into the cache without the snapshot.
 TEST_F(ImportTargetTest, TheSameSnapshotWithItsImage) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     Import(MakeSampleArchive(layout).Tar());
     ExpectRefused(MakeSampleWithImage(layout).Tar(), ErrorKind::kSnapshotAlreadyExists);
@@ -83,20 +75,20 @@ TEST_F(ImportTargetTest, DestinationsThatAreNone) {
 }
 
 TEST_F(ImportTargetTest, ADamagedArchiveLeavesExplicitDestinationsAlone) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleChain(layout);
     SCOPED_TRACE(archive.entries[0].name);
     archive.entries.back().content[0] = static_cast<char>(~archive.entries.back().content[0]);
     ExpectRefused(archive.Tar(), ErrorKind::kSnapshotIntegrity, dest_);
-    // Such that is not there is not there afterwards.
+    // A destination that does not exist is not left behind.
     ExpectRefused(archive.Tar(), ErrorKind::kSnapshotIntegrity, dir_ / "absent");
     ExpectRefused(archive.Tar(), ErrorKind::kSnapshotIntegrity, dir_ / "absent/deeper");
   }
 }
 
-// No snapshots directory, no cache, not even the home itself.
+// Neither a snapshots directory nor a cache is left, nor even the home itself.
 TEST_F(ImportTargetTest, ADamagedArchiveLeavesAnUnusedHomeAlone) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleWithImage(layout);
     SCOPED_TRACE(archive.entries[0].name);
     Client unused = LocalClient(dir_ / "unused", &log_);
@@ -124,7 +116,7 @@ TEST_F(ImportTargetTest, ACallThatIsCancelledBeforehand) {
 }
 
 TEST_F(ImportTargetTest, ACallThatIsCancelledByItsProgress) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     const auto [ctx, cancel] = ctx_.WithCancel();
     const Context cancelling = ctx.WithProgress([cancel = cancel](const Progress&) { cancel(); });
@@ -133,9 +125,9 @@ TEST_F(ImportTargetTest, ACallThatIsCancelledByItsProgress) {
   }
 }
 
-// The rest of the archive never comes; the time does.
+// The rest of the archive never arrives, but the deadline does.
 TEST_F(ImportTargetTest, AStreamThatStalls) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const std::string sound = MakeSampleArchive(layout).Tar();
     for (const std::size_t size : {std::size_t{0}, std::size_t{100}, sound.size() / 2}) {
       SCOPED_TRACE(std::to_string(size) + " bytes");
@@ -144,9 +136,9 @@ TEST_F(ImportTargetTest, AStreamThatStalls) {
       bool over = false;
       const FedPipe pipe([&](const FedPipe::Write& write) {
         write(std::string_view(sound).substr(0, size));
-        // Longer than the call may take, so that one that does not look at the clock fails.
+        // Longer than the call may take, so that a call that ignores its deadline fails the test.
         std::unique_lock lock(mutex);
-        condition.wait_for(lock, 2 * kRefusedWithin, [&] { return over; });
+        condition.wait_for(lock, std::chrono::seconds(20), [&] { return over; });
       });
       ExpectPathRefused(pipe.path(), {ErrorKind::kCancelled}, "",
                         ctx_.WithTimeout(std::chrono::milliseconds(100)));

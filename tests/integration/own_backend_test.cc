@@ -1,5 +1,6 @@
-// A backend of one's own, that of examples/command_backend.h, with a shell script in the place of a
-// VMM: it does what its guest is to do, and then runs until it is asked to end.
+// A backend that is not part of the library, that of examples/command_backend.h, with a shell
+// script as the VMM. The script does what its guest should do, and then runs until it is asked to
+// end.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -54,12 +55,12 @@ class OwnBackendTest : public ::testing::Test {
     fs::create_directories(dir_ / "guests");
   }
 
-  // What a test leaves running would run on.
+  // Ends the sandboxes that a test has left running.
   ~OwnBackendTest() override {
     for (const auto& sandbox : ListSandboxes(ctx_, client_)) sandbox.Kill(ctx_);
   }
 
-  // disk: the placeholder that the VMM gets.
+  // disk is the placeholder that the command passes to the VMM.
   Client MakeClient(const std::string& disk, DiskFormat format) const {
     return MakeClient(format, {"sh", dir_ / "vmm", "{dir}", disk, dir_ / "guests", "{name}",
                                "{cpus}", "{memory}"});
@@ -77,7 +78,7 @@ class OwnBackendTest : public ::testing::Test {
     return log.find("\nup\n") != std::string::npos;
   }
 
-  // What the guest of this sandbox does when it boots, in shell.
+  // Sets what the guest of this sandbox does when it boots: a shell script.
   void SetGuest(const std::string& name, const std::string& script) const {
     WriteFile(dir_ / "guests" / name, script + "\n");
   }
@@ -156,7 +157,7 @@ TEST_F(OwnBackendTest, Qcow2DisksAreChainsThatTheVmmIsGivenAsBlockNodes) {
   Snapshot::Flatten(ctx_, "second", dir_ / "flat", {}, client);
   EXPECT_EQ(ReadFile(dir_ / "flat").substr(1 << 20, 65'536), std::string(65'536, 1));
   EXPECT_EQ(ReadFile(dir_ / "flat").substr(2 << 20, 65'536), std::string(65'536, 2));
-  // It goes on, with an overlay of its own.
+  // The sandbox continues on an overlay of its own.
   StartSandbox(ctx_, worker, client).Close();
 }
 
@@ -165,7 +166,7 @@ TEST_F(OwnBackendTest, BlockNodesDoNotFollowWhatAHeaderSays) {
   CreateSandbox(ctx_, "a", {WithImage(image_)}, client).Close();
   vmm::SandboxRecord sandbox = client.backend()->Inspect(ctx_, "a");
   ASSERT_EQ(sandbox.backing.size(), 1U);
-  // Another than the header names, which is gone.
+  // Another file than the one that the header names, which is gone.
   MakeSparseFile(dir_ / "other", 4 << 20, {{0, std::string(4096, 'x')}});
   fs::remove(sandbox.backing[0].disk.path);
   sandbox.backing[0].disk.path = dir_ / "other";
@@ -178,7 +179,7 @@ TEST_F(OwnBackendTest, BlockNodesDoNotFollowWhatAHeaderSays) {
 
 TEST_F(OwnBackendTest, PlaceholdersAreFilledOnce) {
   const vmm::SandboxRecord sandbox{
-      .name = "{disk}", .upper = vmm::Disk{"/s/a/upper.ext4"}, .labels = {{"vmm.cpus", "4"}}};
+      .name = "{disk}", .upper = Disk{"/s/a/upper.ext4"}, .labels = {{"vmm.cpus", "4"}}};
   EXPECT_THAT(
       example::Fill({"{name}", "-smp={cpus}", "{dir}/x{memory}", "{other}", "{", "{{disk}}"},
                     sandbox),
@@ -204,11 +205,12 @@ TEST_F(OwnBackendTest, WhileItRunsNothingElseUsesItsDisk) {
   EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, client),
                    ErrorKind::kSandboxAlreadyExists);
-  const auto never = [](const vmm::Disk&) { ADD_FAILURE() << "sealed while it runs"; };
-  EXPECT_MSB_ERROR(client.backend()->Seal(ctx_, "a",
-                                          {.digest = "sha256:" + std::string(64, '0'),
-                                           .artifact = dir_ / "home/snapshots/s"},
-                                          never),
+  const auto describe = [](const vmm::SandboxRecord&) -> vmm::SealSpec {
+    ADD_FAILURE() << "described while it runs";
+    return {};
+  };
+  const auto publish = [](const Disk&) { ADD_FAILURE() << "published while it runs"; };
+  EXPECT_MSB_ERROR(client.backend()->Seal(ctx_, "a", describe, publish),
                    ErrorKind::kSandboxStillRunning);
   EXPECT_EQ(ListTree(dir_ / "home"), before);
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client),
@@ -284,7 +286,7 @@ TEST_F(OwnBackendTest, AFailedBootLeavesNothing) {
     Create("a");
     ADD_FAILURE() << "booted";
   } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), ErrorKind::kInternal);
+    EXPECT_EQ(e.kind(), ErrorKind::kInvalidConfig);
     EXPECT_THAT(e.what(), HasSubstr("no such kernel"));
   }
   EXPECT_THAT(ListTree(sandboxes_), IsEmpty());
@@ -311,7 +313,7 @@ TEST_F(OwnBackendTest, AFailedStartLeavesItStopped) {
   Create("a").Close();
   const std::string disk = DiskOf("a");
   SetGuest("a", "exit 3");
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig);
   Client nowhere = MakeClient(DiskFormat::kRaw, {dir_ / "no-such-vmm"});
   EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", nowhere), ErrorKind::kIO);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
@@ -383,7 +385,53 @@ TEST_F(OwnBackendTest, DetachedItGoesOn) {
   EXPECT_MSB_ERROR(client_.backend()->Detach(ctx_, "c"), ErrorKind::kSandboxNotFound);
 }
 
-// What the example stands on.
+// Has every sandbox that it is asked for, and records their names.
+class BoundlessBackend : public vmm::Backend {
+ public:
+  std::vector<std::string> names;
+
+  std::string_view Name() const override { return "boundless"; }
+  vmm::SandboxRecord Inspect(const Context& /*ctx*/, const std::string& name) override {
+    names.push_back(name);
+    return {.name = name};
+  }
+  std::vector<vmm::SandboxRecord> List(const Context& /*ctx*/) override { return {}; }
+  vmm::SandboxRecord Create(const Context& ctx, const vmm::SandboxSpec& spec) override {
+    return Inspect(ctx, spec.name);
+  }
+  vmm::SandboxRecord Start(const Context& ctx, const std::string& name,
+                           bool /*detached*/) override {
+    return Inspect(ctx, name);
+  }
+  void Stop(const Context& ctx, const std::string& name, milliseconds /*timeout*/) override {
+    Inspect(ctx, name);
+  }
+  void Kill(const Context& ctx, const std::string& name) override { Inspect(ctx, name); }
+  void Detach(const Context& ctx, const std::string& name) override { Inspect(ctx, name); }
+  void Remove(const Context& ctx, const std::string& name) override { Inspect(ctx, name); }
+};
+
+TEST(OwnBackendClientTest, BackendIsNotAskedForNamesThatLeadOutOfADirectory) {
+  const TempDir dir;
+  const Context ctx = Context::Background();
+  const auto backend = std::make_shared<BoundlessBackend>();
+  Client client({.home = dir / "home", .backend = backend});
+  for (const std::string& name :
+       {std::string("../a"), std::string("a/b"), std::string(".."), std::string(".hidden"),
+        std::string(), std::string("a\0b", 3), std::string(256, 'a')}) {
+    EXPECT_MSB_ERROR(GetSandbox(ctx, name, client), ErrorKind::kSandboxNotFound);
+    EXPECT_MSB_ERROR(StartSandbox(ctx, name, client), ErrorKind::kSandboxNotFound);
+    EXPECT_MSB_ERROR(RemoveSandbox(ctx, name, client), ErrorKind::kSandboxNotFound);
+    EXPECT_MSB_ERROR(Snapshot::Create(ctx, name, {.name = "s"}, client),
+                     ErrorKind::kSandboxNotFound);
+  }
+  EXPECT_THAT(backend->names, IsEmpty());
+  EXPECT_EQ(GetSandbox(ctx, "a b", client).Name(), "a b");
+  RemoveSandbox(ctx, "a b", client);
+  EXPECT_THAT(backend->names, ElementsAre("a b", "a b"));
+}
+
+// The example relies on this.
 TEST(OwnBackendClientTest, ItsBackendServesAnotherAndOutlivesIt) {
   const TempDir dir;
   const Context ctx = Context::Background();

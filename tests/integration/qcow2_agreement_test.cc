@@ -1,5 +1,5 @@
-// What the reader of qcow2 sees, beside what qemu-img does, on images that qemu-img and qemu-io
-// make.
+// Compares what the qcow2 reader sees with what qemu-img sees, on images made with qemu-img and
+// qemu-io.
 
 #include <gtest/gtest.h>
 
@@ -16,14 +16,14 @@ namespace {
 
 using Extents = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
-// Shell commands, in an empty directory, that make the files of a disk: its head first.
+// Shell commands that make the files of a disk in an empty directory. The head is the first file.
 struct Recipe {
   std::string name;
   std::string commands;
   std::vector<std::string> files = {"a.qcow2"};
 };
 
-// qemu-io with these requests.
+// Returns a qemu-io command with these requests.
 std::string Io(const std::string& file, const std::vector<std::string>& requests) {
   std::string command = "qemu-io -f qcow2";
   for (const std::string& request : requests) command += " -c '" + request + "'";
@@ -34,7 +34,7 @@ std::string Make(const std::string& options, const std::string& size = "5M") {
   return "qemu-img create -q -f qcow2 " + options + " a.qcow2 " + size + " && ";
 }
 
-// Data at the start, across clusters of any size, at odd places and at the end.
+// Writes data at the start, across clusters of any size, at odd offsets, and at the end.
 std::string Fill(const std::string& file = "a.qcow2") {
   return Io(file,
             {"write -P 1 0 4k", "write -P 2 65000 2M", "write -P 3 3000k 512", "write -P 4 4M 1M"});
@@ -87,7 +87,7 @@ std::vector<Recipe> Recipes() {
   add("shrunk", Make("") + Fill() + "qemu-img resize -q --shrink a.qcow2 2M && ");
   add("zeroed", Make("") + Fill() + Io("a.qcow2", {"write -z 0 5M"}));
   add("discarded", Make("") + Fill() + Io("a.qcow2", {"discard 0 5M"}));
-  // Chains: the base is shorter or longer than what stands on it.
+  // Chains, with a base that is shorter or longer than the overlay.
   const std::string raw_base =
       "truncate -s 4M b.raw && yes x | head -c 300000 | dd of=b.raw bs=1k seek=1000 conv=notrunc "
       "status=none && ";
@@ -142,7 +142,7 @@ class Qcow2AgreementTest : public ::testing::TestWithParam<Recipe> {
     return disk::OpenImage(std::move(files));
   }
 
-  // None is damaged.
+  // Expects CheckQcow2 to accept all files.
   void CheckAll() {
     const base::UniqueFd dir = base::OpenDirectory(dir_.path());
     for (const std::string& file : GetParam().files) {
@@ -152,11 +152,11 @@ class Qcow2AgreementTest : public ::testing::TestWithParam<Recipe> {
     }
   }
 
-  // What qemu-img says has data, extents that touch as one.
+  // Returns the extents that have data according to qemu-img. Adjacent ones are merged.
   Extents Mapped() {
     Extents extents;
     for (const auto& entry : nlohmann::json::parse(Run("qemu-img map --output=json a.qcow2"))) {
-      // Preallocated clusters are data that reads as zeros.
+      // qemu-img reports preallocated clusters as data that reads as zeros.
       if (!entry["data"].get<bool>()) continue;
       const auto start = entry["start"].get<std::uint64_t>();
       const auto length = entry["length"].get<std::uint64_t>();
@@ -200,7 +200,7 @@ TEST_P(Qcow2AgreementTest, MapsAndReadsAsQemuImgDoes) {
   EXPECT_EQ(std::filesystem::file_size(dir_ / "flat.raw"), image->size());
   Run("qemu-img compare -f qcow2 -F raw a.qcow2 flat.raw");
   Run("qemu-img check -q flat.qcow2 && qemu-img compare -f qcow2 -F qcow2 a.qcow2 flat.qcow2");
-  // In pieces that begin and end anywhere.
+  // Read in pieces that begin and end anywhere.
   if (image->size() > (16 << 20)) return;
   Run("qemu-img convert -O raw a.qcow2 theirs.raw");
   const std::string expected = ReadFile(dir_ / "theirs.raw");

@@ -1,5 +1,5 @@
-// Damaged qcow2 files: what qemu-img does not take, CheckQcow2 does not take either, and reading it
-// all the same leads nowhere else.
+// Damaged qcow2 files: CheckQcow2 refuses what qemu-img refuses, and reading such a file anyway
+// either works or throws a proper error.
 
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ constexpr std::uint64_t kCopied = std::uint64_t{1} << 63;
 constexpr std::uint64_t kCompressed = std::uint64_t{1} << 62;
 constexpr std::uint64_t kFarAway = std::uint64_t{1} << 40;
 
-// The bytes of a good image, to be damaged. Where its parts are is read before.
+// The bytes of a valid image, for a test to damage. The offsets of its parts are read beforehand.
 class Image {
  public:
   explicit Image(std::string bytes) : bytes_(std::move(bytes)) {
@@ -47,12 +47,12 @@ class Image {
   }
   void Add(std::uint64_t offset, std::uint64_t bits) { Set(offset, 8, Get(offset, 8) | bits); }
   void Clear(std::uint64_t offset, std::uint64_t bits) { Set(offset, 8, Get(offset, 8) & ~bits); }
-  // Of the cluster at this offset in the file; refcounts are of 16 bits.
+  // Sets the refcount of the cluster at this offset in the file. Refcounts have 16 bits.
   void SetRefcount(std::uint64_t offset, std::uint64_t count) {
     Set(refcount_block + offset / cluster * 2, 2, count);
   }
   void Resize(std::uint64_t size) { bytes_.resize(size); }
-  // Puts an extension before all others.
+  // Overwrites the header of the first extension.
   void SetExtension(std::uint64_t type, std::uint64_t length) {
     Set(Get(100, 4), 4, type);
     Set(Get(100, 4) + 4, 4, length);
@@ -61,7 +61,8 @@ class Image {
   const std::string& bytes() const { return bytes_; }
   std::uint64_t size() const { return bytes_.size(); }
 
-  // Offsets in the file: what the first entry of each table leads to.
+  // The cluster size, and offsets in the file: of the tables, and of what their first entries point
+  // to.
   std::uint64_t cluster, l1, l2, refcount_table, refcount_block, data;
 
  private:
@@ -71,7 +72,8 @@ class Image {
 enum class Base { kPlain, kVersion2, kZlib, kZstd, kSubclusters };
 
 std::string CommandFor(Base base) {
-  // Two L2 tables. Clusters of data, of zeros that have a place, and of zeros that have none.
+  // Data clusters, allocated zero clusters and unallocated ones. With 4 KiB clusters, two L2
+  // tables.
   const std::string fill =
       " 5M && qemu-io -f qcow2 -c 'write -P 1 0 64k' -c 'write -P 2 2M 8k' -c 'write -z 16k 16k' "
       "-c 'write -z 128k 16k' a.qcow2";
@@ -93,7 +95,7 @@ std::string CommandFor(Base base) {
   return "";
 }
 
-// What qemu-img says.
+// The verdict of qemu-img check.
 enum class Peer { kRefuses, kLeaks, kAccepts };
 
 struct Damage {
@@ -178,7 +180,7 @@ Damages OfHeaders() {
        kUnsupported},
       {"file_of_a_header", p, [](Image& image) { image.Resize(112); }},
       {"file_of_half_a_header", p, [](Image& image) { image.Resize(60); }},
-      // QEMU takes what is not there for zeros, where it is less than a cluster.
+      // If less than a cluster is missing at the end, QEMU reads zeros there.
       {"file_without_l1", p, [](Image& image) { image.Resize(image.l1); },
        ErrorKind::kSnapshotIntegrity, Peer::kAccepts},
       {"file_without_l2", p, [](Image& image) { image.Resize(image.l2); }},
@@ -212,7 +214,7 @@ Damages OfRefcounts() {
        [](Image& image) { image.Set(image.refcount_table, 8, image.refcount_table); }},
       {"block_is_data", p,
        [](Image& image) { image.Set(image.refcount_table + 8, 8, image.data); }},
-      // What costs space only.
+      // Damage that only wastes space.
       {"a_lost_cluster", p,
        [](Image& image) {
          image.SetRefcount(image.size(), 1);
@@ -275,13 +277,13 @@ Damages OfTables() {
          image.Set(image.l2, 8, (image.size() - image.cluster) | kCopied);
        }},
       {"data_compressed_by_a_bit", p, [](Image& image) { image.Add(image.l2, kCompressed); }},
-      // QEMU finds that when the guest reads there.
+      // QEMU finds that only when the guest reads there.
       {"zeros_of_version_2", Base::kVersion2, [](Image& image) { image.Add(image.l2, 1); },
        ErrorKind::kSnapshotIntegrity, Peer::kAccepts},
       {"version_2_not_counted", Base::kVersion2,
        [](Image& image) { image.SetRefcount(image.data, 0); }},
   };
-  // A cluster shared by two entries without snapshots: QEMU takes that if it is counted.
+  // Two entries share a cluster without a snapshot. QEMU accepts that if the refcount is 2.
   damages.push_back({"data_used_and_counted_twice", p,
                      [](Image& image) {
                        image.Set(image.l2, 8, image.data);
@@ -326,13 +328,13 @@ Damages OfSubclusters() {
       {"subclusters_not_counted", s, [](Image& image) { image.SetRefcount(image.data, 0); }},
       {"subclusters_of_packed", s,
        [](Image& image) { image.Set(image.l2, 8, kCompressed | image.data); }},
-      // By the format a reserved bit; QEMU does not look at it.
+      // A reserved bit according to the format, which QEMU ignores.
       {"subclusters_and_zeros", s, [](Image& image) { image.Add(image.l2, 1); },
        ErrorKind::kSnapshotIntegrity, Peer::kAccepts},
   };
 }
 
-// All that a guest would read; what is wrong may be found or not.
+// Reads everything that a guest would read, up to 64 MiB. May find damage or not.
 void ReadAll(const std::filesystem::path& path) {
   std::vector<disk::ImageFile> files;
   files.push_back({base::OpenEntryAt(base::OpenDirectory(path.parent_path()).get(), "a.qcow2").fd,
@@ -411,7 +413,7 @@ Damages All() {
 INSTANTIATE_TEST_SUITE_P(Damages, Qcow2DamageTest, ::testing::ValuesIn(All()),
                          [](const auto& test) { return test.param.name; });
 
-// What is packed is checked when it is read.
+// Compressed data is checked only when it is read.
 class Qcow2PackedTest : public Qcow2DamageTest {};
 
 TEST_P(Qcow2PackedTest, DamagedDataIsFoundWhenRead) {

@@ -1,4 +1,4 @@
-// What the API refuses: the kind of error, and that nothing was left behind.
+// What the API refuses: with which kind of error, and that nothing is left behind.
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 class RefusalTest : public ::testing::Test {
  protected:
   RefusalTest() {
-    // Small, for the trees are compared often; two regions, so that both workers have one.
+    // Small, because the trees are compared often. Two regions, so that both workers have one.
     MakeSparseFile(dir_ / "base.img", 3 << 20, {{0, Noise(4096, 1)}, {5 << 19, Noise(100'000, 2)}});
     MakeStoppedSandbox(client_, "baseline", dir_ / "base.img");
     Snapshot::Create(ctx_, "baseline", {.name = "s", .record_integrity = true}, client_);
@@ -45,7 +45,7 @@ TEST_F(RefusalTest, NamesThatAreNone) {
                                           "caf\xe9", "a\nb", "..",  std::string("a\0b", 3)};
   for (const std::string& name : names) {
     ExpectRefused({.name = name}, ErrorKind::kInvalidConfig);
-    // Before anything else is looked at.
+    // The name is checked before anything else.
     ExpectRefused({.name = name}, ErrorKind::kInvalidConfig, "no such sandbox");
   }
   const auto handle = GetSandbox(ctx_, "baseline", client_);
@@ -84,14 +84,14 @@ TEST_F(RefusalTest, DestinationsThatExist) {
   ExpectRefused({.name = "s"}, ErrorKind::kSnapshotAlreadyExists);
   WriteFile(dir_ / "file", "mine");
   ExpectRefused({.path = dir_ / "file"}, ErrorKind::kSnapshotAlreadyExists);
-  // Force replaces snapshots, not whatever is there.
+  // Force replaces snapshots only.
   ExpectRefused({.path = dir_ / "file", .force = true}, ErrorKind::kSnapshotAlreadyExists);
   WriteFile(dir_ / "precious/file", "mine");
   ExpectRefused({.path = dir_ / "precious", .force = true}, ErrorKind::kSnapshotAlreadyExists);
 }
 
-TEST_F(RefusalTest, AMissingParentDirectory) {
-  ExpectRefused({.path = dir_ / "no/such/place"}, ErrorKind::kIO);
+TEST_F(RefusalTest, AParentThatIsAFile) {
+  ExpectRefused({.path = dir_ / "base.img/place"}, ErrorKind::kIO);
 }
 
 TEST_F(RefusalTest, AnUpperThatChangesWhileItIsCopied) {
@@ -219,7 +219,7 @@ TEST_F(RefusalTest, ManifestsThatAreMalformed) {
   }
   EXPECT_TRUE(Snapshot::ListDir(ctx_, dir_ / "home/snapshots", client_).empty());
   EXPECT_FALSE(log_.empty());
-  // What cannot be opened can still be removed.
+  // A snapshot that cannot be opened can still be removed.
   Snapshot::Remove(ctx_, "s", false, client_);
   EXPECT_FALSE(fs::exists(artifact_));
 }

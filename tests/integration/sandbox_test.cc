@@ -59,7 +59,7 @@ TEST_F(SandboxTest, AnOldHandleDoesNotEndALaterBoot) {
     EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   }
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
-  // Also when that boot takes the place of the handle.
+  // Also if the new boot is assigned to the old handle.
   Sandbox sandbox = StartSandbox(ctx_, "a", client_);
   sandbox.Stop(ctx_);
   sandbox = StartSandbox(ctx_, "a", client_);
@@ -186,6 +186,34 @@ TEST_F(SandboxTest, RefusesNamesImagesAndSnapshotsThatAreNone) {
   EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
 }
 
+// Only a program that answers on the control socket is needed, so this runs without QEMU.
+TEST_F(SandboxTest, ProgramThatDoesNotSpeakQmpIsAnInvalidConfig) {
+  if (RunCommand("perl -v").status != 0) GTEST_SKIP() << "no perl on the PATH";
+  const fs::path program = dir_ / "not-qemu";
+  WriteFile(program,
+            "#!/usr/bin/env perl\n"
+            "my ($fd) = \"@ARGV\" =~ /server=on,wait=off,fd=(\\d+)/ or exit 1;\n"
+            "open(my $server, '+<&=', $fd) or exit 1;\n"
+            "my $client;\n"
+            "until (accept($client, $server)) { select(undef, undef, undef, 0.01) }\n"
+            "syswrite($client, \"SSH-2.0-OpenSSH_9.2\\r\\n\");\n"
+            "sleep 60;\n");
+  fs::permissions(program, fs::perms::owner_all);
+  WriteFile(dir_ / "kernel", "kernel");
+  Client client({.home = dir_ / "qemu-home",
+                 .backend = "qemu",
+                 .qemu = {.binary = program, .kernel = dir_ / "kernel"}});
+  try {
+    CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kInvalidConfig) << e.what();
+    EXPECT_THAT(e.what(), testing::HasSubstr("binary"));
+    EXPECT_THAT(e.what(), testing::Not(testing::HasSubstr("dmesg")));
+  }
+  EXPECT_TRUE(ListTree(dir_ / "qemu-home/sandboxes").empty());
+}
+
 TEST_F(SandboxTest, ANameIsTakenOnceUnlessReplaced) {
   Create("a", {WithLabel("n", "1")}).Close();
   const auto before = ListTree(dir_ / "home/sandboxes");
@@ -193,7 +221,7 @@ TEST_F(SandboxTest, ANameIsTakenOnceUnlessReplaced) {
   EXPECT_EQ(ListTree(dir_ / "home/sandboxes"), before);
   Sandbox replaced = Create("a", {WithReplace(), WithLabels({{"n", "2"}})});
   EXPECT_THAT(GetSandbox(ctx_, "a", client_).ConfigJSON(), ::testing::HasSubstr(R"("n":"2")"));
-  // A directory that is no sandbox is nobody's to replace.
+  // A directory that is not a sandbox must not be replaced.
   WriteFile(dir_ / "home/sandboxes/mine/file", "precious");
   EXPECT_MSB_ERROR(Create("mine", {WithReplace()}), ErrorKind::kSandboxAlreadyExists);
   EXPECT_EQ(ReadFile(dir_ / "home/sandboxes/mine/file"), "precious");
@@ -248,7 +276,7 @@ TEST_F(SandboxTest, OfManyUsersOfANameOneWins) {
   }
   EXPECT_EQ(created, 1);
   EXPECT_EQ(refused, 7);
-  // Nothing but the sandbox, its record and its disk; the image in the cache once.
+  // Only the sandbox's directory, its record and its disk.
   EXPECT_EQ(ListTree(dir_ / "home/sandboxes").size(), 3U);
 }
 
@@ -305,6 +333,18 @@ TEST_F(SandboxTest, ARunningOneSeesItselfStoppedByAnother) {
   std::jthread other([&] { GetSandbox(ctx_, "a", client_).Stop(ctx_); });
   EXPECT_EQ(sandbox.WaitUntilStopped(ctx_.WithTimeout(std::chrono::seconds(30))),
             SandboxStatus::kStopped);
+}
+
+TEST_F(SandboxTest, CancelledContextEndsNothing) {
+  Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client_);
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  cancel();
+  EXPECT_MSB_ERROR(sandbox.Kill(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(sandbox.Stop(ctx), ErrorKind::kCancelled);
+  EXPECT_EQ(GetSandbox(ctx_, "a", client_).Status(), SandboxStatus::kRunning);
+  sandbox.Kill(ctx_);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_).Start(ctx), ErrorKind::kCancelled);
+  EXPECT_EQ(GetSandbox(ctx_, "a", client_).Status(), SandboxStatus::kStopped);
 }
 
 TEST_F(SandboxTest, WaitingIsCancelled) {

@@ -1,11 +1,17 @@
-// Archives that released runtimes wrote come in as what their homes hold, and what Export writes
-// the released runtimes load and verify.
+// Archives that released runtimes wrote are imported with the content that their homes have, and
+// the released runtimes load and verify what Export writes.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <vector>
 
+#include "tests/support/paths.h"
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -17,7 +23,7 @@ using ::testing::HasSubstr;
 
 struct Release {
   std::string version;
-  std::string labelled;  // How the home calls the snapshot that was exported.
+  std::string labelled;  // Name of the exported snapshot in the home.
   std::string digest;
   std::string upper;           // Below the home.
   std::string imported_upper;  // Below the imported artifact.
@@ -29,6 +35,12 @@ const Release k066 = {
     .version = "0.6.6",
     .labelled = "labelled",
     .digest = "sha256:075646cf621e028fcdf207bd25a0dbcaf9987fe98b2461c4fdac886cd80626d8",
+    .upper = "snapshots/labelled/upper.ext4",
+    .imported_upper = "upper.ext4"};
+const Release k067 = {
+    .version = "0.6.7",
+    .labelled = "labelled",
+    .digest = "sha256:e9ae63187a707a41790efeff871e726822ebdd8888326f3d7eec509547893af6",
     .upper = "snapshots/labelled/upper.ext4",
     .imported_upper = "upper.ext4"};
 const Release k0618 = {
@@ -48,7 +60,7 @@ const Release k072 = {
 
 const std::map<std::string, std::string> kLabels = {{"owner", "fixture"}, {"stage", "post-deps"}};
 
-// The image cache but for what runtimes keep there for themselves.
+// Returns the files of images in the cache, without what the runtimes keep there for themselves.
 std::map<std::string, std::string> ListImages(const fs::path& home) {
   std::map<std::string, std::string> images;
   for (const auto& [path, content] : ListTree(home / "cache")) {
@@ -65,8 +77,8 @@ class PeerTest : public ::testing::Test {
     fs::path home;
     std::string output;
   };
-  // Has a release load an archive into a home of its own, and verify what it loaded. Nothing if it
-  // is not there to be run.
+  // Has a release load an archive into a new home and verify the result. Returns nothing if the
+  // release is not available.
   std::optional<Loaded> LoadAndVerify(const std::string& version, const fs::path& archive) {
     const fs::path peer = PeerPath(version);
     if (peer.empty()) return std::nullopt;
@@ -75,7 +87,7 @@ class PeerTest : public ::testing::Test {
     const std::string load = version == "0.6.6" ? "import '" : "load '";
     const auto loaded = RunCommand(run + load + archive.native() + "'");
     EXPECT_EQ(loaded.status, 0) << version << ": " << loaded.output;
-    // The last line is where it is.
+    // The last line is the path.
     const std::size_t start = loaded.output.rfind('\n', loaded.output.size() - 2) + 1;
     const std::string path = loaded.output.substr(start, loaded.output.size() - start - 1);
     const auto verified = RunCommand(run + "verify '" + path + "'");
@@ -93,10 +105,10 @@ class PeerTest : public ::testing::Test {
 class ArchiveTest : public PeerTest, public ::testing::WithParamInterface<Release> {
  protected:
   fs::path Fixture(const std::string& name) const {
-    return fs::path(MSB_TEST_FIXTURES) / GetParam().version / name;
+    return FixturesDir() / GetParam().version / name;
   }
 
-  // The release's snapshot as it is in this home.
+  // Expects the snapshot to be the release's own.
   void ExpectImported(const SnapshotHandle& handle) {
     EXPECT_EQ(handle.Digest(), GetParam().digest);
     const auto artifact = handle.Open(ctx_);
@@ -130,6 +142,18 @@ TEST_P(ArchiveTest, TheReleasesOwnArchivesComeInAsWhatItsHomeHolds) {
     const auto images = with_image ? ListImages(home_) : decltype(ListImages(home_))();
     EXPECT_EQ(ListImages(home), images);
   }
+}
+
+TEST_P(ArchiveTest, TheHomeThatAnArchiveWasMadeInSaysThatItHasTheSnapshot) {
+  const auto before = ListTree(home_ / "snapshots");
+  try {
+    Snapshot::Import(ctx_, Fixture("labelled.tar.zst"), "", client_);
+    ADD_FAILURE() << "imported";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kSnapshotAlreadyExists) << e.what();
+    EXPECT_THAT(e.what(), HasSubstr("named '" + GetParam().labelled + "'"));
+  }
+  EXPECT_EQ(ListTree(home_ / "snapshots"), before);
 }
 
 TEST_P(ArchiveTest, AnArchiveComesIntoTheHomeThatItWasMadeIn) {
@@ -176,12 +200,54 @@ TEST_P(ArchiveTest, ReleasesTakeTheImageFromWhatExportWrites) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Releases, ArchiveTest, ::testing::Values(k066, k0618, k072),
+INSTANTIATE_TEST_SUITE_P(Releases, ArchiveTest, ::testing::Values(k066, k067, k0618, k072),
                          [](const auto& test) {
                            std::string name = "v" + test.param.version;
                            std::replace(name.begin(), name.end(), '.', '_');
                            return name;
                          });
+
+// Three overlays of an image, each the parent of the next.
+class ChainPeerTest : public PeerTest {
+ protected:
+  ChainPeerTest() {
+    MakeSparseFile(dir_ / "base.img", 8 << 20, {{4096, Noise(70'000, 1)}});
+    CreateSandbox(ctx_, "w", {WithImage(dir_ / "base.img")}, client_).Close();
+    for (const std::string name : {"a", "b", "c"}) {
+      digests_.push_back(
+          Snapshot::Create(ctx_, "w", {.name = name, .record_integrity = true}, client_).Digest());
+    }
+  }
+
+  Client client_{
+      Config{.home = dir_ / "home", .backend = "local", .upper_format = DiskFormat::kQcow2}};
+  std::vector<std::string> digests_;
+};
+
+TEST_F(ChainPeerTest, ReleasesLoadAndVerifyAChainOfOverlays) {
+  Snapshot::Export(ctx_, "c", dir_ / "c.tar.zst", {}, client_);
+  const auto loaded = LoadAndVerify("0.6.18", dir_ / "c.tar.zst");
+  if (!loaded) GTEST_SKIP() << "no release 0.6.18";
+  EXPECT_THAT(loaded->output, HasSubstr(digests_[2]));
+  EXPECT_EQ(std::distance(fs::directory_iterator(loaded->home / "snapshots"), {}), 3);
+}
+
+TEST_F(ChainPeerTest, ReleasesRefuseIncrementalArchives) {
+  Snapshot::Export(ctx_, "c", dir_ / "since.tar.zst", {.since = "a"}, client_);
+  for (const std::string version : {"0.6.18", "0.7.2"}) {
+    const fs::path peer = PeerPath(version);
+    if (peer.empty()) continue;
+    const fs::path home = dir_ / ("peer" + version);
+    const auto loaded = RunCommand("MSB_HOME='" + home.native() + "' '" + peer.native() +
+                                   "' snapshot load '" + (dir_ / "since.tar.zst").native() + "'");
+    EXPECT_NE(loaded.status, 0) << version;
+    // Release 0.7 loads no qcow2 disk of this layout.
+    if (version == "0.6.18") {
+      EXPECT_THAT(loaded.output, HasSubstr("completeness incremental"));
+    }
+    EXPECT_FALSE(fs::exists(home / "snapshots" / digests_[2].substr(7))) << version;
+  }
+}
 
 // Sizes and offsets from 8 GiB on do not fit the octal fields of tar.
 TEST_F(PeerTest, LoadsDisksBeyondEightGiB) {

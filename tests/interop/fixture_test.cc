@@ -1,5 +1,5 @@
-// Homes that released runtimes wrote: everything that is said of them is right, the runtime still
-// works on them afterwards, and what the library makes there the runtime opens and verifies.
+// Homes that released runtimes wrote: the library reports them correctly, the runtime still works
+// on them afterwards, and it opens and verifies what the library makes there.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@ struct Release {
   std::string version;
   std::string plain_digest;
   std::string labelled_digest;
-  std::string plain_name;  // By which the snapshots are opened.
+  std::string plain_name;  // Names by which the snapshots are opened.
   std::string labelled_name;
   std::string plain_path;  // Below the snapshots directory.
   std::string labelled_path;
@@ -73,7 +73,7 @@ const Release k072 = {
 
 class FixtureTest : public ::testing::TestWithParam<Release> {
  protected:
-  // Runs the released runtime on the home; an empty result if there is none to run.
+  // Runs the released runtime on the home. Returns nothing if it is not available.
   std::optional<CommandResult> RunPeer(const std::string& arguments) {
     const fs::path peer = PeerPath(GetParam().version);
     if (peer.empty()) return std::nullopt;
@@ -146,13 +146,15 @@ TEST_P(FixtureTest, ListAndGetReadTheRuntimesIndex) {
   const Release& release = GetParam();
   const auto handles = Snapshot::List(ctx_, client_);
   ASSERT_EQ(handles.size(), 2U);
-  EXPECT_EQ(handles[0].Digest(), release.labelled_digest);  // The newer.
+  EXPECT_EQ(handles[0].Digest(), release.labelled_digest);  // The newer one.
   EXPECT_EQ(handles[0].Name(), release.labelled_name);
   EXPECT_EQ(handles[0].ParentDigest(), release.labelled_parent);
   EXPECT_EQ(handles[0].ImageRef(), "fixture:1");
   EXPECT_EQ(handles[0].Format(), "raw");
   EXPECT_EQ(handles[0].SizeBytes(), 16U << 20);
-  EXPECT_EQ(handles[0].Path(), "/srv/msb/snapshots/" + release.labelled_path);
+  // The rows name paths in /srv/msb, where the home was made.
+  EXPECT_EQ(handles[0].Path(), home_ / "snapshots" / release.labelled_path);
+  EXPECT_EQ(handles[0].Open(ctx_).Digest(), release.labelled_digest);
   EXPECT_EQ(handles[1].Digest(), release.plain_digest);
   EXPECT_EQ(Snapshot::Get(ctx_, release.plain_name, client_).Digest(), release.plain_digest);
   EXPECT_EQ(Snapshot::Get(ctx_, release.plain_digest, client_).Name(), release.plain_name);
@@ -211,7 +213,7 @@ TEST_P(FixtureTest, WhatCreateMakesTheRuntimeOpensAndVerifies) {
   EXPECT_EQ(made.Verify(ctx_).upper.digest,
             GetParam().version == "0.6.6" ? kSparseDigest : kMerkleRoot);
   EXPECT_EQ(Snapshot::Get(ctx_, "made", client_).Digest(), made.Digest());
-  // A 0.7 runtime gives what it migrates an identity of its own, and opens it by its path.
+  // A 0.7 runtime gives a snapshot that it migrates another identity, and opens it by its path.
   const bool migrates = GetParam().version == "0.7.2";
   const std::string key = migrates ? "'" + made.Path() + "'" : "made";
   const auto verified = RunPeer("snapshot verify " + key);
@@ -249,7 +251,7 @@ TEST_P(FixtureTest, ALocalSandboxBootsFromTheRuntimesSnapshot) {
 TEST_P(FixtureTest, RemoveTakesTheArtifactAndTheRow) {
   const Release& release = GetParam();
   if (release.version == "0.7.2") {
-    // Groups are the runtime's to change.
+    // Only the runtime may change its groups.
     EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, release.plain_name, true, client_),
                      ErrorKind::kUnsupportedOperation);
     EXPECT_EQ(Snapshot::Open(ctx_, release.plain_name, client_).Digest(), release.plain_digest);
@@ -287,8 +289,8 @@ TEST(GroupTest, ABareGroupIsItsHead) {
   EXPECT_THAT(digests, UnorderedElementsAre(k072.plain_digest, k072.labelled_digest));
 }
 
-// A sandbox that a 0.7 runtime restored writes to an overlay on a link to the snapshot's disk; its
-// files are as that runtime leaves them, the paths in its journal those of another place.
+// A sandbox that a 0.7 runtime restored writes to an overlay of a link to the snapshot's disk. Its
+// files are as that runtime leaves them, and root-disk.json has the paths of another machine.
 TEST(RestoredTest, ASnapshotOfARestoredSandboxIsOneRawDisk) {
   TempDir dir;
   const fs::path home = UnpackFixtureHome("0.7.2", dir.path());
@@ -316,7 +318,7 @@ TEST(RestoredTest, ASnapshotOfARestoredSandboxIsOneRawDisk) {
   EXPECT_TRUE(ReadFile(snapshot.Path() + "/upper.ext4") == ReadFile(flat));
   EXPECT_FALSE(ReadFile(flat) == ReadFile(sandbox / "upper.ext4"));
 
-  // One that is damaged is no disk, and no snapshot of it is left.
+  // A damaged overlay is refused, and leaves no snapshot.
   PatchFile(overlay, 0, "none");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx, "baseline", {.name = "damaged"}, client),
                    ErrorKind::kSnapshotIntegrity);
@@ -329,7 +331,7 @@ TEST(RestoredTest, ASnapshotOfARestoredSandboxIsOneRawDisk) {
   EXPECT_THAT(verified.output, HasSubstr("verified ("));
 }
 
-// Canonical JSON, against a runtime's own reading of the same manifest.
+// Compares canonical JSON with a runtime's own reading of the same manifest.
 TEST(CanonicalTest, IdentitiesAreThoseOfTheRuntime) {
   const fs::path peer = PeerPath("0.6.18");
   if (peer.empty()) return;

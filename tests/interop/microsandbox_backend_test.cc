@@ -1,5 +1,5 @@
-// The microsandbox backend with the released runtimes. They have no libkrunfw here, so that nothing
-// boots: what can be seen is that their errors arrive, and what they leave behind.
+// The microsandbox backend with the released runtimes. They have no libkrunfw here, so nothing
+// boots. The tests check that their errors are passed on, and what they leave behind.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ using base::Statement;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// In the home that each of the releases made, which has a stopped sandbox and two snapshots.
+// Uses the home that each of the releases made, with a stopped sandbox and two snapshots.
 class MicrosandboxTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -35,7 +35,7 @@ class MicrosandboxTest : public ::testing::TestWithParam<std::string> {
     return Client(config);
   }
 
-  // A program in the role of baseline's VM, which ends with this one.
+  // Runs a program in the role of baseline's VM, and records it. It ends after 1000 s by itself.
   pid_t RunBaseline() {
     const fs::path vm = dir_ / "msb-vm";
     fs::copy_file("/bin/sleep", vm);
@@ -57,7 +57,7 @@ class MicrosandboxTest : public ::testing::TestWithParam<std::string> {
 
   std::string Labelled() const { return GetParam() == "0.7.2" ? "baseline:labelled" : "labelled"; }
 
-  // Runs act, which must fail with this kind, and returns the message.
+  // Runs act, which must fail with this kind. Returns the message.
   template <typename Act>
   std::string FailureOf(ErrorKind kind, Act act) {
     try {
@@ -80,7 +80,7 @@ class MicrosandboxTest : public ::testing::TestWithParam<std::string> {
   }
 
   const Context ctx_ = Context::Background().WithTimeout(std::chrono::minutes(2));
-  // Releases from 0.6.18 on make sockets below their home, the paths of which must be short.
+  // Releases from 0.6.18 on make sockets below their home, whose paths must be short.
   TempDir dir_{fs::temp_directory_path()};
   const fs::path home_ = UnpackFixtureHome(GetParam(), dir_.path());
   std::vector<std::string> log_;
@@ -128,7 +128,7 @@ TEST_P(MicrosandboxTest, AnImageThatIsNotThereIsNotFound) {
   ExpectOnlyBaseline();
 }
 
-// Release 0.7.2 looks for its libkrunfw first, and tells that a VM is none of its own.
+// Release 0.7.2 looks for its libkrunfw first, and detects that a VM is not one of its own.
 class MicrosandboxBefore07Test : public MicrosandboxTest {};
 
 INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxBefore07Test, ::testing::Values("0.6.6", "0.6.18"),
@@ -211,7 +211,7 @@ TEST_P(MicrosandboxTest, ReplacingRemovesTheOldOneEvenIfTheNewOneDoesNotBoot) {
   EXPECT_TRUE(fs::is_empty(home_ / "sandboxes"));
 }
 
-// A runtime with a file in place of libkrunfw, which it opens late: everything but the guest.
+// The runtime gets an empty file as libkrunfw, which it opens late: everything works but the guest.
 class MicrosandboxRestoreTest : public MicrosandboxTest {
  protected:
   void SetUp() override {
@@ -230,9 +230,8 @@ INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxRestoreTest, ::testing::Values("0
 
 TEST_P(MicrosandboxRestoreTest, ABootThatFailsLateLeavesNothing) {
   for (const SandboxOption& source : {WithSnapshot(Labelled()), WithImage("fixture:1")}) {
-    EXPECT_THAT(
-        FailureOf(ErrorKind::kInternal, [&] { CreateSandbox(ctx_, "new", {source}, client_); }),
-        HasSubstr("build_vm"));
+    EXPECT_THAT(FailureOf(ErrorKind::kIO, [&] { CreateSandbox(ctx_, "new", {source}, client_); }),
+                HasSubstr("build_vm"));
     ExpectOnlyBaseline();
   }
   FailureOf(ErrorKind::kInvalidConfig,

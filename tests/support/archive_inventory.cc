@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "src/base/digest.h"
 
@@ -59,8 +60,8 @@ const SampleSnapshot* OwnerOf(const SampleArchive& archive, const TarEntry& entr
   return &archive.snapshots.back();
 }
 
-// As the manifest of the owner has it, in the order that inventories have; null for one that has
-// none, or cannot be read.
+// Returns the integrity that the owner's manifest records, with its keys in the order that
+// inventories use. Returns null if the manifest records none or is not valid JSON.
 Json PayloadIntegrity(const SampleSnapshot& owner) {
   const Json manifest = Json::parse(owner.manifest, nullptr, false);
   for (const char* place :
@@ -127,7 +128,7 @@ Json EntriesJson(const SampleArchive& archive) {
   return entries;
 }
 
-// Of the snapshots, by their ids.
+// Lists the snapshots, ordered by id.
 Json SnapshotsJson(const SampleArchive& archive) {
   std::vector<const SampleSnapshot*> snapshots;
   for (const SampleSnapshot& snapshot : archive.snapshots) snapshots.push_back(&snapshot);

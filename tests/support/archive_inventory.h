@@ -1,4 +1,4 @@
-// The archive.json of a sample, written from its entries without the library's own code.
+// Builds the archive.json of a sample archive from its entries, without the library's own code.
 
 #ifndef MSB_TESTS_SUPPORT_ARCHIVE_INVENTORY_H_
 #define MSB_TESTS_SUPPORT_ARCHIVE_INVENTORY_H_

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "src/artifact/integrity.h"
@@ -124,7 +125,7 @@ Json LayeredManifest(const SampleSnapshot& snapshot) {
             {"virtual_size", snapshot.upper.size()}}}};
 }
 
-// Keys sorted at every depth, as a kLayered manifest has them.
+// Serializes value with its keys sorted at every depth, as in a kLayered manifest.
 std::string Sorted(const Json& value) { return nlohmann::json::parse(value.dump()).dump(); }
 
 std::string ManifestEntryName(const SampleSnapshot& snapshot) {

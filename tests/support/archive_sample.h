@@ -1,4 +1,4 @@
-// Small sound archives of each layout, in parts that a test changes before it puts them together.
+// Small, valid archives of each layout, in parts that a test can change before it assembles them.
 
 #ifndef MSB_TESTS_SUPPORT_ARCHIVE_SAMPLE_H_
 #define MSB_TESTS_SUPPORT_ARCHIVE_SAMPLE_H_
@@ -6,14 +6,14 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "msb/vmm/backend.h"
+#include "msb/disk.h"
 #include "tests/support/tar_builder.h"
 
 namespace msb::test {
@@ -21,74 +21,79 @@ namespace msb::test {
 using Json = nlohmann::ordered_json;
 
 enum class SampleLayout { kLegacy, kInventory, kLayered };
+constexpr SampleLayout kSampleLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
+                                           SampleLayout::kLayered};
 
-// An OCI image: what is pinned, and its files in the cache, "KIND/FILE" and content.
+// An OCI image: its pinned reference and digest, and its files in the cache as pairs of "KIND/FILE"
+// and content.
 struct SampleImage {
-  vmm::Image image;
+  Image image;
   std::vector<std::pair<std::string, std::string>> files;
 };
 
-// The vmdk names the files in a cache of another machine. The name is all that differs between two
-// images.
+// Returns an image whose VMDK refers to files in the cache of another machine. Two images differ
+// only in what is derived from their names.
 SampleImage MakeSampleImage(const std::string& name = "sample:1");
 
 struct SampleOptions {
-  std::uint32_t seed = 1;  // Of the noise in the upper, and of ids.
-  bool sparse = true;      // How the entry of the upper is written; the content is the same.
-  // Of the integrity that is recorded; empty: none is. Default: what the layout's releases use.
+  std::uint32_t seed = 1;  // Seed of the noise in the upper, and of the ids.
+  bool sparse = true;      // Whether the upper's entry is sparse; the content is the same.
+  // Algorithm of the recorded integrity; if empty, none is recorded. Default: the algorithm that
+  // the releases of this layout use.
   std::optional<std::string> algorithm = {};
   std::optional<std::string> parent = {};
   std::map<std::string, std::string> labels = {{"owner", "sample"}, {"stage", "post-deps"}};
-  vmm::Image image = MakeSampleImage().image;
-  // Called with the manifest before its digest is taken.
+  Image image = MakeSampleImage().image;
+  // Called with the manifest before its digest is computed.
   std::function<void(Json& manifest)> edit = {};
 };
 
-// A snapshot of an upper with holes, also at its end: 7 ranges, one more than fit a tar header and
-// its map's end.
+// A snapshot of a sparse upper: 7 data extents, so that the map of its tar entry needs an extension
+// record, and a hole at the end.
 struct SampleSnapshot {
   SampleLayout layout = SampleLayout::kInventory;
-  std::string id;  // The digest; kLayered: the snapshot id.
+  std::string id;  // The digest; for kLayered the snapshot id.
   std::string digest;
-  std::string manifest;                  // Its bytes.
-  std::string upper;                     // Its content, holes as zeros.
-  std::optional<std::string> integrity;  // As recorded.
-  std::string metadata;                  // kLayered: metadata.json
-  std::string layer_id;                  // kLayered
+  std::string manifest;                  // The manifest's bytes.
+  std::string upper;                     // The upper's content, with zeros for holes.
+  std::optional<std::string> integrity;  // The digest that the manifest records.
+  std::string metadata;                  // kLayered only: content of metadata.json.
+  std::string layer_id;                  // kLayered only.
   SampleOptions options;
 };
 
 SampleSnapshot MakeSampleSnapshot(SampleLayout layout, const SampleOptions& options = {});
 
-// (offset, length) of the data in a sample's upper.
+// Returns (offset, length) of each data extent in a sample's upper.
 std::vector<std::pair<std::uint64_t, std::uint64_t>> SampleExtents();
 
 struct SampleArchive {
   SampleLayout layout = SampleLayout::kInventory;
   std::vector<SampleSnapshot> snapshots;  // Parents first; the last is the head.
-  std::vector<TarEntry> entries;          // All but archive.json.
+  std::vector<TarEntry> entries;          // All except archive.json.
 
-  // The first entry whose name ends so.
+  // Returns the first entry whose name ends with suffix.
   TarEntry& Entry(std::string_view suffix);
-  // What archive.json has to say of the entries as they are now.
+  // Returns the archive.json that describes the current entries.
   Json Inventory() const;
-  // An archive of the entries and, but for kLegacy, of that inventory or another.
+  // Return an archive of the entries and an inventory: Tar() writes Inventory(), or none for
+  // kLegacy; TarWith() writes the given one.
   std::string Tar() const;
   std::string TarWith(const Json& inventory) const;
 };
 
 SampleArchive MakeSampleArchive(std::vector<SampleSnapshot> snapshots,
                                 const std::vector<SampleImage>& images = {});
-// Of one snapshot.
+// Makes an archive of one snapshot.
 SampleArchive MakeSampleArchive(SampleLayout layout, const SampleOptions& options = {});
-// Of a parent and its child.
+// Makes an archive of a parent and its child.
 SampleArchive MakeSampleChain(SampleLayout layout);
-// Of one snapshot and its image.
+// Makes an archive of one snapshot and its image.
 SampleArchive MakeSampleWithImage(SampleLayout layout);
 
 TarEntry InventoryEntry(const Json& inventory);
 
-// Turns a dense entry into a sparse one of the same content, with these ranges.
+// Turns a dense entry into a sparse one that stores these ranges of its content.
 void MakeSparse(TarEntry& entry, std::vector<TarRange> ranges);
 
 }  // namespace msb::test

@@ -1,5 +1,5 @@
-// A pipe with a path to read it by, which a thread feeds: a stream that cannot be rewound, and that
-// may be endless or stall.
+// A pipe that is read by its path while a thread feeds it: a stream that cannot be rewound, and
+// that may be endless or stall.
 
 #ifndef MSB_TESTS_SUPPORT_FED_PIPE_H_
 #define MSB_TESTS_SUPPORT_FED_PIPE_H_
@@ -15,13 +15,13 @@ namespace msb::test {
 
 class FedPipe {
  public:
-  // Writes bytes; false once nobody reads any more.
+  // Writes bytes to the pipe. Returns false once the read end is closed.
   using Write = std::function<bool(std::string_view bytes)>;
 
-  // Runs feed in a thread; when it returns, the stream ends.
+  // Runs feed in a thread. The stream ends when feed returns.
   explicit FedPipe(std::function<void(const Write& write)> feed);
 
-  // "/dev/fd/N"
+  // Returns "/dev/fd/N".
   std::string path() const;
 
  private:

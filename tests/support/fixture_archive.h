@@ -1,4 +1,4 @@
-// The archives among the fixtures, read without the library's own code.
+// Reads the archives among the fixtures without the library's own code.
 
 #ifndef MSB_TESTS_SUPPORT_FIXTURE_ARCHIVE_H_
 #define MSB_TESTS_SUPPORT_FIXTURE_ARCHIVE_H_
@@ -12,13 +12,13 @@ namespace msb::test {
 
 struct FixtureEntry {
   std::string path;
-  std::string stored;               // The bytes that it carries.
-  std::uint64_t apparent_size = 0;  // Of the file.
-  // (offset, length) as the map of a sparse entry lists them.
+  std::string stored;               // The bytes that the entry stores.
+  std::uint64_t apparent_size = 0;  // Size of the file.
+  // (offset, length) of each range in the map of a sparse entry.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges = {};
 };
 
-// The entries of tests/fixtures/RELEASE/NAME, in their order.
+// Returns the entries of tests/fixtures/RELEASE/NAME, in archive order.
 std::vector<FixtureEntry> ReadFixtureArchive(const std::string& release, const std::string& name);
 
 }  // namespace msb::test

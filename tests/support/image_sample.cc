@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "src/base/digest.h"
 #include "tests/support/archive_sample.h"
 #include "tests/support/support.h"
@@ -11,17 +13,18 @@ constexpr std::size_t kFsmetaBytes = 8192;
 constexpr std::size_t kLayerBytes = 8192;
 constexpr std::string_view kOtherCache = "/srv/elsewhere/cache";
 
-// Noise but for what releases look at: fields of the superblock, and that the root is a directory.
+// Returns noise, except for the fields that the releases check: the EROFS superblock, and a root
+// inode that is a directory.
 std::string Erofs(std::size_t size, std::uint32_t seed) {
   std::string superblock(128, '\0');
   superblock.replace(0, 4, "\xe2\xe1\xf5\xe0");
-  superblock[8] = 1;                               // Feature: a checksum.
-  superblock[12] = 12;                             // Blocks of 4 KiB,
-  superblock[36] = static_cast<char>(size >> 12);  // as many as these,
-  superblock[40] = 1;                              // with the inodes from the second on.
+  superblock[8] = 1;                               // Compatible features: checksum.
+  superblock[12] = 12;                             // Block size: 2^12 bytes.
+  superblock[36] = static_cast<char>(size >> 12);  // Number of blocks.
+  superblock[40] = 1;                              // The inodes start in block 1.
   std::string root(64, '\0');
   root[0] = 5;
-  root.replace(4, 2, "\xed\x41");  // A directory, 0755.
+  root.replace(4, 2, "\xed\x41");  // Mode: a directory, 0755.
   root[8] = 57;
   root[44] = 2;
   return Noise(size, seed)

@@ -32,7 +32,8 @@ void ImportHome::TearDown() {
 }
 
 std::string ImportHome::Stored(const std::string& archive) {
-  // Anew: ext4 flushes a file that was truncated, which makes a table of thousands of cases slow.
+  // Do not truncate the old file: ext4 flushes truncated files, which slows down thousands of
+  // cases.
   fs::remove(archives_ / "archive");
   WriteFile(archives_ / "archive", archive);
   return archives_ / "archive";
@@ -45,11 +46,10 @@ SnapshotHandle ImportHome::Import(const std::string& archive, const std::string&
 void ImportHome::ExpectPathRefused(const std::string& path, std::initializer_list<ErrorKind> kinds,
                                    const std::string& dest, const Context& ctx) {
   const auto before = ListTree(dir_.path());
-  const auto start = std::chrono::steady_clock::now();
   try {
     const SnapshotHandle handle = Snapshot::Import(ctx, path, dest, client_);
     ADD_FAILURE() << "imported to " << handle.Path();
-    // So that the next case of a table is not refused because of this one.
+    // Remove it, or the next case of a table would be refused because it exists.
     for (const SnapshotHandle& other : Snapshot::List(ctx_, client_)) {
       const fs::path place = fs::path(other.Path()).lexically_relative(dir_.path());
       if (!before.contains(place)) fs::remove_all(other.Path());
@@ -61,7 +61,6 @@ void ImportHome::ExpectPathRefused(const std::string& path, std::initializer_lis
         << ErrorKindName(e.kind()) << ": " << e.what();
     EXPECT_STRNE(e.what(), "");
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - start, kRefusedWithin);
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
 

@@ -1,4 +1,4 @@
-// A home that is in use, and archives that come into it: what must be refused leaves it as it is.
+// A home in use that archives are imported into, to test that a refused import leaves it unchanged.
 
 #ifndef MSB_TESTS_SUPPORT_IMPORT_HOME_H_
 #define MSB_TESTS_SUPPORT_IMPORT_HOME_H_
@@ -16,34 +16,32 @@
 
 namespace msb::test {
 
-// What is too large is refused much faster, also on a slow and busy machine; unpacking it would
-// take minutes.
-inline constexpr std::chrono::seconds kRefusedWithin{10};
-
-// Throws what it does not find: the upper of a raw snapshot in its artifact directory.
+// Returns the path of the upper in the artifact directory of a raw snapshot. Throws if there is
+// none.
 std::filesystem::path UpperIn(const std::filesystem::path& artifact);
 
-// Has a sandbox, the snapshot "s" of it, its disk image and files of another image in the cache,
-// and a directory beside the home. At the end of each test a sound archive must still come in.
+// A test with a home and, beside it, the directory dest_. The home has a sandbox, its snapshot "s",
+// and in its cache the sandbox's disk image and the files of another image. After each test a valid
+// archive must still be imported.
 class ImportHome : public ::testing::Test {
  protected:
   ImportHome();
   void TearDown() override;
 
-  // Writes the archive where no listing sees it.
+  // Writes the archive outside of the directories that ListTree compares, and returns its path.
   std::string Stored(const std::string& archive);
   SnapshotHandle Import(const std::string& archive, const std::string& dest = "");
 
-  // Import throws one of these kinds and leaves home and dest as they were.
+  // Expects Import to throw one of these kinds and to leave the home and dest unchanged.
   void ExpectRefused(const std::string& archive, std::initializer_list<ErrorKind> kinds,
                      const std::string& dest = "");
   void ExpectRefused(const std::string& archive, ErrorKind kind = ErrorKind::kSnapshotIntegrity,
                      const std::string& dest = "");
-  // The same for an archive that is at path.
+  // Expects the same for an archive at path.
   void ExpectPathRefused(const std::string& path, std::initializer_list<ErrorKind> kinds,
                          const std::string& dest = "", const Context& ctx = Context::Background());
 
-  // The snapshot is as the sample was: metadata, content, holes, integrity.
+  // Expects the snapshot to match the sample: metadata, content, holes and integrity.
   void ExpectSound(const SnapshotHandle& handle, const SampleSnapshot& sample);
 
   const Context ctx_ = Context::Background();

@@ -5,7 +5,7 @@ namespace {
 
 constexpr std::size_t kCluster = 4096;
 constexpr std::uint64_t kCopied = std::uint64_t{1} << 63;
-// Clusters of the file.
+// Positions in the file, in clusters.
 constexpr std::size_t kRefcountTable = 1;
 constexpr std::size_t kRefcountBlock = 2;
 constexpr std::size_t kL1 = 3;
@@ -20,7 +20,8 @@ void Put(std::string& file, std::size_t offset, std::size_t length, std::uint64_
 
 }  // namespace
 
-std::string Qcow2Sample(const std::string& content, const std::string& backing_file) {
+std::string Qcow2Sample(const std::string& content, const std::string& backing_file,
+                        std::uint64_t disk_bytes) {
   const std::size_t data_clusters = (content.size() + kCluster - 1) / kCluster;
   std::string file((kData + data_clusters) * kCluster, '\0');
   file.replace(0, 4, "QFI\xfb");
@@ -31,7 +32,7 @@ std::string Qcow2Sample(const std::string& content, const std::string& backing_f
     file.replace(112, backing_file.size(), backing_file);
   }
   Put(file, 20, 4, 12);
-  Put(file, 24, 8, 2 << 20);
+  Put(file, 24, 8, disk_bytes);
   Put(file, 36, 4, 1);
   Put(file, 40, 8, kL1 * kCluster);
   Put(file, 48, 8, kRefcountTable * kCluster);

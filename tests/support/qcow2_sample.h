@@ -1,4 +1,4 @@
-// Small qcow2 files, written byte by byte without the library's own code.
+// Builds small qcow2 files byte by byte, without the library's own code.
 
 #ifndef MSB_TESTS_SUPPORT_QCOW2_SAMPLE_H_
 #define MSB_TESTS_SUPPORT_QCOW2_SAMPLE_H_
@@ -8,9 +8,10 @@
 
 namespace msb::test {
 
-// A file of version 3 with clusters of 4 KiB, of a disk of 2 MiB that begins with content (at most
-// 1 MiB) and stands on backing_file, if that is not empty.
-std::string Qcow2Sample(const std::string& content, const std::string& backing_file = "");
+// Returns a version 3 qcow2 file with clusters of 4 KiB. Its disk has disk_bytes (at most 2 MiB)
+// and begins with content (at most 1 MiB). It is backed by backing_file unless that is empty.
+std::string Qcow2Sample(const std::string& content, const std::string& backing_file = "",
+                        std::uint64_t disk_bytes = 2 << 20);
 
 }  // namespace msb::test
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -17,10 +18,13 @@
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/disk/extents.h"
+#include "tests/support/paths.h"
 
 namespace msb::test {
 
 namespace fs = std::filesystem;
+
+TempDir::TempDir() : TempDir(ScratchDir()) {}
 
 TempDir::TempDir(const fs::path& parent) {
   fs::create_directories(parent);
@@ -32,6 +36,8 @@ TempDir::~TempDir() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
 }
+
+Context Soon() { return Context::Background().WithTimeout(std::chrono::minutes(2)); }
 
 std::string ReadFile(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -113,7 +119,7 @@ CommandResult RunCommand(const std::string& shell_command) {
 std::vector<std::string> FixtureReleases() { return {"0.6.6", "0.6.18", "0.7.2"}; }
 
 fs::path UnpackFixtureHome(const std::string& release, const fs::path& dir) {
-  const fs::path archive = fs::path(MSB_TEST_FIXTURES) / release / "home.tar.zst";
+  const fs::path archive = FixturesDir() / release / "home.tar.zst";
   fs::create_directories(dir);
   const CommandResult result =
       RunCommand("zstd -dc '" + archive.native() + "' | tar -S -x -C '" + dir.native() + "'");

@@ -1,4 +1,4 @@
-// What the tests share: temporary directories, files with holes, fixtures, and assertions on
+// Helpers that all tests share: temporary directories, sparse files, fixtures, and assertions on
 // errors.
 
 #ifndef MSB_TESTS_SUPPORT_SUPPORT_H_
@@ -18,8 +18,7 @@
 
 namespace msb::test {
 
-// Runs statement and expects it to throw an msb::Error of this kind. The error's message is checked
-// to name something: it must not be empty.
+// Runs statement and expects it to throw an msb::Error of this kind with a message.
 #define EXPECT_MSB_ERROR(statement, expected_kind)                                          \
   try {                                                                                     \
     statement;                                                                              \
@@ -29,11 +28,11 @@ namespace msb::test {
     EXPECT_STRNE(e.what(), "");                                                             \
   }
 
-// A directory of its own, removed at the end. By default on the file system of the build, not in
-// /tmp, which may be one without holes or reflinks.
+// A new directory that is removed at the end. Default: below the build directory rather than in
+// /tmp, whose file system may support neither holes nor reflinks.
 class TempDir {
  public:
-  TempDir() : TempDir(MSB_TEST_TMP_DIR) {}
+  TempDir();
   explicit TempDir(const std::filesystem::path& parent);
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
@@ -46,44 +45,47 @@ class TempDir {
   std::filesystem::path path_;
 };
 
+// Returns a context that ends in two minutes, which is far longer than any call of a test takes.
+Context Soon();
+
 std::string ReadFile(const std::filesystem::path& path);
 void WriteFile(const std::filesystem::path& path, std::string_view content);
 // Overwrites bytes in the middle of a file.
 void PatchFile(const std::filesystem::path& path, std::uint64_t offset, std::string_view bytes);
 
-// Bytes that look random and are the same for the same seed.
+// Returns bytes that look random and depend only on size and seed.
 std::string Noise(std::size_t size, std::uint32_t seed);
 
-// Makes a file of size bytes that is a hole but for these (offset, content).
+// Makes a file of size bytes that consists of a hole and these (offset, content) pairs.
 void MakeSparseFile(const std::filesystem::path& path, std::uint64_t size,
                     const std::vector<std::pair<std::uint64_t, std::string>>& data);
-// (offset, length) of each data extent, as the file system tells.
+// Returns (offset, length) of each data extent that the file system reports.
 std::vector<std::pair<std::uint64_t, std::uint64_t>> ExtentsOf(const std::filesystem::path& path);
 
-// Every path below dir with what it is: "dir", "link TARGET", or the SHA-256 of its content. Equal
-// listings: nothing was left behind, and nothing was changed.
+// Maps each path below dir to what is there: "dir", "link TARGET", the SHA-256 of a file's content,
+// or "special". If two listings are equal, nothing was left behind and nothing was changed.
 std::map<std::string, std::string> ListTree(const std::filesystem::path& dir);
 
 struct CommandResult {
-  int status = 0;      // Exit status; 128 + the signal for a killed one.
+  int status = 0;      // Exit status, or 128 + the signal that killed the command.
   std::string output;  // Standard output and standard error.
 };
 CommandResult RunCommand(const std::string& shell_command);
 
-// The releases that fixtures are of: "0.6.6", "0.6.18", "0.7.2".
+// Returns the releases whose fixtures most tests iterate over: "0.6.6", "0.6.18", "0.7.2".
 std::vector<std::string> FixtureReleases();
-// Unpacks the home that a release wrote into dir, and returns its path.
+// Unpacks the home that a release wrote into dir, and returns the path of that home.
 std::filesystem::path UnpackFixtureHome(const std::string& release,
                                         const std::filesystem::path& dir);
 
-// The executable of a released runtime, from the folder that MSB_PEERS names; empty if it is not
-// there.
+// Returns the program of a released runtime, msb-RELEASE in the directory that MSB_PEERS names, or
+// an empty path if it is absent.
 std::filesystem::path PeerPath(const std::string& release);
 
-// A client of the local backend in a home below dir, whose warnings go to log if it is given.
+// Returns a client of the local backend for this home. Its warnings are appended to log, if set.
 Client LocalClient(const std::filesystem::path& home, std::vector<std::string>* log = nullptr);
 
-// Makes a disk image at path, and a stopped sandbox of that name from it.
+// Makes a stopped sandbox from a disk image; makes the image first if it does not exist.
 void MakeStoppedSandbox(Client& client, const std::string& name,
                         const std::filesystem::path& image);
 

@@ -33,8 +33,7 @@ pid_t StartTraced(const std::function<int()>& code) {
   return child;
 }
 
-// Lets the child run to its next stop. True if that is the entry to or the exit from a system call;
-// false if it has ended.
+// Resumes the child until it enters or leaves a system call (returns true) or ends (returns false).
 bool RunToSyscall(pid_t child, int& status) {
   long signal = 0;
   for (;;) {
@@ -70,7 +69,7 @@ TracedRun Trace(const std::function<int()>& code,
         run.interfered = true;
         run.syscall = call.number;
         interfere(child, registers);
-        // The way out of a call that was made to fail is passed by interfere.
+        // interfere has passed the exit from a call that it made fail.
         entry = false;
       }
     }
@@ -102,7 +101,7 @@ TracedRun FailSyscall(int n, const std::set<long>& syscalls, int error,
   return Trace(
       code, [&](const SystemCall& call) { return syscalls.contains(call.number) && count++ == n; },
       [error](pid_t child, Registers registers) {
-        // A call of an invalid number does nothing; then its result is replaced.
+        // A call with an invalid number does nothing; its result is replaced at the exit.
         registers.values.orig_rax = static_cast<std::uint64_t>(-1);
         ptrace(PTRACE_SETREGS, child, nullptr, &registers.values);
         int status = 0;

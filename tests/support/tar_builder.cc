@@ -61,7 +61,7 @@ std::string TarNumber(std::uint64_t number, std::size_t width) {
   std::string digits = fmt::format("{:0{}o}", number, width - 1);
   if (digits.size() < width) return digits + '\0';
   std::string field = TarBase256(static_cast<std::int64_t>(number), width);
-  // From 2^63 on that is a negative number; the bytes in front tell.
+  // A number of 2^63 or more was encoded as negative: clear the bytes in front of it.
   if (width > 8) std::fill_n(field.begin() + 1, width - 9, '\0');
   field[0] = '\x80';
   return field;
@@ -104,7 +104,7 @@ std::string PaxRecords(const std::vector<std::pair<std::string, std::string>>& r
   std::string bytes;
   for (const auto& [key, value] : records) {
     const std::string rest = " " + key + "=" + value + "\n";
-    // The length counts its own digits.
+    // The length includes its own digits.
     std::size_t length = rest.size() + 1;
     while (rest.size() + std::to_string(length).size() != length) ++length;
     bytes += std::to_string(length) + rest;

@@ -1,4 +1,4 @@
-// A VM that cannot be booted, or is not waited for: nothing of it is left.
+// VMs that cannot be booted or that the caller stops waiting for: nothing of them may be left.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,12 +15,13 @@
 namespace msb::test {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 class VmFailureTest : public GuestTest {
  protected:
-  // A client whose QEMU gets these arguments too.
+  // Returns a client that passes these arguments to QEMU as well.
   Client ClientWith(std::vector<std::string> arguments) const {
     Config config = ConfigFor();
     config.qemu.extra_arguments = std::move(arguments);
@@ -32,7 +33,7 @@ class VmFailureTest : public GuestTest {
     EXPECT_THAT(ProcessesIn(home_), IsEmpty());
   }
 
-  // Of the error that this throws.
+  // Returns the message of the error that call throws.
   static std::string MessageOf(const std::function<void()>& call) {
     try {
       call();
@@ -63,6 +64,29 @@ TEST_F(VmFailureTest, ASandboxThatCannotBeStartedStaysAsItWas) {
   sandbox.Kill(ctx_);
 }
 
+TEST_F(VmFailureTest, WrongSettingsAreAWrongConfiguration) {
+  WriteFile(dir_ / "not-a-kernel", Noise(100'000, 1));
+  Config kernel = ConfigFor();
+  kernel.qemu.kernel = dir_ / "not-a-kernel";
+  Config no_kernel = ConfigFor();
+  no_kernel.qemu.kernel = dir_ / "absent";
+  Config option = ConfigFor();
+  option.qemu.extra_arguments = {"-no-such-option"};
+  Config value = ConfigFor();
+  value.qemu.extra_arguments = {"-m", "many"};
+  Config program = ConfigFor();
+  program.qemu.binary = dir_ / "not-a-program";
+  WriteFile(dir_ / "not-a-program", "");
+  for (const Config& config : {kernel, no_kernel, option, value, program}) {
+    Client client(config);
+    EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, client),
+                     ErrorKind::kInvalidConfig);
+    EXPECT_THAT(MessageOf([&] { CreateSandbox(ctx_, "a", {WithImage(image_)}, client); }),
+                AnyOf(HasSubstr("correct the QemuConfig"), HasSubstr("set Config::qemu")));
+    ExpectNothingLeft();
+  }
+}
+
 TEST_F(VmFailureTest, QemuMayBeMissing) {
   Config config = ConfigFor();
   config.qemu.binary = "qemu-of-no-machine";
@@ -72,12 +96,13 @@ TEST_F(VmFailureTest, QemuMayBeMissing) {
   ExpectNothingLeft();
   config.qemu.binary = dir_ / "qemu";
   Client absent(config);
-  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, absent), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, absent),
+                   ErrorKind::kInvalidConfig);
   ExpectNothingLeft();
 }
 
 TEST_F(VmFailureTest, WhatIsCancelledWhileQemuStartsLeavesNothing) {
-  // QEMU waits for somebody to connect, before it answers anybody.
+  // QEMU waits for a connection to this socket before it answers on its control socket.
   Client client = ClientWith({"-chardev", "socket,id=hang,path=hang.sock,server=on,wait=on"});
   const auto [ctx, cancel] = ctx_.WithCancel();
   const std::jthread canceller([&, cancel = cancel](const std::stop_token& stop) {

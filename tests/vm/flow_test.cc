@@ -1,4 +1,4 @@
-// The main job with VMs: install once, snapshot, boot many; for both formats of a disk.
+// The main use of the library with VMs, for both disk formats: install once, snapshot, boot many.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ class VmFlowTest : public GuestTest, public ::testing::WithParamInterface<std::s
     return Client(std::move(config));
   }
 
-  // The guest shuts itself down when asked to, and the disk has what it wrote.
+  // Stops the sandbox, and expects its guest to have shut down by itself.
   void Stop(Sandbox& sandbox, int boot = 1) {
     sandbox.Stop(ctx_, {WithStopTimeout(std::chrono::seconds(60))});
     EXPECT_EQ(StatusOf(sandbox.Name()), SandboxStatus::kStopped);
@@ -28,7 +28,7 @@ class VmFlowTest : public GuestTest, public ::testing::WithParamInterface<std::s
     sandbox.Close();
   }
 
-  // Boots a new sandbox that writes one word, waits until it has, and stops it.
+  // Boots a new sandbox whose guest writes one word, waits until it has, and stops it.
   void WriteWord(const std::string& name, const SandboxOption& source, const std::string& job) {
     Client client = ClientFor("msb.write=" + job);
     Sandbox sandbox = CreateSandbox(ctx_, name, {source}, client);
@@ -104,7 +104,7 @@ TEST_P(VmFlowTest, AChainOfSnapshotsBootsOnAnotherMachine) {
   const std::string archive = dir_ / "third.tar.zst";
   Client exporter = ClientFor();
   Snapshot::Export(ctx_, "third", archive, {.with_parents = true, .with_image = true}, exporter);
-  // The other machine has nothing of this one.
+  // The other machine has no files of this one.
   fs::rename(home_, dir_ / "gone");
   fs::remove(image);
   Client elsewhere = ClientFor();

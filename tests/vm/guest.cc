@@ -15,6 +15,7 @@
 
 #include "src/base/spawn.h"
 #include "src/vmm/qemu_accelerator.h"
+#include "tests/support/paths.h"
 
 namespace msb::test {
 namespace {
@@ -34,7 +35,7 @@ fs::path DirectoryOf(const Client& client, const std::string& name) {
   return client.config().sandboxes_dir / name;
 }
 
-// The words of all lines "SLOT n WORD"; the guest shows its slots twice.
+// Returns the words of all lines "SLOT n WORD". The guest prints its slots twice in each boot.
 std::vector<std::string> SlotsIn(const Lines& boot) {
   std::vector<std::string> words;
   for (const std::string& line : boot) {
@@ -70,7 +71,7 @@ Lines ConsoleOf(const Client& client, const std::string& name, int boot) {
   std::istringstream console(ReadIfThere(DirectoryOf(client, name) / "console.log"));
   Lines lines;
   int current = 0;
-  // What has no end yet is no line.
+  // A line that has no end yet may be incomplete.
   for (std::string line; std::getline(console, line) && !console.eof();) {
     while (line.ends_with('\r')) line.pop_back();
     if (line == "GUEST-UP") ++current;
@@ -85,7 +86,7 @@ Lines WaitForConsole(const Context& ctx, Client& client, const std::string& name
   for (;;) {
     const SandboxStatus status = GetSandbox(ctx, name, client).Status();
     Lines lines =
-        ConsoleOf(client, name, boot);  // Read later: what it said before it ended counts.
+        ConsoleOf(client, name, boot);  // Read later, so that what it said before it ended counts.
     if (std::find(lines.begin(), lines.end(), line) != lines.end()) return lines;
     if (!IsRunning(status) || limited.Done()) {
       throw std::runtime_error(fmt::format(
@@ -99,10 +100,10 @@ Lines WaitForConsole(const Context& ctx, Client& client, const std::string& name
 }
 
 void ShareAccelerator(const fs::path& cache) {
-  const fs::path shared = fs::path(MSB_TEST_TMP_DIR) / "vm-cache";
+  const fs::path shared = ScratchDir() / "vm-cache";
   vmm::ChooseAccelerator(Context::Background(), base::FindProgram(kQemu), shared);
   fs::create_directories(cache);
-  std::error_code none;  // It need not be looked for where there is no KVM at all.
+  std::error_code none;  // Without KVM nothing is remembered, so there is no such file.
   fs::copy_file(shared / "qemu-accelerator", cache / "qemu-accelerator", none);
 }
 
@@ -169,8 +170,8 @@ void GuestTest::SetUp() {
 }
 
 Config GuestTest::ConfigFor(const std::string& jobs) const {
-  // Nothing but what is broken may come between the guest's own lines. An emulated clock that is
-  // slow makes Linux busy with finding another.
+  // With loglevel=1 only emergencies come between the guest's own lines. Without tsc=unstable, a
+  // slow emulated clock makes Linux busy with finding another one.
   return {.home = home_,
           .backend = "qemu",
           .qemu = {.kernel = guest_ / "vmlinuz",

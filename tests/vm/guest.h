@@ -1,5 +1,5 @@
-// What the VM tests share: sandboxes of the qemu backend that boot the guest of make_guest.sh, and
-// what that guest says.
+// Helpers for the VM tests: sandboxes of the qemu backend that boot the guest of make_guest.sh, and
+// the output of that guest.
 
 #ifndef MSB_TESTS_VM_GUEST_H_
 #define MSB_TESTS_VM_GUEST_H_
@@ -16,39 +16,40 @@
 
 namespace msb::test {
 
-// Lines of a sandbox's console, without their ends.
+// The lines of a sandbox's console, without line ends.
 using Lines = std::vector<std::string>;
 
-// The words in the guest's slots, "-" for an empty one: as it found them, and as it left them.
+// Return the words in the guest's slots, "-" for an empty one, as the guest found and left them.
 std::vector<std::string> SlotsFound(const Lines& boot);
 std::vector<std::string> SlotsLeft(const Lines& boot);
 
-// What the guest of this sandbox wrote in one of its boots; they count from 1.
+// Returns what the guest of a sandbox wrote in one of its boots, counted from 1.
 Lines ConsoleOf(const Client& client, const std::string& name, int boot = 1);
-// Waits until that holds this line, and returns it. Throws, with all that is known, if the sandbox
-// ends without, or after two minutes.
+// Waits until ConsoleOf has this line, and returns its lines. Throws, with the console and the
+// output of QEMU in the message, if the sandbox ends first, or after two minutes.
 Lines WaitForConsole(const Context& ctx, Client& client, const std::string& name,
                      const std::string& line, int boot = 1);
 
-// Whether a VM may use KVM takes seconds to find out, and is remembered in the cache directory of a
-// home. Each test has a home of its own, but not a machine: this makes the cache know the answer.
+// Writes to the cache directory of a home whether a VM can use KVM. Finding that out takes seconds;
+// it is done once for all tests, because they have their own homes but share the machine.
 void ShareAccelerator(const std::filesystem::path& cache);
 
-// The QEMU process of a running sandbox, as its record has it.
+// Returns the QEMU process of a running sandbox, as recorded.
 base::ProcessIdentity ProcessOf(const Context& ctx, Client& client, const std::string& name);
-// Pids of the processes that work in dir or below it; those of VMs do.
+// Returns the pids of the processes that have their working directory in dir or below it, as VMs
+// do.
 std::vector<pid_t> ProcessesIn(const std::filesystem::path& dir);
 
-// Runs a function in a process of its own, which is killed when this goes out of scope.
+// A child process that calls a function. It is killed when this object is destroyed.
 class Child {
  public:
-  // The process ends after the function unless that waits: with status 0, or 1 if it throws.
+  // The process exits when function returns (status 0) or throws (status 1).
   explicit Child(const std::function<void()>& function);
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   ~Child();
 
-  // Its exit status; 128 + the signal for a killed one.
+  // Waits for the process. Returns its exit status, or 128 + the signal that killed it.
   int Wait();
   int Kill();
 
@@ -56,17 +57,17 @@ class Child {
   pid_t pid_ = -1;
 };
 
-// Skips its tests where there is no guest, or no QEMU.
+// Skips its tests if there is no guest or no QEMU.
 class GuestTest : public ::testing::Test {
  protected:
   void SetUp() override;
 
-  // A small machine for the guest, which is to do these jobs; see guest_init.sh.
+  // Returns the configuration of a small machine whose guest does these jobs; see guest_init.sh.
   Config ConfigFor(const std::string& jobs = "") const;
   Client ClientFor(const std::string& jobs = "") const { return Client(ConfigFor(jobs)); }
 
   SandboxStatus StatusOf(const std::string& name);
-  // Expects that nothing of a VM is left: no process, no socket, no file of its pid.
+  // Expects that nothing of a VM is left: no process, no control socket and no pid file.
   void ExpectNoRemains(const std::string& name);
 
   const Context ctx_ = Context::Background();

@@ -1,20 +1,20 @@
 #!/bin/sh
 # The init of the test guest: does the jobs that the kernel's command line names, reports on the
-# console, and shuts down when the power button is pressed. A slot is the 512 bytes at that many MiB
-# of the disk.
-#   msb.write=SLOT:WORD  writes the word into the slot; may be given several times
+# console, and shuts down when the power button is pressed. Slot n is the 512 bytes at n MiB of the
+# disk.
+#   msb.write=SLOT:WORD  writes the word to the slot; may be given several times
 #   msb.exit             shuts down by itself when the jobs are done
-#   msb.panic            panics then
-#   msb.deaf             does not listen to the power button
-# The console shows GUEST-UP, "SLOT n WORD" for each slot ("-" for an empty one), the same again
-# after the writes, GUEST-READY, and GUEST-DOWN when all is on the disk.
+#   msb.panic            panics when the jobs are done
+#   msb.deaf             ignores the power button
+# The console shows GUEST-UP, "SLOT n WORD" for each slot ("-" for an empty one), the slots again
+# after the writes, GUEST-READY, and GUEST-DOWN when everything is on the disk.
 
 mount -t devtmpfs devtmpfs /dev
 mount -t proc proc /proc
 echo GUEST-UP
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk \
   button evdev; do
-  # Some are built into some kernels.
+  # Some kernels have some of these built in.
   if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi
 done
 while [ ! -e /dev/vda ]; do usleep 10000; done
@@ -39,7 +39,7 @@ for parameter in $(cat /proc/cmdline); do
   case $parameter in
     msb.write=*)
       job=${parameter#*=}
-      # With a flush of the disk's own cache, which sync alone does not ask for.
+      # conv=fsync also flushes the disk's own cache, which sync alone does not.
       printf %s "${job#*:}" |
         dd of=/dev/vda bs=512 seek=$((${job%%:*} * 2048)) conv=notrunc,sync,fsync 2>/dev/null
       ;;
@@ -51,7 +51,7 @@ done
 sync
 show_slots
 
-# Events are kept for those who have the device open: it is, before the host may press the button.
+# The kernel queues events only for open devices. So open them before the host presses the button.
 descriptors=
 if [ $at_end = listen ]; then
   descriptor=3

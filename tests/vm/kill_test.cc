@@ -1,5 +1,5 @@
-// The library's process is killed at each step of what it does with a VM: the home can be used at
-// once, no VM is left that nobody knows of, and no snapshot's file can be written to.
+// The library's process is killed at each step of what it does with a VM. After that the home must
+// be usable at once, no VM may run that is not recorded, and no file of a snapshot may be writable.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -27,11 +27,11 @@ using std::chrono::seconds;
 constexpr auto kGuestTimeout = seconds(60);
 
 struct Scenario {
-  std::function<void(int n)> before = [](int) {};  // In the test, before each time.
-  // In the process that may be killed: what leads up to the call, and the call.
+  std::function<void(int n)> before = [](int) {};  // Runs in the test before each try.
+  // Run in the process that may be killed: what leads up to the call, and the call.
   std::function<void(Client& client)> prepare = [](Client&) {};
   std::function<void(Client& client)> call = {};
-  std::function<void(int n)> after = {};  // In the test.
+  std::function<void(int n)> after = {};  // Runs in the test after each try.
 };
 
 class KillTest : public SmallVmTest {
@@ -46,8 +46,8 @@ class KillTest : public SmallVmTest {
     ExpectAllEnd();
   }
 
-  // A process makes the call, and is killed before each of its steps in turn, until one comes
-  // through.
+  // Makes the call in a child process, and kills that before each of its steps in turn, until the
+  // call completes.
   void KillAtEachStep(const Scenario& scenario) {
     for (int n = 0;; ++n) {
       scenario.before(n);
@@ -76,7 +76,7 @@ class KillTest : public SmallVmTest {
     try {
       Client client = NewClient();
       scenario.prepare(client);
-      syscall(SYS_getppid);  // Nothing else makes this call: it tells the tracer.
+      syscall(SYS_getppid);  // Tells the tracer that the call begins; nothing else calls getppid.
       scenario.call(client);
       return 0;
     } catch (const std::exception& e) {
@@ -91,15 +91,15 @@ class KillTest : public SmallVmTest {
     ExpectAllEnd();
   }
 
-  // Boots one that outlives its client, and waits until its firmware listens to the button.
+  // Boots a detached sandbox, and waits until its firmware listens for the power button.
   void MakeDetached(const std::string& name) {
     Client client = NewClient();
     CreateSandbox(ctx_, name, {WithSnapshot("base"), WithDetached()}, client);
     AwaitFirmware(name);
   }
 
-  // Whatever a user does next with a sandbox that does not run works; what comes first differs from
-  // step to step. Removes it.
+  // Expects everything to work that a user may do next with a sandbox that does not run. n selects
+  // what is done first. Removes the sandbox.
   void ExpectUsable(const std::string& name, int n) {
     Client client = NewClient();
     ASSERT_EQ(ListSandboxes(ctx_, client).size(), 1U);
@@ -112,8 +112,9 @@ class KillTest : public SmallVmTest {
       return;
     }
     if (n % 3 == 1) {
+      const SandboxStatus before = StatusOf(name);
       GetSandbox(ctx_, name, client).Stop(ctx_);
-      EXPECT_EQ(StatusOf(name), SandboxStatus::kStopped);
+      EXPECT_EQ(StatusOf(name), before);
       ExpectNoRemains(name);
     }
     if (n % 3 == 2) Snapshot::Create(ctx_, name, {.name = "before"}, client);
@@ -145,9 +146,12 @@ class KillTest : public SmallVmTest {
       if (fs::path(artifact.Path()).filename() == "base") continue;
       Snapshot::Remove(ctx_, artifact.Path(), true, client);
     }
+    // Like every Create, deletes the stages that were left there.
+    EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "absent", {.name = "other"}, client),
+                     ErrorKind::kSandboxNotFound);
   }
 
-  // No sandbox, no snapshot but the first, no stage, no process.
+  // Expects that no sandbox, no snapshot except "base", no stage and no process is left.
   void ExpectNothingLeft() const {
     EXPECT_TRUE(ListTree(sandboxes_).empty());
     EXPECT_EQ(ListTree(home_ / "snapshots").size(), 3U);  // base and its two files.
@@ -176,8 +180,9 @@ TEST_F(KillTest, ACreateLeavesNothingOrASandboxThatDoesNotRun) {
   EXPECT_TRUE(seen_whole);
 }
 
-// A VM that is to outlive the process that boots it does so from one step on, and is then whoever's
-// that opens the home; before that it ends with the process. What it replaces is there until it is.
+// Up to a certain step, a detached VM ends with the process that boots it. From that step on it
+// outlives the process, and any client of the home can stop it. The sandbox that it replaces exists
+// until the new one does.
 TEST_F(KillTest, ADetachedOneThatReplacesAnotherIsKnownOrEnds) {
   bool seen_old = false;
   bool seen_ended = false;
@@ -234,8 +239,8 @@ TEST_F(KillTest, AStartLeavesASandboxThatDoesNotRun) {
   KillAtEachStep(scenario);
 }
 
-// Who stops a VM need not be who booted it. It runs until it is told to end, and can be stopped by
-// the next one.
+// The process that stops a VM need not be the one that booted it. If it is killed, the VM runs on
+// unless it was told to end, and another process can stop it.
 TEST_F(KillTest, AStopLeavesOneThatCanBeStopped) {
   for (const milliseconds timeout : {milliseconds(kGuestTimeout), milliseconds(0)}) {
     bool seen_running = false;
@@ -250,7 +255,9 @@ TEST_F(KillTest, AStopLeavesOneThatCanBeStopped) {
       const SandboxHandle sandbox = GetSandbox(ctx_, "a", client);
       (sandbox.Status() == SandboxStatus::kRunning ? seen_running : seen_ended) = true;
       sandbox.Stop(ctx_, {WithStopTimeout(kGuestTimeout)});
-      EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+      // The status is kCrashed if the VM had ended without a record of that; the next Stop keeps
+      // it.
+      EXPECT_NE(StatusOf("a"), SandboxStatus::kRunning);
       ExpectNoRemains("a");
       ExpectAllEnd();
       ExpectUsable("a", n);
@@ -320,9 +327,9 @@ TEST_F(KillTest, ARemovalTakesAllOrNothing) {
   EXPECT_TRUE(seen_whole);
 }
 
-// Whoever replaces a sandbox has its lock from before it is stopped until it is gone: one that was
-// started in between would run on without a record. Locks are taken in few places; at each, another
-// process tries.
+// A call that replaces a sandbox holds its lock from before it is stopped until it is gone. A VM
+// that was started in between would run on without a record. The few places that take a lock are
+// tried: before each of them, another process tries to start the sandbox.
 TEST_F(KillTest, WhatIsReplacedCannotBeStartedMeanwhile) {
   Scenario scenario;
   scenario.call = [&](Client& client) {
@@ -335,7 +342,9 @@ TEST_F(KillTest, WhatIsReplacedCannotBeStartedMeanwhile) {
       StartSandbox(ctx_.WithTimeout(milliseconds(200)), "a", client).Detach(ctx_);
       AwaitFirmware("a");
     } catch (const Error& e) {
-      EXPECT_EQ(e.kind(), ErrorKind::kCancelled) << e.what();
+      // It waits for the lock until its deadline, or finds the new sandbox running.
+      EXPECT_TRUE(e.kind() == ErrorKind::kCancelled || e.kind() == ErrorKind::kSandboxStillRunning)
+          << e.what();
     }
   };
   for (int n = 0;; ++n) {

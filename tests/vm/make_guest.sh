@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the guest that the VM tests boot: Debian's kernel for clouds and an initial RAM disk with
-# busybox and guest_init.sh. Installs nothing. Needs apt, busybox-static and cpio.
+# busybox and guest_init.sh. Installs no packages. Needs apt, busybox-static and cpio.
 #   tests/vm/make_guest.sh DIR    writes DIR/vmlinuz and DIR/initrd.gz, unless they are up to date
 set -euo pipefail
 init=$(dirname "$(readlink -f "$0")")/guest_init.sh
@@ -10,7 +10,7 @@ modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_p
          button evdev)
 applets=(sh cat dd echo insmod mount poweroff printf sleep stty sync tr usleep)
 
-# Those who start together make it once. The stamp tells what it was made by.
+# The lock makes concurrent runs build it only once. The stamp identifies the scripts that built it.
 mkdir -p "$dir"
 exec 9>"$dir/lock"
 flock 9
@@ -21,17 +21,17 @@ rm -rf "$dir"/build-*
 build=$(mktemp -d "$dir/build-XXXXXX")
 trap 'rm -rf "$build"' EXIT
 
-# The package that linux-image-cloud-amd64, which is empty, depends on.
+# Downloads the package that linux-image-cloud-amd64, which is empty, depends on.
 download_kernel() {
   local package
   package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null |
     sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
   [ -n "$package" ] || return 1
-  # It needs no user of its own, who could not write here.
+  # Without apt's sandbox user, which could not write here.
   (cd "$build" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$package")
 }
 
-# Lists of packages that are old name packages that are gone.
+# Old package lists may name packages that the mirror no longer has.
 if ! download_kernel 2>"$build/apt.log"; then
   sudo=()
   [ "$(id -u)" -eq 0 ] || sudo=(sudo)
@@ -40,7 +40,7 @@ if ! download_kernel 2>"$build/apt.log"; then
 fi
 dpkg-deb -x "$build"/linux-image-*.deb "$build/kernel"
 kernel=$build/kernel
-[ -d "$kernel/lib/modules" ] || kernel=$build/kernel/usr # From Debian 13 on.
+[ -d "$kernel/lib/modules" ] || kernel=$build/kernel/usr # Since Debian 13.
 
 root=$build/root
 mkdir -p "$root"/{bin,dev,proc,modules}
@@ -60,4 +60,4 @@ cp "$build"/kernel/boot/vmlinuz-* "$build/vmlinuz"
 
 mv "$build/initrd.gz" "$build/vmlinuz" "$dir/"
 echo "$stamp" >"$build/stamp"
-mv "$build/stamp" "$dir/stamp" # Last: from here on it is whole.
+mv "$build/stamp" "$dir/stamp" # Last: the guest is complete now.

@@ -1,4 +1,4 @@
-// Whose a VM is: of the process that booted it, until that lets it go.
+// A VM belongs to the process that booted it until that process releases it.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -42,7 +42,7 @@ TEST_F(VmOwnerTest, OneThatWasLetGoSurvivesItsOwner) {
   });
   ASSERT_EQ(owner.Wait(), 0);
   Client client = ClientFor();
-  // Whatever ends with its owner has ended by the time that this is written.
+  // A VM that ends with its owner would end before this line is written.
   WaitForConsole(ctx_, client, "a", "GUEST-READY");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   GetSandbox(ctx_, "a", client).Kill(ctx_);
@@ -66,7 +66,7 @@ TEST_F(VmOwnerTest, AnyOtherEndsWithItsOwnerHoweverThatEnds) {
       if (StatusOf("a") != SandboxStatus::kRunning) continue;
       process = base::ProcessHandle::Open(ProcessOf(ctx_, client, "a"));
     } catch (const Error& e) {
-      // Its owner is still about to make it.
+      // The owner has not made the sandbox yet.
       ASSERT_EQ(e.kind(), ErrorKind::kSandboxNotFound) << e.what();
     }
   }

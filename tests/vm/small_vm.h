@@ -1,6 +1,6 @@
-// What the tests share that kill processes at every step of a VM's life: machines that boot and
-// shut down within milliseconds, QEMU with a firmware of a few instructions that powers off when
-// the button is pressed.
+// Helpers for the tests that kill processes at every step of a VM's life. Their machines boot and
+// shut down within milliseconds: QEMU with a firmware of a few instructions that powers off when
+// the power button is pressed.
 
 #ifndef MSB_TESTS_VM_SMALL_VM_H_
 #define MSB_TESTS_VM_SMALL_VM_H_
@@ -18,9 +18,11 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <initializer_list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -34,50 +36,81 @@
 
 namespace msb::test {
 
-// Runs in real mode at the top of 4 GiB, where the processor starts; uses no memory. It is the end
-// of an image of 64 KiB, the last 16 bytes of which are the reset vector.
-inline std::string SmallFirmware() {
-  static constexpr auto kCode = std::to_array<unsigned char>({
-      0xfa,                                // cli
-      0x66, 0xb8, 0x40, 0x0b, 0x00, 0x80,  // mov $0x80000b40, %eax: PMBASE of the PIIX4 (00:01.3)
-      0xba, 0xf8, 0x0c,                    // mov $0xcf8, %dx
-      0x66, 0xef,                          // out %eax, %dx
-      0x66, 0xb8, 0x01, 0x06, 0x00, 0x00,  // mov $0x601, %eax: its ports are at 0x600
-      0xba, 0xfc, 0x0c,                    // mov $0xcfc, %dx
-      0x66, 0xef,                          // out %eax, %dx
-      0x66, 0xb8, 0x80, 0x0b, 0x00, 0x80,  // mov $0x80000b80, %eax: PMREGMISC
-      0xba, 0xf8, 0x0c,                    // mov $0xcf8, %dx
-      0x66, 0xef,                          // out %eax, %dx
-      0xb0, 0x01,                          // mov $1, %al: ports enabled
-      0xba, 0xfc, 0x0c,                    // mov $0xcfc, %dx
-      0xee,                                // out %al, %dx
-      0xba, 0x02, 0x06,                    // mov $0x602, %dx: PM1_EN
-      0xb8, 0x00, 0x01,                    // mov $0x100, %ax: the power button
-      0xef,                                // out %ax, %dx
-      0xba, 0xf8, 0x03,                    // mov $0x3f8, %dx: the serial port
-      0xb0, 0x2b,                          // mov $'+', %al: ready
-      0xee,                                // out %al, %dx
-      0xba, 0x00, 0x06,                    // mov $0x600, %dx: PM1_STS
-      0xed,                                // 1: in %dx, %ax
-      0xf6, 0xc4, 0x01,                    // test $1, %ah: pressed?
-      0x74, 0xfa,                          // jz 1b
-      0xba, 0x04, 0x06,                    // mov $0x604, %dx: PM1_CNT
-      0xb8, 0x00, 0x20,                    // mov $0x2000, %ax: SLP_EN, soft off
-      0xef,                                // out %ax, %dx
-      0xf4,                                // 2: hlt
-      0xeb, 0xfd,                          // jmp 2b
-  });
+// Returns a firmware image of 64 KiB. It ends at 4 GiB, where the processor starts: the code is at
+// its beginning, and the reset vector, which jumps there, is in its last 16 bytes. The code runs in
+// real mode.
+inline std::string FirmwareOf(std::span<const unsigned char> code) {
   std::string image(1 << 16, '\0');
-  std::copy(kCode.begin(), kCode.end(), image.begin());
+  std::copy(code.begin(), code.end(), image.begin());
   image.replace(0xfff0, 3, "\xe9\x0d\x00", 3);  // jmp 0
   return image;
 }
 
-// What a crash leaves on the disk is changed by few system calls, and what QEMU is told by few
-// more. So a crash before each of these in turn, and after all, leaves what one at any moment
-// leaves. That a file is flushed makes no difference to a crash of a process; write(2) is what
-// sanitizers use for themselves. Each time that an answer of QEMU's is looked for, QEMU has come a
-// bit further.
+using Code = std::vector<unsigned char>;
+
+inline Code Joined(std::initializer_list<Code> parts) {
+  Code code;
+  for (const Code& part : parts) code.insert(code.end(), part.begin(), part.end());
+  return code;
+}
+
+// Maps the power management ports of the PIIX4 to 0x600.
+inline Code EnablePorts() {
+  return {0x66, 0xb8, 0x40, 0x0b, 0x00, 0x80,  // mov $0x80000b40, %eax: PMBASE of 00:01.3
+          0xba, 0xf8, 0x0c,                    // mov $0xcf8, %dx
+          0x66, 0xef,                          // out %eax, %dx
+          0x66, 0xb8, 0x01, 0x06, 0x00, 0x00,  // mov $0x601, %eax
+          0xba, 0xfc, 0x0c,                    // mov $0xcfc, %dx
+          0x66, 0xef,                          // out %eax, %dx
+          0x66, 0xb8, 0x80, 0x0b, 0x00, 0x80,  // mov $0x80000b80, %eax: PMREGMISC
+          0xba, 0xf8, 0x0c,                    // mov $0xcf8, %dx
+          0x66, 0xef,                          // out %eax, %dx
+          0xb0, 0x01,                          // mov $1, %al: ports enabled
+          0xba, 0xfc, 0x0c,                    // mov $0xcfc, %dx
+          0xee};                               // out %al, %dx
+}
+
+// Powers off. The ports must be enabled.
+inline Code PowerOff() {
+  return {0xba, 0x04, 0x06,  // mov $0x604, %dx: PM1_CNT
+          0xb8, 0x00, 0x20,  // mov $0x2000, %ax: SLP_EN, soft off
+          0xef};             // out %ax, %dx
+}
+
+// Writes a '+' to the serial port.
+inline Code WritePlus() {
+  return {0xba, 0xf8, 0x03,  // mov $0x3f8, %dx: the serial port
+          0xb0, 0x2b,        // mov $'+', %al
+          0xee};             // out %al, %dx
+}
+
+// Halts forever.
+inline Code Rest() {
+  return {0xfa,         // 1: cli
+          0xf4,         // hlt
+          0xeb, 0xfc};  // jmp 1b
+}
+
+// Writes a '+' to the serial port and powers off when the power button is pressed. Uses no memory.
+inline std::string SmallFirmware() {
+  const Code mask_interrupts = {0xfa};           // cli
+  const Code enable_button = {0xba, 0x02, 0x06,  // mov $0x602, %dx: PM1_EN
+                              0xb8, 0x00, 0x01,  // mov $0x100, %ax: the power button
+                              0xef};             // out %ax, %dx
+  const Code await_button = {0xba, 0x00, 0x06,   // mov $0x600, %dx: PM1_STS
+                             0xed,               // 1: in %dx, %ax
+                             0xf6, 0xc4, 0x01,   // test $1, %ah: pressed?
+                             0x74, 0xfa};        // jz 1b
+  return FirmwareOf(Joined({mask_interrupts, EnablePorts(), enable_button, WritePlus(),
+                            await_button, PowerOff(), Rest()}));
+}
+
+// Returns true for the calls before which the tests kill a process. Few system calls change what a
+// crash leaves on the disk, and few others make QEMU do something. So a crash before each of these
+// in turn, and one after all of them, leaves whatever a crash at any moment leaves. Flushes are not
+// among them, because they make no difference when only a process crashes; write(2) is not, because
+// the sanitizers use it themselves. recvfrom(2) is, because QEMU has come a bit further each time
+// that the library looks for an answer.
 inline bool IsStep(const SystemCall& call) {
   switch (call.number) {
     case SYS_openat:
@@ -86,6 +119,7 @@ inline bool IsStep(const SystemCall& call) {
       return call.arguments[1] == F_SETFL;
     case SYS_mkdir:
     case SYS_mkdirat:
+    case SYS_mknodat:
     case SYS_link:
     case SYS_linkat:
     case SYS_unlink:
@@ -114,17 +148,17 @@ inline bool IsStep(const SystemCall& call) {
   }
 }
 
-// Skips its tests where there is no QEMU.
+// Skips its tests if there is no QEMU.
 class SmallVmTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (base::FindProgram("qemu-system-x86_64").empty()) GTEST_SKIP() << "no QEMU on the PATH";
-    // Processes whose parents have ended become this one's children, so that it sees them end.
+    // Orphaned processes become children of this one, so that it sees them end.
     ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
     ShareAccelerator(home_ / "cache");
     WriteFile(dir_ / "firmware", SmallFirmware());
     WriteFile(image_, Noise(1 << 20, 1));
-    // Only of a file that has been left alone for a while is the digest remembered.
+    // A digest is remembered only for an image that was not modified within the last second.
     std::filesystem::last_write_time(
         image_, std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
   }
@@ -139,7 +173,7 @@ class SmallVmTest : public ::testing::Test {
             .backend = "qemu",
             .qemu = {.memory_mib = 16, .extra_arguments = {"-bios", dir_ / "firmware"}}};
   }
-  // Knows nothing of what others did, as that of a process that has just begun.
+  // Returns a client that knows no more than one in a new process would.
   Client NewClient() const { return Client(SmallConfig()); }
 
   SandboxStatus StatusOf(const std::string& name) {
@@ -151,7 +185,7 @@ class SmallVmTest : public ::testing::Test {
     return sandboxes_ / name / "console.log";
   }
 
-  // Boots a sandbox that outlives its client, and waits until its firmware listens to the button.
+  // Boots a sandbox that outlives its client, and waits until its firmware listens for the button.
   void StartDetached(const std::string& name) {
     std::filesystem::remove(ConsoleOf(name));
     Client client = NewClient();
@@ -170,7 +204,7 @@ class SmallVmTest : public ::testing::Test {
     }
   }
 
-  // Expects that every process that was begun on behalf of this one ends, without anybody's doing.
+  // Expects every process that was started for this one to end without further calls.
   void ExpectAllEnd() const {
     const Context limited = ctx_.WithTimeout(std::chrono::seconds(30));
     for (;;) {
@@ -185,7 +219,7 @@ class SmallVmTest : public ::testing::Test {
     }
   }
 
-  // Expects that each process of a VM is known by the record of the sandbox whose disk it has.
+  // Expects each VM process to be the one in the record of the sandbox whose disk it has.
   void ExpectProcessesKnown() const {
     for (const pid_t pid : ProcessesIn(sandboxes_)) {
       std::error_code gone;
@@ -202,10 +236,15 @@ class SmallVmTest : public ::testing::Test {
     EXPECT_TRUE(ProcessesIn(sandboxes_ / name).empty());
     EXPECT_FALSE(std::filesystem::exists(sandboxes_ / name / "qmp.sock"));
     EXPECT_FALSE(std::filesystem::exists(sandboxes_ / name / "qemu.pid"));
+    EXPECT_FALSE(std::filesystem::exists(sandboxes_ / name / "qemu-events.in"));
+    EXPECT_FALSE(std::filesystem::exists(sandboxes_ / name / "qemu-events.out"));
+    for (const auto& entry : std::filesystem::directory_iterator(sandboxes_ / name)) {
+      EXPECT_NE(entry.path().extension(), ".lock") << entry.path();
+    }
   }
 
-  // Expects that the disks of all snapshots are read-only, that none is a sandbox's upper, and that
-  // none has a name that it should not have. As the files are: no call of the library is made.
+  // Expects the disks of all snapshots to be read-only, not to be the upper of a sandbox, and to
+  // have no hard links outside the home. Looks at the files only, and makes no call of the library.
   void ExpectSnapshotsSealed() const {
     std::set<ino_t> uppers;
     for (const auto& entry : std::filesystem::directory_iterator(sandboxes_)) {

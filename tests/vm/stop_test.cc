@@ -1,4 +1,4 @@
-// How a VM ends: asked to, made to, by itself, or not at all.
+// The ways in which a VM ends: on request, by force, by itself, or not at all.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -25,16 +25,14 @@ TEST_F(VmStopTest, AGuestThatIsAskedToShutsDown) {
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   WaitForConsole(ctx_, client, "a", "GUEST-READY");
-  // While it runs, its disk is its own.
+  // While it runs, nothing else may use its disk.
   EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
   EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client),
                    ErrorKind::kSnapshotSandboxRunning);
   EXPECT_EQ(ProcessesIn(home_ / "sandboxes/a").size(), 1U);
 
-  const auto start = steady_clock::now();
   sandbox.Stop(ctx_, {WithStopTimeout(seconds(100))});
-  EXPECT_LT(steady_clock::now() - start, seconds(50));
   EXPECT_THAT(ConsoleOf(client, "a"), Contains("GUEST-DOWN"));
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
   EXPECT_EQ(sandbox.WaitUntilStopped(ctx_), SandboxStatus::kStopped);
@@ -51,9 +49,7 @@ TEST_F(VmStopTest, AGuestThatIsAskedToShutsDown) {
 TEST_F(VmStopTest, AGuestThatStillBootsShutsDownOnceItIsUp) {
   Client client = ClientFor("msb.write=1:kept");
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
-  const auto start = steady_clock::now();
   sandbox.Stop(ctx_, {WithStopTimeout(seconds(100))});
-  EXPECT_LT(steady_clock::now() - start, seconds(50));
   EXPECT_THAT(SlotsLeft(ConsoleOf(client, "a")), ElementsAre("-", "kept", "-", "-"));
   EXPECT_THAT(ConsoleOf(client, "a"), Contains("GUEST-DOWN"));
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
@@ -74,7 +70,7 @@ TEST_F(VmStopTest, AGuestThatDoesNotListenIsEndedAfterTheTimeout) {
 
 TEST_F(VmStopTest, OneThatIsKilledEndsAtOnceWhateverItDoes) {
   Client client = ClientFor();
-  // Still in its firmware.
+  // The machine is still in its firmware.
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
   sandbox.Kill(ctx_);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
@@ -102,18 +98,20 @@ TEST_F(VmStopTest, AGuestMayPowerItselfOff) {
   sandbox = StartSandbox(ctx_, "a", client);
   EXPECT_EQ(sandbox.WaitUntilStopped(ctx_.WithTimeout(seconds(120))), SandboxStatus::kStopped);
   EXPECT_THAT(SlotsFound(ConsoleOf(client, "a", 2)), ElementsAre("-", "-", "-", "done"));
-  // Nobody has told the library that it ended, and yet its disk is free.
+  // No call has ended the VM, but its disk is free.
   EXPECT_EQ(Snapshot::Create(ctx_, "a", {.name = "s"}, client).SourceSandbox(), "a");
   RemoveSandbox(ctx_, "a", client);
 }
 
-TEST_F(VmStopTest, AGuestThatPanicsEnds) {
+TEST_F(VmStopTest, GuestThatPanicsIsRecordedAsCrashed) {
   Client client = ClientFor("msb.panic");
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
-  // QEMU cannot tell it from one that reboots.
-  EXPECT_EQ(sandbox.WaitUntilStopped(ctx_.WithTimeout(seconds(120))), SandboxStatus::kStopped);
+  // This guest has no pvpanic driver, and reboots: panic=-1.
+  EXPECT_EQ(sandbox.WaitUntilStopped(ctx_.WithTimeout(seconds(120))), SandboxStatus::kCrashed);
   EXPECT_THAT(ConsoleOf(client, "a"), Contains("GUEST-READY"));
   EXPECT_THAT(ConsoleOf(client, "a"), Not(Contains("GUEST-DOWN")));
+  sandbox.Close();
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kCrashed);
 }
 
 TEST_F(VmStopTest, OneWhoseProcessIsKilledHasCrashedAndCanBeStartedAgain) {

@@ -31,8 +31,8 @@ class ArrivedImagesTest : public testing::Test {
     images.Install(ctx_);
   }
 
-  // Check refuses these files, and changes nothing.
-  void ExpectRefusal(const std::vector<std::string>& files, const std::vector<vmm::Image>& images,
+  // Expects Check to refuse these files with a message that contains part, and to change nothing.
+  void ExpectRefusal(const std::vector<std::string>& files, const std::vector<Image>& images,
                      const std::string& part) const {
     const auto before = test::ListTree(dir_.path());
     try {
@@ -45,7 +45,7 @@ class ArrivedImagesTest : public testing::Test {
     EXPECT_EQ(test::ListTree(dir_.path()), before);
   }
 
-  // The cache holds these files, its own vmdk, and nothing else.
+  // Expects the cache to have these files, with a VMDK of its own, and nothing else.
   void ExpectInstalled(const ImageSample& sample) const {
     EXPECT_THAT(FilesOfImage(cache_, sample.image), UnorderedElementsAreArray(sample.Names()));
     std::size_t count = 0;
@@ -75,8 +75,8 @@ TEST_F(ArrivedImagesTest, InstallsAnImageWhereNothingWas) {
 }
 
 TEST_F(ArrivedImagesTest, InstallsWhatAReleaseKept) {
-  const vmm::Image image = {
-      "fixture:1", "sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"};
+  const Image image = {"fixture:1",
+                       "sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"};
   for (const std::string& release : test::FixtureReleases()) {
     const fs::path home = test::UnpackFixtureHome(release, dir_ / release);
     ArrivedImages images(home / "cache", FilesOfImage(home / "cache", image), cache_);
@@ -101,7 +101,7 @@ TEST_F(ArrivedImagesTest, InstallsSeveralImagesWithLayersInCommon) {
   both.files.insert(disk.files.begin(), disk.files.end());
   both.Write(staged_);
   ArrivedImages images = Arrived(both.Names());
-  // Two snapshots of one image, and one of an image that did not come along.
+  // Several snapshots of one image, and snapshots of images that the archive does not have.
   images.Check(ctx_, {both.image,
                       other.image,
                       both.image,
@@ -117,7 +117,7 @@ TEST_F(ArrivedImagesTest, InstallsSeveralImagesWithLayersInCommon) {
 
 TEST_F(ArrivedImagesTest, LeavesWhatTheCacheHas) {
   const ImageSample sample = MakeOciImage("a");
-  // Here by another path, and by another release's line.
+  // The cache has it under another path, and with a line that another release wrote.
   const ImageSample here = MakeOciImage("a", {"one", "two", "one"}, "/home/by/another/path");
   here.Write(cache_);
   fs::remove(cache_ / sample.metadata);
@@ -183,7 +183,7 @@ TEST_F(ArrivedImagesTest, RefusesFilesOfNoImage) {
 
 TEST_F(ArrivedImagesTest, RefusesAnImageThatIsNotWhole) {
   const ImageSample sample = MakeOciImage("a");
-  sample.Write(cache_);  // What is here is no substitute.
+  sample.Write(cache_);  // The files in the cache are no substitute.
   for (const std::string& file : sample.Names()) {
     if (file == sample.metadata) continue;
     sample.Write(staged_);
@@ -222,7 +222,7 @@ TEST_F(ArrivedImagesTest, RefusesWhatTheCacheHasOtherwise) {
   for (const auto& [file, content] : sample.files) {
     fs::remove_all(cache_);
     std::string other = content;
-    // Of the same size, and a sound vmdk of the same files.
+    // Of the same size or, for the VMDK, valid and of the same files.
     if (file == sample.vmdk) {
       other = Replaced(content, "\n\n# The Disk", "\nRW 8 ZERO\n\n# The Disk");
     } else {
@@ -259,7 +259,7 @@ TEST_F(ArrivedImagesTest, NeverReplacesWhatHasAppearedSinceTheCheck) {
       images.Check(ctx_, {sample.image});
       test::WriteFile(cache_ / file, appeared);
       const auto before = test::ListTree(cache_);
-      // A vmdk may end without a line break.
+      // A VMDK may lack the final line break.
       const bool is_vmdk = file == sample.vmdk;
       if (appeared == content || (is_vmdk && appeared.size() + 1 == content.size())) {
         images.Install(ctx_);

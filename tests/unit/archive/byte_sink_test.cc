@@ -75,7 +75,7 @@ TEST(FileSinkTest, WritesLargeFilesAsTheyAre) {
   EXPECT_TRUE(ReadFile(dir / "file") == content);
 }
 
-// The frame that a writing makes.
+// Returns the frame that write produces.
 std::string Frame(int level, unsigned threads, const Writing& write) {
   const TempDir dir;
   const base::UniqueFd fd = NewFile(dir / "frame");
@@ -99,7 +99,7 @@ std::string Listed(const std::string& frame) {
   return test::RunCommand("zstd -lv '" + (dir / "frame.zst").native() + "'").output;
 }
 
-// Some of it can be compressed, and some repeats what is long before.
+// Returns content of which some can be compressed, and some repeats bytes from far back.
 std::string Content(std::size_t size) {
   std::string content = Noise(size, 1);
   for (std::size_t i = 0; i < size; ++i) {
@@ -128,7 +128,7 @@ TEST(ZstdSinkTest, NothingIsAFrameToo) {
 }
 
 TEST(ZstdSinkTest, TheNumberOfThreadsDoesNotMatter) {
-  // On both sides of the level from which on the jobs are larger; content for several jobs.
+  // Below and above the level from which on jobs are larger, with content for several jobs.
   for (const auto& [level, size] : {std::pair(1, 13'000'000), {3, 13'000'000}, {9, 34'000'000}}) {
     SCOPED_TRACE(level);
     const std::string content = Content(static_cast<std::size_t>(size));

@@ -20,7 +20,7 @@ using testing::UnorderedElementsAreArray;
 
 class FilesOfImageTest : public testing::Test {
  protected:
-  void ExpectRefusal(const vmm::Image& image, ErrorKind kind, const std::string& part) {
+  void ExpectRefusal(const Image& image, ErrorKind kind, const std::string& part) {
     const auto before = test::ListTree(dir_.path());
     try {
       FilesOfImage(cache_, image);
@@ -65,7 +65,7 @@ TEST_F(FilesOfImageTest, FindsDiskImagesWhateverTheyAreCalled) {
        {MakeDiskImage("a disk", ".raw"), MakeDiskImage(test::Qcow2Sample("disk"), ".qcow2")}) {
     sample.Write(cache_);
     EXPECT_EQ(FilesOfImage(cache_, sample.image), sample.Names());
-    // An image of a registry may be called the same.
+    // An image from a registry may have the same name.
     MakeOciImage(sample.image.ref).Write(cache_);
     EXPECT_EQ(FilesOfImage(cache_, sample.image), sample.Names());
   }
@@ -73,7 +73,7 @@ TEST_F(FilesOfImageTest, FindsDiskImagesWhateverTheyAreCalled) {
 
 TEST_F(FilesOfImageTest, MissesWhatIsNotThere) {
   const ImageSample sample = MakeOciImage("a");
-  ExpectRefusal(sample.image, ErrorKind::kSnapshotImageMissing, "there is no manifests/");
+  ExpectRefusal(sample.image, ErrorKind::kSnapshotImageMissing, ".json is missing");
   fs::create_directories(cache_ / "manifests");
   ExpectRefusal(sample.image, ErrorKind::kSnapshotImageMissing, sample.metadata);
   for (const std::string& file : sample.Names()) {
@@ -137,7 +137,7 @@ TEST_F(FilesOfImageTest, RefusesDamagedFiles) {
   for (const auto& [file, content] : damages) {
     sample.Write(cache_);
     test::WriteFile(cache_ / file, content);
-    // A file system of another size is told by the vmdk.
+    // If a file system has another size, the VMDK does not match it.
     const bool is_text = file == sample.metadata || file == sample.vmdk;
     ExpectRefusal(sample.image, ErrorKind::kSnapshotIntegrity, is_text ? file : sample.vmdk);
   }

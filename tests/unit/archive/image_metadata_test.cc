@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "src/base/digest.h"
@@ -21,7 +22,7 @@ using testing::HasSubstr;
 const std::string kFirst = "sha256:" + std::string(64, 'a');
 const std::string kSecond = "sha256:" + std::string(64, 'b');
 
-// The parts of an image's metadata, which a test may change before they are put together.
+// The parts of an image's metadata, which a test may change before they are assembled.
 struct Parts {
   Json config = {{"rootfs", {{"type", "layers"}, {"diff_ids", {kFirst, kSecond, kFirst}}}}};
   Json manifest = {{"schemaVersion", 2}, {"layers", {BlobOf("1"), BlobOf("2"), BlobOf("1")}}};
@@ -35,7 +36,7 @@ struct Parts {
     return {{"digest", base::Sha256Digest(layer)}, {"diff_id", diff_id}};
   }
 
-  // With the digests that follow from the parts, then changed.
+  // Assembles the metadata with the digests of its parts, and then applies change to it.
   std::string Seal(const std::function<void(Json& metadata)>& change = {}) const {
     Json sealed = metadata;
     sealed["raw_config_json"] = config.dump(2);
@@ -97,7 +98,7 @@ TEST(ImageMetadataTest, RefusesAnotherDigest) {
               HasSubstr("raw_config_json has digest"));
   EXPECT_THAT(Refusal(parts.Seal([](Json& sealed) { sealed["config_digest"] = kFirst; })),
               HasSubstr("raw_manifest_json.config.digest"));
-  // A config of its own, that the manifest does not name.
+  // Another config, which the manifest does not name.
   EXPECT_THAT(Refusal(parts.Seal([](Json& sealed) {
                 sealed["raw_config_json"] = "{}";
                 sealed["config_digest"] = base::Sha256Digest("{}");

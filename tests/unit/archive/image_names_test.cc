@@ -11,8 +11,8 @@ namespace {
 const std::string kHex = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const std::string kDigest = "sha256:" + kHex;
 
-// Each pair was observed: releases 0.6.18 and 0.7.2 look for cache/manifests/HEX.json with HEX the
-// SHA-256 of the second, when told to archive a snapshot of the first with its image.
+// Each pair was observed with releases 0.6.18 and 0.7.2: to archive a snapshot of the first with
+// its image, they look for cache/manifests/HEX.json, where HEX is the SHA-256 of the second.
 TEST(ImageNamesTest, NormalizesReferencesAsTheRuntimesDo) {
   const std::vector<std::pair<std::string, std::string>> references = {
       {"fixture:1", "docker.io/library/fixture:1"},
@@ -41,12 +41,12 @@ TEST(ImageNamesTest, NormalizesReferencesAsTheRuntimesDo) {
       {"localhost:5000", "docker.io/library/localhost:5000"},
       {"localhost/a", "localhost/a:latest"},
       {"localhost:5000/a:1", "localhost:5000/a:1"},
-      // Case is kept, and an upper-case host is another host, or none.
+      // Case is kept. A name in upper case is another host, or is not taken for a host.
       {"LOCALHOST/a", "docker.io/LOCALHOST/a:latest"},
       {"Docker.io/a", "Docker.io/a:latest"},
       {"GHCR.io/x/y:z", "GHCR.io/x/y:z"},
       {"UP/x", "docker.io/UP/x:latest"},
-      // A digest keeps the tag beside it, and is a tag's substitute.
+      // A digest keeps the tag before it, and replaces a missing tag.
       {"alpine@" + kDigest, "docker.io/library/alpine@" + kDigest},
       {"alpine:3@" + kDigest, "docker.io/library/alpine:3@" + kDigest},
       {"ghcr.io/x/y:z@" + kDigest, "ghcr.io/x/y:z@" + kDigest},

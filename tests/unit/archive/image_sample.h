@@ -1,14 +1,15 @@
-// Images as they are in a cache, to be changed by tests of how they are checked.
+// Images as they are in a cache, for tests that damage them.
 
 #ifndef MSB_TESTS_UNIT_ARCHIVE_IMAGE_SAMPLE_H_
 #define MSB_TESTS_UNIT_ARCHIVE_IMAGE_SAMPLE_H_
 
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "msb/vmm/backend.h"
+#include "msb/disk.h"
 #include "src/archive/image_names.h"
 #include "src/archive/vmdk.h"
 #include "src/base/digest.h"
@@ -19,14 +20,14 @@ namespace msb::archive {
 
 inline const std::string kOtherCache = "/srv/elsewhere/cache";
 
-// An image and its files, "KIND/FILE" and content.
+// An image and its files, as pairs of "KIND/FILE" and content.
 struct ImageSample {
-  vmm::Image image;
+  Image image;
   std::map<std::string, std::string> files;
-  std::string metadata;  // Names of some of them.
+  std::string metadata;  // Names of some of the files.
   std::string fsmeta;
   std::string vmdk;
-  std::string layer;  // The lowest.
+  std::string layer;  // The lowest layer.
 
   std::vector<std::string> Names() const {
     std::vector<std::string> names;
@@ -38,7 +39,7 @@ struct ImageSample {
   }
 };
 
-// layers: a text for each layer, equal ones for the same layer.
+// Returns an OCI image. layers has a text for each layer; equal texts mean the same layer.
 inline ImageSample MakeOciImage(const std::string& reference,
                                 const std::vector<std::string>& layers = {"one", "two", "one"},
                                 const std::string& cache = kOtherCache) {

@@ -39,7 +39,7 @@ Member ArrivedMember(const FixtureEntry& entry) {
   return member;
 }
 
-// What an archive of one snapshot has, found out without its inventory.
+// Returns what an archive of one snapshot has, determined without its inventory.
 Inventory Arrived(Layout layout, const std::vector<FixtureEntry>& entries) {
   Inventory arrived;
   arrived.layout = layout;
@@ -76,7 +76,7 @@ struct Fixture {
   Inventory arrived;
 };
 
-// The message that text is refused with.
+// Returns the message with which text is refused.
 std::string Refusal(const Fixture& fixture, const std::string& text,
                     ErrorKind kind = ErrorKind::kSnapshotIntegrity) {
   try {
@@ -104,7 +104,7 @@ std::string With(const Fixture& fixture, const std::string& field, const json& v
   return With(fixture, Pointer(field), value);
 }
 
-// Every value of the document, but for what is in "extensions".
+// Collects pointers to all values of the document, except those within "extensions".
 void CollectPointers(const json& value, const Pointer& at, std::vector<Pointer>& pointers) {
   if (!at.empty()) pointers.push_back(at);
   if (at.to_string() == "/extensions" || !value.is_structured()) return;
@@ -126,7 +126,7 @@ ErrorKind KindFor(const Pointer& field, const json& value) {
   return unknown ? ErrorKind::kUnsupportedOperation : ErrorKind::kSnapshotIntegrity;
 }
 
-// What the archive itself does not tell.
+// Returns true for values that the archive itself does not determine.
 bool IsOpen(const Pointer& field, const json& value) {
   const std::string at = field.to_string();
   return (at == "/suggested_name" && (value.is_null() || (value.is_string() && value != ""))) ||
@@ -147,7 +147,7 @@ class InventoryCheckTest : public testing::TestWithParam<const char*> {
 
   bool layered() const { return fixture_.arrived.layout == Layout::kLayered; }
 
-  // Gives the archive a second snapshot, without members.
+  // Adds a second snapshot, without members, to the archive.
   void AddSnapshot(const std::string& id) {
     const std::string list = layered() ? "members" : "snapshots";
     const std::string path = "snapshots/" + id + "/snapshot.json";
@@ -232,7 +232,7 @@ TEST_P(InventoryCheckTest, NoFieldMayBeOfAnotherType) {
     for (const json& value : values) {
       const json& right = fixture_.document[field];
       if (right == value) continue;
-      // An early release's, and one with a feature that is not known.
+      // These are what an early release wrote, and an unknown feature.
       if (field.to_string() == "/requires" && value == json::array()) continue;
       if (field.to_string() == "/protection_requirements" && value == json::array({1U})) continue;
       ExpectRefused(field, value);
@@ -318,6 +318,38 @@ TEST_P(InventoryCheckTest, ExtensionsMayBeAnything) {
                                  json{{"msb-snapshot-member-names", {{"snap_1", "one"}}}}}) {
     EXPECT_NO_THROW(CheckInventory(With(fixture_, "/extensions", extensions), fixture_.arrived));
   }
+}
+
+TEST_P(InventoryCheckTest, AnIncrementalArchiveNamesWhatItNeeds) {
+  const bool layered = fixture_.arrived.layout == Layout::kLayered;
+  const std::string key(kBackingExtension);
+  const std::string digest = "sha256:" + std::string(64, 'a');
+  json document = fixture_.document;
+  const auto set = [&](const json& needed) {
+    document["extensions"] = {{key, needed}};
+    document["requires"] = {kMemberHash, key};
+    document["completeness"] = "incremental";
+    return document.dump();
+  };
+  if (layered) {
+    Refusal(fixture_, set({digest}), ErrorKind::kUnsupportedOperation);
+    return;
+  }
+  EXPECT_THAT(CheckInventory(set({digest}), fixture_.arrived), testing::ElementsAre(digest));
+  for (const json& bad :
+       {json(), json(digest), json::array(), json{{"a", digest}}, json{digest, 1}, json{"x"},
+        json{digest + "0"}, json{"blake3:" + std::string(64, 'a')}, json(2000, digest)}) {
+    EXPECT_THAT(Refusal(fixture_, set(bad)), HasSubstr(key));
+  }
+  set({digest});
+  document["completeness"] = "boot-complete";
+  EXPECT_THAT(Refusal(fixture_, document.dump()), HasSubstr("completeness"));
+  set({digest});
+  document["requires"] = {kMemberHash};
+  EXPECT_THAT(Refusal(fixture_, document.dump(), ErrorKind::kUnsupportedOperation),
+              HasSubstr("incremental"));
+  document["requires"] = {key, key};
+  EXPECT_THAT(Refusal(fixture_, document.dump()), HasSubstr("twice"));
 }
 
 TEST_P(InventoryCheckTest, WhatIsNotKnownIsUnsupported) {

@@ -61,7 +61,7 @@ TEST(MemberHashTest, IsTheSameHoweverTheBytesAreCut) {
 TEST(MemberHashTest, IsOfAllThatItIsGiven) {
   const FixtureEntry entry{"ab", "content", 4096, {{0, 7}, {4096, 0}}};
   std::set<std::string> hashes = {HashOf("kind", entry), HashOf("kin", entry)};
-  // Lengths keep apart what would be the same bytes in a row.
+  // The lengths distinguish values whose concatenated bytes are equal.
   for (FixtureEntry other :
        {FixtureEntry{"dab", "content", 4096, {{0, 7}, {4096, 0}}},
         FixtureEntry{"ab", "Content", 4096, {{0, 7}, {4096, 0}}},

@@ -11,8 +11,8 @@ const std::string kHex(64, 'a');
 const std::string kHex16 = "0123456789abcdef";
 const std::string kFsmeta = "fsmeta/sha256_" + kHex + ".erofs";
 
-// "LIY kind snapshot file": the layouts that have such a path, L(egacy), I(nventory), (la)Y(ered),
-// and what it says; "" for a path that no member may have.
+// Describes a path as "LIY kind snapshot file": the layouts that have it, L(egacy), I(nventory) or
+// (la)Y(ered), and its meaning. Returns an empty string for a path that no member may have.
 std::string Described(std::string_view path) {
   const auto parsed = ParseMemberPath(path);
   if (!parsed) return {};

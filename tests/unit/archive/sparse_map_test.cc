@@ -68,7 +68,7 @@ TEST(SparseMapTest, TheLastRangeEndsWithTheFile) {
   EXPECT_EQ(map.StoredBytes(), 1416U);
   EXPECT_TRUE(map.HasHoles());
   EXPECT_EQ(Pairs(map.Listed()), Pairs(map.ranges));
-  // Not with the block.
+  // Not rounded up to the size of a block.
   EXPECT_EQ(RangesOf({{4096, 100}}, 4300), (Ranges{{4096, 204}}));
   EXPECT_EQ(RangesOf({{4608, 1}}, 4609), (Ranges{{4608, 1}}));
 }
@@ -98,7 +98,7 @@ TEST(SparseMapTest, AHoleAtTheEndIsListedAndNoRange) {
   const SparseMap map = Map({{512, 512}}, 5000);
   EXPECT_EQ(Pairs(map.ranges), (Ranges{{512, 512}}));
   EXPECT_EQ(Pairs(map.Listed()), (Ranges{{512, 512}, {5000, 0}}));
-  // Also one of less than a block.
+  // Also if the hole is shorter than a block.
   EXPECT_EQ(Pairs(Map({{0, 512}}, 513).Listed()), (Ranges{{0, 512}, {513, 0}}));
 }
 
@@ -112,7 +112,7 @@ TEST(SparseMapTest, MapsTheExtentsOfAFile) {
   EXPECT_EQ(map.ranges.back().end(), size);
   EXPECT_EQ(map.size, size);
 
-  // No further than it is told.
+  // Maps no more than the given size.
   const SparseMap part = MapPath(dir / "file", 4000);
   EXPECT_EQ(Pairs(part.ranges), (Ranges{{0, 4000}}));
   EXPECT_EQ(part.size, 4000U);
@@ -122,7 +122,7 @@ TEST(SparseMapTest, MapsTheExtentsOfAFile) {
   EXPECT_MSB_ERROR(MapPath(dir / "absent", 1), ErrorKind::kIO);
 }
 
-// One extent of 4 KiB after each of these holes, and a hole at the end.
+// Extents of 4 KiB, one after each of these holes, and a hole at the end.
 struct Layout {
   explicit Layout(const std::vector<std::uint64_t>& holes) {
     for (const std::uint64_t hole : holes) {
@@ -153,7 +153,7 @@ TEST(SparseMapTest, AsManyRangesAsAMapMayHaveStayAsTheyAre) {
 }
 
 TEST(SparseMapTest, OfTooManyRangesThoseWithSmallHolesBetweenThemAreJoined) {
-  // Every second hole is small; of all of them, more than half.
+  // Every second hole is small. Joining the ranges around these halves their number.
   std::vector<std::uint64_t> holes(kMaxSparseRanges + 1000, 4 * kKi);
   for (std::size_t i = 0; i < holes.size(); i += 2) holes[i] = std::uint64_t{1} << 30;
   const Layout layout(holes);

@@ -29,7 +29,7 @@ using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
 constexpr std::size_t kBlock = ArchiveInput::kBlockBytes;
 
-// A reader of what is at a path.
+// A reader of the archive at a path.
 class Reading {
  public:
   explicit Reading(const std::filesystem::path& path, Context ctx = Context::Background())
@@ -45,11 +45,11 @@ class Reading {
   TarReader reader_{input_};
 };
 
-// An entry, and the pieces of its file.
+// An entry with all pieces of its file.
 struct WholeEntry {
   TarEntry entry;
-  std::string stored;  // All pieces in a row,
-  Ranges pieces;       // and where they belong; those that touch are joined.
+  std::string stored;  // All pieces, concatenated.
+  Ranges pieces;       // Where they belong; adjacent ones are joined.
 };
 
 WholeEntry ReadWhole(TarReader& reader, TarEntry entry) {
@@ -101,7 +101,7 @@ void ExpectRead(const WholeEntry& read, const test::TarEntry& written) {
   Ranges expected;
   for (const auto& [offset, length] : written.ranges) expected.emplace_back(offset, length);
   EXPECT_TRUE(listed == expected) << testing::PrintToString(listed);
-  // The pieces are the ranges, or all of the file.
+  // The pieces are the ranges of a sparse entry, or the whole file.
   if (!sparse && !written.content.empty()) expected = {{0, written.content.size()}};
   if (sparse && !expected.empty() && expected.back().second == 0) expected.pop_back();
   EXPECT_TRUE(read.pieces == expected) << testing::PrintToString(read.pieces);
@@ -116,7 +116,7 @@ void ExpectReadable(const std::vector<test::TarEntry>& entries) {
   ExpectRead(ReadTar(TarArchive(entries)), entries);
 }
 
-// A file of this many ranges, of several sizes, and perhaps a hole at the end.
+// Returns a file with this many ranges, of several sizes, and optionally a hole at the end.
 test::TarEntry SparseEntry(std::size_t ranges, bool hole_at_end) {
   test::TarEntry entry{.name = "sparse-" + std::to_string(ranges), .type = 'S'};
   for (std::size_t i = 0; i < ranges; ++i) {
@@ -158,12 +158,12 @@ TEST(TarReaderTest, ReadsMapsOfAnyLengthAsTheyAreListed) {
   std::vector<test::TarEntry> entries;
   for (std::size_t ranges = 0; ranges <= 30; ++ranges) {
     entries.push_back(SparseEntry(ranges, true));
-    // Another file behind it shows that it ends where it does.
+    // Another file after it shows that it ends in the right place.
     entries.push_back({.name = "behind-" + entries.back().name, .content = "content"});
     if (ranges > 0) entries.push_back(SparseEntry(ranges, false));
   }
   ExpectReadable(entries);
-  // One range may fill the file, or begin it.
+  // One range may fill the file, or be at its beginning.
   ExpectReadable({{.name = "full",
                    .content = Noise(700, 1),
                    .type = 'S',
@@ -177,7 +177,7 @@ TEST(TarReaderTest, ReadsMapsOfAnyLengthAsTheyAreListed) {
 }
 
 TEST(TarReaderTest, ReadsWhatReachesOverTheBlocksOfTheStream) {
-  // What comes next has its header at such places around the end of a block.
+  // The next entry has its header at these offsets, around the end of a block.
   for (const std::size_t header : {kBlock - 1536, kBlock - 1024, kBlock - 512, kBlock, kBlock + 512,
                                    3 * kBlock - 1024, 3 * kBlock}) {
     SCOPED_TRACE(header);
@@ -216,6 +216,20 @@ TEST(TarReaderTest, MoreZerosMayFollowTheEnd) {
   }
 }
 
+TEST(TarReaderTest, LimitsTheZerosAfterTheLastEntry) {
+  constexpr std::size_t kMostZeros = 16 << 20;
+  const test::TarEntry entry{.name = "file", .content = "content"};
+  const std::string most = TarBytes(entry) + std::string(kMostZeros, '\0');
+  ExpectRead(ReadTar(most), {entry});
+  try {
+    ReadTar(most + std::string(kBlock, '\0'));
+    ADD_FAILURE() << "not refused";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kSnapshotIntegrity);
+    EXPECT_NE(std::string(e.what()).find("16777216 bytes of zeros"), std::string::npos) << e.what();
+  }
+}
+
 TEST(TarReaderTest, RefusesHeadersThatLibarchiveHides) {
   const test::TarEntry file{.name = "file", .content = "content"};
   const std::string pax = test::PaxRecords({{"comment", "harmless"}});
@@ -239,7 +253,7 @@ TEST(TarReaderTest, RefusesWhatIsNoFile) {
     SCOPED_TRACE(type);
     ExpectRefused(TarArchive({{.name = "entry", .type = type, .link = "target"}}));
   }
-  // Nor a directory that has content.
+  // Nor does it accept a directory with content.
   ExpectRefused(
       TarArchive({{.name = "dir/", .content = "content", .type = '5'}, {.name = "file"}}));
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/support/fixture_archive.h"
+#include "tests/support/paths.h"
 #include "tests/support/support.h"
 #include "tests/support/tar_builder.h"
 
@@ -22,7 +23,7 @@ using test::TarBytes;
 using test::TarHeader;
 using test::TarNumber;
 
-// What test::TarHeader writes for the time.
+// The time that test::TarHeader writes.
 constexpr std::int64_t kTime = 1'700'000'000;
 constexpr std::uint64_t kGi = std::uint64_t{1} << 30;
 
@@ -51,7 +52,7 @@ class MemorySink : public ByteSink {
 
 std::span<const std::byte> Bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
-// The map of a file of size bytes that tar lists by these ranges.
+// Returns the map of a file of size bytes that tar lists with these ranges.
 SparseMap MapOf(const std::vector<test::TarRange>& listed, std::uint64_t size) {
   SparseMap map{.ranges = {}, .size = size};
   for (const auto& [offset, length] : listed) {
@@ -80,11 +81,12 @@ std::string DenseHeader(const std::string& path, std::uint64_t size, std::int64_
   return sink.written();
 }
 
-// The entries of a release's archives, written again at the times that they have there.
+// Writes the entries of a release's archives again, with the times that they have there.
 TEST(TarWriterTest, WritesWhatRelease0618Wrote) {
   for (const std::string name : {"labelled.tar.zst", "labelled-with-image.tar.zst"}) {
     const std::string original =
-        test::RunCommand("zstd -dc '" MSB_TEST_FIXTURES "/0.6.18/" + name + "'").output;
+        test::RunCommand("zstd -dc '" + (test::FixturesDir() / "0.6.18" / name).native() + "'")
+            .output;
     std::size_t position = 0;
     std::size_t most_ranges = 0;
     for (const test::FixtureEntry& entry : test::ReadFixtureArchive("0.6.18", name)) {
@@ -103,7 +105,7 @@ TEST(TarWriterTest, WritesWhatRelease0618Wrote) {
         most_ranges = std::max(most_ranges, listed.size());
       }
       const std::string& written = sink.written();
-      // The inventory it wrote by other means, without an owner.
+      // The release wrote the inventory in another way, without an owner.
       const std::size_t first = entry.path == "archive.json" ? kTarRecordBytes : 0;
       EXPECT_EQ(written.substr(first, 2 * kTarRecordBytes),
                 original.substr(position + first, 2 * kTarRecordBytes));
@@ -111,7 +113,7 @@ TEST(TarWriterTest, WritesWhatRelease0618Wrote) {
                   original.substr(position + first, written.size() - first));
       position += written.size();
     }
-    // So that there was an extension record.
+    // There was an extension record.
     EXPECT_GT(most_ranges, 4U);
     MemorySink end;
     TarWriter(end, kTime).Finish();

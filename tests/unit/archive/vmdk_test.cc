@@ -18,7 +18,7 @@ const std::string kFsmeta = "fsmeta/sha256_" + std::string(64, 'a') + ".erofs";
 const std::string kLayer = "layers/sha256_" + std::string(64, 'b') + ".erofs";
 const std::string kOther = "layers/sha256_" + std::string(64, 'c') + ".erofs";
 
-// A text as the runtimes write it, with these lines for the extents.
+// Returns a descriptor as the runtimes write it, with these lines for the extents.
 std::string Text(const std::string& extents) {
   return "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"
          "createType=\"twoGbMaxExtentFlat\"\n\n# Extent description\n" +
@@ -32,7 +32,7 @@ std::string Flat(std::uint64_t sectors, const std::string& path, std::uint64_t f
   return fmt::format("RW {} FLAT \"{}\" {}\n", sectors, path, first);
 }
 
-// What is said against it; empty if it is sound.
+// Returns why text is refused, or an empty string if it is valid.
 std::string Refusal(const std::string& text, const std::vector<JoinedFile>& files) {
   try {
     CheckVmdk(ParseVmdk(text), files);
@@ -59,7 +59,7 @@ TEST(VmdkTest, ReadsAndWritesWhatReleasesWrite) {
   }
 }
 
-// As 0.6.18 wrote it for a layer of 4,700,008,448 bytes.
+// As release 0.6.18 wrote it for a layer of 4,700,008,448 bytes.
 TEST(VmdkTest, ReadsAndWritesAFileInSeveralExtents) {
   std::string text =
       Text(Flat(17944, "/c/" + kFsmeta) + Flat(4194304, "/c/" + kLayer) +
@@ -69,7 +69,7 @@ TEST(VmdkTest, ReadsAndWritesAFileInSeveralExtents) {
   EXPECT_EQ(FormatVmdk("/c", ParseVmdk(text)), text);
 }
 
-// As all releases do it for an image that has a layer twice.
+// As all releases write it for an image that has a layer twice.
 TEST(VmdkTest, TakesALayerTwice) {
   const std::string text = Text(Flat(1, "/c/" + kFsmeta) + Flat(2, "/c/" + kLayer) +
                                 Flat(3, "/c/" + kOther) + Flat(2, "/c/" + kLayer));
@@ -109,7 +109,7 @@ TEST(VmdkTest, RefusesPathsThatAreNoImageFiles) {
 TEST(VmdkTest, RefusesFilesOfTwoCaches) {
   const std::vector<JoinedFile> files = {{kFsmeta, 512}, {kLayer, 512}};
   EXPECT_THAT(Refusal(Text(Flat(1, "/c/" + kFsmeta) + Flat(1, "/d/" + kLayer)), files),
-              HasSubstr("line 9 names another directory"));
+              HasSubstr("line 9 names a file in another directory"));
   EXPECT_EQ(Refusal(Text(Flat(1, "/d/" + kFsmeta) + Flat(1, "/d/" + kLayer)), files), "");
 }
 
@@ -154,8 +154,8 @@ TEST(VmdkTest, RefusesLinesThatNoRuntimeWrites) {
     EXPECT_THAT(Refusal(Text(extent + line + "\n"), {{kFsmeta, 512}}), HasSubstr("line 9")) << line;
   }
   EXPECT_THAT(Refusal(extent, {{kFsmeta, 512}}), HasSubstr("line 1"));
-  EXPECT_THAT(Refusal("", {}), HasSubstr("no files"));
-  EXPECT_THAT(Refusal(Text(""), {}), HasSubstr("no files"));
+  EXPECT_THAT(Refusal("", {}), HasSubstr("no extents"));
+  EXPECT_THAT(Refusal(Text(""), {}), HasSubstr("no extents"));
 }
 
 TEST(VmdkTest, RefusesWhatIsNoShortText) {

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "src/artifact/create.h"
+#include "src/artifact/disk_chain.h"
 #include "src/artifact/store.h"
 #include "src/base/digest.h"
 #include "tests/support/support.h"
@@ -26,7 +27,7 @@ class StoreCreateTest : public testing::Test {
                          {{0, test::Noise(5000, 1)},
                           {9 << 20, test::Noise(3 << 20, 2)},
                           {kSize - 10, test::Noise(10, 3)}});
-    // Whatever writes to it in a test gives it another time than this.
+    // Any write in a test gives it another time than this.
     fs::last_write_time(upper_, fs::file_time_type::clock::now() - std::chrono::hours(1));
   }
 
@@ -59,7 +60,7 @@ TEST_F(StoreCreateTest, MakesAnArtifactOfTheSameContentAndHoles) {
     EXPECT_EQ(test::ReadFile(made.path / "upper.ext4"), test::ReadFile(upper_));
     EXPECT_EQ(test::ExtentsOf(made.path / "upper.ext4"), test::ExtentsOf(upper_));
     EXPECT_EQ(ListTree(made.path).size(), 2U);
-    const Artifact opened = OpenArtifact(snapshots_, name);
+    const Artifact opened = OpenNamed(ctx_, snapshots_, name).artifact;
     EXPECT_EQ(opened.manifest.digest, made.manifest.digest);
     EXPECT_EQ(opened.manifest.layers.at(0).integrity, std::nullopt);
     EXPECT_EQ(opened.manifest.source_sandbox, "baseline");
@@ -71,13 +72,19 @@ TEST_F(StoreCreateTest, RecordsTheIntegrityThatItIsAskedFor) {
     NewArtifact spec = Spec(std::string(algorithm));
     spec.integrity_algorithm = algorithm;
     CreateArtifact(ctx_, std::move(spec));
-    const Artifact opened = OpenArtifact(snapshots_, std::string(algorithm));
+    const Artifact opened = OpenNamed(ctx_, snapshots_, std::string(algorithm)).artifact;
     const Layer& layer = opened.manifest.layers.at(0);
     ASSERT_TRUE(layer.integrity);
     EXPECT_EQ(layer.integrity->algorithm, algorithm);
-    EXPECT_EQ(VerifyLayer(ctx_, opened, layer), layer.integrity);
+    const auto verify = [&] {
+      OpenedArtifact again = OpenAt(ctx_, opened.path);
+      std::vector<DiskFile> files;
+      files.push_back(FileOfLayer(again, 0));
+      return VerifyFiles(ctx_, files).at(0);
+    };
+    EXPECT_EQ(verify(), layer.integrity);
     test::PatchFile(opened.path / "upper.ext4", 10 << 20, "?");
-    EXPECT_MSB_ERROR(VerifyLayer(ctx_, opened, layer), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(verify(), ErrorKind::kSnapshotIntegrity);
   }
 }
 
@@ -102,7 +109,7 @@ TEST_F(StoreCreateTest, ReplacesAnArtifactWhenForced) {
   spec.force = true;
   const Artifact made = CreateArtifact(ctx_, std::move(spec));
   EXPECT_NE(made.manifest.digest, old.manifest.digest);
-  EXPECT_EQ(OpenArtifact(snapshots_, "base").manifest.labels.at("stage"), "two");
+  EXPECT_EQ(OpenNamed(ctx_, snapshots_, "base").artifact.manifest.labels.at("stage"), "two");
   EXPECT_EQ(test::ReadFile(made.path / "upper.ext4"), test::ReadFile(upper_));
   EXPECT_EQ(ListTree(snapshots_).size(), 3U);
 }
@@ -111,7 +118,7 @@ TEST_F(StoreCreateTest, MakesANewArtifactWhenForcedWithoutNeed) {
   NewArtifact spec = Spec("base");
   spec.force = true;
   CreateArtifact(ctx_, std::move(spec));
-  EXPECT_NO_THROW(OpenArtifact(snapshots_, "base"));
+  EXPECT_NO_THROW(OpenNamed(ctx_, snapshots_, "base"));
   EXPECT_EQ(ListTree(snapshots_).size(), 3U);
 }
 
@@ -120,7 +127,7 @@ TEST_F(StoreCreateTest, ReplacesADamagedArtifactWhenForced) {
   NewArtifact spec = Spec("base");
   spec.force = true;
   CreateArtifact(ctx_, std::move(spec));
-  EXPECT_NO_THROW(OpenArtifact(snapshots_, "base"));
+  EXPECT_NO_THROW(OpenNamed(ctx_, snapshots_, "base"));
 }
 
 TEST_F(StoreCreateTest, DoesNotReplaceWhatIsNoArtifactEvenWhenForced) {
@@ -148,17 +155,27 @@ TEST_F(StoreCreateTest, DoesNotReplaceWhatAppearsAtTheDestinationMeanwhile) {
   EXPECT_EQ(ListTree(snapshots_).size(), 4U);
 }
 
-TEST_F(StoreCreateTest, ReplacesALinkToAnArtifactAndNotWhatItLinksTo) {
+TEST_F(StoreCreateTest, ForceDoesNotReplaceALinkToAnArtifact) {
   const Artifact old = CreateArtifact(ctx_, Spec("old"));
   fs::create_directory_symlink("old", snapshots_ / "link");
-  const auto before = ListTree(old.path);
+  const auto before = ListTree(snapshots_);
   NewArtifact spec = Spec("link");
-  spec.manifest.labels = {{"stage", "two"}};
   spec.force = true;
-  CreateArtifact(ctx_, std::move(spec));
-  EXPECT_EQ(ListTree(old.path), before);
-  EXPECT_FALSE(fs::is_symlink(snapshots_ / "link"));
-  EXPECT_EQ(OpenArtifact(snapshots_, "link").manifest.labels.at("stage"), "two");
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotAlreadyExists);
+  EXPECT_EQ(ListTree(snapshots_), before);
+}
+
+TEST_F(StoreCreateTest, ForceAsksAboutTheArtifactThatItReplaces) {
+  const Artifact old = CreateArtifact(ctx_, Spec("base"));
+  const auto before = ListTree(snapshots_);
+  NewArtifact spec = Spec("base");
+  spec.force = true;
+  spec.confirm_replace = [&](const Artifact& replaced) {
+    EXPECT_EQ(replaced.manifest.digest, old.manifest.digest);
+    throw Error(ErrorKind::kSnapshotHasChildren, "it has children");
+  };
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotHasChildren);
+  EXPECT_EQ(ListTree(snapshots_), before);
 }
 
 TEST_F(StoreCreateTest, RefusesAnUpperThatChangesWhileItIsCopied) {
@@ -221,11 +238,14 @@ TEST_F(StoreCreateTest, LeavesNothingWhenItIsCancelled) {
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
 
-TEST_F(StoreCreateTest, NeedsADirectoryToMakeItIn) {
-  NewArtifact spec = Spec("base");
-  spec.destination = dir_ / "gone" / "base";
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kIO);
-  EXPECT_FALSE(fs::exists(dir_ / "gone"));
+TEST_F(StoreCreateTest, MakesMissingParentsAndRemovesThemOnFailure) {
+  NewArtifact spec = Spec("a");
+  spec.destination = dir_ / "made/for/it";
+  spec.confirm = [] { throw Error(ErrorKind::kSnapshotSandboxRunning, "it runs"); };
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, spec), ErrorKind::kSnapshotSandboxRunning);
+  EXPECT_FALSE(fs::exists(dir_ / "made"));
+  spec.confirm = {};
+  EXPECT_EQ(CreateArtifact(ctx_, std::move(spec)).path, dir_ / "made/for/it");
 }
 
 TEST_F(StoreCreateTest, RefusesAnUpperThatIsNoRegularFile) {
@@ -244,12 +264,6 @@ TEST_F(StoreCreateTest, RefusesAnIntegrityAlgorithmThatItDoesNotKnow) {
   spec.integrity_algorithm = "md5";
   EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kUnsupportedOperation);
   EXPECT_EQ(ListTree(snapshots_).size(), 0U);
-}
-
-TEST_F(StoreCreateTest, SweepsTheStageThatACrashLeft) {
-  test::WriteFile(snapshots_ / ".msb-stage-0123456789abcdef" / "upper.ext4", "half");
-  CreateArtifact(ctx_, Spec("base"));
-  EXPECT_EQ(ListTree(snapshots_).size(), 3U);
 }
 
 }  // namespace

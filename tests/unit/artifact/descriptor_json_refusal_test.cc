@@ -1,4 +1,4 @@
-// snapshot.json, the generation of releases 0.6.7 to 0.6.18: what is refused.
+// snapshot.json of releases 0.6.7 to 0.6.18: what is refused.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -29,7 +29,7 @@ constexpr std::string_view kLabelled =
 constexpr std::string_view kSomeDigest =
     "sha256:917062a46c3df41088df6127163ac59ce9ebcf1981da05b6101e03e120df14b5";
 
-// The message that text is refused with.
+// Returns the message with which text is refused.
 std::string Refusal(std::string_view text) {
   try {
     ParseSnapshotJson(text, "snapshot.json");
@@ -68,7 +68,7 @@ json Checkpoint() {
   return document;
 }
 
-// "/image/ref" as messages spell it: "image.ref".
+// Converts "/image/ref" to the spelling in messages, "image.ref".
 std::string Spelled(std::string pointer) {
   pointer.erase(0, 1);
   std::replace(pointer.begin(), pointer.end(), '/', '.');

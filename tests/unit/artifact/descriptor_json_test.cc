@@ -1,4 +1,4 @@
-// snapshot.json, the generation of releases 0.6.7 to 0.6.18: what is read, and how it is written.
+// snapshot.json of releases 0.6.7 to 0.6.18: what is read, and how it is written.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -48,13 +48,13 @@ std::string With(const std::string& pointer, const json& value) {
   return document.dump();
 }
 
-// The canonical bytes of a document with another value of one field.
+// Returns the canonical bytes of a document in which one field has another value.
 std::string Sealed(const std::string& pointer, const json& value) {
   Manifest manifest = ParseSnapshotJson(With(pointer, value), "snapshot.json");
   return SealManifest(manifest);
 }
 
-// How created_at is written in the canonical form.
+// Returns created_at as the canonical form has it.
 std::string Normalised(const std::string& time) {
   return ParseSnapshotJson(With("/created_at", time), "snapshot.json").created_at;
 }
@@ -98,7 +98,7 @@ TEST(DescriptorJsonTest, HasTheSameIdentityHoweverItIsLaidOut) {
             kLabelledDigest);
 }
 
-// All of these are taken by the releases, and give the same canonical form there.
+// The releases accept all of these, and write the same canonical form.
 TEST(DescriptorJsonTest, WritesEveryFormOfATimeInUtc) {
   EXPECT_EQ(Normalised("2026-11-23T14:59:10.50+02:00"), "2026-11-23T12:59:10.5Z");
   EXPECT_EQ(Normalised("2026-11-23 12:59:10Z"), "2026-11-23T12:59:10Z");

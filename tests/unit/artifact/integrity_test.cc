@@ -25,7 +25,7 @@ std::string DigestOf(const std::filesystem::path& path, std::string_view algorit
   return found.digest;
 }
 
-// msb-sparse-sha256-v1 as docs/formats.md defines it.
+// Implements msb-sparse-sha256-v1 as docs/formats.md defines it.
 std::string ReferenceSparseSha256(const std::string& content) {
   std::string bytes = "msb-sparse-sha256-v1\0"s;
   for (int i = 0; i < 8; ++i) {
@@ -116,7 +116,7 @@ TEST(IntegrityTest, RefusesAnAlgorithmThatItDoesNotKnow) {
 TEST(IntegrityTest, EndsWhenItIsCancelled) {
   const test::TempDir dir;
   MakeSparseFile(dir / "data", 1 << 20, {{0, Noise(1 << 20, 1)}});
-  // Hashed to its end, this one would take hours.
+  // To hash this one to its end would take hours.
   MakeSparseFile(dir / "hole", std::uint64_t{1} << 40, {});
   const auto [ctx, cancel] = Context::Background().WithCancel();
   cancel();

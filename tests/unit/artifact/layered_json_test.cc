@@ -65,7 +65,7 @@ json LayerOf(const std::string& id, const json& backing, const std::string& form
           {"virtual_size", 16777216}};
 }
 
-// A snapshot of these layers, of which head is the first.
+// Returns a document with these layers; head is the id of the top one.
 json WithLayers(const std::string& head, const std::string& format,
                 const std::vector<json>& layers) {
   json document = json::parse(kLabelled);
@@ -126,7 +126,7 @@ TEST(LayeredJsonTest, PutsTheLayersInOrderFromTheHeadDown) {
   EXPECT_EQ(manifest.layers[1].file, "layers/middle.qcow2");
   EXPECT_EQ(manifest.layers[2].file, "layers/base.raw");
   EXPECT_EQ(manifest.layers[2].format, DiskFormat::kRaw);
-  // How long a qcow2 file is, its virtual size does not tell.
+  // The virtual size does not determine the length of a qcow2 file.
   EXPECT_EQ(manifest.layers[0].file_bytes, std::nullopt);
   EXPECT_EQ(manifest.layers[2].file_bytes, 16777216U);
 }
@@ -150,7 +150,7 @@ TEST(LayeredJsonTest, RefusesLayersThatAreNoChain) {
               HasSubstr("loop"));
   EXPECT_THAT(
       Refusal(WithLayers("a", "raw", {LayerOf("a", nullptr, "raw"), LayerOf("b", nullptr, "raw")})),
-      HasSubstr("not stand on"));
+      HasSubstr("the layer 'b', which does not back the head"));
   EXPECT_THAT(
       Refusal(WithLayers("a", "raw", {LayerOf("a", nullptr, "raw"), LayerOf("a", nullptr, "raw")})),
       HasSubstr("twice"));

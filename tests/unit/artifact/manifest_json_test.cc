@@ -1,4 +1,4 @@
-// manifest.json, the generation of releases 0.5.5 to 0.6.6.
+// manifest.json of releases 0.5.5 to 0.6.6.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -40,7 +40,7 @@ Manifest Parse(std::string_view text) {
   return ParseManifest(ManifestForm::kManifest, text, "manifest.json");
 }
 
-// The message that text is refused with.
+// Returns the message with which text is refused.
 std::string Refusal(std::string_view text) {
   try {
     Parse(text);
@@ -73,7 +73,7 @@ std::string Replaced(std::string_view from, std::string_view to) {
   return text.replace(at, from.size(), to);
 }
 
-// "/upper/file" as messages spell it: "upper.file".
+// Converts "/upper/file" to the spelling in messages, "upper.file".
 std::string Spelled(std::string pointer) {
   pointer.erase(0, 1);
   std::replace(pointer.begin(), pointer.end(), '/', '.');
@@ -237,6 +237,13 @@ TEST(ManifestJsonTest, RefusesAnUpperThatIsNotOnePlainFileName) {
        {std::string("a/b"), std::string("/etc/passwd"), std::string("../upper.ext4"),
         std::string(".."), std::string("."), std::string("upper.ext4/"), std::string("a\0b", 3),
         std::string(256, 'u')}) {
+    EXPECT_THAT(Refusal(With("/upper/file", file)), HasSubstr("upper.file"));
+  }
+}
+
+TEST(ManifestJsonTest, RefusesAReservedNameForTheUpper) {
+  for (const char* file :
+       {"manifest.json", "snapshot.json", ".manifest.json.legacy", ".snapshot-migration.lock"}) {
     EXPECT_THAT(Refusal(With("/upper/file", file)), HasSubstr("upper.file"));
   }
 }

@@ -24,7 +24,7 @@ using test::Noise;
 constexpr std::uint64_t kLeaf = 64 << 10;
 constexpr std::uint64_t kRegion = 2 << 20;
 
-// The algorithm once more, from its description alone: as plain and as slow as it reads.
+// A second implementation, written from the description alone: as plain and as slow as it reads.
 std::string Blake3(const std::string& bytes) {
   blake3_hasher hasher;
   blake3_hasher_init(&hasher);
@@ -75,7 +75,7 @@ std::string ReferenceRoot(const std::string& content) {
   return Root(content.size(), height, level[0]);
 }
 
-// The root of a file that is all zeros: every subtree of one height is the same.
+// Returns the root of a file of zeros, in which all subtrees of one height are the same.
 std::string ReferenceRootOfZeros(std::uint64_t size) {
   std::string hash = LeafHash("");
   std::uint32_t height = 0;
@@ -92,7 +92,7 @@ std::string RootOf(const std::filesystem::path& path, std::uint64_t size) {
 
 using Data = std::vector<std::pair<std::uint64_t, std::string>>;
 
-// What a file of MakeSparseFile reads as.
+// Returns the content of a file that MakeSparseFile makes.
 std::string ContentOf(std::uint64_t size, const Data& data) {
   std::string content(size, '\0');
   for (const auto& [offset, bytes] : data) content.replace(offset, bytes.size(), bytes);
@@ -148,7 +148,7 @@ TEST(MerkleTest, GivesTheRootOfTheDefinitionForRandomLayouts) {
     for (std::uint64_t n = below(7); n > 0; --n) {
       const std::uint64_t offset = below(size);
       const std::uint64_t length = std::min(size - offset, 1 + below(round % 2 ? 9000 : kRegion));
-      // Written zeros are data to the file system, and zeros to the tree.
+      // Written zeros are data in the file system, but equal to holes in the tree.
       data.emplace_back(offset, below(4) == 0 ? std::string(length, '\0') : Noise(length, round));
     }
     SCOPED_TRACE(round);

@@ -1,4 +1,4 @@
-// Opening artifacts, walking over them and verifying them.
+// Opening artifacts, walking directories of artifacts, and verifying artifacts.
 
 #include "src/artifact/store.h"
 
@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "src/artifact/disk_chain.h"
 #include "tests/support/support.h"
 
 namespace msb::artifact {
@@ -43,16 +44,27 @@ class StoreTest : public testing::Test {
     return snapshots_ / "baseline";
   }
 
-  Artifact Open(const std::string& name) const { return OpenArtifact(snapshots_, name); }
+  // Verifies the first layer of the artifact at path.
+  static std::optional<Integrity> Verify(const Context& ctx, const fs::path& path) {
+    OpenedArtifact opened = OpenAt(ctx, path);
+    std::vector<DiskFile> files;
+    files.push_back(FileOfLayer(opened, 0));
+    return VerifyFiles(ctx, files).at(0);
+  }
 
-  // The names that a walk finds, and what it tells.
+  static Artifact OpenIn(const fs::path& snapshots_dir, const std::string& name) {
+    return OpenNamed(Context::Background(), snapshots_dir, name).artifact;
+  }
+  Artifact Open(const std::string& name) const { return OpenIn(snapshots_, name); }
+
+  // Returns the names of the artifacts that a walk finds. told_ has the errors that it reports.
   std::vector<std::string> Walk(const fs::path& dir) {
     std::vector<std::string> names;
     told_.clear();
     WalkArtifacts(
         Context::Background(), dir,
         [&](const Artifact& artifact) { names.push_back(artifact.Name()); },
-        [&](std::string_view message) { told_.emplace_back(message); });
+        [&](const Error& error) { told_.emplace_back(error.what()); });
     return names;
   }
 
@@ -100,11 +112,10 @@ TEST_F(StoreTest, OpensAnArtifactByItsNameAndByItsPath) {
 TEST_F(StoreTest, OpensWhatEachReleaseWrote) {
   for (const std::string release : {"0.6.6", "0.6.18"}) {
     const fs::path home = test::UnpackFixtureHome(release, dir_ / release);
-    EXPECT_EQ(OpenArtifact(home / "snapshots", "plain").manifest.size_bytes, 16777216U);
-    const Artifact labelled = OpenArtifact(home / "snapshots", "labelled");
+    EXPECT_EQ(OpenIn(home / "snapshots", "plain").manifest.size_bytes, 16777216U);
+    const Artifact labelled = OpenIn(home / "snapshots", "labelled");
     EXPECT_EQ(labelled.manifest.labels.at("owner"), "fixture");
-    EXPECT_NO_THROW(
-        VerifyLayer(Context::Background(), labelled, labelled.manifest.layers.at(0)).value());
+    EXPECT_NO_THROW(Verify(Context::Background(), labelled.path).value());
   }
 }
 
@@ -123,8 +134,7 @@ TEST_F(StoreTest, OpensAMemberOfAGroupByItsNameAndTheHeadByThatOfTheGroup) {
     EXPECT_EQ(labelled.path, group / kLabelledId);
     EXPECT_EQ(labelled.Name(), "labelled");
     EXPECT_EQ(labelled.manifest.labels.at("stage"), "post-deps");
-    EXPECT_NO_THROW(
-        VerifyLayer(Context::Background(), labelled, labelled.manifest.layers.at(0)).value());
+    EXPECT_NO_THROW(Verify(Context::Background(), labelled.path).value());
   }
 }
 
@@ -154,7 +164,7 @@ TEST_F(StoreTest, DoesNotFindWhatIsNotThere) {
         std::string("baseline:"), std::string(255, 'n')}) {
     EXPECT_MSB_ERROR(Open(name), ErrorKind::kSnapshotNotFound);
   }
-  EXPECT_MSB_ERROR(OpenArtifact(dir_ / "no-snapshots", "base"), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(OpenIn(dir_ / "no-snapshots", "base"), ErrorKind::kSnapshotNotFound);
 }
 
 TEST_F(StoreTest, RefusesWhatIsNeitherAPathNorAName) {
@@ -185,7 +195,7 @@ TEST_F(StoreTest, RefusesAnUpperThatIsNotTheFileTheManifestTellsOf) {
   fs::create_directory(upper);
   refused();
   fs::remove(upper);
-  // Opened for reading, this would wait for a writer for ever.
+  // To open it for reading would wait forever for a writer.
   ASSERT_EQ(mkfifo(upper.c_str(), 0600), 0);
   refused();
 }
@@ -299,51 +309,49 @@ TEST_F(StoreTest, EndsAWalkThatIsCancelled) {
   cancel();
   EXPECT_MSB_ERROR(
       WalkArtifacts(
-          ctx, snapshots_, [](const Artifact&) { ADD_FAILURE(); }, [](std::string_view) {}),
+          ctx, snapshots_, [](const Artifact&) { ADD_FAILURE(); }, [](const Error&) {}),
       ErrorKind::kCancelled);
 }
 
 TEST_F(StoreTest, FindsTheOneFlippedByteWhenItVerifies) {
   const fs::path home = test::UnpackFixtureHome("0.6.18", dir_ / "home");
-  const Artifact artifact = OpenArtifact(home / "snapshots", "labelled");
+  const Artifact artifact = OpenIn(home / "snapshots", "labelled");
   const Layer& layer = artifact.manifest.layers.at(0);
   const Context ctx = Context::Background();
-  EXPECT_EQ(VerifyLayer(ctx, artifact, layer), layer.integrity);
+  EXPECT_EQ(Verify(ctx, artifact.path), layer.integrity);
   const fs::path upper = artifact.path / "upper.ext4";
   const auto [offset, length] = test::ExtentsOf(upper).back();
   const char last = test::ReadFile(upper).at(offset + length - 1);
   test::PatchFile(upper, offset + length - 1, std::string(1, static_cast<char>(last ^ 1)));
-  EXPECT_MSB_ERROR(VerifyLayer(ctx, artifact, layer), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Verify(ctx, artifact.path), ErrorKind::kSnapshotIntegrity);
   test::PatchFile(upper, offset + length - 1, std::string(1, last));
-  EXPECT_NO_THROW(VerifyLayer(ctx, artifact, layer));
+  EXPECT_NO_THROW(Verify(ctx, artifact.path));
 }
 
 TEST_F(StoreTest, VerifiesNothingWhereNothingIsRecorded) {
   Make("base");
   const Artifact artifact = Open("base");
-  EXPECT_EQ(VerifyLayer(Context::Background(), artifact, artifact.manifest.layers.at(0)),
-            std::nullopt);
+  EXPECT_EQ(Verify(Context::Background(), artifact.path), std::nullopt);
 }
 
 TEST_F(StoreTest, RefusesAFileThatChangesWhileItIsVerified) {
   const fs::path home = test::UnpackFixtureHome("0.6.18", dir_ / "home");
-  const Artifact artifact = OpenArtifact(home / "snapshots", "labelled");
+  const Artifact artifact = OpenIn(home / "snapshots", "labelled");
   const fs::path upper = artifact.path / "upper.ext4";
   fs::last_write_time(upper, fs::file_time_type::clock::now() - std::chrono::hours(1));
   const std::string start = test::ReadFile(upper).substr(0, 1);
-  // Called when all is read, too late to be seen in the hash.
+  // Called after everything was read, too late to change the hash.
   const Context ctx = Context::Background().WithProgress(
       [&](const Progress&) { test::PatchFile(upper, 0, start); });
-  EXPECT_MSB_ERROR(VerifyLayer(ctx, artifact, artifact.manifest.layers.at(0)),
-                   ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Verify(ctx, artifact.path), ErrorKind::kSnapshotIntegrity);
 }
 
 TEST_F(StoreTest, SaysThatItCannotVerifyByAnAlgorithmThatItDoesNotKnow) {
-  Make("base", ManifestForm::kManifest);
-  Artifact artifact = Open("base");
-  artifact.manifest.layers.at(0).integrity = {"crc32", "crc32:0"};
-  EXPECT_MSB_ERROR(VerifyLayer(Context::Background(), artifact, artifact.manifest.layers.at(0)),
-                   ErrorKind::kUnsupportedOperation);
+  OpenedArtifact opened = OpenAt(Context::Background(), Make("base", ManifestForm::kManifest));
+  std::vector<DiskFile> files;
+  files.push_back(FileOfLayer(opened, 0));
+  files[0].integrity = {"crc32", "crc32:0"};
+  EXPECT_MSB_ERROR(VerifyFiles(Context::Background(), files), ErrorKind::kUnsupportedOperation);
 }
 
 }  // namespace

@@ -21,24 +21,23 @@ namespace fs = std::filesystem;
 
 using ::testing::HasSubstr;
 
-// Far more than anything here takes.
-const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
-
 Command Shell(const std::string& script) {
   return {.program = "/bin/sh", .arguments = {"-c", script}};
 }
 
-CommandResult RunShell(const std::string& script) { return RunCommand(kSoon, Shell(script)); }
+CommandResult RunShell(const std::string& script) {
+  return RunCommand(test::Soon(), Shell(script));
+}
 
 std::ptrdiff_t OpenDescriptors() {
   return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
 }
 
-// Waits until that process, no child of this one, has ended.
+// Waits until that process, which is not a child of this one, has ended.
 bool HasEnded(pid_t pid) {
   const auto identity = ProcessIdentity::Of(pid);
   const auto process = identity ? ProcessHandle::Open(*identity) : std::nullopt;
-  return !process || process->AwaitEnd(kSoon);
+  return !process || process->AwaitEnd(test::Soon());
 }
 
 TEST(CommandTest, TellsWhatTheProgramSaidAndHowItEnded) {
@@ -52,7 +51,7 @@ TEST(CommandTest, TellsWhatTheProgramSaidAndHowItEnded) {
 
 TEST(CommandTest, PassesTheArgumentsAsTheyAre) {
   const CommandResult result = RunCommand(
-      kSoon,
+      test::Soon(),
       {.program = "/bin/sh",
        .arguments = {"-c", "printf '<%s>' \"$@\"", "sh", "a b", "", "$HOME", "'\"", "\xff\n"}});
   EXPECT_EQ(result.output, "<a b><><$HOME><'\"><\xff\n>");
@@ -63,7 +62,7 @@ TEST(CommandTest, SetsVariablesOnTopOfTheEnvironment) {
   ASSERT_EQ(setenv("MSB_COMMAND_TEST_KEPT", "kept", 1), 0);
   Command command = Shell("env | grep MSB_COMMAND_TEST | sort");
   command.environment = {{"MSB_COMMAND_TEST", "new=1"}, {"MSB_COMMAND_TEST_ADDED", ""}};
-  EXPECT_EQ(RunCommand(kSoon, command).output,
+  EXPECT_EQ(RunCommand(test::Soon(), command).output,
             "MSB_COMMAND_TEST=new=1\nMSB_COMMAND_TEST_ADDED=\nMSB_COMMAND_TEST_KEPT=kept\n");
   unsetenv("MSB_COMMAND_TEST");
   unsetenv("MSB_COMMAND_TEST_KEPT");
@@ -71,7 +70,7 @@ TEST(CommandTest, SetsVariablesOnTopOfTheEnvironment) {
 
 TEST(CommandTest, GivesNoInputAndNoDescriptors) {
   EXPECT_EQ(RunShell("cat; echo end").output, "end\n");
-  const int inheritable = open("/dev/null", O_RDONLY);  // As the program of a user may have one.
+  const int inheritable = open("/dev/null", O_RDONLY);  // A user's program may have one.
   EXPECT_EQ(RunShell("ls /proc/$$/fd").output, "0\n1\n2\n");
   close(inheritable);
 }
@@ -86,7 +85,7 @@ TEST(CommandTest, RunsWithSignalsAsTheyAreByDefault) {
   std::istringstream signals(RunShell("grep -E 'SigBlk|SigIgn' /proc/$$/status | cut -f 2").output);
   signal(SIGPIPE, handler);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  constexpr std::uint64_t kOfTheCLibrary = std::uint64_t{3} << 31;  // It lets nobody reset them.
+  constexpr std::uint64_t kOfTheCLibrary = std::uint64_t{3} << 31;  // These cannot be reset.
   std::uint64_t blocked_in_program = 0;
   std::uint64_t ignored_in_program = 0;
   ASSERT_TRUE(signals >> std::hex >> blocked_in_program >> ignored_in_program);
@@ -133,16 +132,16 @@ TEST(CommandTest, NamesAProgramThatCannotBeExecuted) {
   test::WriteFile(dir / "text", "no program");
   for (const fs::path& program : {dir / "gone", dir / "text", dir.path()}) {
     try {
-      RunCommand(kSoon, {.program = program});
+      RunCommand(test::Soon(), {.program = program});
       ADD_FAILURE() << program;
     } catch (const Error& e) {
-      EXPECT_EQ(e.kind(), ErrorKind::kIO);
+      EXPECT_EQ(e.kind(), ErrorKind::kInvalidConfig);
       EXPECT_THAT(e.what(), HasSubstr(program.native()));
     }
   }
 }
 
-// A program that starts another one, tells the pids of both, and then neither ends nor speaks.
+// A program that starts another one, reports the pids of both, and then hangs without output.
 class HangingCommandTest : public testing::Test {
  protected:
   HangingCommandTest() { EXPECT_EQ(mkfifo(fifo_.c_str(), 0600), 0); }
@@ -151,7 +150,7 @@ class HangingCommandTest : public testing::Test {
     return Shell("trap '' TERM; sleep 1000 & echo $$ $! > '" + fifo_.native() + "'; wait");
   }
 
-  // Calls react once the program hangs; then both must have ended.
+  // Calls react once the program hangs. After that, both programs must have ended.
   template <typename React>
   void ExpectCancelled(const Context& ctx, React react) {
     pid_t pid = 0;
@@ -172,17 +171,17 @@ class HangingCommandTest : public testing::Test {
 };
 
 TEST_F(HangingCommandTest, ACancellationEndsAllOfIt) {
-  const auto [ctx, cancel] = kSoon.WithCancel();
+  const auto [ctx, cancel] = test::Soon().WithCancel();
   ExpectCancelled(ctx, cancel);
 }
 
 TEST_F(HangingCommandTest, ADeadlineEndsAllOfIt) {
-  ExpectCancelled(kSoon.WithTimeout(std::chrono::milliseconds(500)), [] {});
+  ExpectCancelled(test::Soon().WithTimeout(std::chrono::milliseconds(500)), [] {});
 }
 
 TEST(CommandTest, ACancelledContextStartsNothing) {
   const test::TempDir dir;
-  const auto [ctx, cancel] = kSoon.WithCancel();
+  const auto [ctx, cancel] = test::Soon().WithCancel();
   cancel();
   EXPECT_MSB_ERROR(RunCommand(ctx, Shell("touch '" + (dir / "made").native() + "'")),
                    ErrorKind::kCancelled);

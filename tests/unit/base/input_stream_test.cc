@@ -24,7 +24,7 @@ using test::WriteFile;
 
 void GoOn() {}
 
-// The next bytes, up to size of them.
+// Reads up to size bytes.
 std::string Read(InputStream& stream, std::size_t size, const std::function<void()>& check = GoOn) {
   std::string bytes(size, '?');
   bytes.resize(stream.Read(std::as_writable_bytes(std::span(bytes)), check));
@@ -121,7 +121,7 @@ TEST(InputStreamTest, WaitsForTheFirstWriterOfANamedPipe) {
   std::jthread writer;
   int asked = 0;
   const auto check = [&] {
-    // It has seen nobody write twice, and took that for no end.
+    // By then it has found no writer twice, without taking that for the end.
     if (++asked == 3) writer = std::jthread([&] { WriteFile(fifo, "content"); });
   };
   EXPECT_EQ(Read(stream, 100, check), "content");

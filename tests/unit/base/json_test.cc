@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -35,7 +36,7 @@ std::string NestedObjects(std::size_t depth) {
   return text + "0" + std::string(depth, '}');
 }
 
-// What ParseJson says of a text that it refuses; empty if it takes it.
+// Returns the message with which ParseJson refuses text, or an empty string if it accepts it.
 std::string Refusal(std::string_view text) {
   try {
     ParseJson(text);
@@ -63,7 +64,7 @@ TEST(JsonTest, RefusesAKeyThatAnObjectHasTwiceAtAnyDepth) {
   EXPECT_NE(Refusal(R"({"a":{"b":1,"c":{"d":1,"d":2}}})"), "");
   EXPECT_NE(Refusal(R"([[{"a":1},{"b":1,"c":2,"b":3}]])"), "");
   EXPECT_NE(Refusal(R"({"a":{"x":1},"b":2,"a":[]})"), "");
-  // The same key, spelt otherwise.
+  // The same key, spelled with an escape.
   EXPECT_NE(Refusal(R"({"a":1,"\u0061":2})"), "");
 }
 
@@ -182,7 +183,7 @@ TEST(JsonTest, AppendsToWhatIsThere) {
   EXPECT_EQ(out, R"(x"a"null"b\n"""{}{"a\"":"2\t","z":"1"}[])");
 }
 
-// Each pair is what the released runtimes make of the first.
+// Each second value is what the released runtimes write for the first.
 TEST(JsonTest, WritesNumbersAsTheRuntimesDo) {
   const std::vector<std::pair<std::string, std::string>> measured = {
       {"1e15", "1000000000000000.0"},

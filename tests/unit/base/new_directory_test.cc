@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <string>
+#include <thread>
 
+#include "src/base/staging.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -71,6 +73,30 @@ TEST(NewDirectoryTest, LeavesNothingWhereItCannotBe) {
   EXPECT_MSB_ERROR(NewDirectory(dir / "dangling/a"), ErrorKind::kIO);
   EXPECT_MSB_ERROR(NewDirectory(dir / ("a/b/" + std::string(256, 'n'))), ErrorKind::kIO);
   EXPECT_EQ(ListTree(dir.path()), before);
+}
+
+TEST(NewDirectoryTest, KeepsADirectoryThatAnotherCallHasMade) {
+  const TempDir dir;
+  const NewDirectory first(dir / "a/b");
+  { const NewDirectory second(dir / "a/b"); }
+  EXPECT_TRUE(fs::is_directory(dir / "a/b"));
+}
+
+// Each thread makes the same directories and removes them again, while the other needs them.
+TEST(NewDirectoryTest, StagesAreMadeWhileAnotherCallRemovesTheirParents) {
+  const TempDir dir;
+  const auto loop = [&] {
+    for (int i = 0; i < 300; ++i) {
+      EXPECT_NO_THROW(Stage(dir / "a/b/c", Stage::Parents::kMake));
+    }
+  };
+  std::thread other(loop);
+  loop();
+  other.join();
+  // A call keeps directories that the other one made, but no stage may remain.
+  for (const auto& [path, content] : ListTree(dir.path())) {
+    EXPECT_EQ(path.find(".msb-stage-"), std::string::npos) << path;
+  }
 }
 
 }  // namespace

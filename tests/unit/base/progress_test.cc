@@ -31,7 +31,7 @@ Context Recording(std::vector<Report>& reports) {
   });
 }
 
-// Adds bytes one by one for this long, and at least once after it has passed.
+// Adds bytes one by one for this long, and at least one after that. Returns how many.
 std::uint64_t AddFor(ProgressMeter& meter, milliseconds duration) {
   const auto end = steady_clock::now() + duration;
   std::uint64_t added = 0;
@@ -77,7 +77,7 @@ TEST(ProgressTest, NeverGoesBackNorRunsTwiceAtATime) {
   const Context ctx = Context::Background().WithProgress([&](const Progress& progress) {
     EXPECT_EQ(running.fetch_add(1), 0);
     done.push_back(progress.bytes_done);
-    // So slow that the next report is due before it returns.
+    // So slow that the next report is due before this one returns.
     const auto end = steady_clock::now() + milliseconds(60);
     while (steady_clock::now() < end) std::this_thread::yield();
     running.fetch_sub(1);

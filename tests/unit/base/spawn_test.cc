@@ -23,9 +23,6 @@
 namespace msb::base {
 namespace {
 
-// Far more than anything here takes.
-const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
-
 struct Pipe {
   Pipe() {
     std::array<int, 2> fds{};
@@ -38,7 +35,7 @@ struct Pipe {
   UniqueFd in;
 };
 
-// Up to the first end of a line, or the end.
+// Reads up to the end of the line, or of the stream.
 std::string ReadLine(const UniqueFd& fd) {
   std::string line;
   char byte = 0;
@@ -48,14 +45,14 @@ std::string ReadLine(const UniqueFd& fd) {
 
 bool HasEnded(const ProcessIdentity& identity) {
   const auto process = ProcessHandle::Open(identity);
-  return !process || process->AwaitEnd(kSoon);
+  return !process || process->AwaitEnd(test::Soon());
 }
 
 Program Shell(const std::string& script) {
   return {.path = "/bin/sh", .arguments = {"-c", script}};
 }
 
-// What a program writes until it ends.
+// Returns what a program writes until it ends.
 std::string OutputOf(Program program) {
   const UniqueFd output = MakeMemoryFile();
   program.output = output.get();
@@ -109,7 +106,7 @@ TEST(SpawnTest, InheritsWhatItIsGivenAndNothingElse) {
                         given.get(), other.get(), leaky.get()));
   program.inherited = {given.get()};
   EXPECT_EQ(OutputOf(program), "given\n");
-  EXPECT_EQ(fcntl(given.get(), F_GETFD), FD_CLOEXEC);  // Here, nothing has changed.
+  EXPECT_EQ(fcntl(given.get(), F_GETFD), FD_CLOEXEC);  // In this process nothing has changed.
   EXPECT_EQ(fcntl(leaky.get(), F_GETFD), 0);
 }
 
@@ -126,7 +123,7 @@ TEST(SpawnTest, HasNoSignalsBlockedOrIgnored) {
   std::signal(SIGPIPE, old_handler);
   sigset_t now;
   ASSERT_EQ(pthread_sigmask(SIG_SETMASK, &old, &now), 0);
-  EXPECT_EQ(sigismember(&now, SIGTERM), 1);  // Spawn put back the mask that it found.
+  EXPECT_EQ(sigismember(&now, SIGTERM), 1);  // Spawn has restored the mask.
   EXPECT_EQ(sigismember(&now, SIGINT), 0);
 }
 
@@ -189,9 +186,9 @@ TEST(SpawnTest, WhatCannotBeExecutedLeavesNothing) {
   Program program = Shell("true");
   program.directory = dir / "absent";
   EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Spawn({.path = dir / "absent"}, leash), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Spawn({.path = dir / "file"}, leash), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Spawn({.path = dir.path()}, leash), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Spawn({.path = dir / "absent"}, leash), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(Spawn({.path = dir / "file"}, leash), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(Spawn({.path = dir.path()}, leash), ErrorKind::kInvalidConfig);
   program = Shell("true");
   program.inherited = {1 << 20};  // Nothing is open under that number.
   EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO);
@@ -199,7 +196,7 @@ TEST(SpawnTest, WhatCannotBeExecutedLeavesNothing) {
   program.output = 1 << 20;
   EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO);
   ExpectNoChildren();
-  // And the leash's two.
+  // Plus the two of the leash.
   EXPECT_EQ(ListDirectory(OpenDirectory("/proc/self/fd").get()).size(), open_before + 2);
 }
 
@@ -223,7 +220,8 @@ TEST(SpawnTest, ThreadsMaySpawnAtOnce) {
   ExpectNoChildren();
 }
 
-// A process that spawns a program which answers once and then sleeps, and ends when it is told to.
+// A process that spawns a program, and ends when it is told to. The program answers one question
+// and then sleeps.
 class Owner {
  public:
   explicit Owner(bool lets_go) {
@@ -253,7 +251,7 @@ class Owner {
     EXPECT_EQ(waitpid(pid_, nullptr, 0), pid_);
   }
 
-  // What the program answers; nothing if it has ended.
+  // Returns what the program answers, or an empty string if it has ended.
   std::string Ask() {
     question_.out.Reset(-1);
     answer_.in.Reset(-1);
@@ -310,7 +308,7 @@ TEST(LeashTest, AProgramThatWasLetGoOutlivesItsOwner) {
   const auto process = ProcessHandle::Open(owner.program());
   ASSERT_TRUE(process);
   process->Kill();
-  EXPECT_TRUE(process->AwaitEnd(kSoon));
+  EXPECT_TRUE(process->AwaitEnd(test::Soon()));
 }
 
 TEST(LeashTest, EndsTheProgramWhenItGoesOutOfScope) {

@@ -88,7 +88,7 @@ TEST(SqliteTest, ForgetsATransactionThatWasNotCommitted) {
     EXPECT_EQ(CountRows(db), 1);
   }
   EXPECT_EQ(CountRows(db), 0);
-  db.Execute("INSERT INTO t VALUES (1, 'x')");  // None is open any more.
+  db.Execute("INSERT INTO t VALUES (1, 'x')");  // No transaction is open any more.
   EXPECT_EQ(CountRows(Database(dir / "db", Database::Mode::kReadOnly)), 1);
 }
 
@@ -144,9 +144,9 @@ TEST(SqliteTest, RefusesAFileThatIsNoDatabase) {
   const std::string content(8192, 'x');
   test::WriteFile(dir / "db", content);
   Database db(dir / "db", Database::Mode::kReadWrite);
-  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM t"), ErrorKind::kInternal);
-  EXPECT_MSB_ERROR(db.Execute("CREATE TABLE t (id)"), ErrorKind::kInternal);
-  EXPECT_MSB_ERROR(Transaction{db}, ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM t"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(db.Execute("CREATE TABLE t (id)"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Transaction{db}, ErrorKind::kIO);
   EXPECT_EQ(test::ReadFile(dir / "db"), content);
 }
 
@@ -156,16 +156,68 @@ TEST(SqliteTest, RefusesADatabaseWithDamagedPages) {
     Database db = MakeTable(dir / "db");
     db.Execute("INSERT INTO t VALUES (1, 'x')");
   }
-  // The page of the table; the first holds the schema.
+  // Damages the page of the table. The first page has the schema.
   test::PatchFile(dir / "db", 4096, std::string(4096, '\xff'));
   const Database db(dir / "db", Database::Mode::kReadOnly);
-  EXPECT_MSB_ERROR(CountRows(db), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(CountRows(db), ErrorKind::kIO);
 }
 
 TEST(SqliteTest, RefusesADatabaseWithoutTheTable) {
   const TempDir dir;
   const Database db = MakeTable(dir / "db");
   EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM other"), ErrorKind::kInternal);
+}
+
+TEST(SqliteTest, CopiesADatabaseIntoMemory) {
+  const TempDir dir;
+  Database db = MakeTable(dir / "db");
+  db.Execute("PRAGMA journal_mode = WAL");
+  db.Execute("INSERT INTO t VALUES (1, 'x')");  // In the write-ahead log only.
+  Database copy = Database::CopyToMemory(dir / "db", Context::Background());
+  EXPECT_EQ(CountRows(copy), 1);
+  EXPECT_EQ(copy.path(), dir / "db");
+  copy.Execute("INSERT INTO t VALUES (2, 'y')");
+  EXPECT_EQ(CountRows(db), 1);
+  EXPECT_MSB_ERROR(Database::CopyToMemory(dir / "absent", Context::Background()), ErrorKind::kIO);
+}
+
+TEST(SqliteTest, CreatesNoFileForAnImmutableDatabase) {
+  const TempDir dir;
+  {
+    Database db = MakeTable(dir / "db 100%?#");
+    db.Execute("PRAGMA journal_mode = WAL");
+    db.Execute("INSERT INTO t VALUES (1, 'x')");
+  }
+  const auto before = test::ListTree(dir.path());
+  Database db(dir / "db 100%?#", Database::Mode::kImmutable);
+  EXPECT_EQ(CountRows(db), 1);
+  EXPECT_TRUE(db.IsReadOnly());
+  EXPECT_MSB_ERROR(db.Execute("INSERT INTO t VALUES (2, 'x')"), ErrorKind::kIO);
+  EXPECT_EQ(test::ListTree(dir.path()), before);
+}
+
+TEST(SqliteTest, TellsTheCauseOfAnError) {
+  const TempDir dir;
+  const auto cause_of = [](const auto& call) {
+    try {
+      call();
+    } catch (const DatabaseError& e) {
+      return e.cause();
+    }
+    return DatabaseError::Cause::kLocked;
+  };
+  Database db = MakeTable(dir / "db");
+  EXPECT_EQ(cause_of([&] { Statement(db, "SELECT * FROM other"); }),
+            DatabaseError::Cause::kWrongSchema);
+  EXPECT_EQ(cause_of([&] { db.RequireTable("other"); }), DatabaseError::Cause::kNoTable);
+  db.Execute("INSERT INTO t VALUES (1, 'x')");
+  EXPECT_EQ(cause_of([&] { db.Execute("INSERT INTO t VALUES (1, 'taken')"); }),
+            DatabaseError::Cause::kRefused);
+  EXPECT_EQ(cause_of([&] { Database(dir / "absent", Database::Mode::kReadWrite); }),
+            DatabaseError::Cause::kInaccessible);
+  test::WriteFile(dir / "noise", test::Noise(8192, 1));
+  EXPECT_EQ(cause_of([&] { CountRows(Database(dir / "noise", Database::Mode::kReadOnly)); }),
+            DatabaseError::Cause::kDamaged);
 }
 
 TEST(SqliteTest, NamesTheDatabaseInItsErrors) {

@@ -32,6 +32,38 @@ std::uint64_t InodeOf(const fs::path& path) {
   return lstat(path.c_str(), &st) == 0 ? st.st_ino : 0;
 }
 
+// Records the names that are moved into and out of a directory, in this order.
+class Watch {
+ public:
+  explicit Watch(const fs::path& dir) : fd_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+    EXPECT_GE(inotify_add_watch(fd_.get(), dir.c_str(), IN_MOVED_TO | IN_MOVED_FROM), 0);
+  }
+
+  // Returns the names recorded since the last call: "+a" if a was moved in, "-a" if it was moved
+  // out.
+  std::vector<std::string> Take() {
+    std::vector<std::string> names;
+    alignas(inotify_event) char buffer[4096];
+    for (ssize_t n = 0; (n = read(fd_.get(), buffer, sizeof buffer)) > 0;) {
+      for (const char* at = buffer; at < buffer + n;) {
+        const auto* event = reinterpret_cast<const inotify_event*>(at);
+        names.push_back(((event->mask & IN_MOVED_TO) != 0 ? "+" : "-") + std::string(event->name));
+        at += sizeof(inotify_event) + event->len;
+      }
+    }
+    return names;
+  }
+
+ private:
+  UniqueFd fd_;
+};
+
+std::uint64_t InodeOf(int fd) { return StampOf(fd).inode; }
+
+const Context ctx_ = Context::Background();
+
+void Unexpected(std::string_view message) { ADD_FAILURE() << message; }
+
 TEST(StageTest, PublishesTheWholeDirectory) {
   const TempDir dir;
   {
@@ -96,24 +128,30 @@ TEST(StageTest, PublishesOverWhatIsThereAndRemovesIt) {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
     const std::uint64_t inode = InodeOf(stage.path());
-    EXPECT_TRUE(stage.PublishOver("name", [](const fs::path&) { return true; }));
+    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
     EXPECT_EQ(InodeOf(dir / "name"), inode);
   }
   EXPECT_EQ(ReadFile(dir / "name/file"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
 }
 
-TEST(StageTest, PutsBackWhatItMayNotReplace) {
+TEST(StageTest, KeepsWhatItMayNotReplace) {
   const TempDir dir;
   WriteFile(dir / "name/file", "precious");
   const auto before = ListTree(dir.path());
+  const std::uint64_t inode = InodeOf(dir / "name");
   {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
-    EXPECT_FALSE(stage.PublishOver("name", [](const fs::path& old) {
-      EXPECT_EQ(ReadFile(old / "file"), "precious");
+    Watch watch(dir.path());
+    EXPECT_FALSE(stage.PublishOver(ctx_, "name", [&](int old, const fs::path& path) {
+      EXPECT_EQ(path, dir / "name");
+      EXPECT_EQ(InodeOf(old), inode);
+      EXPECT_FALSE(TryLock(OpenDirectory(dir / "name").get()));
       return false;
     }));
+    EXPECT_EQ(watch.Take(), std::vector<std::string>());  // The directory was never moved.
+    EXPECT_TRUE(TryLock(OpenDirectory(dir / "name").get()));
   }
   EXPECT_EQ(ListTree(dir.path()), before);
 }
@@ -123,24 +161,176 @@ TEST(StageTest, PublishesOverNothing) {
   {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
-    EXPECT_TRUE(stage.PublishOver("name", [](const fs::path&) { return true; }));
+    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
   }
   EXPECT_EQ(ReadFile(dir / "name/file"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
 }
 
-TEST(StageTest, PublishesOverALinkAndKeepsWhatItPointsTo) {
+TEST(StageTest, ReplacesNeitherALinkNorAFile) {
   const TempDir dir;
   WriteFile(dir / "target/file", "kept");
-  fs::create_directory_symlink("target", dir / "name");
+  WriteFile(dir / "file", "kept");
+  fs::create_directory_symlink("target", dir / "link");
+  const Tree before = ListTree(dir.path());
   {
     Stage stage(dir.path());
-    EXPECT_TRUE(stage.PublishOver("name", [](const fs::path&) { return true; }));
+    const auto any = [](int, const fs::path&) { return true; };
+    EXPECT_FALSE(stage.PublishOver(ctx_, "link", any));
+    EXPECT_FALSE(stage.PublishOver(ctx_, "file", any));
   }
-  EXPECT_EQ(ReadFile(dir / "target/file"), "kept");
-  EXPECT_FALSE(fs::is_symlink(dir / "name"));
-  EXPECT_TRUE(fs::is_directory(dir / "name"));
-  EXPECT_EQ(ListTree(dir.path()).size(), 3U);
+  EXPECT_EQ(ListTree(dir.path()), before);
+}
+
+// Other software, which takes no lock, exchanges the directory just before it is replaced.
+TEST(StageTest, NeverReplacesWhatTakesThePlaceOfTheLockedDirectory) {
+  const TempDir dir;
+  WriteFile(dir / "name/file", "old");
+  int asked = 0;
+  {
+    Stage stage(dir.path());
+    EXPECT_FALSE(stage.PublishOver(ctx_, "name", [&](int, const fs::path& path) {
+      if (++asked > 1) return ReadFile(path / "file") != "precious";
+      fs::rename(dir / "name", dir / "moved");
+      WriteFile(dir / "name/file", "precious");
+      return true;
+    }));
+  }
+  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(ReadFile(dir / "name/file"), "precious");
+  EXPECT_EQ(ReadFile(dir / "moved/file"), "old");
+  EXPECT_EQ(ListTree(dir.path()).size(), 4U);
+}
+
+TEST(StageTest, PublishesWhenTheLockedDirectoryDisappears) {
+  const TempDir dir;
+  WriteFile(dir / "name/file", "old");
+  {
+    Stage stage(dir.path());
+    WriteNewFileAt(stage.fd(), "file", "new", 0600);
+    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [&](int, const fs::path&) {
+      fs::remove_all(dir / "name");
+      return true;
+    }));
+  }
+  EXPECT_EQ(ReadFile(dir / "name/file"), "new");
+  EXPECT_EQ(ListTree(dir.path()).size(), 2U);
+}
+
+TEST(StageTest, WaitsForTheCallThatHasLockedWhatItReplaces) {
+  const TempDir dir;
+  WriteFile(dir / "name/file", "old");
+  LockedDirectory other = LockedDirectory::Open(ctx_, dir.path(), "name");
+  ASSERT_TRUE(other);
+  const auto any = [](int, const fs::path&) { return true; };
+  const Tree before = ListTree(dir.path());
+  {
+    Stage late(dir.path());
+    const Context ctx = ctx_.WithTimeout(std::chrono::milliseconds(20));
+    EXPECT_MSB_ERROR(late.PublishOver(ctx, "name", any), ErrorKind::kCancelled);
+  }
+  EXPECT_EQ(ListTree(dir.path()), before);
+  Stage stage(dir.path());
+  std::thread replacing([&] { EXPECT_TRUE(stage.PublishOver(ctx_, "name", any)); });
+  other = LockedDirectory();
+  replacing.join();
+  EXPECT_FALSE(fs::exists(dir / "name/file"));
+}
+
+TEST(StageTest, KeepsTheLockOfWhatItReplacedUntilThatIsDeleted) {
+  const TempDir dir;
+  WriteFile(dir / "name/file", "old");
+  {
+    Stage stage(dir.path());
+    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
+    SweepStages(ctx_, dir.path(), Unexpected);
+    EXPECT_EQ(ReadFile(stage.path() / "file"), "old");
+    EXPECT_TRUE(stage.Withdraw());
+    SweepStages(ctx_, dir.path(), Unexpected);
+    EXPECT_EQ(ReadFile(dir / "name/file"), "old");
+    EXPECT_FALSE(stage.Withdraw());
+    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
+  }
+  EXPECT_EQ(ListTree(dir.path()).size(), 1U);
+}
+
+TEST(StageTest, WithdrawsOnlyItsOwnDirectory) {
+  const TempDir dir;
+  {
+    Stage stage(dir.path());
+    ASSERT_TRUE(stage.Publish("name"));
+    fs::rename(dir / "name", dir / "moved");
+    WriteFile(dir / "name/file", "precious");
+    EXPECT_FALSE(stage.Withdraw());
+  }
+  EXPECT_EQ(ReadFile(dir / "name/file"), "precious");
+  EXPECT_TRUE(fs::is_directory(dir / "moved"));
+}
+
+TEST(StageTest, TakesBackNothingThatWasReplacedMeanwhile) {
+  const TempDir dir;
+  {
+    Stage stage(dir.path());
+    WriteFile(stage.path() / "a/file", "a");
+    WriteFile(stage.path() / "b/file", "b");
+    ASSERT_EQ(stage.PublishEntries({"a", "b"}), std::nullopt);
+    // Made before the other one is removed, or it might get the same inode number.
+    WriteFile(dir / "other/file", "precious");
+    fs::remove_all(dir / "a");
+    fs::rename(dir / "other", dir / "a");
+    stage.TakeBack({"a", "b"});
+  }
+  EXPECT_EQ(ReadFile(dir / "a/file"), "precious");
+  EXPECT_FALSE(fs::exists(dir / "b"));
+}
+
+TEST(StageTest, MakesMissingParentsAndRemovesThemUnlessItIsPublished) {
+  const TempDir dir;
+  { const Stage stage(dir / "a/b", Stage::Parents::kMake); }
+  EXPECT_EQ(ListTree(dir.path()), Tree());
+  {
+    Stage stage(dir / "a/b", Stage::Parents::kMake);
+    EXPECT_TRUE(stage.Publish("name"));
+  }
+  EXPECT_TRUE(fs::is_directory(dir / "a/b/name"));
+}
+
+// Eight threads replace one name: each waits for the others, and none fails.
+TEST(StageTest, ConcurrentReplacementsAllSucceed) {
+  const TempDir dir;
+  const auto replace = [&](int thread) {
+    for (int i = 0; i < 25; ++i) {
+      Stage stage(dir.path());
+      WriteNewFileAt(stage.fd(), "file", std::to_string(thread), 0600);
+      EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int old, const fs::path&) {
+        EXPECT_EQ(ListDirectory(old).size(), 1U);
+        return true;
+      }));
+      SweepStages(ctx_, dir.path(), Unexpected);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 8; ++thread) threads.emplace_back(replace, thread);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(ListTree(dir.path()).size(), 2U);
+}
+
+TEST(StageTest, PublishesAFileOverNothingButARegularFile) {
+  const TempDir dir;
+  WriteFile(dir / "directory/file", "kept");
+  fs::create_directory(dir / "empty");
+  fs::create_symlink("nowhere", dir / "link");
+  const Tree before = ListTree(dir.path());
+  {
+    Stage stage(dir.path());
+    WriteNewFileAt(stage.fd(), "file", "new", 0600);
+    Watch watch(dir.path());
+    for (const char* target : {"directory", "empty", "link"}) {
+      EXPECT_MSB_ERROR(stage.PublishFile("file", target), ErrorKind::kInvalidArgument);
+    }
+    EXPECT_EQ(watch.Take(), std::vector<std::string>());
+  }
+  EXPECT_EQ(ListTree(dir.path()), before);
 }
 
 TEST(StageTest, MovesOneFileOut) {
@@ -157,32 +347,7 @@ TEST(StageTest, MovesOneFileOut) {
   EXPECT_EQ(ListTree(dir.path()).size(), 1U);
 }
 
-// The names that enter and leave a directory while it lives, in their order.
-class Watch {
- public:
-  explicit Watch(const fs::path& dir) : fd_(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
-    EXPECT_GE(inotify_add_watch(fd_.get(), dir.c_str(), IN_MOVED_TO | IN_MOVED_FROM), 0);
-  }
-
-  // "+a" for one that was moved here, "-a" for one that was moved away.
-  std::vector<std::string> Take() {
-    std::vector<std::string> names;
-    alignas(inotify_event) char buffer[4096];
-    for (ssize_t n = 0; (n = read(fd_.get(), buffer, sizeof buffer)) > 0;) {
-      for (const char* at = buffer; at < buffer + n;) {
-        const auto* event = reinterpret_cast<const inotify_event*>(at);
-        names.push_back(((event->mask & IN_MOVED_TO) != 0 ? "+" : "-") + std::string(event->name));
-        at += sizeof(inotify_event) + event->len;
-      }
-    }
-    return names;
-  }
-
- private:
-  UniqueFd fd_;
-};
-
-// Three entries, to be published as "b", "a", "c".
+// Fills the stage with three entries, to be published as "b", "a", "c".
 void FillStage(const Stage& stage) {
   WriteFile(stage.path() / "a/file", "a");
   WriteFile(stage.path() / "b/file", "b");
@@ -266,107 +431,6 @@ TEST(StageTest, TakesBackWhatItPublishedTheLastFirst) {
     EXPECT_EQ(ListTree(stage.path()), staged);
   }
   EXPECT_EQ(ListTree(dir.path()), before);
-}
-
-TEST(StageTest, SweepsWhatACrashLeft) {
-  const TempDir dir;
-  WriteFile(dir / ".msb-stage-0123456789abcdef/sub/file", "left");
-  WriteFile(dir / "kept/file", "kept");
-  {
-    const Stage stage(dir.path());
-    EXPECT_FALSE(fs::exists(dir / ".msb-stage-0123456789abcdef"));
-  }
-  EXPECT_EQ(ListTree(dir.path()).size(), 2U);
-  EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
-}
-
-TEST(StageTest, SweepsNoStageThatSomebodyBuilds) {
-  const TempDir dir;
-  Stage first(dir.path());
-  WriteNewFileAt(first.fd(), "file", "first", 0600);
-  Stage second(dir.path());
-  WriteNewFileAt(second.fd(), "file", "second", 0600);
-  HideDurably(dir.path(), "absent");
-  EXPECT_TRUE(first.Publish("first"));
-  EXPECT_TRUE(second.Publish("second"));
-  EXPECT_EQ(ReadFile(dir / "first/file"), "first");
-  EXPECT_EQ(ReadFile(dir / "second/file"), "second");
-}
-
-TEST(StageTest, SweepsOnlyDirectoriesOfItsOwn) {
-  const TempDir dir;
-  const TempDir outside;
-  WriteFile(outside / "file", "kept");
-  WriteFile(dir / ".msb-stage-file", "kept");
-  WriteFile(dir / ".msb-other/file", "kept");
-  WriteFile(dir / "msb-stage-visible/file", "kept");
-  fs::create_directory_symlink(outside.path(), dir / ".msb-stage-link");
-  const Tree before = ListTree(dir.path());
-  { const Stage stage(dir.path()); }
-  EXPECT_EQ(ListTree(dir.path()), before);
-  EXPECT_EQ(ReadFile(outside / "file"), "kept");
-}
-
-// What its callers do with it.
-bool Remove(const fs::path& parent, const std::string& name) {
-  const auto hidden = HideDurably(parent, name);
-  if (hidden) RemoveTree(*hidden);
-  return hidden.has_value();
-}
-
-TEST(HideDurablyTest, RemovesOnceAndLeavesNothing) {
-  const TempDir dir;
-  WriteFile(dir / "name/sub/file", "gone");
-  WriteFile(dir / "other/file", "kept");
-  WriteFile(dir / ".msb-stage-0123456789abcdef/file", "left by a crash");
-  EXPECT_TRUE(Remove(dir.path(), "name"));
-  EXPECT_EQ(ListTree(dir.path()).size(), 2U);
-  EXPECT_EQ(ReadFile(dir / "other/file"), "kept");
-  EXPECT_FALSE(Remove(dir.path(), "name"));
-  EXPECT_FALSE(Remove(dir / "absent", "name"));
-}
-
-TEST(HideDurablyTest, RemovesALinkAndNotWhatItPointsTo) {
-  const TempDir dir;
-  WriteFile(dir / "target/file", "kept");
-  fs::create_directory_symlink("target", dir / "name");
-  EXPECT_TRUE(Remove(dir.path(), "name"));
-  EXPECT_FALSE(fs::is_symlink(dir / "name"));
-  EXPECT_EQ(ReadFile(dir / "target/file"), "kept");
-}
-
-TEST(LockTest, KeepsOthersOutUntilItIsClosed) {
-  const TempDir dir;
-  UniqueFd first = OpenDirectory(dir.path());
-  const UniqueFd second = OpenDirectory(dir.path());
-  EXPECT_TRUE(TryLock(first.get()));
-  EXPECT_FALSE(TryLock(second.get()));
-  first.Reset(-1);
-  EXPECT_TRUE(TryLock(second.get()));
-}
-
-TEST(LockTest, WaitsUntilTheOtherIsDone) {
-  const TempDir dir;
-  UniqueFd first = OpenDirectory(dir.path());
-  const UniqueFd second = OpenDirectory(dir.path());
-  ASSERT_TRUE(TryLock(first.get()));
-  std::thread waiter([&] { Lock(Context::Background(), second.get()); });
-  first.Reset(-1);
-  waiter.join();
-  EXPECT_FALSE(TryLock(OpenDirectory(dir.path()).get()));
-}
-
-TEST(LockTest, StopsWaitingWhenCancelledOrLate) {
-  const TempDir dir;
-  const UniqueFd first = OpenDirectory(dir.path());
-  const UniqueFd second = OpenDirectory(dir.path());
-  ASSERT_TRUE(TryLock(first.get()));
-  const auto [ctx, cancel] = Context::Background().WithCancel();
-  cancel();
-  EXPECT_MSB_ERROR(Lock(ctx, second.get()), ErrorKind::kCancelled);
-  EXPECT_MSB_ERROR(
-      Lock(Context::Background().WithTimeout(std::chrono::milliseconds(20)), second.get()),
-      ErrorKind::kCancelled);
 }
 
 }  // namespace

@@ -80,6 +80,15 @@ TEST(TextTest, SaysWhichNameIsRefused) {
   }
 }
 
+TEST(TextTest, SaysWhatANameMustNotContain) {
+  try {
+    CheckBareName("snapshot", "a/b", 255);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "snapshot name 'a/b' is invalid: it must not contain '/'");
+  }
+}
+
 TEST(TextTest, TellsPlainFileNames) {
   EXPECT_TRUE(IsPlainFileName("upper.ext4"));
   EXPECT_TRUE(IsPlainFileName(".hidden"));

@@ -12,7 +12,7 @@ namespace {
 
 using std::chrono::system_clock;
 
-// Shows a time as manifests do, and "none" for none.
+// Returns a time as manifests show it, or "none".
 std::string Show(const std::optional<UtcTime>& time) {
   return time ? FormatManifestTime(*time) : "none";
 }
@@ -121,7 +121,7 @@ TEST(TimeTest, RefusesDatesAndTimesThatAreNone) {
 TEST(TimeTest, TakesTheYears0000To9999AndNoOthers) {
   EXPECT_EQ(Parsed("0000-01-01T00:00:00Z"), "0000-01-01T00:00:00.000000000+00:00");
   EXPECT_EQ(Parsed("9999-12-31T23:59:59.999999999Z"), "9999-12-31T23:59:59.999999999+00:00");
-  // Only their offset takes these out of range.
+  // Only the offset takes these out of range.
   EXPECT_EQ(Parsed("0000-01-01T00:00:00+00:01"), "none");
   EXPECT_EQ(Parsed("9999-12-31T23:59:59-00:01"), "none");
 }

@@ -15,13 +15,10 @@
 namespace msb::base {
 namespace {
 
-// Far more than anything here takes.
-const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
-
 std::string ReceiveAll(const UniqueFd& fd) {
   std::string text;
   std::array<char, 4096> buffer{};
-  while (const std::size_t length = ReceiveSome(kSoon, fd.get(), buffer)) {
+  while (const std::size_t length = ReceiveSome(test::Soon(), fd.get(), buffer)) {
     text.append(buffer.data(), length);
   }
   return text;
@@ -53,7 +50,7 @@ TEST(UnixSocketTest, APathMayBeLongerThanAnAddress) {
   ASSERT_TRUE(client);
   UniqueFd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   ASSERT_TRUE(server);
-  EXPECT_TRUE(SendAll(kSoon, server.get(), "hello"));
+  EXPECT_TRUE(SendAll(test::Soon(), server.get(), "hello"));
   server.Reset(-1);
   EXPECT_EQ(ReceiveAll(client), "hello");
 }
@@ -103,7 +100,7 @@ TEST(UnixSocketTest, ANameMayBeTooLong) {
   const UniqueFd fd = OpenDirectory(dir.path());
   EXPECT_MSB_ERROR(ListenAt(fd.get(), std::string(200, 'n')), ErrorKind::kIO);
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
-  // A socket that has one was moved there.
+  // A socket gets such a name only by being renamed.
   const UniqueFd listener = ListenAt(fd.get(), "socket");
   std::filesystem::rename(dir / "socket", dir / std::string(200, 'n'));
   EXPECT_TRUE(TryConnectAt(fd.get(), std::string(200, 'n')));
@@ -124,7 +121,7 @@ TEST(UnixSocketTest, SendsMoreThanTheKernelHolds) {
   Pair pair;
   const std::string bytes = test::Noise(4 << 20, 1);
   std::thread sender([&] {
-    EXPECT_TRUE(SendAll(kSoon, pair.there.get(), bytes));
+    EXPECT_TRUE(SendAll(test::Soon(), pair.there.get(), bytes));
     pair.there.Reset(-1);
   });
   EXPECT_TRUE(ReceiveAll(pair.here) == bytes);
@@ -134,7 +131,7 @@ TEST(UnixSocketTest, SendsMoreThanTheKernelHolds) {
 TEST(UnixSocketTest, SendingToOneThatHasClosedIsNoSignal) {
   Pair pair;
   pair.there.Reset(-1);
-  EXPECT_FALSE(SendAll(kSoon, pair.here.get(), "hello"));
+  EXPECT_FALSE(SendAll(test::Soon(), pair.here.get(), "hello"));
   EXPECT_EQ(ReceiveAll(pair.here), "");
 }
 
@@ -144,7 +141,7 @@ TEST(UnixSocketTest, BothEndWithTheirContext) {
   std::array<char, 16> buffer{};
   EXPECT_MSB_ERROR(ReceiveSome(late, pair.here.get(), buffer), ErrorKind::kCancelled);
   const std::string bytes(4 << 20, 'x');
-  const auto [ctx, cancel] = kSoon.WithCancel();
+  const auto [ctx, cancel] = test::Soon().WithCancel();
   std::thread other(cancel);
   EXPECT_MSB_ERROR(SendAll(ctx, pair.here.get(), bytes), ErrorKind::kCancelled);
   other.join();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "src/base/file.h"
+#include "tests/support/missing_calls.h"
 #include "tests/support/support.h"
 
 namespace msb::disk {
@@ -20,7 +21,7 @@ using test::TempDir;
 
 using Extents = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
-// Holes begin and end at multiples of this on every file system that there is a test machine of.
+// Holes begin and end at multiples of this on all file systems that the tests have run on.
 constexpr std::uint64_t kUnit = 64 << 10;
 
 Extents Find(const std::filesystem::path& path, std::uint64_t size) {
@@ -77,7 +78,27 @@ TEST(ExtentsTest, LooksNoFurtherThanTheSizeGiven) {
   EXPECT_EQ(Find(dir / "file", 8 * kUnit), (Extents{{kUnit, 2 * kUnit}}));
 }
 
-// Files of proc(5) know nothing of SEEK_DATA.
+TEST(ExtentsTest, ReadsWhereTheFileSystemDoesNotTellItsHoles) {
+  const TempDir dir;
+  MakeSparseFile(dir / "file", 20 * kUnit + 100,
+                 {{0, Noise(10, 1)}, {2 * kUnit, Noise(kUnit, 2)}, {10 * kUnit, Noise(100, 3)}});
+  MakeSparseFile(dir / "hole", 4 * kUnit, {});
+  for (const int error : {EINVAL, EOPNOTSUPP}) {
+    EXPECT_EQ(test::RunWithout(
+                  {test::NoHoles(error)},
+                  [&] {
+                    std::string found;
+                    for (const auto& [offset, length] : Find(dir / "file", 20 * kUnit + 100)) {
+                      found += std::to_string(offset / kUnit) + "+" +
+                               std::to_string(length / kUnit) + " ";
+                    }
+                    return found + std::to_string(Find(dir / "hole", 4 * kUnit).size());
+                  }),
+              "0+1 2+1 10+1 0");
+  }
+}
+
+// The files of proc(5) do not support SEEK_DATA.
 TEST(ExtentsTest, TakesAFileWithoutHolesForOneExtent) {
   EXPECT_EQ(Find("/proc/self/status", 100), (Extents{{0, 100}}));
 }

@@ -73,7 +73,7 @@ TEST_F(Qcow2HeaderTest, FieldsAreThoseOfTheFile) {
 
 TEST_F(Qcow2HeaderTest, Version2HasNoFeatures) {
   Set(4, Number(2, 4));
-  // Where version 3 has features, version 2 may have a header extension.
+  // Where version 3 has fields for features, version 2 may have a header extension.
   Set(72, Extension(0xe2792aca, "raw") + std::string(32, '\0'));
   const Qcow2Header header = Read();
   EXPECT_EQ(header.version, 2U);

@@ -1,11 +1,18 @@
 #include "src/disk/qcow2_image.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
+#include <cstdlib>
+#include <new>
 #include <thread>
 
 #include "src/base/file.h"
 #include "src/disk/disk_image.h"
+#include "src/disk/inflate.h"
 #include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 
@@ -14,7 +21,7 @@ namespace {
 
 using Extents = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
-// Of the sample file.
+// The layout of the sample file.
 constexpr std::uint64_t kCluster = 4096;
 constexpr std::uint64_t kL1 = 3 * kCluster;
 constexpr std::uint64_t kL2 = 4 * kCluster;
@@ -28,7 +35,7 @@ std::string Number(std::uint64_t value) {
 
 class Qcow2ImageTest : public ::testing::Test {
  protected:
-  // A file of the chain, below those that were added before.
+  // Adds a file to the chain, below those that were added before.
   void Add(const std::string& name, DiskFormat format, const std::string& content) {
     test::WriteFile(dir_ / name, content);
     names_.emplace_back(name, format);
@@ -135,7 +142,7 @@ TEST_F(Qcow2ImageTest, HolesOfARawFileAreNoData) {
   names_.emplace_back("b", DiskFormat::kRaw);
   const auto image = Open();
   EXPECT_EQ(DataOf(*image), (Extents{{256 << 10, 64 << 10}}));
-  // Also when asked in another order.
+  // Also if asked in another order.
   EXPECT_EQ(image->NextData(300 << 10)->offset, 300U << 10);
   EXPECT_FALSE(image->NextData(400 << 10));
   EXPECT_FALSE(image->FindData(0, 100 << 10));
@@ -143,7 +150,7 @@ TEST_F(Qcow2ImageTest, HolesOfARawFileAreNoData) {
 }
 
 TEST_F(Qcow2ImageTest, ATableThatIsAHoleIsEmpty) {
-  // The L2 table ends the file, and all but its first entry is not there.
+  // The L2 table is at the end of the file, which ends after the first entry.
   std::string file = test::Qcow2Sample("", "b");
   file.resize(kL2 + 8);
   Add("a", DiskFormat::kQcow2, file);
@@ -168,7 +175,7 @@ TEST_F(Qcow2ImageTest, AnL1TableMayBeAHoleButForItsLastEntry) {
   EXPECT_EQ(DataOf(*image), (Extents{{last, kCluster}}));
   EXPECT_EQ(Read(*image, last, kCluster), content);
   EXPECT_EQ(Read(*image, last / 2, 100), std::string(100, '\0'));
-  // One after the hole may be damaged like any other.
+  // An entry after the hole may be damaged like any other.
   test::PatchFile(dir_ / "a", kL1AtTheEnd + (kEntries - 2) * 8, Number(kL2));
   EXPECT_MSB_ERROR(Open(), ErrorKind::kSnapshotIntegrity);
 }
@@ -184,20 +191,20 @@ TEST_F(Qcow2ImageTest, ChainsMustFit) {
   expect_refusal(ErrorKind::kSnapshotIntegrity);  // The next one is missing.
   Add("a", DiskFormat::kQcow2, on_b);
   Add("c", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // Of another name.
+  expect_refusal(ErrorKind::kSnapshotIntegrity);  // The next file has another name.
   Add("a", DiskFormat::kQcow2, test::Qcow2Sample("x"));
   Add("b", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // It stands on none.
+  expect_refusal(ErrorKind::kSnapshotIntegrity);  // The first file has no backing file.
   Add("a", DiskFormat::kRaw, "x");
   Add("b", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // Raw files do not.
+  expect_refusal(ErrorKind::kSnapshotIntegrity);  // Nor has a raw file.
   std::string says_qcow2 = on_b;
   says_qcow2.replace(8, 8, Number(200));
   says_qcow2.replace(200, 1, "b");
   says_qcow2.replace(104, 16, std::string("\xe2\x79\x2a\xca\0\0\0\5qcow2\0\0\0", 16));
   Add("a", DiskFormat::kQcow2, says_qcow2);
   Add("b", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // Of another format.
+  expect_refusal(ErrorKind::kSnapshotIntegrity);  // The header names another format.
 }
 
 TEST_F(Qcow2ImageTest, LongChainsAreReadAndLongerOnesRefused) {
@@ -271,6 +278,37 @@ TEST(TableCacheTest, ForgetsWhatWasNotUsedLately) {
   const auto kept = cache.Find({nullptr, 99});
   cache.Insert({nullptr, 99}, part());
   EXPECT_EQ(cache.Find({nullptr, 99}), kept);
+}
+
+// Returns "", or what is wrong with how Inflate fails in a process that has no memory left.
+std::string InflateWithoutMemory(Qcow2Compression compression) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const rlimit none{1, 1};
+    setrlimit(RLIMIT_AS, &none);
+    for (std::size_t size = 1 << 20; size > 8; size /= 2) {
+      while (std::malloc(size) != nullptr) continue;
+    }
+    std::array<std::byte, 4096> bytes{};
+    try {
+      Inflate(compression, bytes, bytes);
+    } catch (const std::bad_alloc&) {
+      _exit(0);
+    }
+    _exit(1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  if (!WIFEXITED(status)) return "crashed";
+  return WEXITSTATUS(status) == 0 ? "" : "reported as damage";
+}
+
+TEST(InflateTest, OutOfMemoryIsNotReportedAsDamage) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer needs memory of its own";
+#endif
+  EXPECT_EQ(InflateWithoutMemory(Qcow2Compression::kZlib), "");
+  EXPECT_EQ(InflateWithoutMemory(Qcow2Compression::kZstd), "");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What the tests of scans share: consumers that check what they are given.
+// Consumers for the tests of scans, which check what they receive.
 
 #ifndef MSB_TESTS_UNIT_DISK_SCAN_CHECKER_H_
 #define MSB_TESTS_UNIT_DISK_SCAN_CHECKER_H_
@@ -35,7 +35,7 @@ using test::TempDir;
 using Extents = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 using Data = std::vector<std::pair<std::uint64_t, std::string>>;
 
-// Data in each of this many regions.
+// Makes a file with data in each of this many regions.
 inline void MakeRegions(const fs::path& path, std::uint64_t count) {
   Data data;
   for (std::uint64_t n = 0; n < count; ++n) data.emplace_back(n * kRegionBytes, Noise(4096, 1));
@@ -50,7 +50,7 @@ inline void Scan(const Context& ctx, const fs::path& path, std::uint64_t size,
   meter.Finish();
 }
 
-// Joins extents that touch; fails if some byte is in two of them.
+// Joins adjacent extents. Fails if a byte is in two of them.
 inline Extents Join(Extents pieces) {
   std::sort(pieces.begin(), pieces.end());
   Extents joined;
@@ -66,13 +66,13 @@ inline Extents Join(Extents pieces) {
   return joined;
 }
 
-// Compares what it is handed with a content read otherwise.
+// Compares the regions with content that was read in another way.
 class Checker : public RegionConsumer {
  public:
   explicit Checker(std::string content) : content_(std::move(content)) {}
 
   void Process(const Region& region) override {
-    // Part of the contract: it does no harm.
+    // The contract allows consumers to overwrite the headroom.
     std::memset(region.bytes.data() - kRegionHeadroom, 0xaa, kRegionHeadroom);
     Check(region);
     const std::lock_guard lock(mutex_);
@@ -105,7 +105,7 @@ class Checker : public RegionConsumer {
     for (const Extent& extent : region.data) {
       EXPECT_GE(extent.offset, region.offset);
       EXPECT_LE(extent.end(), region.offset + region.bytes.size());
-      // The whole blocks that it touches: what is no data in them reads as zeros.
+      // All blocks that the extent touches: what is not data in them reads as zeros.
       const std::uint64_t start = extent.offset / kBlockBytes * kBlockBytes;
       const std::uint64_t end = std::min<std::uint64_t>(
           (extent.end() + kBlockBytes - 1) / kBlockBytes * kBlockBytes, content_.size());
@@ -121,7 +121,7 @@ class Checker : public RegionConsumer {
   }
 
   const std::string content_;
-  std::mutex mutex_;  // Guards the two below.
+  std::mutex mutex_;  // Guards the two fields below.
   Extents processed_;
   std::vector<std::uint64_t> process_offsets_;
   std::atomic<bool> committing_ = false;
@@ -129,7 +129,7 @@ class Checker : public RegionConsumer {
   std::vector<std::uint64_t> offsets_;
 };
 
-// Scans the first size bytes and expects all data in them to be seen once and as it is.
+// Scans the first size bytes. Expects all of their data to be seen once and unchanged.
 inline void ExpectGoodScan(const fs::path& path, std::uint64_t size) {
   Checker checker(test::ReadFile(path).substr(0, size));
   std::uint64_t reported = 0;
@@ -149,7 +149,7 @@ inline void ExpectGoodScan(const fs::path& path, std::uint64_t size) {
   EXPECT_EQ(reported, data_bytes);
 }
 
-// Calls functions given to it.
+// Passes the regions to functions.
 class Caller : public RegionConsumer {
  public:
   using Function = std::function<void(const Region&)>;
@@ -177,7 +177,7 @@ inline std::vector<std::uint64_t> FirstNumbers(std::size_t count) {
   for (std::size_t n = 0; n < count; ++n) numbers[n] = n;
   return numbers;
 }
-// Gives other workers the time to do what they should not; they may do what they like meanwhile.
+// Waits up to 100 ms for seen(). That gives other workers time to do what they must not do.
 inline void LingerUnless(const std::function<bool()>& seen) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
   while (!seen() && std::chrono::steady_clock::now() < end) std::this_thread::yield();

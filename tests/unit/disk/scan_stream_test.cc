@@ -6,11 +6,11 @@
 namespace msb::disk {
 namespace {
 
-// Brings a content, the data of one region after the other. Before it writes them it fills the
-// room with what is no zeros.
+// Delivers content: the data of one region after the other. Fills the buffer with non-zero bytes
+// before it writes the data.
 class ContentStream : public RegionStream {
  public:
-  // The extents are in order, and none in two regions.
+  // The extents must be in order, and none may be in two regions.
   ContentStream(std::string content, std::vector<Extent> extents)
       : content_(std::move(content)), extents_(std::move(extents)) {}
 
@@ -37,7 +37,7 @@ class ContentStream : public RegionStream {
   std::atomic<bool> taking_ = false;
 };
 
-// A page of noise in every region, and no other data.
+// Returns a stream with 4 KiB of noise in each region, and no other data.
 ContentStream StreamOfRegions(std::uint64_t count) {
   std::string content(count * kRegionBytes, '\0');
   std::vector<Extent> extents;
@@ -102,7 +102,7 @@ TEST(ScanStreamTest, AStreamMayBringNothing) {
   }
 }
 
-// Throws for one region, after those before it.
+// Throws for one region, after it has delivered those before it.
 class FailingStream : public RegionStream {
  public:
   explicit FailingStream(std::uint64_t bad) : bad_(bad) {}
@@ -159,7 +159,7 @@ TEST(ScanStreamTest, StopsSoonWhenCancelled) {
   EXPECT_LE(consumer.committed().size(), 4U + 16U);
 }
 
-// Brings one region, and then nothing until it is stopped.
+// Delivers one region, and then nothing until it is stopped.
 class StalledStream : public RegionStream {
  public:
   bool Next(std::uint64_t& offset, std::vector<Extent>& data, std::span<std::byte>) override {
@@ -186,7 +186,7 @@ class StalledStream : public RegionStream {
   bool stopped_ = false;
 };
 
-// As when a disk is full while a pipe brings no more.
+// For example, a disk may be full while a pipe delivers nothing more.
 TEST(ScanStreamTest, StopsAStreamThatStallsWhenTheConsumerFails) {
   class FullDisk : public RegionConsumer {
     void Commit(const Region& /*region*/) override { throw std::length_error("full"); }

@@ -156,7 +156,7 @@ TEST(ScanTest, StopsSoonWhenCancelled) {
   };
   Caller consumer(DoNothing, commit);
   EXPECT_MSB_ERROR(Scan(ctx, dir / "file", 100 * kRegionBytes, consumer), ErrorKind::kCancelled);
-  // Each worker may have had one more in hand.
+  // Each worker may have been working on one more.
   EXPECT_GE(consumer.committed().size(), 4U);
   EXPECT_LE(consumer.committed().size(), 4U + 16U);
 }
@@ -185,7 +185,7 @@ TEST(ScanRangesTest, ReadsTheRangesWhateverHolesTheyCover) {
       {{8704, 512}, {9728, 512}, {3 * kRegionBytes, kRegionBytes + 100}}  // parts of the data,
   };
   for (const std::vector<Extent>& ranges : all_ranges) {
-    // What is not in a range is no data, and so reads as zeros.
+    // Bytes outside of the ranges are not data, and therefore read as zeros.
     std::string expected(size, '\0');
     std::uint64_t bytes = 0;
     for (const Extent& range : ranges) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "src/base/file.h"
+#include "tests/support/missing_calls.h"
 #include "tests/support/support.h"
 
 namespace msb::disk {
@@ -29,7 +31,7 @@ using Data = std::vector<std::pair<std::uint64_t, std::string>>;
 
 constexpr std::uint64_t kUnit = 64 << 10;
 
-// A source and an empty target, open.
+// A source and an empty target, both open.
 struct Files {
   explicit Files(const TempDir& dir)
       : source(open((dir / "source").c_str(), O_RDONLY | O_CLOEXEC)),
@@ -41,12 +43,12 @@ struct Files {
 
 void ExpectSameFiles(const TempDir& dir) {
   EXPECT_EQ(fs::file_size(dir / "target"), fs::file_size(dir / "source"));
-  // Without gtest's difference of two files of some megabytes.
+  // Not EXPECT_EQ, which would print the difference of two files of some megabytes.
   EXPECT_TRUE(test::ReadFile(dir / "target") == test::ReadFile(dir / "source"));
   EXPECT_EQ(test::ExtentsOf(dir / "target"), test::ExtentsOf(dir / "source"));
 }
 
-// Puts together what it is handed, in order.
+// Assembles the regions that it receives, in order.
 class Collector : public RegionConsumer {
  public:
   explicit Collector(std::uint64_t size) : content(size, '\0') {}
@@ -82,7 +84,7 @@ void ExpectGoodCopies(const TempDir& dir) {
     const Files files(dir);
     base::Resize(files.target.get(), size);
     base::ProgressMeter meter(ctx, "copy", 0);
-    EXPECT_TRUE(CopyInKernel(files.source.get(), files.target.get(), size, meter));
+    EXPECT_EQ(CopyInKernel(files.source.get(), files.target.get(), size, meter), size);
     base::Sync(files.target.get());
     ExpectSameFiles(dir);
   }
@@ -191,7 +193,7 @@ TEST(SparseCopyTest, ReportsWhatTheKernelCopied) {
       [&](const Progress& progress) { done = progress.bytes_done; });
   const Files files(dir);
   base::ProgressMeter meter(ctx, "copy", 0);
-  EXPECT_TRUE(CopyInKernel(files.source.get(), files.target.get(), 10 * kUnit, meter));
+  EXPECT_EQ(CopyInKernel(files.source.get(), files.target.get(), 10 * kUnit, meter), 10 * kUnit);
   meter.Finish();
   EXPECT_EQ(done, 2 * kUnit);
 }
@@ -216,7 +218,7 @@ TEST(SparseCopyTest, DoesNotCopyWhenCancelledOrLate) {
   }
 }
 
-// Calls a function with each region.
+// Calls a function for each region.
 class Caller : public RegionConsumer {
  public:
   explicit Caller(std::function<void()> function) : function_(std::move(function)) {}
@@ -272,8 +274,50 @@ TEST(SparseCopyTest, CopiesNothingInTheKernelWhereItCannot) {
   const Files files(dir);
   const Context ctx = Context::Background();
   base::ProgressMeter meter(ctx, "copy", 0);
-  EXPECT_FALSE(CopyInKernel(source.get(), files.target.get(), 100, meter));
+  EXPECT_EQ(CopyInKernel(source.get(), files.target.get(), 100, meter), 0U);
   EXPECT_EQ(fs::file_size(dir / "target"), 0U);
+}
+
+TEST(SparseCopyTest, ReadsAndWritesWhereTheKernelStopsCopying) {
+  for (const int error : {EXDEV, EINVAL, EOPNOTSUPP, ENOSYS, ETXTBSY, EIO}) {
+    const TempDir dir;
+    MakeSparseFile(dir / "source", 40 * kUnit,
+                   {{0, Noise(kUnit, 1)}, {8 * kUnit, Noise(2 * kUnit, 2)}, {30 * kUnit, "end"}});
+    Files files(dir);
+    base::Resize(files.target.get(), 40 * kUnit);
+    int calls = 0;
+    const auto decide = [&](const test::InterceptedCall&) { return ++calls == 1 ? 0 : error; };
+    const auto run = test::RunIntercepted({SYS_copy_file_range}, decide, [&](const auto& begin) {
+      begin();
+      const Context ctx = Context::Background();
+      base::ProgressMeter meter(ctx, "copy", 0);
+      const int source = files.source.get();
+      const int target = files.target.get();
+      const auto copied = CopyInKernel(source, target, 40 * kUnit, meter);
+      RegionConsumer nothing;
+      RegionWriter writer(target, nothing);
+      ScanData(source, 40 * kUnit, meter, writer, copied);
+      return std::to_string(copied / kUnit);
+    });
+    EXPECT_EQ(run.report, "8");
+    ExpectSameFiles(dir);
+  }
+}
+
+TEST(SparseCopyTest, CopiesWhereBlocksCannotBeShared) {
+  for (const int error : {EXDEV, EINVAL, EOPNOTSUPP, ENOSYS, ETXTBSY, EIO}) {
+    const TempDir dir;
+    MakeSparseFile(dir / "source", 10 * kUnit, {{kUnit, Noise(kUnit, 1)}});
+    Files files(dir);
+    EXPECT_EQ(test::RunWithout({test::NoClone(error)},
+                               [&] {
+                                 CopySparse(Context::Background(), files.source.get(),
+                                            files.target.get(), 10 * kUnit);
+                                 return std::string("ok");
+                               }),
+              "ok");
+    ExpectSameFiles(dir);
+  }
 }
 
 }  // namespace

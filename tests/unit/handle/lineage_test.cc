@@ -1,5 +1,3 @@
-#include "src/handle/lineage.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/handle/export_lineage.h"
 #include "tests/support/archive_sample.h"
 #include "tests/support/support.h"
 
@@ -16,6 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using artifact::Artifact;
+using test::kSampleLayouts;
 using test::MakeSampleSnapshot;
 using test::SampleLayout;
 using test::SampleSnapshot;
@@ -26,7 +26,7 @@ class LineageTest : public testing::Test {
  protected:
   LineageTest() {
     fs::create_directories(snapshots_);
-    // Makes the index, which from now on is told of what comes.
+    // Makes the index while there are no artifacts, so that later ones must be recorded in it.
     catalog_.List(ctx_);
   }
 
@@ -40,13 +40,14 @@ class LineageTest : public testing::Test {
     return artifact::OpenArtifactAt(path);
   }
 
-  // The paths of a snapshot's lineage.
+  // Returns the paths of a snapshot's lineage.
   std::vector<fs::path> Lineage(const Artifact& head) { return Lineage(ctx_, head); }
   std::vector<fs::path> Lineage(const Context& ctx, const Artifact& head) {
     std::vector<fs::path> paths;
-    for (const Artifact& artifact : LineageOf(ctx, catalog_, snapshots_, head)) {
-      paths.push_back(artifact.path);
-    }
+    SnapshotFinder finder(ctx, catalog_, snapshots_);
+    const ExportLineage lineage = LineageForExport(ctx, finder, artifact::OpenAt(ctx_, head.path),
+                                                   /*with_parents=*/true, std::nullopt);
+    for (const auto& opened : lineage.snapshots) paths.push_back(opened.artifact.path);
     return paths;
   }
 
@@ -60,9 +61,6 @@ SampleSnapshot Sample(std::uint32_t seed, const std::optional<std::string>& pare
                       SampleLayout layout = SampleLayout::kInventory) {
   return MakeSampleSnapshot(layout, {.seed = seed, .parent = parent});
 }
-
-const SampleLayout kLayouts[] = {SampleLayout::kLegacy, SampleLayout::kInventory,
-                                 SampleLayout::kLayered};
 
 TEST_F(LineageTest, WithoutAParentItIsTheSnapshotAlone) {
   const Artifact head = Put(dir_ / "head", Sample(1));
@@ -82,7 +80,7 @@ TEST_F(LineageTest, ParentsAreFoundInTheIndex) {
 }
 
 TEST_F(LineageTest, ParentsAreFoundBesideTheChild) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const fs::path dir = dir_ / std::to_string(static_cast<int>(layout));
     const SampleSnapshot sample = Sample(1, {}, layout);
     const Artifact parent = Put(dir / "parent", sample);
@@ -95,7 +93,7 @@ TEST_F(LineageTest, ParentsAreFoundBesideTheChild) {
 }
 
 TEST_F(LineageTest, ParentsAreFoundInTheSnapshotsDirectory) {
-  for (const SampleLayout layout : kLayouts) {
+  for (const SampleLayout layout : kSampleLayouts) {
     const SampleSnapshot sample = Sample(1, {}, layout);
     const std::string name = std::to_string(static_cast<int>(layout));
     const Artifact parent = Put(snapshots_ / name, sample);
@@ -122,7 +120,7 @@ TEST_F(LineageTest, AnIndexThatIsOutOfDateDoesNotMislead) {
   const Artifact parent = Put(dir_ / "elsewhere/parent", sample);
   const Artifact child = Put(dir_ / "here/child", Sample(2, sample.id));
   catalog_.Record(ctx_, parent);
-  // Another snapshot is there now; then none.
+  // First another snapshot is there, then none.
   fs::rename(parent.path, dir_ / "here/parent");
   Put(parent.path, Sample(3));
   EXPECT_THAT(Lineage(child), ElementsAre(dir_ / "here/parent", child.path));
@@ -146,7 +144,7 @@ TEST_F(LineageTest, AMissingParentIsNamed) {
   EXPECT_EQ(test::ListTree(snapshots_), before);
 }
 
-// Ids of this layout are free to choose.
+// The ids of this layout can be chosen freely.
 TEST_F(LineageTest, RefusesCircles) {
   const auto id = [](std::uint32_t seed) { return Sample(seed, {}, SampleLayout::kLayered).id; };
   const auto put = [&](std::uint32_t seed, std::uint32_t parent) {

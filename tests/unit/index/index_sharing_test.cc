@@ -1,4 +1,4 @@
-// Several threads and processes with an index of one database.
+// Several threads and processes use one database as their index.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -45,7 +45,8 @@ void UpsertSome(const fs::path& path, int writer) {
   }
 }
 
-// Runs function(0) to function(kWriters - 1), each in a process of its own; true if none failed.
+// Calls function(0) to function(kWriters - 1), each in a process of its own. Returns true if none
+// failed.
 bool InProcesses(const std::function<void(int)>& function) {
   std::vector<pid_t> children;
   for (int i = 0; i < kWriters; ++i) {
@@ -69,7 +70,7 @@ bool InProcesses(const std::function<void(int)>& function) {
   return good;
 }
 
-// The same, in threads that start at once.
+// Does the same in threads that start at the same time.
 bool InThreads(const std::function<void(int)>& function) {
   std::latch start(kWriters);
   std::atomic<int> failed = 0;
@@ -96,7 +97,7 @@ void ExpectAllRows(const fs::path& path, std::size_t before) {
   for (int writer = 0; writer < kWriters; ++writer) {
     for (int i = 0; i < kRowsEach; ++i) {
       const std::string name = std::to_string(writer) + "-" + std::to_string(i);
-      EXPECT_TRUE(index.FindByDigest(base::Sha256Digest(name))) << name;
+      EXPECT_FALSE(index.WithDigest(base::Sha256Digest(name)).empty()) << name;
     }
   }
 }
@@ -131,8 +132,8 @@ TEST(IndexSharingTest, DoesNotMakeADatabaseOfTheRuntime) {
 TEST(IndexSharingTest, RefusesAFileThatIsNoDatabase) {
   const test::TempDir dir;
   test::WriteFile(dir / "msb.db", test::Noise(8192, 1));
-  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db").All(), ErrorKind::kInternal);
-  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "msb.db"), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db").All(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "msb.db"), ErrorKind::kIO);
   EXPECT_EQ(test::ReadFile(dir / "msb.db"), test::Noise(8192, 1));
 }
 
@@ -141,7 +142,7 @@ TEST(IndexSharingTest, SeesAtOnceWhatAnotherWrites) {
   Index one = Open(dir / "snapshots.db");
   Index other = Open(dir / "snapshots.db");
   one.Upsert(MakeRow("a"));
-  EXPECT_TRUE(other.FindByName(std::nullopt, "a"));
+  EXPECT_FALSE(other.WithName(std::nullopt, "a").empty());
   other.Erase("/s/a", "");
   EXPECT_TRUE(one.All().empty());
 }

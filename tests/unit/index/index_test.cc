@@ -16,10 +16,10 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
 
-// In a database that each of the releases made.
+// Uses a database that each of the releases made.
 class IndexTest : public testing::TestWithParam<std::string> {
  protected:
-  // A row of an artifact that does not exist; in the layered era, of a member of a group.
+  // Returns a row of an artifact that does not exist; in the layered era, of a group member.
   Row MakeRow(const std::string& name, int minute = 0) const {
     Row row;
     row.digest = base::Sha256Digest(name);
@@ -49,7 +49,9 @@ class IndexTest : public testing::TestWithParam<std::string> {
   bool Layered() const { return index_.era() == Era::kLayered; }
 
   std::optional<Row> Find(const std::string& name) const {
-    return index_.FindByName(Layered() ? std::optional<std::string>("group") : std::nullopt, name);
+    std::vector<Row> rows =
+        index_.WithName(Layered() ? std::optional<std::string>("group") : std::nullopt, name);
+    return rows.empty() ? std::nullopt : std::optional(std::move(rows.front()));
   }
 
   std::vector<std::string> Names() const {
@@ -88,9 +90,9 @@ TEST_P(IndexTest, FindsWhatTheReleaseWroteByEachOfItsKeys) {
   ASSERT_EQ(all.size(), 2U);
   EXPECT_EQ(all[0].name, "labelled");
   for (const Row& row : all) {
-    EXPECT_EQ(index_.FindByDigest(row.digest)->artifact_path, row.artifact_path);
+    EXPECT_EQ(index_.WithDigest(row.digest).at(0).artifact_path, row.artifact_path);
     EXPECT_EQ(index_.FindByPath(row.artifact_path)->digest, row.digest);
-    EXPECT_EQ(index_.FindByName(row.group_name, *row.name)->digest, row.digest);
+    EXPECT_EQ(index_.WithName(row.group_name, *row.name).at(0).digest, row.digest);
   }
   if (Layered()) {
     EXPECT_EQ(index_.FindBySnapshotId("baseline", *all[1].snapshot_id)->name, "plain");
@@ -100,19 +102,19 @@ TEST_P(IndexTest, FindsWhatTheReleaseWroteByEachOfItsKeys) {
 
 TEST_P(IndexTest, FindsNothingUnderAnotherKey) {
   ASSERT_EQ(index_.All().size(), 2U);
-  EXPECT_EQ(index_.FindByDigest("sha256:0"), std::nullopt);
-  EXPECT_EQ(index_.FindByDigest("plain"), std::nullopt);
+  EXPECT_THAT(index_.WithDigest("sha256:0"), IsEmpty());
+  EXPECT_THAT(index_.WithDigest("plain"), IsEmpty());
   EXPECT_EQ(index_.FindByPath("/srv/msb/snapshots"), std::nullopt);
-  EXPECT_EQ(index_.FindByName(std::nullopt, "gone"), std::nullopt);
-  EXPECT_EQ(index_.FindByName("gone", "plain"), std::nullopt);
-  EXPECT_EQ(index_.FindByName(std::nullopt, ""), std::nullopt);
+  EXPECT_THAT(index_.WithName(std::nullopt, "gone"), IsEmpty());
+  EXPECT_THAT(index_.WithName("gone", "plain"), IsEmpty());
+  EXPECT_THAT(index_.WithName(std::nullopt, ""), IsEmpty());
   EXPECT_EQ(index_.FindBySnapshotId("baseline", "snap_gone"), std::nullopt);
 }
 
 TEST_P(IndexTest, FindsARowThatWasAdded) {
   const Row row = MakeRow("new");
   index_.Upsert(row);
-  EXPECT_EQ(index_.FindByDigest(row.digest)->name, "new");
+  EXPECT_EQ(index_.WithDigest(row.digest).at(0).name, "new");
   EXPECT_EQ(index_.FindByPath(row.artifact_path)->digest, row.digest);
   EXPECT_EQ(Find("new")->digest, row.digest);
   if (Layered()) {
@@ -187,7 +189,7 @@ TEST_P(IndexTest, TakesTwoOfOneNameInDifferentGroupsOnly) {
   index_.Upsert(row);
   EXPECT_EQ(Find("plain")->digest, row.digest);
   EXPECT_EQ(index_.All().size(), Layered() ? 3U : 2U);
-  EXPECT_EQ(index_.FindByName("baseline", "plain").has_value(), Layered());
+  EXPECT_EQ(!index_.WithName("baseline", "plain").empty(), Layered());
 }
 
 TEST_P(IndexTest, TakesRowsWithoutANameSideBySide) {
@@ -242,7 +244,7 @@ TEST_P(IndexTest, RebuildAddsWhatIsFoundAndDropsWhatIsGoneBelowItsDirectory) {
   sibling.artifact_path = snapshots_.native() + "-other/sibling";
   index_.Upsert(sibling);
   EXPECT_EQ(index_.Rebuild(snapshots_, {MakeRow("new", 1)}), 1U);
-  // Rows elsewhere stay though their artifacts are gone: the disk they are on may be absent.
+  // Rows in other directories stay although their artifacts are gone: their disk may be absent.
   EXPECT_THAT(Names(), UnorderedElementsAre("new", "kept", "sibling", "labelled", "plain"));
   EXPECT_EQ(index_.Rebuild("/srv/msb/snapshots", {}), 0U);
   EXPECT_THAT(Names(), UnorderedElementsAre("new", "kept", "sibling"));
@@ -265,7 +267,7 @@ TEST_P(IndexTest, RebuildLetsTheLaterOfTwoRowsOfOneNameCount) {
   first.name = second.name = "same";
   EXPECT_EQ(index_.Rebuild(snapshots_, {first, MakeRow("other"), second}), 2U);
   EXPECT_EQ(Find("same")->digest, second.digest);
-  EXPECT_EQ(index_.FindByDigest(first.digest), std::nullopt);
+  EXPECT_THAT(index_.WithDigest(first.digest), IsEmpty());
 }
 
 TEST_P(IndexTest, RebuildLetsTheLaterOfTwoRowsOfOneDigestCountWhereOnlyOneCanBe) {
@@ -306,7 +308,7 @@ TEST_P(IndexTest, ReadsButDoesNotWriteATableWithAColumnThatItCannotFill) {
 TEST_P(IndexTest, RefusesADatabaseWhoseTableIsGone) {
   Execute("DROP TABLE snapshot_index");
   EXPECT_MSB_ERROR(index_.All(), ErrorKind::kUnsupportedOperation);
-  EXPECT_MSB_ERROR(index_.FindByDigest("sha256:0"), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(index_.WithDigest("sha256:0"), ErrorKind::kUnsupportedOperation);
   EXPECT_MSB_ERROR(index_.Upsert(MakeRow("new")), ErrorKind::kUnsupportedOperation);
   EXPECT_MSB_ERROR(index_.Rebuild(snapshots_, {}), ErrorKind::kUnsupportedOperation);
 }

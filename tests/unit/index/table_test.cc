@@ -36,7 +36,7 @@ void Insert(const Database& db, const Row& row) {
   statement.Run();
 }
 
-// The one value of a query.
+// Returns the only value of a query.
 std::string Query(const Database& db, const std::string& sql) {
   Statement statement(db, sql);
   EXPECT_TRUE(statement.Step()) << sql;
@@ -80,7 +80,7 @@ TEST(TableTest, MakesATableOfTheFirstEra) {
   EXPECT_EQ(Table(db).era(), Era::kManifest);
   Insert(db, FullRow());
   EXPECT_EQ(ReadAll(db).size(), 1U);
-  // Made again, it is as it was.
+  // Creating it again changes nothing.
   db.Execute(Table::CreationSql());
   EXPECT_EQ(ReadAll(db).size(), 1U);
 }
@@ -182,7 +182,7 @@ TEST(TableTest, LeavesOutColumnsThatItDoesNotKnowIfTheyMayBe) {
   EXPECT_EQ(Query(db, "SELECT flag FROM snapshot_index WHERE digest = 'sha256:1'"), "7");
 }
 
-// A database is a file that anybody may have written.
+// Anybody may have written the database file.
 TEST(TableTest, ReadsValuesOfAnyTypeWithoutHarm) {
   for (const std::string& release : test::FixtureReleases()) {
     SCOPED_TRACE(release);

@@ -1,8 +1,6 @@
 #include "src/vmm/directory_record.h"
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -13,6 +11,7 @@ namespace {
 
 using nlohmann::json;
 using Pointer = json::json_pointer;
+using std::string_literals::operator""s;
 
 const std::filesystem::path kDir = "/home/sandboxes/worker";
 
@@ -27,7 +26,7 @@ DirectoryRecord MakeRecord() {
   sandbox.labels = {{"stage", "one"}, {"\u00e9\"", "\n"}};
   sandbox.created_at = std::chrono::system_clock::time_point(std::chrono::nanoseconds(1234567890));
   sandbox.started_at = sandbox.created_at + std::chrono::hours(1);
-  record.process = base::ProcessIdentity::Self();
+  record.process = Runner{base::ProcessIdentity::Self()};
   record.cpus = 3;
   record.memory_mib = 4096;
   return record;
@@ -77,6 +76,47 @@ TEST(DirectoryRecordTest, ReadsBackARecordWithoutWhatIsOptional) {
   EXPECT_FALSE(read.process);
 }
 
+TEST(DirectoryRecordTest, ReadsBackMachineSettings) {
+  DirectoryRecord record = MakeRecord();
+  record.machine = {.append = "console=ttyS0"};
+  record.machine_defaults = {.kernel = "/boot/vmlinuz",
+                             .initrd = "/boot/initrd",
+                             .append = "quiet",
+                             .memory_mib = 256,
+                             .cpus = 2,
+                             .extra_arguments = {"-device", "", "\u00e9"}};
+  const DirectoryRecord read = DirectoryRecord::Parse(record.Write(), kDir);
+  EXPECT_EQ(read.machine.append, "console=ttyS0");
+  EXPECT_TRUE(read.machine.kernel.empty());
+  EXPECT_EQ(read.machine_defaults.kernel, "/boot/vmlinuz");
+  EXPECT_EQ(read.machine_defaults.initrd, "/boot/initrd");
+  EXPECT_EQ(read.machine_defaults.append, "quiet");
+  EXPECT_EQ(read.machine_defaults.memory_mib, 256U);
+  EXPECT_EQ(read.machine_defaults.cpus, 2U);
+  EXPECT_EQ(read.machine_defaults.extra_arguments, record.machine_defaults.extra_arguments);
+}
+
+TEST(DirectoryRecordTest, RecordsOfEarlierReleasesHaveNoMachineSettings) {
+  const json document = json::parse(MakeRecord().Write());
+  EXPECT_FALSE(document.contains("machine"));
+  EXPECT_FALSE(document.contains("machine_defaults"));
+  EXPECT_TRUE(DirectoryRecord::Parse(document.dump(), kDir).machine_defaults.kernel.empty());
+}
+
+TEST(DirectoryRecordTest, RefusesMalformedMachineSettings) {
+  for (const json& machine :
+       {json(nullptr), json("kernel"), json{{"kernel", "vmlinuz"}}, json{{"kernel", 1}},
+        json{{"initrd", "../initrd"}}, json{{"append", json::array()}}, json{{"append", "a\0b"s}},
+        json{{"cpus", -1}}, json{{"memory_mib", 1ULL << 32}}, json{{"extra_arguments", "-S"}},
+        json{{"extra_arguments", {1}}}, json{{"extra_arguments", {"a\0b"s}}}}) {
+    SCOPED_TRACE(machine.dump());
+    for (const char* field : {"/machine", "/machine_defaults"}) {
+      EXPECT_MSB_ERROR(DirectoryRecord::Parse(With(field, machine), kDir),
+                       ErrorKind::kInvalidConfig);
+    }
+  }
+}
+
 TEST(DirectoryRecordTest, WritesTheTimeOfEachChange) {
   DirectoryRecord record = MakeRecord();
   const auto before = std::chrono::system_clock::now();
@@ -85,37 +125,26 @@ TEST(DirectoryRecordTest, WritesTheTimeOfEachChange) {
   EXPECT_LE(record.sandbox.updated_at, std::chrono::system_clock::now());
 }
 
-TEST(DirectoryRecordTest, CountsARunningSandboxWithoutItsOwnerAsCrashed) {
-  const pid_t child = fork();
-  if (child == 0) _exit(0);
+TEST(DirectoryRecordTest, KeepsTheStatusThatIsRecorded) {
   DirectoryRecord record = MakeRecord();
-  record.process = base::ProcessIdentity{.pid = child, .start_ticks = 1};
-  // Ended, but not waited for yet.
-  siginfo_t info;
-  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
-  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
-  ASSERT_EQ(waitpid(child, nullptr, 0), child);
-  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
-  EXPECT_EQ(DirectoryRecord::Parse(record.Write(), kDir).sandbox.status, SandboxStatus::kCrashed);
-
-  record.sandbox.status = SandboxStatus::kStopped;
-  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kStopped);
-}
-
-TEST(DirectoryRecordTest, DoesNotTakeAnotherProcessOfTheSamePidForTheOwner) {
-  DirectoryRecord record = MakeRecord();
-  record.process->start_ticks -= 1;
-  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
-  // Nor one that started as long after another boot.
-  record = MakeRecord();
   record.process->boot_id = "another";
-  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kCrashed);
+  EXPECT_EQ(DirectoryRecord::Parse(record.Write(), kDir).sandbox.status, SandboxStatus::kRunning);
 }
 
-TEST(DirectoryRecordTest, CountsADetachedSandboxAsRunning) {
+TEST(DirectoryRecordTest, ReadsBackTheOwnersLock) {
   DirectoryRecord record = MakeRecord();
-  record.process.reset();
-  EXPECT_EQ(record.CurrentStatus(), SandboxStatus::kRunning);
+  record.process->host = "host/1234";
+  record.process->lock_file = "run-0123456789abcdef.lock";
+  record.process->lock_is_shared = true;
+  const DirectoryRecord read = DirectoryRecord::Parse(record.Write(), kDir);
+  EXPECT_EQ(read.process->host, "host/1234");
+  EXPECT_EQ(read.process->lock_file, "run-0123456789abcdef.lock");
+  EXPECT_TRUE(read.process->lock_is_shared);
+  EXPECT_EQ(read.process->pid_namespace, base::PidNamespace());
+  for (const char* lock : {"../run.lock", "/run.lock", "."}) {
+    EXPECT_MSB_ERROR(DirectoryRecord::Parse(With("/process/lock", lock), kDir),
+                     ErrorKind::kInvalidConfig);
+  }
 }
 
 TEST(DirectoryRecordTest, ToleratesWhatALaterReleaseMayAdd) {

@@ -20,7 +20,7 @@ class ImageStoreTest : public testing::Test {
 
   static std::uint64_t InodeOf(const fs::path& path) { return base::StampOf(path)->inode; }
 
-  // The disks in the cache.
+  // Returns the number of disks in the cache.
   std::size_t Count() const {
     std::size_t count = 0;
     for (const auto& entry : fs::directory_iterator(cache_ / "disks")) {
@@ -47,6 +47,14 @@ TEST_F(ImageStoreTest, KeepsAnImageUnderItsHash) {
   EXPECT_EQ(test::ReadFile(pinned.disk.path), test::ReadFile(image_));
   EXPECT_EQ(test::ExtentsOf(pinned.disk.path), test::ExtentsOf(image_));
   EXPECT_EQ(fs::status(pinned.disk.path).permissions() & fs::perms(0222), fs::perms::none);
+}
+
+TEST_F(ImageStoreTest, RefusesImagesThatAreNotRawOrQcow2AndKeepsNothing) {
+  test::WriteFile(image_, "");
+  EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kInvalidArgument);
+  test::WriteFile(image_, "KDMV" + std::string(1000, '\0'));
+  EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kUnsupportedOperation);
+  EXPECT_FALSE(fs::exists(cache_));
 }
 
 TEST_F(ImageStoreTest, DoesNotCopyAnImageAgainThatHasNotChanged) {
@@ -99,7 +107,7 @@ TEST_F(ImageStoreTest, CopiesAgainWhatIsGoneFromTheCache) {
 
 TEST_F(ImageStoreTest, IsNotHarmedByADamagedNoteOfAPin) {
   test::WriteFile(image_, "content");
-  // What was written this very second is not remembered.
+  // A digest is remembered only for an image that was not modified within the last second.
   fs::last_write_time(image_, fs::file_time_type::clock::now() - std::chrono::hours(1));
   const PinnedImage first = Pin(image_.native());
   const fs::path pin = fs::directory_iterator(cache_ / "disks" / "pins")->path();
@@ -154,7 +162,7 @@ TEST_F(ImageStoreTest, TellsFileSystemsByTheirSuperblock) {
     EXPECT_EQ(Pin((dir_ / name).native()).disk.format, DiskFormat::kRaw);
   }
   // Too short for most superblocks.
-  for (const std::size_t size : {0U, 1U, 2U, 3U, 4U, 1081U}) {
+  for (const std::size_t size : {1U, 2U, 3U, 4U, 1081U}) {
     test::WriteFile(dir_ / "short", std::string(size, '\0'));
     EXPECT_EQ(Pin((dir_ / "short").native()).disk.fstype, "unknown");
   }

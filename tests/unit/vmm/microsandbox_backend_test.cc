@@ -1,11 +1,13 @@
 #include "src/vmm/microsandbox_backend.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
+#include "src/base/descriptor.h"
 #include "src/base/sqlite.h"
 #include "src/base/time.h"
 #include "tests/support/support.h"
@@ -21,7 +23,7 @@ using nlohmann::json;
 constexpr std::string_view kImageDigest =
     "sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac";
 
-// In the home that each of the releases made, which has one sandbox: baseline, stopped.
+// Uses the home that each of the releases made, with one sandbox: baseline, stopped.
 class MicrosandboxBackendTest : public testing::TestWithParam<std::string> {
  protected:
   SandboxRecord Inspect(const std::string& name = "baseline") {
@@ -41,7 +43,7 @@ class MicrosandboxBackendTest : public testing::TestWithParam<std::string> {
 
   json Config() { return json::parse(Inspect().config_json); }
 
-  // Makes baseline one that runs as this process since then.
+  // Records that baseline has run as this process since started_at.
   void SetRun(std::int64_t pid, const std::string& started_at) {
     const Database db(database_, Database::Mode::kReadWrite);
     Statement run(db,
@@ -178,6 +180,21 @@ TEST_P(MicrosandboxBackendTest, CountsASandboxWhoseProcessIsGoneAsCrashed) {
   }
 }
 
+// The runtime of another container records a pid that means nothing here.
+TEST_P(MicrosandboxBackendTest, CountsASandboxWhoseDiskIsOpenForWritingAsRunning) {
+  Set("status", "Running");
+  SetRun(0, Now());
+  const fs::path disk = home_ / "sandboxes" / "baseline" / "upper.ext4";
+  ASSERT_TRUE(fs::exists(disk));
+  {
+    const base::UniqueFd vm = base::OpenAt(AT_FDCWD, disk.c_str(), O_RDWR);
+    EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);
+    EXPECT_EQ(backend_.List(ctx_).at(0).status, SandboxStatus::kRunning);
+    EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kSandboxStillRunning);
+  }
+  EXPECT_EQ(Inspect().status, SandboxStatus::kCrashed);
+}
+
 TEST_P(MicrosandboxBackendTest, TellsTheProcessOfASandboxFromALaterOneOfTheSamePid) {
   Set("status", "Running");
   SetRun(getpid(), Now());
@@ -299,7 +316,7 @@ TEST_P(MicrosandboxBackendTest, IsNotHarmedByValuesOfWrongTypes) {
   EXPECT_TRUE(record.upper);
 }
 
-// As 0.7 writes it when it boots a sandbox; the paths are those of that time.
+// Returns the journal that 0.7 writes when it boots a sandbox, with the paths of that time.
 json Journal(const std::vector<std::pair<std::string, std::string>>& layers) {
   json journal = {{"schema", "microsandbox.runtime-root-disk/1"}, {"layers", json::array()}};
   for (const auto& [path, format] : layers) {

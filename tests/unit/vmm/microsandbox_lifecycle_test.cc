@@ -1,4 +1,4 @@
-// Booting and ending sandboxes, with a program msb of the test's making.
+// Booting and ending sandboxes, with a script as the program msb.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -27,20 +27,20 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// In the home that 0.6.18 made, which has one sandbox: baseline, stopped.
+// Uses the home that 0.6.18 made, with one sandbox: baseline, stopped.
 class MicrosandboxLifecycleTest : public testing::Test {
  protected:
   MicrosandboxLifecycleTest() {
     EXPECT_EQ(mkfifo((dir_ / "called").c_str(), 0600), 0);
     EXPECT_EQ(mkfifo((dir_ / "answer").c_str(), 0600), 0);
     Install("exit 1");
-    Execute("UPDATE run SET pid = NULL");  // So that each status is believed.
+    Execute("UPDATE run SET pid = NULL");  // Without a pid, each status is believed.
   }
   ~MicrosandboxLifecycleTest() override {
     if (runtime_.joinable()) runtime_.join();
   }
 
-  // A runtime that writes its arguments down, a line a call, and then runs script.
+  // Installs a runtime that records its arguments, one line for each call, and then runs script.
   void Install(const std::string& script) {
     test::WriteFile(program_,
                     "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'msb 0.6.18'; exit; }\n" +
@@ -48,8 +48,8 @@ class MicrosandboxLifecycleTest : public testing::Test {
     fs::permissions(program_, fs::perms::owner_all);
   }
 
-  // As Install; each of the calls waits until the next of these actions is done, which stand for
-  // what the runtime does to its database.
+  // Like Install, but each call waits until the next of these actions is done. The actions do what
+  // the runtime would do to its database.
   void InstallActing(const std::vector<std::function<void()>>& actions,
                      const std::string& then = "exit 0") {
     Install("echo > '" + (dir_ / "called").native() + "'; read line < '" +
@@ -83,7 +83,7 @@ class MicrosandboxLifecycleTest : public testing::Test {
     Execute("UPDATE sandbox SET status = '" + status + "' WHERE name = 'baseline'");
   }
 
-  // Makes baseline one that runs as that process.
+  // Records that baseline runs as that process.
   void RunAs(pid_t pid) {
     SetStatus("Running");
     const Database db(database_, Database::Mode::kReadWrite);
@@ -146,7 +146,7 @@ TEST_F(MicrosandboxLifecycleTest, AFailedCreateLeavesNothing) {
     backend_.Create(ctx_, Spec());
     ADD_FAILURE();
   } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), ErrorKind::kInternal);
+    EXPECT_EQ(e.kind(), ErrorKind::kIO);
     EXPECT_THAT(e.what(), HasSubstr("error: no KVM"));
   }
   EXPECT_EQ(Calls().back(), "remove --force new");
@@ -174,7 +174,7 @@ TEST_F(MicrosandboxLifecycleTest, WhatAFailedCreateCannotRemoveIsLogged) {
   InstallActing({[&] { Insert("new", "Stopped"); }, [] {}}, "echo 'error: io error' >&2; exit 1");
   EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec()), ErrorKind::kIO);
   ASSERT_EQ(log_.size(), 1U);
-  EXPECT_THAT(log_[0], HasSubstr("something of it is left"));
+  EXPECT_THAT(log_[0], HasSubstr("parts of it remain"));
 }
 
 TEST_F(MicrosandboxLifecycleTest, CreateThatReplacesRemovesTheOldOneFirst) {
@@ -287,7 +287,7 @@ TEST_F(MicrosandboxLifecycleTest, StopReturnsWhenItsProcessHasEnded) {
     _exit(127);
   }
   RunAs(child);
-  InstallActing({[&] { SetStatus("Stopped"); }},  // Ahead of the process.
+  InstallActing({[&] { SetStatus("Stopped"); }},  // Before the process has ended.
                 "(kill -KILL " + std::to_string(child) + ")");
   backend_.Stop(ctx_, "baseline", seconds(3));
   EXPECT_FALSE(base::ProcessIdentity::Of(child));
@@ -323,7 +323,7 @@ TEST_F(MicrosandboxLifecycleTest, AFailedKillIsAnError) {
 TEST_F(MicrosandboxLifecycleTest, StopWaitsForTheRuntimeAndMayBeCancelledThere) {
   SetStatus("Running");
   const auto [ctx, cancel] = ctx_.WithCancel();
-  // The runtime says that it is stopped, but it drains and drains.
+  // The runtime succeeds, but the sandbox stays in the status Draining.
   InstallActing({[&, cancel = cancel] {
     SetStatus("Draining");
     cancel();
@@ -351,7 +351,7 @@ TEST_F(MicrosandboxLifecycleTest, RemoveTakesACrashedSandboxAndOneOfASenselessCo
 
 TEST_F(MicrosandboxLifecycleTest, ARemoveThatRemovesNothingIsAnError) {
   Install("exit 0");
-  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kIO);
 }
 
 TEST_F(MicrosandboxLifecycleTest, NobodyIsAskedAboutASandboxThatIsNotThere) {

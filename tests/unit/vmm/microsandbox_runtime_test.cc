@@ -125,11 +125,11 @@ TEST(CreateCommandsTest, RefusesWhatNoReleaseCanBoot) {
   try {
     CreateCommands(kEarly, qcow2);
   } catch (const Error& e) {
-    EXPECT_THAT(e.what(), AllOf(HasSubstr("Flatten"), HasSubstr("/snapshots/base")));
+    EXPECT_THAT(e.what(), AllOf(HasSubstr("Snapshot::Squash"), HasSubstr("/snapshots/base")));
   }
 }
 
-// What the releases print, each on the occasion that the kind names.
+// Messages that the releases print, each with the kind of error that it stands for.
 TEST(KindOfRuntimeErrorTest, KnowsTheErrorsOfTheReleases) {
   const std::vector<std::pair<std::string, ErrorKind>> errors = {
       {"error: sandbox not found: x", ErrorKind::kSandboxNotFound},
@@ -160,22 +160,21 @@ TEST(KindOfRuntimeErrorTest, KnowsTheErrorsOfTheReleases) {
       {"error: database error: Execution Error", ErrorKind::kIO},
       {"error: unexpected argument '--from-snapshot' found", ErrorKind::kUnsupportedOperation},
       {"error: unrecognized subcommand 'restore'", ErrorKind::kUnsupportedOperation},
-      {"error: failed to start \"x\"\n  → build_vm: error: sandbox not found",
-       ErrorKind::kInternal},
-      {"thread 'main' panicked", ErrorKind::kInternal},
-      {"", ErrorKind::kInternal}};
+      {"error: failed to start \"x\"\n  → build_vm: error: sandbox not found", ErrorKind::kIO},
+      {"thread 'main' panicked", ErrorKind::kIO},
+      {"", ErrorKind::kIO}};
   for (const auto& [message, kind] : errors) {
     EXPECT_EQ(KindOfRuntimeError(message), kind) << message;
     EXPECT_EQ(KindOfRuntimeError("Pulling x\n" + message + "\n"), kind) << message;
   }
 }
 
-// A program msb of the test's making.
+// Tests with a script as the program msb.
 class MicrosandboxRuntimeTest : public testing::Test {
  protected:
   ~MicrosandboxRuntimeTest() override { unsetenv("MSB_PATH"); }
 
-  // Writes down how it is called, and then runs script.
+  // Installs a program that records how it is called, and then runs script.
   void Install(const fs::path& program, const std::string& version, const std::string& script) {
     std::ostringstream text;
     text << "#!/bin/sh\nif [ \"$1\" = --version ]; then echo asked >> '"
@@ -190,7 +189,7 @@ class MicrosandboxRuntimeTest : public testing::Test {
     Install(program_, "echo '" + version + "'", script);
   }
 
-  // The home and the arguments of the last call, a line each.
+  // Returns the home and the arguments of the last call, one per line.
   std::string Call() const { return test::ReadFile(dir_ / "call"); }
 
   template <typename Act>
@@ -283,7 +282,7 @@ TEST_F(MicrosandboxRuntimeTest, SaysWhereARuntimeMayBeWhenThereIsNone) {
   setenv("PATH", path.c_str(), 1);
   test::WriteFile(program_, "no program");
   EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
-              AllOf(HasSubstr("IO: "), HasSubstr(program_.native())));
+              AllOf(HasSubstr("InvalidConfig: "), HasSubstr(program_.native())));
 }
 
 TEST_F(MicrosandboxRuntimeTest, RefusesAProgramThatHasNoVersion) {
@@ -300,12 +299,12 @@ TEST_F(MicrosandboxRuntimeTest, RefusesAProgramThatHasNoVersion) {
 TEST_F(MicrosandboxRuntimeTest, KeepsTheRuntimesWordsInTheError) {
   Install("msb 0.6.6", "echo 'error: failed to start \"box\"' >&2; echo '  → no KVM' >&2; exit 1");
   EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
-              AllOf(HasSubstr("Internal: cannot start sandbox 'box': "),
+              AllOf(HasSubstr("IO: cannot start sandbox 'box': "),
                     HasSubstr(program_.native() + " start ended with status 1: "),
                     HasSubstr("error: failed to start \"box\"   → no KVM")));
   Install("msb 0.6.6", "exit 9");
   EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
-              HasSubstr("it said nothing"));
+              HasSubstr("it printed nothing"));
   Install("msb 0.6.6", "printf 'a\\033[31m\\377b' >&2; kill -KILL $$");
   EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("status 137"), HasSubstr("a\\x1b[31m\\xffb")));
@@ -322,7 +321,7 @@ TEST_F(MicrosandboxRuntimeTest, OfAVeryLongErrorTheEndIsKept) {
   EXPECT_LT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }).size(), 5000U);
 }
 
-// Variables that mean another thing to the runtime, or would make its messages unreadable.
+// Some variables mean another thing to the runtime, or would make its messages unreadable.
 TEST_F(MicrosandboxRuntimeTest, ItsEnvironmentIsItsOwn) {
   setenv("MSB_BACKEND", "microsandbox", 1);
   setenv("CLICOLOR_FORCE", "1", 1);

@@ -15,7 +15,10 @@
 namespace msb::vmm {
 namespace {
 
-// Writes a program in QEMU's place, that notes each time it runs.
+// Stands for /dev/kvm, which only QEMU opens in a probe.
+constexpr const char* kDevice = "/dev/null";
+
+// Writes a program in the place of QEMU that records each run.
 class FakeQemu {
  public:
   explicit FakeQemu(const std::string& script) { Write(script); }
@@ -29,7 +32,7 @@ class FakeQemu {
   std::filesystem::path cache() const { return dir_ / "home/cache"; }
   std::filesystem::path cache_file() const { return cache() / "qemu-accelerator"; }
   std::string Choose(const Context& ctx = Context::Background()) const {
-    return ChooseAccelerator(ctx, path(), cache());
+    return ChooseAccelerator(ctx, path(), cache(), kDevice);
   }
   std::size_t runs() const {
     return std::filesystem::exists(log()) ? test::ReadFile(log()).size() / 4 : 0;
@@ -43,11 +46,10 @@ class FakeQemu {
 
 const std::string kRuns = fmt::format("printf '{}'; exit 33", kProbeGuestMessage);
 
-// What depends on a probe being made, which needs a /dev/kvm, even one that is never used.
 class ProbeTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (ProbeGuest().empty() || !base::MayReadAndWrite("/dev/kvm")) GTEST_SKIP() << "no KVM here";
+    if (ProbeGuest().empty()) GTEST_SKIP() << "no guest for this processor";
   }
 };
 
@@ -55,16 +57,23 @@ TEST_F(ProbeTest, KvmIsChosenWhereTheGuestRuns) {
   FakeQemu qemu(kRuns);
   EXPECT_EQ(qemu.Choose(), "kvm");
   EXPECT_EQ(qemu.Choose(), "kvm");
-  EXPECT_EQ(qemu.runs(), 1u);  // The second call remembered.
+  EXPECT_EQ(qemu.runs(), 1u);  // The second call used the cache.
 }
 
-// As KvmIsChosenWhereTheGuestRuns, but with the real one, which is run without KVM.
+// Like KvmIsChosenWhereTheGuestRuns, but with the real QEMU, which is run without KVM.
 TEST_F(ProbeTest, QemuRunsTheGuestAsItIsAskedTo) {
   const std::filesystem::path binary = base::FindProgram("qemu-system-x86_64");
   if (binary.empty()) GTEST_SKIP() << "no QEMU here";
   FakeQemu qemu(fmt::format("test \"$1 $2\" = '-accel kvm' && shift 2 && exec {} -accel tcg \"$@\"",
                             binary.native()));
   EXPECT_EQ(qemu.Choose(), "kvm");
+}
+
+TEST_F(ProbeTest, TcgIsChosenWithoutAProbeIfTheDeviceIsMissing) {
+  const FakeQemu qemu(kRuns);
+  const std::filesystem::path device = qemu.cache() / "kvm";
+  EXPECT_EQ(ChooseAccelerator(Context::Background(), qemu.path(), qemu.cache(), device), "tcg");
+  EXPECT_EQ(qemu.runs(), 0u);
 }
 
 TEST_F(ProbeTest, TcgIsChosenWhereTheGuestDoesNotRun) {
@@ -76,9 +85,7 @@ TEST_F(ProbeTest, TcgIsChosenWhereTheGuestDoesNotRun) {
 
 TEST_F(ProbeTest, TcgIsChosenWhereTheGuestHangs) {
   FakeQemu qemu("exec sleep 100");
-  const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(qemu.Choose(), "tcg");
-  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::seconds(4));
   EXPECT_EQ(qemu.Choose(), "tcg");
   EXPECT_EQ(qemu.runs(), 1u);
 }
@@ -130,13 +137,13 @@ TEST_F(ProbeTest, ABinaryThatCannotBeRunIsAnError) {
   const test::TempDir dir;
   test::WriteFile(dir / "qemu", "no program");
   for (const char* name : {"absent", "qemu", "."}) {
-    EXPECT_MSB_ERROR(ChooseAccelerator(Context::Background(), dir / name, dir / "cache"),
-                     ErrorKind::kIO);
+    EXPECT_MSB_ERROR(ChooseAccelerator(Context::Background(), dir / name, dir / "cache", kDevice),
+                     ErrorKind::kInvalidConfig);
   }
   EXPECT_FALSE(std::filesystem::exists(dir / "cache"));
 }
 
-// Without an accelerator the guest runs anywhere: it is right, whatever KVM makes of it here.
+// Without KVM the guest runs anywhere, so this tests the guest itself.
 TEST(ProbeGuestTest, RunsToItsEnd) {
   const std::filesystem::path qemu = base::FindProgram("qemu-system-x86_64");
   const std::string guest = ProbeGuest();

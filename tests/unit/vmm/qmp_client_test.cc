@@ -9,6 +9,7 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -27,9 +28,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// Far more than anything here takes.
-const Context kSoon = Context::Background().WithTimeout(std::chrono::minutes(2));
-
 constexpr const char* kGreeting =
     "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, "
     "\"capabilities\": [\"oob\"]}}\r\n";
@@ -41,7 +39,7 @@ std::string Event(const std::string& name, const std::string& data = "{}") {
       name, data);
 }
 
-// The other side of a connection: a thread that follows a script.
+// The other side of a connection: a thread that runs a script.
 class Server {
  public:
   using Script = std::function<void(Server&)>;
@@ -64,17 +62,19 @@ class Server {
 
   base::UniqueFd TakeClient() { return std::move(client_); }
 
-  // For the script. What the client does not take any more is no failure.
+  // For scripts. Ignores errors, because the client may have stopped receiving.
   void Send(const std::string& bytes) { TrySend(bytes); }
-  // False if the client has closed.
-  bool TrySend(const std::string& bytes) { return base::SendAll(kSoon, socket_.get(), bytes); }
+  // Returns false if the client has closed the connection.
+  bool TrySend(const std::string& bytes) {
+    return base::SendAll(test::Soon(), socket_.get(), bytes);
+  }
   void Close() { socket_.Reset(-1); }
-  // The next command; null at the end of the stream.
+  // Returns the next command, or null at the end of the stream.
   base::Json Take() {
     std::string line;
     std::array<char, 1> byte{};
     while (!line.ends_with('\n')) {
-      if (base::ReceiveSome(kSoon, socket_.get(), byte) == 0) return nullptr;
+      if (base::ReceiveSome(test::Soon(), socket_.get(), byte) == 0) return nullptr;
       line += byte[0];
     }
     return base::ParseJson(line);
@@ -82,7 +82,7 @@ class Server {
   void Answer(const base::Json& command, const base::Json& result) {
     Send(base::Json{{"return", result}, {"id", command.at("id")}}.dump() + "\r\n");
   }
-  // Greets and takes the first command.
+  // Sends the greeting, and answers the first command.
   void Negotiate() {
     Send(kGreeting);
     const base::Json command = Take();
@@ -96,19 +96,19 @@ class Server {
   std::thread thread_;
 };
 
-// Runs a client against a server that sends this after the negotiation, in answer to a command, and
-// closes. What the command ends with.
-std::string FailureAfter(const std::string& bytes) {
+// Runs a client against a server that sends bytes after the negotiation, in answer to a command,
+// and then closes. Returns the error of the command, which must be of this kind.
+std::string FailureAfter(const std::string& bytes, ErrorKind kind = ErrorKind::kInvalidConfig) {
   Server server([&](Server& self) {
     self.Negotiate();
     self.Take();
     self.Send(bytes);
   });
-  QmpClient client(kSoon, server.TakeClient());
+  QmpClient client(test::Soon(), server.TakeClient());
   try {
-    client.Execute(kSoon, "query-status");
+    client.Execute(test::Soon(), "query-status");
   } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), ErrorKind::kInternal) << e.what();
+    EXPECT_EQ(e.kind(), kind) << e.what();
     return e.what();
   }
   ADD_FAILURE() << "no error";
@@ -127,10 +127,11 @@ TEST(QmpClientTest, ExecutesCommands) {
     EXPECT_NE(second.at("id"), first.at("id"));
     self.Answer(second, base::Json::array());
   });
-  QmpClient client(kSoon, server.TakeClient());
-  EXPECT_EQ(client.Execute(kSoon, "query-status"), (base::Json{{"running", true}}));
-  EXPECT_EQ(client.Execute(kSoon, "job-cancel", {{"job-id", "backup"}}), base::Json::array());
-  EXPECT_TRUE(client.AwaitClose(kSoon));
+  QmpClient client(test::Soon(), server.TakeClient());
+  EXPECT_EQ(client.Execute(test::Soon(), "query-status"), (base::Json{{"running", true}}));
+  EXPECT_EQ(client.Execute(test::Soon(), "job-cancel", {{"job-id", "backup"}}),
+            base::Json::array());
+  EXPECT_TRUE(client.AwaitClose(test::Soon()));
 }
 
 TEST(QmpClientTest, MessagesMayComeInPieces) {
@@ -141,8 +142,8 @@ TEST(QmpClientTest, MessagesMayComeInPieces) {
         fmt::format("{{\"return\": \"\xc3\xa4\", \"id\": {}}}\n", self.Take().at("id").dump());
     for (const char byte : reply) self.Send({byte});
   });
-  QmpClient client(kSoon, server.TakeClient());
-  EXPECT_EQ(client.Execute(kSoon, "query-name"), "\xc3\xa4");
+  QmpClient client(test::Soon(), server.TakeClient());
+  EXPECT_EQ(client.Execute(test::Soon(), "query-name"), "\xc3\xa4");
 }
 
 TEST(QmpClientTest, MessagesMayComeTogether) {
@@ -155,14 +156,14 @@ TEST(QmpClientTest, MessagesMayComeTogether) {
               Event("RESUME") + Event("SHUTDOWN", "{\"guest\": true}"));
   });
   std::vector<std::string> events;
-  QmpClient client(kSoon, server.TakeClient(),
+  QmpClient client(test::Soon(), server.TakeClient(),
                    [&](const std::string& name, const base::Json& data) {
                      events.push_back(name + data.dump());
                    });
   EXPECT_THAT(events, ElementsAre("EARLY{}"));
-  EXPECT_EQ(client.Execute(kSoon, "stop"), 7);
+  EXPECT_EQ(client.Execute(test::Soon(), "stop"), 7);
   EXPECT_THAT(events, ElementsAre("EARLY{}", "STOP{}", "JOB_STATUS_CHANGE{\"id\":\"backup\"}"));
-  EXPECT_TRUE(client.AwaitClose(kSoon));
+  EXPECT_TRUE(client.AwaitClose(test::Soon()));
   EXPECT_THAT(events, ElementsAre("EARLY{}", "STOP{}", "JOB_STATUS_CHANGE{\"id\":\"backup\"}",
                                   "RESUME{}", "SHUTDOWN{\"guest\":true}"));
 }
@@ -177,21 +178,21 @@ TEST(QmpClientTest, AFailedCommandEndsNothing) {
     self.Send(fmt::format("{{\"error\": 5, \"id\": {}}}\r\n", self.Take().at("id").dump()));
     self.Answer(self.Take(), 1);
   });
-  QmpClient client(kSoon, server.TakeClient());
+  QmpClient client(test::Soon(), server.TakeClient());
   try {
-    client.Execute(kSoon, "no-such");
+    client.Execute(test::Soon(), "no-such");
     ADD_FAILURE() << "no error";
   } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), ErrorKind::kInternal);
+    EXPECT_EQ(e.kind(), ErrorKind::kIO);
     EXPECT_THAT(e.what(), HasSubstr("CommandNotFound"));
     EXPECT_THAT(e.what(), HasSubstr("The command no-such has not been found"));
   }
-  EXPECT_MSB_ERROR(client.Execute(kSoon, "no-such"), ErrorKind::kInternal);
-  EXPECT_EQ(client.Execute(kSoon, "query-status"), 1);
+  EXPECT_MSB_ERROR(client.Execute(test::Soon(), "no-such"), ErrorKind::kIO);
+  EXPECT_EQ(client.Execute(test::Soon(), "query-status"), 1);
 }
 
 TEST(QmpClientTest, AReplyOfMegabytesIsTaken) {
-  // With the rest of its line, exactly as long as may be.
+  // Together with the rest of its line, exactly as long as allowed.
   const std::size_t frame = std::string("{\"id\":2,\"return\":\"\"}\r").size();
   const std::string text(kMaxQmpMessageBytes - frame, 'x');
   Server server([&](Server& self) {
@@ -200,30 +201,29 @@ TEST(QmpClientTest, AReplyOfMegabytesIsTaken) {
     EXPECT_EQ(command.at("id"), 2);
     self.Answer(command, text);
   });
-  QmpClient client(kSoon, server.TakeClient());
-  EXPECT_TRUE(client.Execute(kSoon, "query-qmp-schema") == text);
+  QmpClient client(test::Soon(), server.TakeClient());
+  EXPECT_TRUE(client.Execute(test::Soon(), "query-qmp-schema") == text);
 }
 
 TEST(QmpClientTest, RefusesWhatIsNoMessage) {
-  EXPECT_THAT(FailureAfter("garbage\r\n"), HasSubstr("not JSON"));
-  EXPECT_THAT(FailureAfter("\r\n"), HasSubstr("not JSON"));
-  EXPECT_THAT(FailureAfter("[]\r\n"), HasSubstr("no JSON object"));
+  EXPECT_THAT(FailureAfter("garbage\r\n"), HasSubstr("invalid JSON"));
+  EXPECT_THAT(FailureAfter("\r\n"), HasSubstr("invalid JSON"));
+  EXPECT_THAT(FailureAfter("[]\r\n"), HasSubstr("not a JSON object"));
   EXPECT_THAT(FailureAfter(std::string("\0\n", 2)), HasSubstr("NUL"));
-  EXPECT_THAT(FailureAfter("{\"return\": \"\xff\", \"id\": 2}\n"), HasSubstr("not JSON"));
+  EXPECT_THAT(FailureAfter("{\"return\": \"\xff\", \"id\": 2}\n"), HasSubstr("invalid JSON"));
   EXPECT_THAT(FailureAfter(std::string(100'000, '[') + "\n"), HasSubstr("nested"));
-  EXPECT_THAT(FailureAfter("{}\n"), HasSubstr("no reply"));
+  EXPECT_THAT(FailureAfter("{}\n"), HasSubstr("neither a reply nor an event"));
   EXPECT_THAT(FailureAfter("{\"event\": 5}\n"), HasSubstr("without a name"));
-  EXPECT_THAT(FailureAfter(std::string(kMaxQmpMessageBytes + 1, ' ')), HasSubstr("too long"));
+  EXPECT_THAT(FailureAfter(std::string(kMaxQmpMessageBytes + 1, ' ')), HasSubstr("more than"));
   EXPECT_THAT(FailureAfter(std::string(kMaxQmpMessageBytes + 1, ' ') + "\n"),
-              HasSubstr("too long"));
+              HasSubstr("more than"));
 }
 
 TEST(QmpClientTest, RefusesRepliesToNoCommand) {
   for (const char* id : {"", ", \"id\": 3", ", \"id\": 1", ", \"id\": \"2\"", ", \"id\": -2",
                          ", \"id\": null", ", \"id\": 2.0"}) {
-    EXPECT_THAT(FailureAfter(fmt::format("{{\"return\": {{}}{}}}\r\n", id)),
-                HasSubstr("not given"));
-    EXPECT_THAT(FailureAfter(fmt::format("{{\"error\": {{}}{}}}\r\n", id)), HasSubstr("not given"));
+    EXPECT_THAT(FailureAfter(fmt::format("{{\"return\": {{}}{}}}\r\n", id)), HasSubstr("not sent"));
+    EXPECT_THAT(FailureAfter(fmt::format("{{\"error\": {{}}{}}}\r\n", id)), HasSubstr("not sent"));
   }
 }
 
@@ -234,10 +234,10 @@ TEST(QmpClientTest, NothingIsSentOnAConnectionThatWasRefused) {
     self.Send("garbage\n");
     EXPECT_TRUE(self.Take().is_null());
   });
-  QmpClient client(kSoon, server.TakeClient());
-  EXPECT_MSB_ERROR(client.Execute(kSoon, "stop"), ErrorKind::kInternal);
-  EXPECT_MSB_ERROR(client.Execute(kSoon, "stop"), ErrorKind::kInternal);
-  EXPECT_MSB_ERROR(client.AwaitClose(kSoon), ErrorKind::kInternal);
+  QmpClient client(test::Soon(), server.TakeClient());
+  EXPECT_MSB_ERROR(client.Execute(test::Soon(), "stop"), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(client.Execute(test::Soon(), "stop"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(client.AwaitClose(test::Soon()), ErrorKind::kIO);
 }
 
 TEST(QmpClientTest, TheOtherSideMayCloseAtAnyStep) {
@@ -253,38 +253,35 @@ TEST(QmpClientTest, TheOtherSideMayCloseAtAnyStep) {
       [&](Server& self) {
         self.Send(greeting);
         self.Take();
-        self.Send("{\"return\": {}, \"id\": 1}");  // No end of the line.
+        self.Send("{\"return\": {}, \"id\": 1}");  // The line does not end.
       },
   };
   for (const Server::Script& script : scripts) {
     Server server(script);
-    EXPECT_MSB_ERROR(QmpClient(kSoon, server.TakeClient()), ErrorKind::kInternal);
+    EXPECT_MSB_ERROR(QmpClient(test::Soon(), server.TakeClient()), ErrorKind::kIO);
   }
-  EXPECT_THAT(FailureAfter(""), HasSubstr("closed"));
-  EXPECT_THAT(FailureAfter("{\"return\": {}, "), HasSubstr("closed"));
-  EXPECT_THAT(FailureAfter(Event("SHUTDOWN")), HasSubstr("closed"));
+  EXPECT_THAT(FailureAfter("", ErrorKind::kIO), HasSubstr("closed"));
+  EXPECT_THAT(FailureAfter("{\"return\": {}, ", ErrorKind::kIO), HasSubstr("closed"));
+  EXPECT_THAT(FailureAfter(Event("SHUTDOWN"), ErrorKind::kIO), HasSubstr("closed"));
 }
 
 TEST(QmpClientTest, RefusesWhatDoesNotGreet) {
   for (const std::string& first : {std::string("{\"return\": {}, \"id\": 1}\n"), Event("STOP"),
                                    std::string("SSH-2.0-OpenSSH_9.2\r\n")}) {
     Server server([&](Server& self) { self.Send(first); });
-    EXPECT_MSB_ERROR(QmpClient(kSoon, server.TakeClient()), ErrorKind::kInternal);
+    EXPECT_MSB_ERROR(QmpClient(test::Soon(), server.TakeClient()), ErrorKind::kInvalidConfig);
   }
 }
 
 TEST(QmpClientTest, WaitsNoLongerThanItMay) {
   Server silent([](Server& self) { EXPECT_TRUE(self.Take().is_null()); });
-  const auto start = std::chrono::steady_clock::now();
   EXPECT_MSB_ERROR(QmpClient(Context::Background().WithTimeout(std::chrono::milliseconds(70)),
                              silent.TakeClient()),
                    ErrorKind::kCancelled);
-  // It takes no more than a moment longer; machines are busy.
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
 TEST(QmpClientTest, ACancelledCommandLeavesTheConnectionUsable) {
-  const auto [ctx, cancel] = kSoon.WithCancel();
+  const auto [ctx, cancel] = test::Soon().WithCancel();
   Server server([cancel = cancel](Server& self) {
     self.Negotiate();
     const base::Json slow = self.Take();
@@ -296,10 +293,10 @@ TEST(QmpClientTest, ACancelledCommandLeavesTheConnectionUsable) {
     self.Answer(slow, "twice");
     self.Take();
   });
-  QmpClient client(kSoon, server.TakeClient());
+  QmpClient client(test::Soon(), server.TakeClient());
   EXPECT_MSB_ERROR(client.Execute(ctx, "slow"), ErrorKind::kCancelled);
-  EXPECT_EQ(client.Execute(kSoon, "quit"), "done");
-  EXPECT_MSB_ERROR(client.Execute(kSoon, "stop"), ErrorKind::kInternal);
+  EXPECT_EQ(client.Execute(test::Soon(), "quit"), "done");
+  EXPECT_MSB_ERROR(client.Execute(test::Soon(), "stop"), ErrorKind::kInvalidConfig);
 }
 
 TEST(QmpClientTest, AFloodOfEventsIsNotWaitedOut) {
@@ -309,7 +306,7 @@ TEST(QmpClientTest, AFloodOfEventsIsNotWaitedOut) {
     while (self.TrySend(Event("RTC_CHANGE"))) {
     }
   });
-  std::optional<QmpClient> client(std::in_place, kSoon, server.TakeClient());
+  std::optional<QmpClient> client(std::in_place, test::Soon(), server.TakeClient());
   EXPECT_MSB_ERROR(
       client->Execute(Context::Background().WithTimeout(std::chrono::milliseconds(70)), "stop"),
       ErrorKind::kCancelled);
@@ -322,7 +319,7 @@ TEST(QmpClientTest, AwaitCloseWaitsNoLongerThanItMay) {
     self.Negotiate();
     EXPECT_TRUE(self.Take().is_null());
   });
-  std::optional<QmpClient> client(std::in_place, kSoon, server.TakeClient());
+  std::optional<QmpClient> client(std::in_place, test::Soon(), server.TakeClient());
   EXPECT_FALSE(
       client->AwaitClose(Context::Background().WithTimeout(std::chrono::milliseconds(70))));
   client.reset();
@@ -336,11 +333,11 @@ TEST(QmpClientTest, WhatAnEventFunctionThrowsEndsTheCallOnly) {
     self.Answer(command, 1);
     self.Answer(self.Take(), 2);
   });
-  QmpClient client(kSoon, server.TakeClient(), [](const std::string& name, const base::Json&) {
-    throw std::runtime_error(name);
-  });
-  EXPECT_THROW(client.Execute(kSoon, "first"), std::runtime_error);
-  EXPECT_EQ(client.Execute(kSoon, "second"), 2);
+  QmpClient client(
+      test::Soon(), server.TakeClient(),
+      [](const std::string& name, const base::Json&) { throw std::runtime_error(name); });
+  EXPECT_THROW(client.Execute(test::Soon(), "first"), std::runtime_error);
+  EXPECT_EQ(client.Execute(test::Soon(), "second"), 2);
 }
 
 TEST(QmpClientTest, AnArgumentThatIsNotUtf8IsNotSent) {
@@ -348,8 +345,8 @@ TEST(QmpClientTest, AnArgumentThatIsNotUtf8IsNotSent) {
     self.Negotiate();
     EXPECT_TRUE(self.Take().is_null());
   });
-  QmpClient client(kSoon, server.TakeClient());
-  EXPECT_MSB_ERROR(client.Execute(kSoon, "blockdev-add", {{"filename", "\xff"}}),
+  QmpClient client(test::Soon(), server.TakeClient());
+  EXPECT_MSB_ERROR(client.Execute(test::Soon(), "blockdev-add", {{"filename", "\xff"}}),
                    ErrorKind::kInvalidArgument);
 }
 
@@ -373,15 +370,15 @@ TEST(QmpClientTest, TalksToQemu) {
   base::UniqueFd socket = base::TryConnectAt(fd.get(), "qmp.sock");
   ASSERT_TRUE(socket);
   std::vector<std::string> events;
-  QmpClient client(kSoon, std::move(socket),
+  QmpClient client(test::Soon(), std::move(socket),
                    [&](const std::string& name, const base::Json&) { events.push_back(name); });
-  EXPECT_TRUE(client.Execute(kSoon, "query-status").contains("running"));
-  EXPECT_MSB_ERROR(client.Execute(kSoon, "no-such-command"), ErrorKind::kInternal);
-  client.Execute(kSoon, "quit");
-  EXPECT_TRUE(client.AwaitClose(kSoon));
+  EXPECT_TRUE(client.Execute(test::Soon(), "query-status").contains("running"));
+  EXPECT_MSB_ERROR(client.Execute(test::Soon(), "no-such-command"), ErrorKind::kIO);
+  client.Execute(test::Soon(), "quit");
+  EXPECT_TRUE(client.AwaitClose(test::Soon()));
   EXPECT_THAT(events, ElementsAre("SHUTDOWN"));
   const auto process = base::ProcessHandle::Open(identity);
-  EXPECT_TRUE(!process || process->AwaitEnd(kSoon));
+  EXPECT_TRUE(!process || process->AwaitEnd(test::Soon()));
 }
 
 }  // namespace

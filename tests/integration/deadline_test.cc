@@ -1,0 +1,131 @@
+// How long calls wait for locks that others hold, and when they report that.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <latch>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "src/base/file.h"
+#include "src/base/sqlite.h"
+#include "src/base/staging.h"
+#include "tests/support/support.h"
+
+namespace msb::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class DeadlineTest : public ::testing::Test {
+ protected:
+  DeadlineTest() {
+    MakeStoppedSandbox(client_, "baseline", dir_ / "base.img");
+    Snapshot::Create(ctx_, "baseline", {.name = "first"}, client_);
+  }
+
+  // Locks the index like another process that writes to it.
+  void LockIndex() {
+    database_.emplace(dir_ / "home" / "db" / "snapshots.db", base::Database::Mode::kReadWrite);
+    transaction_.emplace(*database_);
+  }
+  void UnlockIndex() {
+    transaction_.reset();
+    database_.reset();
+  }
+
+  // Expects call to return before another call that began earlier and waits for the locked index
+  // without a deadline.
+  void ExpectEndsFirst(const std::function<void()>& call) {
+    std::atomic<bool> other_ended = false;
+    std::latch begun(1);
+    const std::jthread other([&] {
+      Client client = LocalClient(dir_ / "home");
+      begun.count_down();
+      EXPECT_MSB_ERROR(Snapshot::Reindex(other_.first, "", client), ErrorKind::kCancelled);
+      other_ended = true;
+    });
+    begun.wait();
+    call();
+    EXPECT_FALSE(other_ended);
+    other_.second();
+  }
+
+  const Context ctx_ = Context::Background();
+  const std::pair<Context, CancelFunction> other_ = ctx_.WithCancel();
+  TempDir dir_;
+  std::vector<std::string> log_;
+  Client client_ = LocalClient(dir_ / "home", &log_);
+  std::optional<base::Database> database_;
+  std::optional<base::Transaction> transaction_;
+};
+
+TEST_F(DeadlineTest, CreateWaitsForALockedIndexNoLongerThanItsDeadline) {
+  LockIndex();
+  ExpectEndsFirst(
+      [&] { Snapshot::Create(ctx_.WithTimeout(seconds(1)), "baseline", {.name = "s"}, client_); });
+  EXPECT_THAT(log_, ElementsAre(AllOf(
+                        HasSubstr("snapshots/s is complete, but could not be added to the index"),
+                        HasSubstr("locked"), HasSubstr("Reindex"))));
+  UnlockIndex();
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "s", client_), ErrorKind::kSnapshotNotFound);
+  Snapshot::Open(ctx_, "s", client_);
+  EXPECT_EQ(Snapshot::Get(ctx_, "s", client_).Name(), "s");
+}
+
+TEST_F(DeadlineTest, ImportWaitsForALockedIndexNoLongerThanItsDeadline) {
+  Snapshot::Export(ctx_, "first", dir_ / "first.tar.zst", {}, client_);
+  LockIndex();
+  ExpectEndsFirst([&] {
+    Snapshot::Import(ctx_.WithTimeout(seconds(1)), dir_ / "first.tar.zst", dir_ / "imported",
+                     client_);
+  });
+  EXPECT_EQ(Snapshot::ListDir(ctx_, dir_ / "imported", client_).size(), 1U);
+}
+
+TEST_F(DeadlineTest, ReindexEndsAtItsDeadline) {
+  LockIndex();
+  EXPECT_MSB_ERROR(Snapshot::Reindex(ctx_.WithTimeout(milliseconds(100)), "", client_),
+                   ErrorKind::kCancelled);
+}
+
+// Another program has opened the index exclusively.
+TEST_F(DeadlineTest, ListAndGetEndAtTheirDeadline) {
+  const std::string path = dir_ / "home" / "db" / "snapshots.db";
+  client_ = LocalClient(dir_ / "home");  // A client without a connection.
+  base::Database database(path, base::Database::Mode::kReadWrite);
+  database.Execute("PRAGMA journal_mode = DELETE");
+  database.Execute("BEGIN EXCLUSIVE");
+  const Context limited = ctx_.WithTimeout(milliseconds(100));
+  EXPECT_MSB_ERROR(Snapshot::List(limited, client_), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Snapshot::Get(limited, "first", client_), ErrorKind::kCancelled);
+  database.Execute("ROLLBACK");
+  EXPECT_EQ(Snapshot::List(ctx_, client_).size(), 1U);
+}
+
+TEST_F(DeadlineTest, ACancelledCallThatWaitsForTheIndexEnds) {
+  LockIndex();
+  const auto [ctx, cancel] = ctx_.WithCancel();
+  const std::jthread canceller([&end = cancel] { end(); });
+  EXPECT_MSB_ERROR(Snapshot::Reindex(ctx, "", client_), ErrorKind::kCancelled);
+}
+
+TEST_F(DeadlineTest, ALockedSandboxIsAwaitedUntilTheDeadline) {
+  const base::UniqueFd sandbox = base::OpenDirectory(dir_ / "home" / "sandboxes" / "baseline");
+  ASSERT_TRUE(base::TryLock(sandbox.get()));
+  const Context limited = ctx_.WithTimeout(milliseconds(100));
+  EXPECT_MSB_ERROR(StartSandbox(limited, "baseline", client_), ErrorKind::kCancelled);
+}
+
+}  // namespace
+}  // namespace msb::test

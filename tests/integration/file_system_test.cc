@@ -1,0 +1,156 @@
+// Every operation on file systems that lack a system call, and on small and unusual file systems
+// that are mounted here. tests/environments/run.sh tries the same operations on more of them.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "msb/msb.h"
+#include "tests/environments/operations.h"
+#include "tests/support/missing_calls.h"
+#include "tests/support/support.h"
+
+namespace msb {
+namespace {
+
+namespace fs = std::filesystem;
+using test::MissingCall;
+using test::OperationResult;
+using test::TempDir;
+
+const Context ctx_ = Context::Background();
+
+// Returns a line for each operation that failed.
+std::string FailuresIn(const fs::path& root) {
+  test::MakeEnvironmentHome(root);
+  std::string failures;
+  for (const OperationResult& result : test::TryOperations(root, root / "out")) {
+    if (!result.error.empty()) failures += result.name + ": " + result.error + "\n";
+  }
+  return failures;
+}
+
+struct Lack {
+  std::string name;
+  std::vector<MissingCall> missing;
+};
+void PrintTo(const Lack& lack, std::ostream* out) { *out << lack.name; }
+
+std::vector<Lack> Lacks() {
+  return {{"RenameFlags", {test::NoRenameFlags(EINVAL)}},
+          {"Links", {test::NoLinks(EPERM)}},
+          {"Locks", {test::NoLocks(ENOLCK)}},
+          {"Holes", {test::NoHoles(EINVAL)}},
+          {"DirectoryFlush", {test::NoDirectoryFlush(EINVAL)}},
+          {"AllOfThem",
+           {test::NoRenameFlags(ENOSYS), test::NoLinks(EMLINK), test::NoLocks(EOPNOTSUPP),
+            test::NoHoles(EOPNOTSUPP), test::NoDirectoryFlush(ENOSYS), test::NoClone(EIO),
+            test::NoKernelCopy(EOPNOTSUPP)}}};
+}
+
+class LackingFileSystemTest : public ::testing::TestWithParam<Lack> {};
+
+TEST_P(LackingFileSystemTest, EveryOperationWorks) {
+  const TempDir dir("/dev/shm");  // A flush costs nothing there.
+  EXPECT_EQ(test::RunWithout(GetParam().missing, [&] { return FailuresIn(dir.path()); }), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Calls, LackingFileSystemTest, ::testing::ValuesIn(Lacks()),
+                         [](const auto& test) { return test.param.name; });
+
+// A mounted file system, which is unmounted at the end. Must not be used if the mount was refused.
+class Mount {
+ public:
+  Mount(const char* type, const fs::path& target, const std::string& options) : target_(target) {
+    fs::create_directory(target);
+    mounted_ = mount("msb", target.c_str(), type, 0, options.c_str()) == 0;
+  }
+  Mount(const Mount&) = delete;
+  Mount& operator=(const Mount&) = delete;
+  ~Mount() {
+    if (mounted_) umount2(target_.c_str(), MNT_DETACH);
+  }
+
+  explicit operator bool() const { return mounted_; }
+
+ private:
+  const fs::path target_;
+  bool mounted_ = false;
+};
+
+TEST(OverlayTest, EveryOperationWorksOnASnapshotOfTheLowerLayer) {
+  const TempDir dir("/dev/shm");
+  for (const std::string name : {"lower", "upper", "work"}) fs::create_directory(dir / name);
+  test::MakeEnvironmentHome(dir / "lower/root");
+  const Mount overlay("overlay", dir / "merged",
+                      "lowerdir=" + (dir / "lower").native() + ",upperdir=" +
+                          (dir / "upper").native() + ",workdir=" + (dir / "work").native());
+  if (!overlay) GTEST_SKIP() << "needs the right to mount overlayfs";
+  for (const OperationResult& result :
+       test::TryOperations(dir / "merged/root", dir / "merged/root/out")) {
+    EXPECT_EQ(result.error, "") << result.name;
+  }
+}
+
+class TmpfsTest : public ::testing::Test {
+ protected:
+  // Exports a snapshot whose disk is mostly a hole.
+  void Export(std::uint64_t disk_bytes, const std::string& data) {
+    Client client = test::LocalClient(dir_ / "donor");
+    test::MakeSparseFile(dir_ / "base.img", disk_bytes, {{0, data}});
+    test::MakeStoppedSandbox(client, "donor", dir_ / "base.img");
+    Snapshot::Create(ctx_, "donor", {.name = "thin"}, client);
+    Snapshot::Export(ctx_, "thin", dir_ / "thin.tar.zst", {}, client);
+  }
+
+  const TempDir dir_;
+};
+
+TEST_F(TmpfsTest, ImportsToAFileSystemThatReportsNoBlocks) {
+  Export(8 << 20, "data");
+  const Mount tmpfs("tmpfs", dir_ / "unlimited", "size=0");
+  if (!tmpfs) GTEST_SKIP() << "needs the right to mount tmpfs";
+  Client client = test::LocalClient(dir_ / "unlimited/home");
+  EXPECT_NO_THROW(Snapshot::Import(ctx_, dir_ / "thin.tar.zst", "", client));
+}
+
+TEST_F(TmpfsTest, ImportsAThinDiskThatIsLargerThanTheFreeSpace) {
+  Export(std::uint64_t{2} << 30, "data");
+  const Mount tmpfs("tmpfs", dir_ / "small", "size=64m");
+  if (!tmpfs) GTEST_SKIP() << "needs the right to mount tmpfs";
+  Client client = test::LocalClient(dir_ / "small/home");
+  EXPECT_NO_THROW(Snapshot::Import(ctx_, dir_ / "thin.tar.zst", "", client));
+}
+
+TEST_F(TmpfsTest, ImportSaysHowMuchSpaceItNeeds) {
+  Export(32 << 20, test::Noise(16 << 20, 1));
+  const Mount tmpfs("tmpfs", dir_ / "full", "size=8m");
+  if (!tmpfs) GTEST_SKIP() << "needs the right to mount tmpfs";
+  Client client = test::LocalClient(dir_ / "full/home");
+  struct statvfs before {};
+  ASSERT_EQ(statvfs((dir_ / "full").c_str(), &before), 0);
+  try {
+    Snapshot::Import(ctx_, dir_ / "thin.tar.zst", "", client);
+    ADD_FAILURE() << "imported";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kIO) << e.what();
+    const std::string message = e.what();
+    EXPECT_NE(message.find("needs 16777216 bytes"), std::string::npos) << message;
+    EXPECT_NE(message.find("are free in " + (dir_ / "full/home/snapshots").native()),
+              std::string::npos)
+        << message;
+    EXPECT_NE(message.find("; free "), std::string::npos) << message;
+  }
+}
+
+}  // namespace
+}  // namespace msb

@@ -1,0 +1,147 @@
+// When log callbacks are called, and what they may do.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tests/support/support.h"
+
+namespace msb::test {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+// Wraps the local backend. Each call logs while it holds a lock, like that of a sandbox's
+// directory.
+class LockingBackend : public vmm::Backend {
+ public:
+  explicit LockingBackend(std::shared_ptr<vmm::Backend> inner) : inner_(std::move(inner)) {}
+
+  std::string_view Name() const override { return "locking"; }
+  vmm::SandboxRecord Inspect(const Context& ctx, const std::string& name) override {
+    const auto lock = LockAndLog("inspecting");
+    return inner_->Inspect(ctx, name);
+  }
+  std::vector<vmm::SandboxRecord> List(const Context& ctx) override { return inner_->List(ctx); }
+  vmm::SandboxRecord Create(const Context& ctx, const vmm::SandboxSpec& spec) override {
+    const auto lock = LockAndLog("creating");
+    return inner_->Create(ctx, spec);
+  }
+  vmm::SandboxRecord Start(const Context& ctx, const std::string& name, bool detached) override {
+    const auto lock = LockAndLog("starting");
+    return inner_->Start(ctx, name, detached);
+  }
+  void Stop(const Context& ctx, const std::string& name,
+            std::chrono::milliseconds timeout) override {
+    const auto lock = LockAndLog("stopping");
+    inner_->Stop(ctx, name, timeout);
+  }
+  void Kill(const Context& ctx, const std::string& name) override {
+    const auto lock = LockAndLog("killing");
+    inner_->Kill(ctx, name);
+  }
+  void Detach(const Context& ctx, const std::string& name) override { inner_->Detach(ctx, name); }
+  void Remove(const Context& ctx, const std::string& name) override {
+    const auto lock = LockAndLog("removing");
+    inner_->Remove(ctx, name);
+  }
+
+  LogFunction log;
+
+ private:
+  std::unique_lock<std::mutex> LockAndLog(std::string_view message) {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) throw Error(ErrorKind::kInternal, "called while its lock was held");
+    log(message);
+    return lock;
+  }
+
+  std::mutex mutex_;
+  const std::shared_ptr<vmm::Backend> inner_;
+};
+
+class LogTest : public ::testing::Test {
+ protected:
+  LogTest() {
+    Config config{.home = dir_ / "home", .backend = "local"};
+    const auto backend = std::make_shared<LockingBackend>(Client(config).backend());
+    config.backend = backend;
+    config.log = [this](std::string_view message) {
+      messages_.emplace_back(message);
+      if (on_message_) on_message_();
+    };
+    client_ = std::make_unique<Client>(config);
+    backend->log = client_->config().log;
+    MakeStoppedSandbox(*client_, "baseline", dir_ / "base.img");
+    messages_.clear();
+  }
+  ~LogTest() override { on_message_ = {}; }
+
+  const Context ctx_ = Context::Background();
+  TempDir dir_;
+  std::function<void()> on_message_;
+  std::vector<std::string> messages_;
+  std::unique_ptr<Client> client_;
+};
+
+TEST_F(LogTest, ACallbackMayCallTheLibraryForTheSameSandbox) {
+  std::vector<std::string> failures;
+  int depth = 0;
+  on_message_ = [&] {
+    if (++depth > 1) return;  // Its own calls log, too.
+    try {
+      GetSandbox(ctx_, "baseline", *client_).Stop(ctx_);
+      Snapshot::Create(ctx_, "baseline", {.name = "of-the-callback", .force = true}, *client_);
+      RemoveSandbox(ctx_, "baseline", *client_);
+    } catch (const Error& e) {
+      failures.emplace_back(e.what());
+    }
+  };
+  GetSandbox(ctx_, "baseline", *client_);
+  EXPECT_THAT(failures, IsEmpty());
+  EXPECT_EQ(Snapshot::List(ctx_, *client_).size(), 1U);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "baseline", *client_), ErrorKind::kSandboxNotFound);
+}
+
+TEST_F(LogTest, MessagesArriveBeforeACallReturnsOrThrows) {
+  GetSandbox(ctx_, "baseline", *client_);
+  EXPECT_THAT(messages_, ElementsAre("inspecting"));
+  messages_.clear();
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "absent", *client_), ErrorKind::kSandboxNotFound);
+  EXPECT_THAT(messages_, ElementsAre("inspecting"));
+}
+
+TEST_F(LogTest, ACallbackOfADestructorMayCallTheLibrary) {
+  std::string failure;
+  {
+    const Sandbox sandbox = StartSandbox(ctx_, "baseline", *client_);
+    on_message_ = [&] {
+      on_message_ = {};
+      try {
+        GetSandbox(ctx_, "baseline", *client_).Stop(ctx_);
+      } catch (const Error& e) {
+        failure = e.what();
+      }
+    };
+    messages_.clear();
+  }
+  EXPECT_EQ(failure, "");
+  EXPECT_THAT(messages_, ::testing::Contains("stopping"));
+}
+
+TEST_F(LogTest, WhatACallbackThrowsDoesNotFailTheCall) {
+  on_message_ = [] { throw 1; };
+  EXPECT_EQ(GetSandbox(ctx_, "baseline", *client_).Name(), "baseline");
+}
+
+}  // namespace
+}  // namespace msb::test

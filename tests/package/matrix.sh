@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# Builds, installs and uses msb in all ways in which users do, from the sources of a release.
+#   tests/package/matrix.sh [--slice] BUILD_DIR [CASE...]
+#   tests/package/matrix.sh --list
+# --slice runs only the cases that CI runs, and CASE only those whose names match this pattern. The
+# output of each case is in BUILD_DIR/CASE.log. A case whose compiler is missing is skipped.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source_dir=$PWD
+package=$source_dir/tests/package
+slice=(gcc-release-static-make clang-debug-fetchcontent gcc-hardened-lto-shared
+       missing-dependencies wrong-blake3-directory)
+hardening="-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection"
+hardening+=" -D_GLIBCXX_ASSERTIONS"
+
+# use PREFIX [ARGUMENT...]: builds and runs a consumer of an installed msb.
+use() {
+  cmake -S "$package" -B "$case_dir/consumer" -DCMAKE_PREFIX_PATH="$1" "${@:2}"
+  cmake --build "$case_dir/consumer"
+  "$case_dir/consumer/consumer" "$case_dir/home"
+}
+
+# install COMPILER [ARGUMENT...]: runs the plain CMake lines of the README.
+install() {
+  CXX=$1 cmake -S "$sources" -B "$case_dir/build" --install-prefix "$case_dir/prefix" "${@:2}"
+  cmake --build "$case_dir/build" --parallel "$(nproc)"
+  cmake --install "$case_dir/build"
+  [ ! -e "$case_dir/build/tests" ] || { echo "the tests were built" >&2; return 1; }
+  CXX=$1 use "$case_dir/prefix"
+}
+
+# install_multi COMPILER: uses one build directory for several build types.
+install_multi() {
+  CXX=$1 cmake -S "$sources" -B "$case_dir/build" -G "Ninja Multi-Config"
+  local config
+  for config in Debug Release; do
+    cmake --build "$case_dir/build" --config $config
+    cmake --install "$case_dir/build" --config $config --prefix "$case_dir/prefix"
+  done
+  CXX=$1 use "$case_dir/prefix" -DCMAKE_BUILD_TYPE=Release
+}
+
+# with_flags CXXFLAGS LDFLAGS COMMAND...: runs COMMAND with these flags in its environment.
+with_flags() { CXXFLAGS=$1 LDFLAGS=$2 "${@:3}"; }
+
+# add COMPILER [ARGUMENT...]: builds msb as a part of a project that installs nothing of msb.
+add() {
+  CXX=$1 cmake -S "$package/subproject" -B "$case_dir/build" -DMSB_SOURCE="$sources" "${@:2}"
+  cmake --build "$case_dir/build" --parallel "$(nproc)"
+  "$case_dir/build/consumer" "$case_dir/home"
+  cmake --install "$case_dir/build" --prefix "$case_dir/prefix"
+  [ "$(find "$case_dir/prefix" -type f)" = "$case_dir/prefix/bin/consumer" ]
+}
+
+# refuse PATTERNS [ARGUMENT...]: expects the configuration to fail with output that matches each of
+# the patterns, one per line.
+refuse() {
+  local output
+  if output=$(cmake -S "$sources" -B "$case_dir/build" "${@:2}" 2>&1); then
+    echo "configured" >&2
+    return 1
+  fi
+  echo "$output"
+  local pattern
+  while read -r pattern; do grep -qe "$pattern" <<<"$output"; done <<<"$1"
+}
+
+# install_zstd_static COMPILER [ARGUMENT...]: uses a static libzstd, which may lack threads.
+install_zstd_static() {
+  local library
+  library=$(find /usr/lib /usr/local/lib -name libzstd.a | head -n 1)
+  CXX=$1 cmake -S "$sources" -B "$case_dir/build" --install-prefix "$case_dir/prefix" \
+    -DZSTD_LIBRARY="$library" "${@:2}"
+  cmake --build "$case_dir/build" --parallel "$(nproc)"
+  cmake --install "$case_dir/build"
+  CXX=$1 use "$case_dir/prefix" -DZSTD_LIBRARY="$library"
+}
+
+blake3_sources() {
+  local dirs=(/usr/share/cargo/registry/blake3-*/c)
+  echo "${dirs[-1]}"
+}
+
+# Each case: its name and its command.
+names=()
+declare -A commands
+add_case() { names+=("$1"); commands[$1]=${*:2}; }
+
+for compiler in gcc:g++ clang:clang++; do
+  name=${compiler%:*} cxx=${compiler#*:}
+  for type in Debug Release RelWithDebInfo; do
+    add_case "$name-${type,,}-static" install $cxx -G Ninja -DCMAKE_BUILD_TYPE=$type
+    add_case "$name-${type,,}-shared" install $cxx -G Ninja -DCMAKE_BUILD_TYPE=$type \
+      -DBUILD_SHARED_LIBS=ON
+  done
+  add_case "$name-plain-make" install $cxx -G "'Unix Makefiles'"
+  add_case "$name-minsizerel" install $cxx -DCMAKE_BUILD_TYPE=MinSizeRel
+  add_case "$name-multi-config" install_multi $cxx
+  add_case "$name-lto" install $cxx -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON
+  add_case "$name-hardened" with_flags "'$hardening'" "'-Wl,-z,relro,-z,now'" \
+    install $cxx -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  add_case "$name-unity" install $cxx -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_UNITY_BUILD=ON
+  add_case "$name-unity-of-all" install $cxx -G Ninja -DCMAKE_BUILD_TYPE=Debug \
+    -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=0
+  add_case "$name-not-unity" install $cxx -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    -DMSB_UNITY_BUILD=OFF
+  add_case "$name-subproject" add $cxx -G Ninja -DCMAKE_BUILD_TYPE=Release
+  add_case "$name-subproject-shared" add $cxx -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    -DBUILD_SHARED_LIBS=ON
+  add_case "$name-debug-fetchcontent" add $cxx -G Ninja -DCMAKE_BUILD_TYPE=Debug -DMSB_FETCH=ON \
+    -DCMAKE_UNITY_BUILD=ON
+done
+add_case gcc-release-static-make install g++ -G "'Unix Makefiles'" -DCMAKE_BUILD_TYPE=Release
+add_case gcc-fhardened with_flags "-fhardened" "" \
+  install g++ -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo
+add_case gcc-hardened-lto-shared with_flags "'$hardening'" "'-Wl,-z,relro,-z,now'" \
+  install g++ -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+  -DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON
+add_case blake3-directory install g++ -G Ninja -DCMAKE_BUILD_TYPE=Release \
+  -DBLAKE3_SOURCE_DIR="$(blake3_sources)"
+add_case zstd-static install_zstd_static g++ -G Ninja -DCMAKE_BUILD_TYPE=Release
+add_case missing-dependencies refuse "'libsqlite3-dev
+libzstd-dev
+apt-get install libsqlite3-dev libzstd-dev'" -DCMAKE_DISABLE_FIND_PACKAGE_SQLite3=ON \
+  -DCMAKE_DISABLE_FIND_PACKAGE_zstd=ON
+add_case wrong-blake3-directory refuse "'BLAKE3_SOURCE_DIR is ./nowhere'" \
+  -DBLAKE3_SOURCE_DIR=/nowhere
+
+if [ "${1:-}" = --list ]; then
+  printf '%s\n' "${names[@]}"
+  exit
+fi
+patterns=()
+if [ "${1:-}" = --slice ]; then
+  patterns=("${slice[@]}")
+  shift
+fi
+work=$(realpath -m "${1:?usage: matrix.sh [--slice] BUILD_DIR [CASE...]}")
+[ $# -eq 1 ] || patterns=("${@:2}")
+[ ${#patterns[@]} -gt 0 ] || patterns=("*")
+
+# The sources as they are released: committed and new files, without ignored ones and .git.
+sources=$work/source
+rm -rf "$sources"
+mkdir -p "$sources"
+if [ -e .git ]; then
+  git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$sources"
+else
+  tar -c --exclude=./build . | tar -x -C "$sources"
+fi
+if command -v ccache >/dev/null; then
+  . tests/ccache.sh
+fi
+
+is_selected() {
+  local pattern
+  for pattern in "${patterns[@]}"; do
+    # shellcheck disable=SC2053
+    [[ $1 != $pattern ]] || return 0
+  done
+  return 1
+}
+
+# missing COMMAND: prints which tool that the case needs is not installed, if any.
+missing() {
+  local word
+  for word in $1; do
+    case $word in
+      g++ | clang++) command -v "$word" >/dev/null || { echo "$word is not installed"; return; } ;;
+      -fhardened) g++ -fhardened -O2 -x c++ -c /dev/null -o /dev/null 2>/dev/null ||
+        { echo "g++ has no $word"; return; } ;;
+    esac
+  done
+}
+
+passed=0 failed=0 skipped=0
+for name in "${names[@]}"; do
+  is_selected "$name" || continue
+  reason=$(missing "${commands[$name]}")
+  if [ -n "$reason" ]; then
+    echo "skipped $name: $reason"
+    skipped=$((skipped + 1))
+    continue
+  fi
+  case_dir=$work/$name
+  rm -rf "$case_dir"
+  mkdir -p "$case_dir"
+  # A separate subshell, because errexit has no effect in a condition.
+  set +e
+  (set -e; eval "${commands[$name]}") >"$work/$name.log" 2>&1 </dev/null
+  status=$?
+  set -e
+  if [ $status -eq 0 ]; then
+    echo "passed  $name"
+    passed=$((passed + 1))
+    rm -rf "$case_dir"
+  else
+    echo "FAILED  $name: see $work/$name.log"
+    tail -n 30 "$work/$name.log"
+    failed=$((failed + 1))
+  fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ] && [ $passed -gt 0 ]

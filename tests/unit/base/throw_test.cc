@@ -1,0 +1,135 @@
+#include "src/base/throw.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "src/base/file.h"
+#include "src/base/space.h"
+#include "tests/support/paths.h"
+#include "tests/support/support.h"
+
+namespace msb::base {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string MessageOf(const std::function<void()>& function, ErrorKind kind, int os_error) {
+  try {
+    function();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), kind) << e.what();
+    EXPECT_EQ(e.os_error(), os_error) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "no error";
+  return {};
+}
+
+TEST(ThrowTest, EveryErrorNamesThePathAndTheNextStep) {
+  for (int error = 1; error < 134; ++error) {
+    const std::string message =
+        MessageOf([&] { ThrowErrno("open", "/home/x/file", error); }, ErrorKind::kIO, error);
+    EXPECT_THAT(message, HasSubstr("cannot open /home/x/file: "));
+    const std::size_t step = message.find("; ");
+    ASSERT_NE(step, std::string::npos) << message;
+    EXPECT_GT(message.size(), step + 10) << message;
+  }
+}
+
+TEST(ThrowTest, PermissionNamesTheUserTheOwnerAndTheVariableThatMovesTheHome) {
+  const std::string user = std::to_string(geteuid());
+  for (const int error : {EACCES, EPERM}) {
+    EXPECT_THAT(
+        MessageOf([&] { ThrowErrno("create", "/etc/absent/file", error); }, ErrorKind::kIO, error),
+        AllOf(HasSubstr("runs as user " + user), HasSubstr("/etc belongs to user 0"),
+              HasSubstr("set MSB_HOME"), HasSubstr("Config::home")));
+  }
+}
+
+TEST(ThrowTest, FullDiskNamesWhatIsFreeAndNeeded) {
+  const test::TempDir dir;
+  const UniqueFd fd = OpenDirectory(dir.path());
+  const std::string message =
+      MessageOf([&] { ThrowNoSpace("write", fd.get(), 12345, ENOSPC); }, ErrorKind::kIO, ENOSPC);
+  EXPECT_THAT(message, AllOf(HasSubstr(dir.path().native()), HasSubstr("and 12345 are needed"),
+                             HasSubstr("MSB_HOME")));
+  EXPECT_TRUE(std::regex_search(message, std::regex("[0-9]+ bytes are free there"))) << message;
+  EXPECT_THAT(MessageOf([&] { ThrowErrno("write", fd.get(), EDQUOT); }, ErrorKind::kIO, EDQUOT),
+              HasSubstr("quota of user " + std::to_string(geteuid())));
+}
+
+TEST(ThrowTest, FullDiskNamesWhatAWholeCopyNeeds) {
+  const test::TempDir dir;
+  test::WriteFile(dir / "copy", "a part of it");
+  const UniqueFd fd = OpenAt(AT_FDCWD, (dir / "copy").c_str(), O_RDWR);
+  const auto copy = [&] {
+    ReportingSpace(fd.get(), 987654, [&] { ThrowErrno("write", fd.get(), ENOSPC); });
+  };
+  EXPECT_THAT(MessageOf(copy, ErrorKind::kIO, ENOSPC), HasSubstr("and 987654 are needed"));
+  EXPECT_EQ(std::filesystem::file_size(dir / "copy"), 0U);
+  const auto other = [&] {
+    ReportingSpace(fd.get(), 987654, [&] { ThrowErrno("write", fd.get(), EIO); });
+  };
+  EXPECT_THAT(MessageOf(other, ErrorKind::kIO, EIO), HasSubstr("dmesg"));
+}
+
+TEST(ThrowTest, AbsentDirectoryIsNamed) {
+  EXPECT_THAT(
+      MessageOf([] { ThrowErrno("open", "/etc/absent/a/file", ENOENT); }, ErrorKind::kIO, ENOENT),
+      HasSubstr("the directory /etc/absent/a is absent: create it"));
+  EXPECT_THAT(MessageOf([] { ThrowErrno("open", "/etc/absent", ENOENT); }, ErrorKind::kIO, ENOENT),
+              HasSubstr("it is absent from /etc: create it"));
+}
+
+TEST(ThrowTest, OpenFilesAreNamedByTheirPaths) {
+  const test::TempDir dir;
+  test::WriteFile(dir / "file", "x");
+  const UniqueFd parent = OpenDirectory(dir.path());
+  const UniqueFd fd = OpenAt(AT_FDCWD, (dir / "file").c_str(), O_RDONLY);
+  const std::string path = std::filesystem::canonical(dir / "file");
+  EXPECT_EQ(PathOf(fd.get()), path);
+  EXPECT_EQ(PathOf(parent.get(), "file"), path);
+  EXPECT_THAT(MessageOf([&] { WriteExactly(fd.get(), "xy", 2, 0); }, ErrorKind::kIO, EBADF),
+              HasSubstr("cannot write " + path + ": "));
+  EXPECT_THAT(MessageOf([&] { CreateFileAt(parent.get(), "file", 0600); }, ErrorKind::kIO, EEXIST),
+              HasSubstr("cannot create " + path + ": "));
+}
+
+TEST(ThrowTest, ProgramThatCannotBeExecutedIsAWrongConfiguration) {
+  for (const int error : {ENOENT, EACCES, ENOEXEC, ENOTDIR}) {
+    EXPECT_THAT(
+        MessageOf([&] { ThrowCannotExecute("/no/qemu", error); }, ErrorKind::kInvalidConfig, error),
+        HasSubstr("cannot execute /no/qemu: "));
+  }
+  MessageOf([] { ThrowCannotExecute("/no/qemu", ENOMEM); }, ErrorKind::kIO, ENOMEM);
+}
+
+// Searches the sources. A message that says "an open file" does not name the file. kInternal is for
+// bugs of the library, and src/vmm must not use it.
+TEST(ThrowTest, SourcesNameWhatTheyThrowAbout) {
+  const std::filesystem::path sources = test::FixturesDir() / "../../src";
+  const std::regex nameless("ThrowErrno\\(\"[^\"]*\", \"an? (open )?(file|directory|extent)");
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(sources)) {
+    const std::string extension = entry.path().extension();
+    if (extension != ".cc" && extension != ".h") continue;
+    const std::string text = test::ReadFile(entry.path());
+    EXPECT_FALSE(std::regex_search(text, nameless)) << entry.path();
+    if (entry.path().parent_path().filename() == "vmm") {
+      EXPECT_EQ(text.find("ErrorKind::kInternal"), std::string::npos) << entry.path();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace msb::base

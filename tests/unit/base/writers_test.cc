@@ -1,0 +1,109 @@
+#include "src/base/writers.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <string>
+#include <thread>
+
+#include "src/base/descriptor.h"
+#include "tests/support/support.h"
+
+namespace msb::base {
+namespace {
+
+// Any local file system grants leases, but not every kernel that emulates Linux does.
+class WritersTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    test::WriteFile(path_, std::string(kSize, 'a'));
+    fd_ = OpenAt(AT_FDCWD, path_.c_str(), O_RDONLY);
+    if (!HasWriter(fd_.get())) GTEST_SKIP() << "no leases (F_SETLEASE) on the file system of tests";
+  }
+
+  UniqueFd OpenToWrite() const { return OpenAt(AT_FDCWD, path_.c_str(), O_RDWR); }
+
+  static constexpr std::size_t kSize = 1 << 16;
+  const Context ctx_ = Context::Background();
+  test::TempDir dir_;
+  const std::string path_ = dir_ / "file";
+  UniqueFd fd_;
+};
+
+// A file that is mapped shared and writable, and no longer open.
+class Mapping {
+ public:
+  explicit Mapping(UniqueFd fd, std::size_t size)
+      : size_(size),
+        bytes_(static_cast<char*>(
+            mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0))) {}
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping() { munmap(bytes_, size_); }
+
+  // Writes to every page.
+  void Touch() {
+    for (std::size_t i = 0; i < size_; i += 4096) ++bytes_[i];
+  }
+
+ private:
+  const std::size_t size_;
+  char* const bytes_;
+};
+
+TEST_F(WritersTest, FindsWhatHasTheFileOpenForWriting) {
+  EXPECT_EQ(HasWriter(fd_.get()), false);
+  UniqueFd reader = OpenAt(AT_FDCWD, path_.c_str(), O_RDONLY);
+  EXPECT_EQ(HasWriter(fd_.get()), false);
+  UniqueFd writer = OpenToWrite();
+  EXPECT_EQ(HasWriter(fd_.get()), true);
+  writer.Reset(-1);
+  EXPECT_EQ(HasWriter(fd_.get()), false);
+}
+
+TEST_F(WritersTest, FindsASharedMappingWhoseDescriptorWasClosed) {
+  {
+    Mapping mapping(OpenToWrite(), kSize);
+    EXPECT_EQ(HasWriter(fd_.get()), true);
+  }
+  EXPECT_EQ(HasWriter(fd_.get()), false);
+}
+
+TEST_F(WritersTest, WatchNoticesAWriterThatIsThereWhenItBegins) {
+  Mapping mapping(OpenToWrite(), kSize);
+  mapping.Touch();
+  const WriteWatch watch(ctx_, fd_.get());
+  EXPECT_TRUE(watch.had_writer());
+  EXPECT_FALSE(watch.Undisturbed(ctx_));
+}
+
+TEST_F(WritersTest, WatchNoticesAWriterThatComesLater) {
+  const WriteWatch watch(ctx_, fd_.get());
+  EXPECT_FALSE(watch.had_writer());
+  EXPECT_TRUE(watch.Undisturbed(ctx_));
+  {
+    const UniqueFd writer = OpenToWrite();
+    EXPECT_FALSE(watch.Undisturbed(ctx_));
+  }
+  EXPECT_TRUE(watch.Undisturbed(ctx_));
+  test::WriteFile(path_, "other");
+  EXPECT_FALSE(watch.Undisturbed(ctx_));
+}
+
+TEST_F(WritersTest, WatchWaitsForAWriterThatGoesAway) {
+  UniqueFd writer = OpenToWrite();
+  std::thread closer([&] { writer.Reset(-1); });
+  const WriteWatch watch(ctx_, fd_.get());
+  closer.join();
+  EXPECT_FALSE(watch.had_writer());
+}
+
+TEST_F(WritersTest, CancelledWatchDoesNotWait) {
+  const UniqueFd writer = OpenToWrite();
+  const Context ended = ctx_.WithTimeout(std::chrono::milliseconds(0));
+  EXPECT_MSB_ERROR(WriteWatch(ended, fd_.get()), ErrorKind::kCancelled);
+}
+
+}  // namespace
+}  // namespace msb::base

@@ -1,0 +1,143 @@
+#include "src/disk/image_probe.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/base/descriptor.h"
+#include "src/base/spawn.h"
+#include "tests/support/support.h"
+
+namespace msb::disk {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using namespace std::string_literals;
+
+constexpr std::size_t kSize = 1 << 16;
+
+class ImageProbeTest : public ::testing::Test {
+ protected:
+  DiskFormat Probe(const std::string& name = "it's an image") const {
+    const base::UniqueFd fd = base::OpenAt(AT_FDCWD, (dir_ / name).c_str(), O_RDONLY);
+    return ProbeImage(fd.get(), dir_ / name);
+  }
+
+  std::string Refusal(ErrorKind kind, const std::string& name = "it's an image") const {
+    try {
+      Probe(name);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), kind) << e.what();
+      return e.what();
+    }
+    ADD_FAILURE() << name << " is not refused";
+    return {};
+  }
+
+  void Write(const std::string& content) const { test::WriteFile(dir_ / "it's an image", content); }
+
+  // Returns a disk with these bytes at offset. A negative offset counts from the end.
+  static std::string DiskWith(std::int64_t offset, const std::string& bytes) {
+    std::string disk(kSize, '\0');
+    if (offset < 0) offset += kSize;
+    return disk.replace(static_cast<std::size_t>(offset), bytes.size(), bytes);
+  }
+
+  test::TempDir dir_;
+};
+
+TEST_F(ImageProbeTest, TakesDisksOfAnyContentForRaw) {
+  for (const std::string& content :
+       {"x"s, std::string(kSize, '\0'), test::Noise(kSize, 1), "KDM"s, DiskWith(510, "\x55\xaa"),
+        DiskWith(1080, "\x53\xef"), DiskWith(32768, "CD001"), DiskWith(-511, "conectix")}) {
+    Write(content);
+    EXPECT_EQ(Probe(), DiskFormat::kRaw);
+  }
+}
+
+TEST_F(ImageProbeTest, RecognizesOtherFormatsByTheirMagic) {
+  const std::vector<std::pair<std::string, std::string>> images = {
+      {"vmdk", DiskWith(0, "KDMV")},
+      {"vmdk", DiskWith(0, "COWD")},
+      {"vmdk", "# Disk DescriptorFile\nversion=1\n"},
+      {"vdi", DiskWith(64, "\x7f\x10\xda\xbe")},
+      {"vhdx", DiskWith(0, "vhdxfile")},
+      {"vpc", DiskWith(0, "conectix")},
+      {"vpc", DiskWith(-512, "conectix")},
+      {"qed", DiskWith(0, "QED\0"s)},
+      {"qcow", DiskWith(0, "QFI\xfb\0\0\0\x01"s)},
+      {"parallels", DiskWith(0, "WithoutFreeSpace")},
+      {"parallels", DiskWith(0, "WithouFreSpacExt")},
+      {"dmg", DiskWith(-512, "koly")},
+      {"raw", DiskWith(32769, "CD001")}};
+  const std::string quoted = "'" + dir_.path().native() + "/it'\\''s an image'";
+  for (const auto& [driver, content] : images) {
+    Write(content);
+    EXPECT_THAT(Refusal(ErrorKind::kUnsupportedOperation),
+                HasSubstr("qemu-img convert -f " + driver + " -O qcow2 " + quoted));
+  }
+}
+
+TEST_F(ImageProbeTest, RefusesAnEmptyImage) {
+  Write("");
+  EXPECT_THAT(Refusal(ErrorKind::kInvalidArgument),
+              AllOf(HasSubstr("is empty"), HasSubstr("qemu-img create -f qcow2 ")));
+}
+
+// The command in the message makes an image that is accepted.
+TEST_F(ImageProbeTest, ConversionThatIsNamedWorks) {
+  if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
+  const auto make = [&](const std::string& arguments) {
+    const auto result =
+        test::RunCommand("cd '" + dir_.path().native() + "' && qemu-img create -q " + arguments);
+    return result.status == 0;
+  };
+  test::WriteFile(dir_ / "base.raw", test::Noise(1 << 20, 1));
+  ASSERT_TRUE(make("-f qcow2 -b base.raw -F raw backed.img"));
+  std::vector<std::string> images = {"backed.img"};
+  for (const auto& [name, arguments] : std::vector<std::pair<std::string, std::string>>{
+           {"a.vmdk", "-f vmdk"},
+           {"stream.vmdk", "-f vmdk -o subformat=streamOptimized"},
+           {"flat.vmdk", "-f vmdk -o subformat=monolithicFlat"},
+           {"a.vdi", "-f vdi"},
+           {"a.vhdx", "-f vhdx"},
+           {"a.vhd", "-f vpc"},
+           {"fixed.vhd", "-f vpc -o subformat=fixed"},
+           {"a.qed", "-f qed"},
+           {"a.qcow", "-f qcow"},
+           {"a.parallels", "-f parallels"}}) {
+    // Some builds of qemu-img cannot write all of them.
+    if (make(arguments + " " + name + " 4M")) images.push_back(name);
+  }
+  EXPECT_GT(images.size(), 4U);
+  test::WriteFile(dir_ / "a.iso", DiskWith(32769, "CD001"));
+  images.emplace_back("a.iso");
+  for (const std::string& name : images) {
+    const std::string message = Refusal(ErrorKind::kUnsupportedOperation, name);
+    const std::size_t command = message.find("qemu-img convert");
+    ASSERT_NE(command, std::string::npos) << message;
+    const auto result = test::RunCommand(message.substr(command));
+    EXPECT_EQ(result.status, 0) << message << "\n" << result.output;
+    const std::string stem = std::filesystem::path(name).stem();
+    EXPECT_EQ(Probe(stem + "-converted.qcow2"), DiskFormat::kQcow2) << name;
+  }
+}
+
+TEST_F(ImageProbeTest, NamesTheBackingFile) {
+  if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
+  test::WriteFile(dir_ / "base.raw", test::Noise(1 << 20, 1));
+  test::RunCommand("cd '" + dir_.path().native() +
+                   "' && qemu-img create -q -f qcow2 -b base.raw -F raw o.qcow2");
+  EXPECT_THAT(Refusal(ErrorKind::kUnsupportedOperation, "o.qcow2"),
+              AllOf(HasSubstr("is backed by 'base.raw'"),
+                    HasSubstr("qemu-img convert -f qcow2 -O qcow2 ")));
+}
+
+}  // namespace
+}  // namespace msb::disk

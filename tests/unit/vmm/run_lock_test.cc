@@ -1,0 +1,162 @@
+#include "src/vmm/run_lock.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include "src/base/descriptor.h"
+#include "src/base/file.h"
+#include "src/vmm/directory_record.h"
+#include "tests/support/support.h"
+
+namespace msb::vmm {
+namespace {
+
+using ::testing::HasSubstr;
+
+class RunLockTest : public ::testing::Test {
+ protected:
+  RunLockTest() { test::WriteFile(dir_ / "upper.ext4", "disk"); }
+
+  RunState StateNow(const Runner& runner) const { return StateOf(runner, fd_.get(), "upper.ext4"); }
+
+  // Returns the record of this process as an earlier release wrote it.
+  static Runner EarlierRecord() {
+    Runner runner;
+    const base::ProcessIdentity self = base::ProcessIdentity::Self();
+    runner.pid = self.pid;
+    runner.start_ticks = self.start_ticks;
+    runner.boot_id = self.boot_id;
+    return runner;
+  }
+
+  test::TempDir dir_;
+  const base::UniqueFd fd_ = base::OpenDirectory(dir_.path());
+};
+
+TEST_F(RunLockTest, OwnerRunsAsLongAsItHoldsTheLock) {
+  RunLock lock = MakeRunLock(fd_.get());
+  const Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  lock.fd.Reset(-1);
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+}
+
+TEST_F(RunLockTest, LockDecidesWhateverThePidMeansHere) {
+  RunLock lock = MakeRunLock(fd_.get());
+  Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
+  runner.pid = 1 << 22;  // No process here has this pid.
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  runner.pid_namespace += 1;
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  EXPECT_THAT(Describe(runner), HasSubstr("another container"));
+  runner.boot_id = "another";
+  runner.host = "elsewhere/1";
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  EXPECT_THAT(Describe(runner), HasSubstr("on host 'elsewhere'"));
+  lock.fd.Reset(-1);
+  runner = lock.HeldBy(base::ProcessIdentity::Self());
+  runner.pid_namespace += 1;
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+}
+
+// A program that inherits the lock holds it. The kernel releases it when the program is killed.
+TEST_F(RunLockTest, LockIsHeldByTheProgramThatInheritsIt) {
+  RunLock lock = MakeRunLock(fd_.get());
+  const pid_t child = vfork();  // vfork runs no handler that drops the descriptor.
+  if (child == 0) {
+    fcntl(lock.fd.get(), F_SETFD, 0);
+    execl("/bin/sleep", "sleep", "1000", nullptr);
+    _exit(127);
+  }
+  const Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
+  lock.fd.Reset(-1);
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  kill(child, SIGKILL);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+}
+
+TEST_F(RunLockTest, ForkedProcessDoesNotHoldTheLock) {
+  RunLock lock = MakeRunLock(fd_.get());
+  const std::string file = lock.file;
+  const Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
+  HoldRunLock(std::move(lock));
+  const pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  ReleaseRunLock(file);
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+}
+
+TEST_F(RunLockTest, OwnerOnAnotherHostMayRun) {
+  Runner runner = MakeRunLock(fd_.get()).HeldBy(base::ProcessIdentity::Self());  // Then released.
+  runner.boot_id = "another";
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);  // This host was rebooted.
+  runner.host = "elsewhere/1";
+  EXPECT_EQ(StateNow(runner), RunState::kMayRun);
+  EXPECT_EQ(Describe(runner), "process " + std::to_string(runner.pid) + " on host 'elsewhere'");
+}
+
+TEST_F(RunLockTest, WithoutALockTheProcessDecidesWhereItCanBeSeen) {
+  Runner runner = RunLock().HeldBy(base::ProcessIdentity::Self());
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  runner.start_ticks -= 1;
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+  runner.pid_namespace += 1;
+  EXPECT_EQ(StateNow(runner), RunState::kMayRun);
+}
+
+// As on FUSE, where each mount may have locks of its own.
+TEST_F(RunLockTest, LockThatIsNotSharedDoesNotProveAnEnd) {
+  Runner runner = MakeRunLock(fd_.get()).HeldBy(base::ProcessIdentity::Self());  // Then released.
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+  runner.lock_is_shared = false;
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  runner.start_ticks -= 1;
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+}
+
+TEST_F(RunLockTest, RecordOfAnEarlierReleaseIsJudgedByItsProcess) {
+  EXPECT_EQ(StateNow(EarlierRecord()), RunState::kRuns);
+  Runner other = EarlierRecord();
+  other.start_ticks -= 1;  // Another process of the same pid.
+  EXPECT_EQ(StateNow(other), RunState::kEnded);
+  Runner rebooted = EarlierRecord();
+  rebooted.boot_id = "another";
+  EXPECT_EQ(StateNow(rebooted), RunState::kEnded);
+}
+
+TEST_F(RunLockTest, RecordOfAnEarlierReleaseMayRunWhileItsDiskIsOpenForWriting) {
+  Runner gone = EarlierRecord();
+  gone.start_ticks -= 1;
+  const base::UniqueFd disk = base::OpenAt(AT_FDCWD, (dir_ / "upper.ext4").c_str(), O_RDWR);
+  EXPECT_EQ(StateNow(gone), RunState::kMayRun);
+}
+
+TEST_F(RunLockTest, ProcessThatHasEndedButWasNotWaitedForDoesNotRun) {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  Runner runner = EarlierRecord();
+  runner.pid = child;
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
+}
+
+}  // namespace
+}  // namespace msb::vmm
