@@ -1,13 +1,14 @@
-// Prepare once, snapshot, boot two workers: on any VMM, given as a command line.
+// Prepares a sandbox once, snapshots it, and boots two workers from the snapshot, with any VMM that
+// is started by a command line.
 //
 //   command_backend HOME IMAGE VMM [ARGUMENT...]
 //   command_backend home base.img qemu-system-x86_64 -nodefaults -display none -m '{memory}M'
 //       -smp '{cpus}' -blockdev '{blockdev}' -device virtio-blk-pci,drive=disk
 //   MSB_UP=api.sock command_backend home base.img my-vmm --disk '{disk}' --api '{dir}/api.sock'
 //
-// MSB_UP names a file in {dir} that is there once the VMM is up; one that ends before has not
-// booted. With {blockdev} the disks are qcow2, so that neither a snapshot nor a boot copies any;
-// with {disk} they are raw files, which every VMM takes.
+// MSB_UP names a file in {dir} that exists once the VMM has booted. A VMM that ends before that has
+// failed to boot. With {blockdev} the disks are qcow2, so that neither a snapshot nor a boot copies
+// a disk. Otherwise they are raw files, which every VMM supports; {disk} is their path.
 
 #include "command_backend.h"
 
@@ -36,9 +37,9 @@ void Run(const std::string& home, const std::string& image, std::vector<std::str
       return std::filesystem::exists(sandbox.upper->path.parent_path() / file);
     };
   }
-  // The same config twice: for the disks and records, which are a local backend's, and with ours.
+  // The config is used twice: with the local backend, which keeps disks and records, and with ours.
   msb::Config config{.home = home, .backend = "local"};
-  config.sandboxes_dir = home + "/command-sandboxes";  // Not where others would look for theirs.
+  config.sandboxes_dir = home + "/command-sandboxes";  // Where no other backend looks for its own.
   config.upper_format = chains ? msb::DiskFormat::kQcow2 : msb::DiskFormat::kRaw;
   config.backend = std::make_shared<example::CommandBackend>(msb::Client(config).backend(),
                                                              std::move(command), is_up);
@@ -57,7 +58,7 @@ void Run(const std::string& home, const std::string& image, std::vector<std::str
     const auto sandbox =
         msb::CreateSandbox(ctx, worker, {msb::WithSnapshot(name), msb::WithReplace()}, client);
     std::cout << worker << " runs on " << msb::GetSandbox(ctx, worker, client).Upper().path << "\n";
-  }  // Out of scope, it is stopped.
+  }  // The worker goes out of scope and is stopped.
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A backend of one's own: it boots any VMM that is given as a command line, and leaves disks and
-// records to the backend "local" of another client. docs/backends.md walks through it.
+// A custom backend: it boots any VMM that is started by a command line, and leaves disks and
+// records to the backend "local" of another client. docs/backends.md explains it.
 
 #ifndef MSB_EXAMPLES_COMMAND_BACKEND_H_
 #define MSB_EXAMPLES_COMMAND_BACKEND_H_
@@ -24,14 +24,15 @@ using msb::Error;
 using msb::ErrorKind;
 using msb::SandboxStatus;
 
-// The VMM must stay in the foreground and keep its standard input: that is how it is known. It is
-// asked to end by SIGTERM. One that ends by itself has crashed, in order or not. It outlives a
-// crash of the program that booted it; then it runs on, and any program with this backend may stop
-// it. Programs that use the same sandboxes with another backend do not see that they run.
+// CommandBackend runs each sandbox in a process of the VMM. The VMM must stay in the foreground and
+// keep its standard input, by which it is recognized. Stop asks it to end by SIGTERM. A VMM that
+// ends by itself counts as crashed, even if it ended in order. If the program that booted a VMM
+// crashes, the VMM keeps running, and any program with this backend can stop it. Programs that use
+// the same sandboxes with another backend do not know whether the VMM runs.
 class CommandBackend : public msb::vmm::Backend {
  public:
-  // disks: a local backend. is_up: true once the VMM has booted; without one, it has when it is
-  // started.
+  // disks is a local backend. is_up returns true once the VMM has booted. If is_up is empty, the
+  // VMM counts as booted as soon as it is started.
   CommandBackend(std::shared_ptr<msb::vmm::Backend> disks, std::vector<std::string> command,
                  std::function<bool(const SandboxRecord&)> is_up = {})
       : disks_(std::move(disks)), command_(std::move(command)), is_up_(std::move(is_up)) {}
@@ -50,7 +51,7 @@ class CommandBackend : public msb::vmm::Backend {
 
   SandboxRecord Create(const Context& ctx, const msb::vmm::SandboxSpec& spec) override {
     msb::vmm::SandboxSpec disk = spec;
-    // Start is told neither of them, and finds them in the record.
+    // Start does not get these two, and finds them in the record.
     if (spec.cpus != 0) disk.labels["vmm.cpus"] = std::to_string(spec.cpus);
     if (spec.memory_mib != 0) disk.labels["vmm.memory"] = std::to_string(spec.memory_mib);
     const auto replaced = spec.replace ? HaltIfThere(ctx, spec.name) : std::nullopt;
@@ -71,7 +72,7 @@ class CommandBackend : public msb::vmm::Backend {
       for (; is_up_ && !is_up_(sandbox); Nap()) {
         ctx.Check();
         if (lock.IsTaken()) continue;
-        throw Error(ErrorKind::kInternal, "the VMM of '" + name + "' ended: " + lock.Log());
+        throw Error(ErrorKind::kInvalidConfig, "the VMM of '" + name + "' ended: " + lock.Log());
       }
     } catch (...) {
       lock.TakeBack(Context::Background(), {});
@@ -95,10 +96,10 @@ class CommandBackend : public msb::vmm::Backend {
     disks_->Remove(ctx, name);
   }
 
-  void Seal(const Context& ctx, const std::string& name, const msb::vmm::SealSpec& spec,
-            const std::function<void(const msb::vmm::Disk& sealed)>& publish) override {
+  void Seal(const Context& ctx, const std::string& name, const msb::vmm::SealDescriber& describe,
+            const msb::vmm::SealPublisher& publish) override {
     const DiskLock lock = TakeIdle(ctx, name);
-    disks_->Seal(ctx, name, spec, publish);
+    disks_->Seal(ctx, name, describe, publish);
   }
 
  private:
@@ -106,7 +107,8 @@ class CommandBackend : public msb::vmm::Backend {
     return DiskLock(sandbox.upper->path.parent_path());
   }
 
-  // The record says what the VMM was told; the lock, whether it runs.
+  // Returns the record with its actual status: the record says what the VMM was told to do, the
+  // lock whether it runs.
   static SandboxRecord WithStatus(SandboxRecord sandbox) {
     if (sandbox.status == SandboxStatus::kRunning && !LockOf(sandbox).IsTaken()) {
       sandbox.status = SandboxStatus::kCrashed;
@@ -114,17 +116,19 @@ class CommandBackend : public msb::vmm::Backend {
     return sandbox;
   }
 
-  // The lock of a sandbox that does not run.
+  // Takes and returns the lock of a sandbox that does not run. Throws kSandboxStillRunning if it
+  // runs.
   DiskLock TakeIdle(const Context& ctx, const std::string& name) {
     DiskLock lock = LockOf(disks_->Inspect(ctx, name));
     if (!lock.TryTake()) {
-      throw Error(ErrorKind::kSandboxStillRunning, "sandbox '" + name + "' runs; stop it first");
+      throw Error(ErrorKind::kSandboxStillRunning,
+                  "sandbox '" + name + "' is running; stop it first");
     }
-    disks_->Stop(ctx, name, {});  // Of one that has crashed, the record says that it runs.
+    disks_->Stop(ctx, name, {});  // After a crash, the record says that it runs.
     return lock;
   }
 
-  // The lock of a sandbox whose VMM has been ended.
+  // Ends the VMM of a sandbox, and returns the sandbox's lock.
   DiskLock Halt(const Context& ctx, const std::string& name, std::chrono::milliseconds timeout) {
     DiskLock lock = LockOf(disks_->Inspect(ctx, name));
     lock.TakeBack(ctx, timeout);

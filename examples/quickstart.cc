@@ -1,6 +1,6 @@
-// The main job, on the embedded local backend: create a sandbox, write a file into its disk,
-// snapshot it, verify the snapshot, boot two fresh sandboxes from it that find the file and then go
-// their own ways, and take the snapshot to another home.
+// The main workflow, on the embedded local backend: create a sandbox, write a file into its disk,
+// snapshot it, verify the snapshot, boot two new sandboxes from it that find the file and then
+// change their own disks, and copy the snapshot to another home.
 //
 //   quickstart HOME IMAGE      HOME: a directory to work in; IMAGE: a raw disk image with ext4
 
@@ -18,7 +18,7 @@
 
 namespace {
 
-// Runs one step, and prints what it did and what it cost.
+// Runs one step, and prints its result and how long it took.
 void Step(const std::string& what, const std::function<std::string()>& run) {
   const auto start = std::chrono::steady_clock::now();
   const std::string result = run();
@@ -27,7 +27,8 @@ void Step(const std::string& what, const std::function<std::string()>& run) {
   std::fflush(stdout);
 }
 
-// What a guest would do by mounting its disk is done here from outside, with debugfs(8).
+// A file on a sandbox's disk. A guest would mount the disk; this reads and writes it from outside,
+// with debugfs(8).
 class GuestFile {
  public:
   GuestFile(const msb::SandboxHandle& sandbox, std::string work_dir)
@@ -35,7 +36,7 @@ class GuestFile {
 
   void Write(const std::string& text) const {
     std::ofstream(scratch_) << text;
-    Debugfs("-w", "rm marker");  // A missing file is none to replace, and no error.
+    Debugfs("-w", "rm marker");  // Not an error if there is no such file yet.
     Debugfs("-w", "write " + scratch_ + " marker");
   }
 
@@ -106,13 +107,13 @@ void Run(const std::string& home, const std::string& image) {
       return file_in(name).Read();
     });
   }
-  Step("check that nobody touched another's disk", [&] {
+  Step("check that the disks are independent", [&] {
     file_in("baseline").Expect("installed once");
     for (const std::string name : {"worker-1", "worker-2"}) {
       file_in(name).Expect("written by " + name);
     }
     msb::Snapshot::Open(ctx, "after-pip-install", client).Verify(ctx);
-    return std::string("all differ as they should, snapshot verified");
+    return std::string("all as written, snapshot verified");
   });
   const std::string archive = home + "/snapshot.tar.zst";
   Step("export the snapshot with its image", [&] {

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# From nothing to a running example on a fresh Debian 12: installs what is missing, builds msb, makes
-# a disk image, and runs the main job on the embedded backend, printing each step and what it cost.
+# From nothing to a running example on a fresh Debian 12 or 13: installs what is missing, builds msb,
+# makes a disk image, and runs the main job on the embedded backend, printing each step and what it
+# cost.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/packages.sh
 msb_install_build_dependencies
+. tests/ccache.sh
 
-export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_C_COMPILER_LAUNCHER=ccache
 echo "building"
-cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DMSB_BUILD_TESTS=OFF \
-  >/dev/null
-cmake --build build/quickstart | tail -n 1
+# The build of tests/run.sh, which adds the tests to it.
+cmake --preset release -DMSB_BUILD_TESTS=OFF -DMSB_BUILD_BENCHMARKS=OFF \
+  -DMSB_WARNINGS_AS_ERRORS="${MSB_WARNINGS_AS_ERRORS:-OFF}" >/dev/null
+cmake --build --preset release --target quickstart | tail -n 1
 
 work=$(mktemp -d "$PWD/build/quickstart-XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -18,4 +20,4 @@ trap 'rm -rf "$work"' EXIT
 truncate -s 1G "$work/base.ext4"
 PATH=$PATH:/usr/sbin mkfs.ext4 -q -F -d include "$work/base.ext4"
 
-build/quickstart/examples/quickstart "$work/home" "$work/base.ext4"
+build/release/examples/quickstart "$work/home" "$work/base.ext4"

@@ -3,7 +3,7 @@
 //
 //   snapshot_fork IMAGE [WORKERS]
 //
-// MSB_HOME and MSB_BACKEND say where and how, as for every program; for qemu also
+// MSB_HOME and MSB_BACKEND select the home and the backend, as for every program. For qemu, also:
 //   MSB_KERNEL, MSB_INITRD, MSB_APPEND   a kernel to boot directly
 
 #include <chrono>
@@ -30,7 +30,8 @@ void Fork(const std::string& image, int workers) {
   config.qemu.append = Environment("MSB_APPEND");
   msb::Client client(config);
 
-  // 1. Prepare: install what the workers need, then stop. Disks are snapshotted at rest.
+  // 1. Prepare: install here what the workers need, then stop. Only a stopped sandbox can be
+  //    snapshotted.
   auto baseline =
       msb::CreateSandbox(ctx, "fork-baseline", {msb::WithImage(image), msb::WithReplace()}, client);
   baseline.Stop(ctx);
@@ -42,7 +43,7 @@ void Fork(const std::string& image, int workers) {
   const auto snapshot = msb::GetSandbox(ctx, "fork-baseline", client).Snapshot(ctx, name);
   std::cout << "snapshot " << name << " " << snapshot.Digest() << "\n";
 
-  // 3. Fork: they run at the same time, and write to disks of their own.
+  // 3. Fork: the workers run at the same time, each on a disk of its own.
   std::vector<msb::Sandbox> running;
   for (int i = 1; i <= workers; ++i) {
     const auto started = std::chrono::steady_clock::now();
@@ -56,7 +57,8 @@ void Fork(const std::string& image, int workers) {
               << " (" << msb::ToString(upper.format) << ") on " << upper.base_digest << "\n";
   }
 
-  // 4. Each is stopped when it goes out of scope; here at once, without waiting for the guests.
+  // 4. Each worker is stopped when it goes out of scope. Here they are ended at once, without
+  //    waiting for their guests.
   for (msb::Sandbox& worker : running) worker.Kill(ctx);
 }
 

@@ -15,11 +15,11 @@ namespace example {
 
 using msb::vmm::SandboxRecord;
 
-// The disk for QEMU's -blockdev, as a node called "disk". Every file of a qcow2 disk is named here,
-// so that what the headers say of backing files is not followed.
+// Returns the argument of QEMU's -blockdev for a sandbox's disk, as a node named "disk". It names
+// every file of a qcow2 disk, so that QEMU does not follow the backing files that the headers name.
 inline std::string BlockNode(const SandboxRecord& sandbox) {
   std::string below = "null";
-  const auto stack = [&](const msb::vmm::Disk& disk, const std::string& options) {
+  const auto stack = [&](const msb::Disk& disk, const std::string& options) {
     std::ostringstream node;
     node << "{\"driver\":\"" << msb::ToString(disk.format) << "\"," << options
          << ",\"file\":{\"driver\":\"file\"," << options << ",\"filename\":" << disk.path << "}";
@@ -33,8 +33,10 @@ inline std::string BlockNode(const SandboxRecord& sandbox) {
   return below.insert(1, "\"node-name\":\"disk\",");
 }
 
-// The command line for a sandbox: {name} is its name, {dir} its directory, {disk} its writable
-// disk, {blockdev} that with all it stands on, for QEMU; {cpus}, and {memory} in MiB.
+// Returns the command line for a sandbox, with these placeholders replaced: {name} by the sandbox's
+// name, {dir} by its directory, {disk} by the path of its writable disk, {blockdev} by the argument
+// of QEMU's -blockdev for that disk, {cpus} by the number of CPUs (default: 1), and {memory} by the
+// memory in MiB (default: 512).
 inline std::vector<std::string> Fill(const std::vector<std::string>& command,
                                      const SandboxRecord& sandbox) {
   std::map<std::string, std::string> values = {{"{name}", sandbox.name},

@@ -1,6 +1,7 @@
-// The process of a VMM, known by a file in the sandbox's directory: it has that as its standard
-// input, and with it the lock on it. So nothing has to be remembered: any program sees whether the
-// VMM runs, and can end it; what a crash leaves is never taken for it.
+// Recognizes the process of a VMM by a file in the sandbox's directory: the VMM has the file as its
+// standard input, and with it holds the lock on the file. So no pid needs to be recorded: any
+// program can see whether the VMM runs, and can end it. A file that a crash leaves behind is never
+// mistaken for a VMM.
 
 #ifndef MSB_EXAMPLES_VMM_PROCESS_H_
 #define MSB_EXAMPLES_VMM_PROCESS_H_
@@ -31,26 +32,27 @@ namespace example {
 
 inline void Nap() { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
 
-// The right to use a sandbox's disk. Its VMM has it while it runs, else a program for a moment.
+// A DiskLock represents the right to use a sandbox's disk. The VMM holds it while it runs;
+// otherwise, a program holds it during a call.
 class DiskLock {
  public:
   explicit DiskLock(std::filesystem::path dir) : dir_(std::move(dir)), fd_(Open()) {}
   DiskLock(DiskLock&& other) noexcept
       : dir_(std::move(other.dir_)), fd_(std::exchange(other.fd_, -1)) {}
   ~DiskLock() {
-    // A process that another thread is just starting may have the file too.
+    // A process that another thread is just starting may have a copy of the descriptor.
     const struct flock unlock = Whole(F_UNLCK);
     fcntl(fd_, F_OFD_SETLK, &unlock);
     if (fd_ >= 0) close(fd_);
   }
 
-  // True if somebody else has it.
+  // Returns true if the lock is held by another owner.
   bool IsTaken() const {
     struct flock lock = Whole(F_WRLCK);
     return fcntl(fd_, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
   }
 
-  // False if somebody else has it.
+  // Takes the lock. Returns false if it is held by another owner.
   bool TryTake() {
     const struct flock lock = Whole(F_WRLCK);
     if (fcntl(fd_, F_OFD_SETLK, &lock) == 0) return true;
@@ -58,7 +60,7 @@ class DiskLock {
     Fail("lock " + LockFile().string(), errno);
   }
 
-  // Starts the VMM, in a session of its own, and leaves the lock, which must be taken, to it.
+  // Starts the VMM in a session of its own, and hands over the lock, which must have been taken.
   void HandTo(std::vector<std::string> command) {
     std::vector<char*> words;
     words.reserve(command.size() + 1);
@@ -81,30 +83,34 @@ class DiskLock {
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     if (error != 0) Fail("start " + command[0], error);
-    close(std::exchange(fd_, -1));  // Not unlocked: it is the VMM's now.
+    close(std::exchange(fd_, -1));  // Not unlocked: the VMM holds the lock now.
     fd_ = Open();
-    std::thread([pid] {  // So that it leaves no zombie.
+    std::thread([pid] {  // So that the VMM leaves no zombie.
       while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
     })
         .detach();
   }
 
-  // Takes it, and ends the VMM for that: asks it to end, and after the time-out kills it.
+  // Takes the lock from the VMM by ending it: asks it to end, and kills it after the time-out.
+  // Throws kCancelled if ctx ends before the time-out.
+  // Throws kIO if the VMM still runs 30 s after it was first killed.
   void TakeBack(const msb::Context& ctx, std::chrono::milliseconds timeout) {
-    if (timeout.count() > 0) Signal(SIGTERM);  // Or whatever makes your VMM shut its guest down.
+    if (timeout.count() > 0) Signal(SIGTERM);  // Or whatever makes your VMM shut down its guest.
     const msb::Context patience = ctx.WithTimeout(timeout);
     while (!TryTake() && !patience.Done()) Nap();
     if (!TryTake()) ctx.Check();
     const auto limit = msb::Context::Background().WithTimeout(std::chrono::seconds(30));
     for (; !TryTake(); Nap()) {
       if (limit.Done()) {
-        throw msb::Error(msb::ErrorKind::kIO, "what uses " + LockFile().string() + " does not end");
+        throw msb::Error(msb::ErrorKind::kIO,
+                         "the VMM that holds " + LockFile().string() +
+                             " does not end; look at the kernel's log (dmesg)");
       }
       Signal(SIGKILL);
     }
   }
 
-  // What the VMM has said so far.
+  // Returns the output of the VMM so far.
   std::string Log() const {
     std::ifstream file(LogFile());
     return {std::istreambuf_iterator<char>(file), {}};
@@ -126,8 +132,9 @@ class DiskLock {
                      "cannot " + what + ": " + std::generic_category().message(error));
   }
 
-  // To every process with the file as its standard input, which is how fuser(1) finds them too.
-  // Each is held by a descriptor meanwhile, so that a later one of its pid is never hit.
+  // Sends a signal to every process that has the file as its standard input, which is also how
+  // fuser(1) finds processes. Holds each by a pidfd meanwhile, so that a later process with its pid
+  // is never hit.
   void Signal(int signal) const {
     for (const auto& process : std::filesystem::directory_iterator("/proc")) {
       const std::string name = process.path().filename();
