@@ -14,7 +14,7 @@
 #include <stdexcept>
 
 #include "src/base/file.h"
-#include "tests/support/paths.h"
+#include "tests/support/build.h"
 #include "tests/support/qcow2_sample.h"
 
 namespace msb::test {

@@ -15,16 +15,14 @@
 
 #include "tests/fault/fault_home.h"
 #include "tests/fault/operations.h"
+#include "tests/support/build.h"
 #include "tests/support/call_interceptor.h"
 
 namespace msb::test {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kStep = 17;  // Only a sample: each try takes ten times as long.
-#else
-constexpr int kStep = 1;
-#endif
+// With a sanitizer only a sample of the calls: each try takes ten times as long.
+int Step() { return HasSanitizer() ? 17 : 1; }
 
 // Every call that can fail with EIO does so in one of the tries. Of the calls that can fail with
 // another error, one in four does, or each of them if MSB_FAULTS_ALL is set.
@@ -75,7 +73,7 @@ class WalkTest : public ::testing::TestWithParam<Operation> {
   void Walk(int how, const std::function<bool(const InterceptedCall&)>& may_fail, bool sticky,
             const std::string& when) {
     int tries = 0;
-    int step = how == kKillChild ? kStep : kStep * GetParam().fault_step;
+    int step = how == kKillChild ? Step() : Step() * GetParam().fault_step;
     if (how != kKillChild && how != EIO && !sticky && std::getenv("MSB_FAULTS_ALL") == nullptr) {
       step *= kOtherErrorsStep;
     }

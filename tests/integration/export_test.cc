@@ -24,22 +24,22 @@ using Data = std::vector<std::pair<std::uint64_t, std::string>>;
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-struct Disk {
+struct SampleDisk {
   std::string name;
   std::uint64_t size = 0;
   Data data;
 };
 
 // Returns a disk with count blocks of 4 KiB, each followed by a hole of 4 KiB.
-Disk Scattered(std::string name, std::size_t count) {
-  Disk disk{std::move(name), count * 8192, {}};
+SampleDisk Scattered(std::string name, std::size_t count) {
+  SampleDisk disk{std::move(name), count * 8192, {}};
   for (std::size_t i = 0; i < count; ++i) {
     disk.data.emplace_back(i * 8192, Noise(4096, static_cast<std::uint32_t>(i)));
   }
   return disk;
 }
 
-std::vector<Disk> Disks() {
+std::vector<SampleDisk> Disks() {
   return {
       {"empty", 0, {}},
       {"one byte", 1, {{0, "x"}}},
@@ -77,7 +77,7 @@ class ExportTest : public ::testing::Test {
   ExportTest() { MakeStoppedSandbox(client_, "baseline", dir_ / "base.img"); }
 
   // Makes a snapshot of a sandbox with this disk.
-  SnapshotArtifact MakeSnapshot(const std::string& name, const Disk& disk, Client& client,
+  SnapshotArtifact MakeSnapshot(const std::string& name, const SampleDisk& disk, Client& client,
                                 bool record_integrity = true) {
     MakeSparseFile(GetSandbox(ctx_, "baseline", client).Upper().path, disk.size, disk.data);
     return Snapshot::Create(ctx_, "baseline",
@@ -128,7 +128,7 @@ class ExportTest : public ::testing::Test {
 
 TEST_F(ExportTest, DescriptorsComeBackExactlyTheSame) {
   int n = 0;
-  for (const Disk& disk : Disks()) {
+  for (const SampleDisk& disk : Disks()) {
     SCOPED_TRACE(disk.name);
     const auto snapshot = MakeSnapshot("s" + std::to_string(n++), disk, client_);
     ExpectRoundTrip(snapshot, {}, client_);
@@ -139,7 +139,7 @@ TEST_F(ExportTest, DescriptorsComeBackExactlyTheSame) {
 TEST_F(ExportTest, ManifestsComeBackExactlyTheSameSparseAndDense) {
   Client client = OfGeneration(Generation::kManifest);
   int n = 0;
-  for (const Disk& disk : Disks()) {
+  for (const SampleDisk& disk : Disks()) {
     SCOPED_TRACE(disk.name);
     // The algorithm of this generation hashes the 4 GiB of holes too, which takes a while.
     const bool record_integrity = disk.size < 64 * kMiB;

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/paths.h"
+#include "tests/support/build.h"
 #include "tests/support/support.h"
 
 namespace msb::test {

@@ -17,7 +17,7 @@
 
 #include "tests/soak/supervisor.h"
 #include "tests/soak/worker.h"
-#include "tests/support/paths.h"
+#include "tests/support/build.h"
 
 namespace {
 

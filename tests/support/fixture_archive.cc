@@ -3,7 +3,7 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "tests/support/paths.h"
+#include "tests/support/build.h"
 #include "tests/support/support.h"
 #include "tests/support/tar_builder.h"
 

@@ -18,7 +18,7 @@
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/disk/extents.h"
-#include "tests/support/paths.h"
+#include "tests/support/build.h"
 
 namespace msb::test {
 
@@ -84,6 +84,8 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> ExtentsOf(const fs::path& p
   while (const auto extent = reader.Next()) extents.emplace_back(extent->offset, extent->length);
   return extents;
 }
+
+bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
 std::map<std::string, std::string> ListTree(const fs::path& dir) {
   std::map<std::string, std::string> tree;

@@ -6,9 +6,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -53,14 +55,24 @@ void WriteFile(const std::filesystem::path& path, std::string_view content);
 // Overwrites bytes in the middle of a file.
 void PatchFile(const std::filesystem::path& path, std::uint64_t offset, std::string_view bytes);
 
+inline std::span<const std::byte> Bytes(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
 // Returns bytes that look random and depend only on size and seed.
 std::string Noise(std::size_t size, std::uint32_t seed);
+
+// Extents begin and end at multiples of this on all file systems that the tests have run on.
+inline constexpr std::uint64_t kExtentUnit = 64 << 10;
 
 // Makes a file of size bytes that consists of a hole and these (offset, content) pairs.
 void MakeSparseFile(const std::filesystem::path& path, std::uint64_t size,
                     const std::vector<std::pair<std::uint64_t, std::string>>& data);
 // Returns (offset, length) of each data extent that the file system reports.
 std::vector<std::pair<std::uint64_t, std::uint64_t>> ExtentsOf(const std::filesystem::path& path);
+
+// Returns whether fd is an open descriptor.
+bool IsOpen(int fd);
 
 // Maps each path below dir to what is there: "dir", "link TARGET", the SHA-256 of a file's content,
 // or "special". If two listings are equal, nothing was left behind and nothing was changed.
@@ -81,6 +93,9 @@ std::filesystem::path UnpackFixtureHome(const std::string& release,
 // Returns the program of a released runtime, msb-RELEASE in the directory that MSB_PEERS names, or
 // an empty path if it is absent.
 std::filesystem::path PeerPath(const std::string& release);
+
+// A log in which nothing may be written.
+inline void Unexpected(std::string_view message) { ADD_FAILURE() << message; }
 
 // Returns a client of the local backend for this home. Its warnings are appended to log, if set.
 Client LocalClient(const std::filesystem::path& home, std::vector<std::string>* log = nullptr);

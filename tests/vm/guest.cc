@@ -15,7 +15,7 @@
 
 #include "src/base/spawn.h"
 #include "src/vmm/qemu_accelerator.h"
-#include "tests/support/paths.h"
+#include "tests/support/build.h"
 
 namespace msb::test {
 namespace {

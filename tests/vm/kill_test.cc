@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr auto kGuestTimeout = seconds(60);
+constexpr auto kShutdownTimeout = seconds(60);
 
 struct Scenario {
   std::function<void(int n)> before = [](int) {};  // Runs in the test before each try.
@@ -201,7 +201,7 @@ TEST_F(KillTest, ADetachedOneThatReplacesAnotherIsKnownOrEnds) {
     const bool is_new = sandbox.ConfigJSON().find("\"new\"") != std::string::npos;
     const bool runs = sandbox.Status() == SandboxStatus::kRunning;
     (!is_new ? seen_old : runs ? seen_running : seen_ended) = true;
-    if (runs) sandbox.Stop(ctx_, {WithStopTimeout(kGuestTimeout)});
+    if (runs) sandbox.Stop(ctx_, {WithStopTimeout(kShutdownTimeout)});
     ExpectAllEnd();
     ExpectUsable("a", n);
   };
@@ -242,7 +242,7 @@ TEST_F(KillTest, AStartLeavesASandboxThatDoesNotRun) {
 // The process that stops a VM need not be the one that booted it. If it is killed, the VM runs on
 // unless it was told to end, and another process can stop it.
 TEST_F(KillTest, AStopLeavesOneThatCanBeStopped) {
-  for (const milliseconds timeout : {milliseconds(kGuestTimeout), milliseconds(0)}) {
+  for (const milliseconds timeout : {milliseconds(kShutdownTimeout), milliseconds(0)}) {
     bool seen_running = false;
     bool seen_ended = false;
     Scenario scenario;
@@ -254,7 +254,7 @@ TEST_F(KillTest, AStopLeavesOneThatCanBeStopped) {
       Client client = NewClient();
       const SandboxHandle sandbox = GetSandbox(ctx_, "a", client);
       (sandbox.Status() == SandboxStatus::kRunning ? seen_running : seen_ended) = true;
-      sandbox.Stop(ctx_, {WithStopTimeout(kGuestTimeout)});
+      sandbox.Stop(ctx_, {WithStopTimeout(kShutdownTimeout)});
       // The status is kCrashed if the VM had ended without a record of that; the next Stop keeps
       // it.
       EXPECT_NE(StatusOf("a"), SandboxStatus::kRunning);
@@ -277,7 +277,7 @@ TEST_F(KillTest, AStopOfOnesOwnEndsItAllTheSame) {
     sandbox = StartSandbox(ctx_, "a", client);
     AwaitFirmware("a");
   };
-  scenario.call = [&](Client&) { sandbox->Stop(ctx_, {WithStopTimeout(kGuestTimeout)}); };
+  scenario.call = [&](Client&) { sandbox->Stop(ctx_, {WithStopTimeout(kShutdownTimeout)}); };
   scenario.after = [&](int n) {
     ExpectAllEnd();
     ExpectUsable("a", n);

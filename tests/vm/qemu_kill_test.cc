@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using std::chrono::seconds;
 
-constexpr auto kGuestTimeout = seconds(60);
+constexpr auto kEndTimeout = seconds(60);
 
 class QemuKillTest : public SmallVmTest {
  protected:
@@ -117,7 +117,7 @@ TEST_F(QemuKillTest, AStopIsDoneWhateverQemuDiesOf) {
     SCOPED_TRACE(n);
     StartDetached("a");
     const TracedRun run = KillQemuAtStep(n, [&](Client& client) {
-      GetSandbox(ctx_, "a", client).Stop(ctx_, {WithStopTimeout(kGuestTimeout)});
+      GetSandbox(ctx_, "a", client).Stop(ctx_, {WithStopTimeout(kEndTimeout)});
     });
     EXPECT_EQ(run.exit_status, kDone);
     // It has crashed if it was killed before Stop looked at it.

@@ -17,14 +17,13 @@ namespace msb::archive {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Bytes;
 using test::Noise;
 using test::ReadFile;
 using test::TempDir;
 
 using Extents = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 using Writing = std::function<void(ByteSink& sink)>;
-
-std::span<const std::byte> Bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 void WriteInSteps(ByteSink& sink, std::string_view content, std::size_t step) {
   for (; !content.empty(); content.remove_prefix(std::min(step, content.size()))) {

@@ -14,7 +14,6 @@
 namespace msb::archive {
 namespace {
 
-using test::Json;
 using test::kSampleLayouts;
 using test::MakeSampleSnapshot;
 using test::SampleLayout;
@@ -144,7 +143,7 @@ TEST(IncomingTest, RefusesManifestsOfOtherLayoutsAndNone) {
 
 TEST(IncomingTest, RefusesCheckpoints) {
   const SampleSnapshot sample =
-      MakeSampleSnapshot(SampleLayout::kInventory, {.edit = [](Json& manifest) {
+      MakeSampleSnapshot(SampleLayout::kInventory, {.edit = [](test::Json& manifest) {
                            manifest["scope"] = "resumable";
                            manifest["state"] = {{"kind", "checkpoint"},
                                                 {"checkpoint_id", "c1"},
@@ -185,7 +184,7 @@ TEST(IncomingTest, RefusesPayloadsThatNoManifestNames) {
 
 TEST(IncomingTest, ALayerArrivesForAllThatStandOnIt) {
   const SampleSnapshot parent = MakeSampleSnapshot(SampleLayout::kLayered, {.seed = 1});
-  const auto stand_on_the_same = [&](Json& manifest) {
+  const auto stand_on_the_same = [&](test::Json& manifest) {
     manifest["state"]["head"] = parent.layer_id;
     manifest["state"]["layers"][0]["layer_id"] = parent.layer_id;
   };

@@ -10,18 +10,17 @@ namespace msb::archive {
 namespace {
 
 using nlohmann::json;
+using test::Bytes;
 using test::FixtureEntry;
 
-std::span<const std::byte> Bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
-
-std::vector<disk::Extent> Ranges(const FixtureEntry& entry) {
+std::vector<disk::Extent> ExtentsOf(const FixtureEntry& entry) {
   std::vector<disk::Extent> ranges;
   for (const auto& [offset, length] : entry.ranges) ranges.push_back({offset, length});
   return ranges;
 }
 
 std::string HashOf(std::string_view kind, const FixtureEntry& entry) {
-  MemberHasher hasher(kind, entry.path, entry.stored.size(), entry.apparent_size, Ranges(entry));
+  MemberHasher hasher(kind, entry.path, entry.stored.size(), entry.apparent_size, ExtentsOf(entry));
   hasher.Update(Bytes(entry.stored));
   return hasher.Finish();
 }

@@ -7,9 +7,9 @@
 namespace msb::archive {
 namespace {
 
-const std::string kHex(64, 'a');
+const std::string kFullHex(64, 'a');
 const std::string kHex16 = "0123456789abcdef";
-const std::string kFsmeta = "fsmeta/sha256_" + kHex + ".erofs";
+const std::string kFsmeta = "fsmeta/sha256_" + kFullHex + ".erofs";
 
 // Describes a path as "LIY kind snapshot file": the layouts that have it, L(egacy), I(nventory) or
 // (la)Y(ered), and its meaning. Returns an empty string for a path that no member may have.
@@ -30,14 +30,15 @@ TEST(MemberTest, KnowsThePathsOfEachLayout) {
   EXPECT_EQ(Described(old + "/d\xc3\xa9 j\xc3\xa0"),
             "L file-payload " + old + " d\xc3\xa9 j\xc3\xa0");
   EXPECT_EQ(Described("cache/" + kFsmeta), "L image-object  " + kFsmeta);
-  EXPECT_EQ(Described("cache/manifests/" + kHex + ".json"),
-            "L image-metadata  manifests/" + kHex + ".json");
-  EXPECT_EQ(Described("snapshots/" + kHex + "/snapshot.json"),
-            "I snapshot-descriptor " + kHex + " ");
-  EXPECT_EQ(Described("files/" + kHex + "/upper.qcow2"), "I file-payload " + kHex + " upper.qcow2");
+  EXPECT_EQ(Described("cache/manifests/" + kFullHex + ".json"),
+            "L image-metadata  manifests/" + kFullHex + ".json");
+  EXPECT_EQ(Described("snapshots/" + kFullHex + "/snapshot.json"),
+            "I snapshot-descriptor " + kFullHex + " ");
+  EXPECT_EQ(Described("files/" + kFullHex + "/upper.qcow2"),
+            "I file-payload " + kFullHex + " upper.qcow2");
   EXPECT_EQ(Described("images/" + kFsmeta), "IY image-object  " + kFsmeta);
-  EXPECT_EQ(Described("images/manifests/" + kHex + ".json"),
-            "IY image-metadata  manifests/" + kHex + ".json");
+  EXPECT_EQ(Described("images/manifests/" + kFullHex + ".json"),
+            "IY image-metadata  manifests/" + kFullHex + ".json");
   EXPECT_EQ(Described("archive.json"), "IY inventory  ");
   EXPECT_EQ(Described("snapshots/snap_x-Y_9/snapshot.json"), "Y snapshot-descriptor snap_x-Y_9 ");
   EXPECT_EQ(Described("snapshots/snap_1/metadata.json"), "Y snapshot-metadata snap_1 ");
@@ -79,7 +80,7 @@ TEST(MemberTest, KnowsNoOtherPathOfTheLegacyLayout) {
                    old + "/.snapshot-migration.lock",
                    old + "0/manifest.json",
                    "sha256-" + kHex16.substr(1) + "/manifest.json",
-                   "sha256-" + kHex + "/manifest.json",
+                   "sha256-" + kFullHex + "/manifest.json",
                    "sha256-0123456789ABCDEF/upper.ext4",
                    "sha256-0123456789abcdeg/upper.ext4",
                    "sha256_" + kHex16 + "/manifest.json",
@@ -95,24 +96,24 @@ TEST(MemberTest, KnowsNoOtherPathOfTheInventoryLayout) {
                    "archive.json ",
                    "snapshots",
                    "snapshots/",
-                   "snapshots/" + kHex,
-                   "snapshots/" + kHex + "/",
-                   "snapshots/" + kHex + "/metadata.json",
-                   "snapshots/" + kHex + "/manifest.json",
-                   "snapshots/" + kHex + "/snapshot.json/",
-                   "snapshots/" + kHex + "/x/snapshot.json",
-                   "snapshots/" + kHex + "a/snapshot.json",
-                   "snapshots/" + kHex.substr(1) + "/snapshot.json",
+                   "snapshots/" + kFullHex,
+                   "snapshots/" + kFullHex + "/",
+                   "snapshots/" + kFullHex + "/metadata.json",
+                   "snapshots/" + kFullHex + "/manifest.json",
+                   "snapshots/" + kFullHex + "/snapshot.json/",
+                   "snapshots/" + kFullHex + "/x/snapshot.json",
+                   "snapshots/" + kFullHex + "a/snapshot.json",
+                   "snapshots/" + kFullHex.substr(1) + "/snapshot.json",
                    "snapshots/" + upper_case + "/snapshot.json",
                    "snapshots//snapshot.json",
                    "snapshots/../snapshot.json",
                    "files/upper.ext4",
-                   "files/" + kHex,
-                   "files/" + kHex + "/",
-                   "files/" + kHex + "/..",
-                   "files/" + kHex + "/a/b",
-                   "files/" + kHex + "/snapshot.json",
-                   "files/" + kHex + "/manifest.json",
+                   "files/" + kFullHex,
+                   "files/" + kFullHex + "/",
+                   "files/" + kFullHex + "/..",
+                   "files/" + kFullHex + "/a/b",
+                   "files/" + kFullHex + "/snapshot.json",
+                   "files/" + kFullHex + "/manifest.json",
                    "files/" + upper_case + "/upper.ext4",
                    "files/snap_1/upper.ext4"});
 }
@@ -125,7 +126,8 @@ TEST(MemberTest, KnowsNoOtherPathOfTheLayeredLayout) {
                    "snapshots/snap_1/group-member.json", "layers/", "layers/.raw", "layers/layer_1",
                    "layers/layer_1.", "layers/layer_1.RAW", "layers/layer_1.raw.raw",
                    "layers/layer 1.raw", "layers/a/b.raw", "layers/../layer_1.raw",
-                   "layers/" + std::string(129, 'a') + ".raw", "layers/sha256_" + kHex + ".erofs"});
+                   "layers/" + std::string(129, 'a') + ".raw",
+                   "layers/sha256_" + kFullHex + ".erofs"});
 }
 
 TEST(MemberTest, KnowsNoOtherImageFile) {
@@ -142,7 +144,7 @@ TEST(MemberTest, TakesIdsOfUpTo128Bytes) {
 TEST(MemberTest, BuildsThePathsThatItKnows) {
   const std::vector<std::pair<Layout, std::string>> snapshots = {
       {Layout::kLegacy, "sha256-" + kHex16},
-      {Layout::kInventory, kHex},
+      {Layout::kInventory, kFullHex},
       {Layout::kLayered, "snap_1"}};
   for (const auto& [layout, snapshot] : snapshots) {
     const auto manifest = ParseMemberPath(ManifestPath(layout, snapshot));

@@ -27,7 +27,7 @@ using test::TarEnd;
 // (offset, length)
 using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
-constexpr std::size_t kBlock = ArchiveInput::kBlockBytes;
+constexpr std::size_t kTarBlock = ArchiveInput::kBlockBytes;
 
 // A reader of the archive at a path.
 class Reading {
@@ -141,8 +141,8 @@ void ExpectRefused(const std::string& tar) {
 
 TEST(TarReaderTest, ReadsFilesAndDirectories) {
   std::vector<test::TarEntry> entries = {{.name = "dir/", .type = '5'}, {.name = "empty"}};
-  for (const std::size_t size :
-       {std::size_t{1}, std::size_t{511}, std::size_t{512}, std::size_t{513}, 3 * kBlock + 100}) {
+  for (const std::size_t size : {std::size_t{1}, std::size_t{511}, std::size_t{512},
+                                 std::size_t{513}, 3 * kTarBlock + 100}) {
     for (const char type : {'0', '\0'}) {
       entries.push_back({.name = "dir/" + std::to_string(entries.size()),
                          .content = Noise(size, 1),
@@ -178,8 +178,8 @@ TEST(TarReaderTest, ReadsMapsOfAnyLengthAsTheyAreListed) {
 
 TEST(TarReaderTest, ReadsWhatReachesOverTheBlocksOfTheStream) {
   // The next entry has its header at these offsets, around the end of a block.
-  for (const std::size_t header : {kBlock - 1536, kBlock - 1024, kBlock - 512, kBlock, kBlock + 512,
-                                   3 * kBlock - 1024, 3 * kBlock}) {
+  for (const std::size_t header : {kTarBlock - 1536, kTarBlock - 1024, kTarBlock - 512, kTarBlock,
+                                   kTarBlock + 512, 3 * kTarBlock - 1024, 3 * kTarBlock}) {
     SCOPED_TRACE(header);
     const test::TarEntry first{.name = "first", .content = Noise(header - 512, 1)};
     const test::TarEntry last{.name = "last", .content = "content"};
@@ -211,7 +211,7 @@ TEST(TarReaderTest, ReadsTheLargestMapAndNoLarger) {
 
 TEST(TarReaderTest, MoreZerosMayFollowTheEnd) {
   const test::TarEntry entry{.name = "file", .content = "content"};
-  for (const std::size_t records : {std::size_t{1}, std::size_t{18}, 3 * kBlock / 512}) {
+  for (const std::size_t records : {std::size_t{1}, std::size_t{18}, 3 * kTarBlock / 512}) {
     ExpectRead(ReadTar(TarArchive({entry}) + std::string(records * 512, '\0')), {entry});
   }
 }
@@ -222,7 +222,7 @@ TEST(TarReaderTest, LimitsTheZerosAfterTheLastEntry) {
   const std::string most = TarBytes(entry) + std::string(kMostZeros, '\0');
   ExpectRead(ReadTar(most), {entry});
   try {
-    ReadTar(most + std::string(kBlock, '\0'));
+    ReadTar(most + std::string(kTarBlock, '\0'));
     ADD_FAILURE() << "not refused";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kSnapshotIntegrity);
@@ -296,14 +296,14 @@ TEST(TarReaderTest, RefusesAnEndThatIsNone) {
   ExpectRefused(tar + '\0');
   ExpectRefused(tar + std::string(511, '\0') + 'x');
   ExpectRefused(tar + tar);
-  ExpectRefused(tar + std::string(2 * kBlock, '\0') + std::string(511, '\0') + 'x');
+  ExpectRefused(tar + std::string(2 * kTarBlock, '\0') + std::string(511, '\0') + 'x');
   ExpectRefused("");
   ExpectRefused(std::string(512, '\0'));
   ExpectRefused(Noise(10'000, 1));
 }
 
 TEST(TarReaderTest, PassesOnWhyTheInputEnds) {
-  const test::TarEntry file{.name = "file", .content = Noise(3 * kBlock, 1)};
+  const test::TarEntry file{.name = "file", .content = Noise(3 * kTarBlock, 1)};
   const std::string frame = test::Compress(TarArchive({file, file}));
   ExpectRefused(frame.substr(0, frame.size() / 2));
 

@@ -8,14 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/build.h"
 #include "tests/support/fixture_archive.h"
-#include "tests/support/paths.h"
 #include "tests/support/support.h"
 #include "tests/support/tar_builder.h"
 
 namespace msb::archive {
 namespace {
 
+using test::Bytes;
 using test::kTarRecordBytes;
 using test::Noise;
 using test::TarArchive;
@@ -49,8 +50,6 @@ class MemorySink : public ByteSink {
   std::string written_;
   bool finished_ = false;
 };
-
-std::span<const std::byte> Bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 // Returns the map of a file of size bytes that tar lists with these ranges.
 SparseMap MapOf(const std::vector<test::TarRange>& listed, std::uint64_t size) {

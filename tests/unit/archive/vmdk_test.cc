@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-const std::string kFsmeta = "fsmeta/sha256_" + std::string(64, 'a') + ".erofs";
+const std::string kMetadataFile = "fsmeta/sha256_" + std::string(64, 'a') + ".erofs";
 const std::string kLayer = "layers/sha256_" + std::string(64, 'b') + ".erofs";
 const std::string kOther = "layers/sha256_" + std::string(64, 'c') + ".erofs";
 
@@ -62,32 +62,35 @@ TEST(VmdkTest, ReadsAndWritesWhatReleasesWrite) {
 // As release 0.6.18 wrote it for a layer of 4,700,008,448 bytes.
 TEST(VmdkTest, ReadsAndWritesAFileInSeveralExtents) {
   std::string text =
-      Text(Flat(17944, "/c/" + kFsmeta) + Flat(4194304, "/c/" + kLayer) +
+      Text(Flat(17944, "/c/" + kMetadataFile) + Flat(4194304, "/c/" + kLayer) +
            Flat(4194304, "/c/" + kLayer, 4194304) + Flat(791096, "/c/" + kLayer, 8388608));
   text.replace(text.find("cylinders = \"1\""), 15, "cylinders = \"9125\"");
-  EXPECT_EQ(Refusal(text, {{kFsmeta, 9187328}, {kLayer, 4700008448}}), "");
+  EXPECT_EQ(Refusal(text, {{kMetadataFile, 9187328}, {kLayer, 4700008448}}), "");
   EXPECT_EQ(FormatVmdk("/c", ParseVmdk(text)), text);
 }
 
 // As all releases write it for an image that has a layer twice.
 TEST(VmdkTest, TakesALayerTwice) {
-  const std::string text = Text(Flat(1, "/c/" + kFsmeta) + Flat(2, "/c/" + kLayer) +
+  const std::string text = Text(Flat(1, "/c/" + kMetadataFile) + Flat(2, "/c/" + kLayer) +
                                 Flat(3, "/c/" + kOther) + Flat(2, "/c/" + kLayer));
-  EXPECT_EQ(Refusal(text, {{kFsmeta, 512}, {kLayer, 1024}, {kOther, 1536}, {kLayer, 1024}}), "");
-  EXPECT_THAT(Refusal(text, {{kFsmeta, 512}, {kLayer, 1024}, {kOther, 1536}}), HasSubstr("after"));
+  EXPECT_EQ(Refusal(text, {{kMetadataFile, 512}, {kLayer, 1024}, {kOther, 1536}, {kLayer, 1024}}),
+            "");
+  EXPECT_THAT(Refusal(text, {{kMetadataFile, 512}, {kLayer, 1024}, {kOther, 1536}}),
+              HasSubstr("after"));
 }
 
 TEST(VmdkTest, KeepsZerosBetweenFiles) {
-  const std::string text = Text("RW 7 ZERO\n" + Flat(1, "/c/" + kFsmeta) + "RW 8 ZERO\n" +
+  const std::string text = Text("RW 7 ZERO\n" + Flat(1, "/c/" + kMetadataFile) + "RW 8 ZERO\n" +
                                 Flat(2, "/c/" + kLayer) + "RW 9 ZERO\n");
-  EXPECT_EQ(Refusal(text, {{kFsmeta, 512}, {kLayer, 1024}}), "");
+  EXPECT_EQ(Refusal(text, {{kMetadataFile, 512}, {kLayer, 1024}}), "");
   EXPECT_EQ(FormatVmdk("/c", ParseVmdk(text)), text);
 }
 
 TEST(VmdkTest, NamesTheCacheThatItIsWrittenFor) {
-  const auto extents = ParseVmdk(Text(Flat(1, "/c/" + kFsmeta) + Flat(2, "/c/" + kLayer)));
-  EXPECT_EQ(FormatVmdk("/home/é x/cache", extents),
-            Text(Flat(1, "/home/é x/cache/" + kFsmeta) + Flat(2, "/home/é x/cache/" + kLayer)));
+  const auto extents = ParseVmdk(Text(Flat(1, "/c/" + kMetadataFile) + Flat(2, "/c/" + kLayer)));
+  EXPECT_EQ(
+      FormatVmdk("/home/é x/cache", extents),
+      Text(Flat(1, "/home/é x/cache/" + kMetadataFile) + Flat(2, "/home/é x/cache/" + kLayer)));
   for (const char* cache : {"c", "", "/c\"", "/c\nRW 1 FLAT", "/c\xff"}) {
     EXPECT_MSB_ERROR(FormatVmdk(cache, extents), ErrorKind::kUnsupportedOperation);
   }
@@ -95,26 +98,26 @@ TEST(VmdkTest, NamesTheCacheThatItIsWrittenFor) {
 
 TEST(VmdkTest, RefusesPathsThatAreNoImageFiles) {
   for (const std::string& path :
-       {std::string("/etc/shadow"), kFsmeta, "c/" + kFsmeta, std::string(), std::string("/"),
-        "/c/" + kFsmeta + "/../../../etc/shadow", "/c/" + kFsmeta + ".lock",
-        "/c/fsmeta/sha256_" + std::string(63, 'a') + ".erofs",
-        "/c/fsmeta/sha256_" + std::string(64, 'A') + ".erofs", "/c/vmdk/" + kFsmeta.substr(7),
-        "/c/xfsmeta/" + kFsmeta.substr(7), "/etc/shadow\" 0 \"/" + kFsmeta,
+       {std::string("/etc/shadow"), kMetadataFile, "c/" + kMetadataFile, std::string(),
+        std::string("/"), "/c/" + kMetadataFile + "/../../../etc/shadow",
+        "/c/" + kMetadataFile + ".lock", "/c/fsmeta/sha256_" + std::string(63, 'a') + ".erofs",
+        "/c/fsmeta/sha256_" + std::string(64, 'A') + ".erofs", "/c/vmdk/" + kMetadataFile.substr(7),
+        "/c/xfsmeta/" + kMetadataFile.substr(7), "/etc/shadow\" 0 \"/" + kMetadataFile,
         "/c/disks/sha256_" + std::string(64, 'a') + ".raw"}) {
-    EXPECT_THAT(Refusal(Text(Flat(1, path)), {{kFsmeta, 512}}), HasSubstr("line 8")) << path;
+    EXPECT_THAT(Refusal(Text(Flat(1, path)), {{kMetadataFile, 512}}), HasSubstr("line 8")) << path;
   }
-  EXPECT_EQ(Refusal(Text(Flat(1, "/c/" + kFsmeta)), {{kFsmeta, 512}}), "");
+  EXPECT_EQ(Refusal(Text(Flat(1, "/c/" + kMetadataFile)), {{kMetadataFile, 512}}), "");
 }
 
 TEST(VmdkTest, RefusesFilesOfTwoCaches) {
-  const std::vector<JoinedFile> files = {{kFsmeta, 512}, {kLayer, 512}};
-  EXPECT_THAT(Refusal(Text(Flat(1, "/c/" + kFsmeta) + Flat(1, "/d/" + kLayer)), files),
+  const std::vector<JoinedFile> files = {{kMetadataFile, 512}, {kLayer, 512}};
+  EXPECT_THAT(Refusal(Text(Flat(1, "/c/" + kMetadataFile) + Flat(1, "/d/" + kLayer)), files),
               HasSubstr("line 9 names a file in another directory"));
-  EXPECT_EQ(Refusal(Text(Flat(1, "/d/" + kFsmeta) + Flat(1, "/d/" + kLayer)), files), "");
+  EXPECT_EQ(Refusal(Text(Flat(1, "/d/" + kMetadataFile) + Flat(1, "/d/" + kLayer)), files), "");
 }
 
 TEST(VmdkTest, RefusesExtentsThatAreNotWellFormed) {
-  const std::string path = "\"/c/" + kFsmeta + "\"";
+  const std::string path = "\"/c/" + kMetadataFile + "\"";
   for (const std::string& line : {"RW 1 FLAT " + path,
                                   "RW 1 FLAT " + path + " ",
                                   "RW 1 FLAT " + path + " 0 ",
@@ -140,27 +143,28 @@ TEST(VmdkTest, RefusesExtentsThatAreNotWellFormed) {
                                   std::string("RW 1"),
                                   std::string("RW 0 ZERO"),
                                   std::string("RW ")}) {
-    EXPECT_THAT(Refusal(Text(line + "\n"), {{kFsmeta, 512}}), HasSubstr("line 8")) << line;
+    EXPECT_THAT(Refusal(Text(line + "\n"), {{kMetadataFile, 512}}), HasSubstr("line 8")) << line;
   }
 }
 
 TEST(VmdkTest, RefusesLinesThatNoRuntimeWrites) {
-  const std::string extent = Flat(1, "/c/" + kFsmeta);
+  const std::string extent = Flat(1, "/c/" + kMetadataFile);
   for (const std::string line :
        {"parentFileNameHint=\"/etc/shadow\"", "parentCID=fffffffe", "version=2",
         "createType=\"monolithicFlat\"", "createType=vmfs", "CID=fffffffe0", "CID=\"fffffff",
         "ddb.x = \"/etc/shadow\"", "ddb.x = \"", "ddb.x/y = \"1\"", "ddb.x=1", "changeTrackPath=x",
         "\t", "include"}) {
-    EXPECT_THAT(Refusal(Text(extent + line + "\n"), {{kFsmeta, 512}}), HasSubstr("line 9")) << line;
+    EXPECT_THAT(Refusal(Text(extent + line + "\n"), {{kMetadataFile, 512}}), HasSubstr("line 9"))
+        << line;
   }
-  EXPECT_THAT(Refusal(extent, {{kFsmeta, 512}}), HasSubstr("line 1"));
+  EXPECT_THAT(Refusal(extent, {{kMetadataFile, 512}}), HasSubstr("line 1"));
   EXPECT_THAT(Refusal("", {}), HasSubstr("no extents"));
   EXPECT_THAT(Refusal(Text(""), {}), HasSubstr("no extents"));
 }
 
 TEST(VmdkTest, RefusesWhatIsNoShortText) {
-  const std::string extent = Flat(1, "/c/" + kFsmeta);
-  const std::vector<JoinedFile> files = {{kFsmeta, 512}};
+  const std::string extent = Flat(1, "/c/" + kMetadataFile);
+  const std::vector<JoinedFile> files = {{kMetadataFile, 512}};
   EXPECT_THAT(Refusal(Text(extent + "#\xff\n"), files), HasSubstr("UTF-8"));
   EXPECT_THAT(Refusal(Text(extent + "#" + std::string(1, '\0') + "\n"), files), HasSubstr("UTF-8"));
   const std::size_t rest = kMaxVmdkBytes - Text(extent + "#\n").size();
@@ -170,9 +174,9 @@ TEST(VmdkTest, RefusesWhatIsNoShortText) {
 }
 
 TEST(VmdkTest, RefusesExtentsThatAreNotTheFiles) {
-  const std::string fsmeta = "/c/" + kFsmeta;
+  const std::string fsmeta = "/c/" + kMetadataFile;
   const std::string layer = "/c/" + kLayer;
-  const std::vector<JoinedFile> files = {{kFsmeta, 512}, {kLayer, 1024}};
+  const std::vector<JoinedFile> files = {{kMetadataFile, 512}, {kLayer, 1024}};
   EXPECT_EQ(Refusal(Text(Flat(1, fsmeta) + Flat(2, layer)), files), "");
   for (const std::string& extents :
        {Flat(1, fsmeta), Flat(2, layer), Flat(2, layer) + Flat(1, fsmeta),
@@ -184,9 +188,9 @@ TEST(VmdkTest, RefusesExtentsThatAreNotTheFiles) {
         Flat(1, fsmeta) + Flat(1, fsmeta) + Flat(2, layer), Flat(2, layer) + Flat(2, layer)}) {
     EXPECT_NE(Refusal(Text(extents), files), "") << extents;
   }
-  EXPECT_NE(Refusal(Text(Flat(1, fsmeta)), {{kFsmeta, 511}}), "");
-  EXPECT_NE(Refusal(Text(Flat(1, fsmeta)), {{kFsmeta, 513}}), "");
-  EXPECT_NE(Refusal(Text(Flat(1, fsmeta)), {{kFsmeta, 512}, {kLayer, 0}}), "");
+  EXPECT_NE(Refusal(Text(Flat(1, fsmeta)), {{kMetadataFile, 511}}), "");
+  EXPECT_NE(Refusal(Text(Flat(1, fsmeta)), {{kMetadataFile, 513}}), "");
+  EXPECT_NE(Refusal(Text(Flat(1, fsmeta)), {{kMetadataFile, 512}, {kLayer, 0}}), "");
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr std::uint64_t kSize = 300'000;
+constexpr std::uint64_t kDiskSize = 300'000;
 
 class StoreTest : public testing::Test {
  protected:
@@ -29,11 +29,11 @@ class StoreTest : public testing::Test {
     manifest.image = {"fixture:1", "sha256:" + std::string(64, 'a')};
     manifest.labels = {{"name", name}};
     manifest.fstype = "ext4";
-    manifest.size_bytes = kSize;
-    manifest.layers = {{.file = "upper.ext4", .file_bytes = kSize}};
+    manifest.size_bytes = kDiskSize;
+    manifest.layers = {{.file = "upper.ext4", .file_bytes = kDiskSize}};
     const fs::path path = snapshots_ / name;
     test::WriteFile(path / ManifestFileName(form), SealManifest(manifest));
-    test::MakeSparseFile(path / "upper.ext4", kSize, {{4096, test::Noise(9000, 1)}});
+    test::MakeSparseFile(path / "upper.ext4", kDiskSize, {{4096, test::Noise(9000, 1)}});
     return path;
   }
 
@@ -181,11 +181,11 @@ TEST_F(StoreTest, RefusesAnUpperThatIsNotTheFileTheManifestTellsOf) {
     EXPECT_MSB_ERROR(Open("base"), ErrorKind::kSnapshotIntegrity);
     EXPECT_MSB_ERROR(Open(path.native()), ErrorKind::kSnapshotIntegrity);
   };
-  fs::resize_file(upper, kSize - 1);
+  fs::resize_file(upper, kDiskSize - 1);
   refused();
-  fs::resize_file(upper, kSize + 1);
+  fs::resize_file(upper, kDiskSize + 1);
   refused();
-  fs::resize_file(upper, kSize);
+  fs::resize_file(upper, kDiskSize);
   EXPECT_NO_THROW(Open("base"));
   fs::rename(upper, dir_ / "elsewhere");
   refused();

@@ -21,12 +21,12 @@ namespace fs = std::filesystem;
 
 using ::testing::HasSubstr;
 
-Command Shell(const std::string& script) {
+Command ShellCommand(const std::string& script) {
   return {.program = "/bin/sh", .arguments = {"-c", script}};
 }
 
 CommandResult RunShell(const std::string& script) {
-  return RunCommand(test::Soon(), Shell(script));
+  return RunCommand(test::Soon(), ShellCommand(script));
 }
 
 std::ptrdiff_t OpenDescriptors() {
@@ -60,7 +60,7 @@ TEST(CommandTest, PassesTheArgumentsAsTheyAre) {
 TEST(CommandTest, SetsVariablesOnTopOfTheEnvironment) {
   ASSERT_EQ(setenv("MSB_COMMAND_TEST", "old", 1), 0);
   ASSERT_EQ(setenv("MSB_COMMAND_TEST_KEPT", "kept", 1), 0);
-  Command command = Shell("env | grep MSB_COMMAND_TEST | sort");
+  Command command = ShellCommand("env | grep MSB_COMMAND_TEST | sort");
   command.environment = {{"MSB_COMMAND_TEST", "new=1"}, {"MSB_COMMAND_TEST_ADDED", ""}};
   EXPECT_EQ(RunCommand(test::Soon(), command).output,
             "MSB_COMMAND_TEST=new=1\nMSB_COMMAND_TEST_ADDED=\nMSB_COMMAND_TEST_KEPT=kept\n");
@@ -147,7 +147,7 @@ class HangingCommandTest : public testing::Test {
   HangingCommandTest() { EXPECT_EQ(mkfifo(fifo_.c_str(), 0600), 0); }
 
   Command Hanging() const {
-    return Shell("trap '' TERM; sleep 1000 & echo $$ $! > '" + fifo_.native() + "'; wait");
+    return ShellCommand("trap '' TERM; sleep 1000 & echo $$ $! > '" + fifo_.native() + "'; wait");
   }
 
   // Calls react once the program hangs. After that, both programs must have ended.
@@ -183,7 +183,7 @@ TEST(CommandTest, ACancelledContextStartsNothing) {
   const test::TempDir dir;
   const auto [ctx, cancel] = test::Soon().WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(RunCommand(ctx, Shell("touch '" + (dir / "made").native() + "'")),
+  EXPECT_MSB_ERROR(RunCommand(ctx, ShellCommand("touch '" + (dir / "made").native() + "'")),
                    ErrorKind::kCancelled);
   EXPECT_TRUE(fs::is_empty(dir.path()));
 }

@@ -21,6 +21,8 @@
 namespace msb::base {
 namespace {
 
+using test::IsOpen;
+
 // Runs function in a process that has closed its standard streams. Returns its exit status.
 int WithoutStandardStreams(const std::function<int()>& function) {
   const pid_t pid = fork();
@@ -32,8 +34,6 @@ int WithoutStandardStreams(const std::function<int()>& function) {
   waitpid(pid, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
-
-bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
 // Returns how many of these are closed or have the number of a standard stream.
 int CountLow(const std::vector<int>& fds) {

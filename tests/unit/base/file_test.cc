@@ -21,6 +21,7 @@ namespace msb::base {
 namespace {
 
 namespace fs = std::filesystem;
+using test::IsOpen;
 using test::ReadFile;
 using test::TempDir;
 using test::WriteFile;
@@ -28,8 +29,6 @@ using test::WriteFile;
 UniqueFd OpenFile(const fs::path& path, int flags = O_RDONLY) {
   return UniqueFd(open(path.c_str(), flags | O_CLOEXEC));
 }
-
-bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
 // Sets $HOME during its lifetime.
 class ScopedHome {

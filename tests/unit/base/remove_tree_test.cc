@@ -24,8 +24,6 @@ using test::ListTree;
 using test::TempDir;
 using test::WriteFile;
 
-const Context ctx_ = Context::Background();
-
 void FillTree(const fs::path& dir) {
   for (int i = 0; i < 300; ++i) WriteFile(dir / ("file" + std::to_string(i)), "");
   WriteFile(dir / "a/b/c/d/e/f/file", "");
@@ -46,7 +44,7 @@ int InChild(const std::function<int()>& function) {
 TEST(RemoveTreeTest, EmptiesADirectoryOfAnyDepth) {
   const TempDir dir;
   FillTree(dir / "tree");
-  EXPECT_TRUE(RemoveContents(ctx_, OpenDirectory(dir / "tree").get()));
+  EXPECT_TRUE(RemoveContents(Context::Background(), OpenDirectory(dir / "tree").get()));
   EXPECT_TRUE(fs::is_empty(dir / "tree"));
 }
 
@@ -56,7 +54,7 @@ TEST(RemoveTreeTest, NeedsOneDescriptorHoweverDeepTheTreeIs) {
   EXPECT_EQ(InChild([&] {
               const UniqueFd tree = OpenDirectory(dir / "tree");
               test::LeaveDescriptors(1);
-              return RemoveContents(ctx_, tree.get()) ? 0 : 1;
+              return RemoveContents(Context::Background(), tree.get()) ? 0 : 1;
             }),
             0);
   EXPECT_TRUE(fs::is_empty(dir / "tree"));
@@ -105,7 +103,7 @@ TEST(RemoveTreeTest, MakesReadOnlyDirectoriesWritable) {
   const UniqueFd tree = OpenDirectory(dir / "tree");
   EXPECT_EQ(InChild([&] {
               if (is_root && setuid(kNobody) != 0) return 2;
-              return RemoveContents(ctx_, tree.get()) ? 0 : 1;
+              return RemoveContents(Context::Background(), tree.get()) ? 0 : 1;
             }),
             0);
   EXPECT_TRUE(fs::is_empty(dir / "tree"));
@@ -114,7 +112,7 @@ TEST(RemoveTreeTest, MakesReadOnlyDirectoriesWritable) {
 TEST(RemoveTreeTest, StopsWhenItsContextEnds) {
   const TempDir dir;
   FillTree(dir / "tree");
-  const auto [ctx, cancel] = ctx_.WithCancel();
+  const auto [ctx, cancel] = Context::Background().WithCancel();
   cancel();
   EXPECT_FALSE(RemoveContents(ctx, OpenDirectory(dir / "tree").get()));
   EXPECT_FALSE(fs::is_empty(dir / "tree"));

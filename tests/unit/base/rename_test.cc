@@ -38,8 +38,6 @@ using test::RunWithout;
 using test::TempDir;
 using test::WriteFile;
 
-const Context ctx_ = Context::Background();
-
 // Returns "ok" or a description of the problem, for code that runs in another process.
 std::string Answer(bool is_right, const std::string& problem) {
   return is_right ? "ok"
@@ -89,7 +87,7 @@ TEST_P(MissingRenameTest, ReplacesALockedDirectoryAndLeavesNothing) {
               Stage stage(dir_.path());
               WriteNewFileAt(stage.fd(), "file", "new", 0600);
               const auto any = [](int, const fs::path&) { return true; };
-              return Answer(stage.PublishOver(ctx_, "name", any), "not published");
+              return Answer(stage.PublishOver(Context::Background(), "name", any), "not published");
             }),
             "ok");
   EXPECT_EQ(ReadFile(dir_ / "name/file"), "new");
@@ -101,7 +99,8 @@ TEST_P(MissingRenameTest, WithdrawsWhatReplacedADirectory) {
   EXPECT_EQ(Run([&] {
               Stage stage(dir_.path());
               WriteNewFileAt(stage.fd(), "file", "new", 0600);
-              stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; });
+              stage.PublishOver(Context::Background(), "name",
+                                [](int, const fs::path&) { return true; });
               return Answer(stage.Withdraw(), "not withdrawn");
             }),
             "ok");
@@ -112,7 +111,7 @@ TEST_P(MissingRenameTest, WithdrawsWhatReplacedADirectory) {
 TEST_P(MissingRenameTest, HidesAndPutsBack) {
   WriteFile(dir_ / "name/file", "old");
   EXPECT_EQ(Run([&] {
-              auto locked = LockedDirectory::Open(ctx_, dir_.path(), "name");
+              auto locked = LockedDirectory::Open(Context::Background(), dir_.path(), "name");
               locked.Hide();
               if (fs::exists(dir_ / "name")) return Answer(false, "still there");
               return Answer(locked.PutBack(), "not put back");
@@ -159,7 +158,7 @@ std::string LogOfReplacing(const fs::path& dir) {
       DeferredLog([&](std::string_view text) { messages += std::string(text) + "\n"; });
   for (const std::string name : {"one", "two"}) {
     Stage(dir).Publish(name);
-    Stage(dir).PublishOver(ctx_, name, [](int, const fs::path&) { return true; });
+    Stage(dir).PublishOver(Context::Background(), name, [](int, const fs::path&) { return true; });
   }
   return messages;
 }
@@ -201,10 +200,12 @@ TEST(MissingExchangeTest, ACrashLeavesTheOldOrTheNewDirectory) {
           Stage stage(dir.path());
           WriteNewFileAt(stage.fd(), "file", "new", 0600);
           begin();
-          stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; });
+          stage.PublishOver(Context::Background(), "name",
+                            [](int, const fs::path&) { return true; });
           return std::string();
         });
-    SweepStages(ctx_, dir.path(), [](std::string_view message) { ADD_FAILURE() << message; });
+    SweepStages(Context::Background(), dir.path(),
+                [](std::string_view message) { ADD_FAILURE() << message; });
     const std::string content = ReadFile(dir / "name/file");
     EXPECT_TRUE(content == "old" || content == "new") << run.first;
     EXPECT_EQ(test::ListTree(dir.path()).size(), 2U) << run.first;
@@ -282,7 +283,8 @@ TEST_F(ImmovableTest, IsReplaced) {
                          Stage stage(dir_.path());
                          WriteNewFileAt(stage.fd(), "file", "new", 0600);
                          const auto any = [](int, const fs::path&) { return true; };
-                         return Answer(stage.PublishOver(ctx_, "name", any), "not published");
+                         return Answer(stage.PublishOver(Context::Background(), "name", any),
+                                       "not published");
                        }),
             "ok");
   EXPECT_EQ(ReadFile(dir_ / "name/file"), "new");
@@ -293,7 +295,8 @@ TEST_F(ImmovableTest, IsHiddenPutBackAndRemoved) {
   const auto before = test::ListTree(dir_.path());
   EXPECT_EQ(RunWithout({Immovable()},
                        [&] {
-                         auto locked = LockedDirectory::Open(ctx_, dir_.path(), "name");
+                         auto locked =
+                             LockedDirectory::Open(Context::Background(), dir_.path(), "name");
                          locked.Hide();
                          if (fs::exists(dir_ / "name")) return Answer(false, "still there");
                          return Answer(locked.PutBack(), "not put back");
@@ -303,9 +306,10 @@ TEST_F(ImmovableTest, IsHiddenPutBackAndRemoved) {
   EXPECT_EQ(fs::status(dir_ / "name/sub").permissions(), static_cast<fs::perms>(0750));
   EXPECT_EQ(RunWithout({Immovable()},
                        [&] {
-                         auto locked = LockedDirectory::Open(ctx_, dir_.path(), "name");
+                         auto locked =
+                             LockedDirectory::Open(Context::Background(), dir_.path(), "name");
                          locked.Hide();
-                         return Answer(locked.Delete(ctx_), "not deleted");
+                         return Answer(locked.Delete(Context::Background()), "not deleted");
                        }),
             "ok");
   EXPECT_TRUE(fs::is_empty(dir_.path()));
@@ -320,15 +324,16 @@ TEST_F(ImmovableTest, IsThereOrGoneAfterACrash) {
       if (call.number == immovable.number && immovable.matches(call)) return EXDEV;
       return seen++ == n ? test::kKillChild : 0;
     };
-    const auto run =
-        test::RunIntercepted({SYS_renameat2, SYS_renameat, SYS_mkdirat, SYS_unlinkat, SYS_linkat},
-                             decide, [&](const auto& begin) {
-                               auto locked = LockedDirectory::Open(ctx_, dir_.path(), "name");
-                               begin();
-                               locked.Hide();
-                               return std::string();
-                             });
-    SweepStages(ctx_, dir_.path(), [](std::string_view message) { ADD_FAILURE() << message; });
+    const auto run = test::RunIntercepted(
+        {SYS_renameat2, SYS_renameat, SYS_mkdirat, SYS_unlinkat, SYS_linkat}, decide,
+        [&](const auto& begin) {
+          auto locked = LockedDirectory::Open(Context::Background(), dir_.path(), "name");
+          begin();
+          locked.Hide();
+          return std::string();
+        });
+    SweepStages(Context::Background(), dir_.path(),
+                [](std::string_view message) { ADD_FAILURE() << message; });
     if (!run.killed || fs::is_empty(dir_.path())) {
       EXPECT_GT(n, 8);
       break;
@@ -396,7 +401,7 @@ TEST_P(MissingLockTest, SweepsNoRecentStage) {
   WriteFile(stage / "file", "in use");
   EXPECT_EQ(RunWithout({test::NoLocks(GetParam())},
                        [&] {
-                         SweepStages(ctx_, dir.path(), {});
+                         SweepStages(Context::Background(), dir.path(), {});
                          return std::string("ok");
                        }),
             "ok");
@@ -411,7 +416,7 @@ TEST(ForeignStageTest, IsKeptAlthoughItsLockIsFree) {
   WriteFile(foreign / "file", "another host's");
   const fs::path own = dir / NewHiddenName(OpenDirectory(dir.path()).get(), kStagePrefix);
   WriteFile(own / "file", "left by a crash");
-  SweepStages(ctx_, dir.path(), {});
+  SweepStages(Context::Background(), dir.path(), {});
   EXPECT_TRUE(fs::exists(foreign / "file"));
   EXPECT_FALSE(fs::exists(own));
 }

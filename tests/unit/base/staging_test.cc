@@ -23,6 +23,7 @@ namespace fs = std::filesystem;
 using test::ListTree;
 using test::ReadFile;
 using test::TempDir;
+using test::Unexpected;
 using test::WriteFile;
 
 using Tree = std::map<std::string, std::string>;
@@ -59,10 +60,6 @@ class Watch {
 };
 
 std::uint64_t InodeOf(int fd) { return StampOf(fd).inode; }
-
-const Context ctx_ = Context::Background();
-
-void Unexpected(std::string_view message) { ADD_FAILURE() << message; }
 
 TEST(StageTest, PublishesTheWholeDirectory) {
   const TempDir dir;
@@ -128,7 +125,8 @@ TEST(StageTest, PublishesOverWhatIsThereAndRemovesIt) {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
     const std::uint64_t inode = InodeOf(stage.path());
-    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
+    EXPECT_TRUE(stage.PublishOver(Context::Background(), "name",
+                                  [](int, const fs::path&) { return true; }));
     EXPECT_EQ(InodeOf(dir / "name"), inode);
   }
   EXPECT_EQ(ReadFile(dir / "name/file"), "new");
@@ -144,12 +142,13 @@ TEST(StageTest, KeepsWhatItMayNotReplace) {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
     Watch watch(dir.path());
-    EXPECT_FALSE(stage.PublishOver(ctx_, "name", [&](int old, const fs::path& path) {
-      EXPECT_EQ(path, dir / "name");
-      EXPECT_EQ(InodeOf(old), inode);
-      EXPECT_FALSE(TryLock(OpenDirectory(dir / "name").get()));
-      return false;
-    }));
+    EXPECT_FALSE(
+        stage.PublishOver(Context::Background(), "name", [&](int old, const fs::path& path) {
+          EXPECT_EQ(path, dir / "name");
+          EXPECT_EQ(InodeOf(old), inode);
+          EXPECT_FALSE(TryLock(OpenDirectory(dir / "name").get()));
+          return false;
+        }));
     EXPECT_EQ(watch.Take(), std::vector<std::string>());  // The directory was never moved.
     EXPECT_TRUE(TryLock(OpenDirectory(dir / "name").get()));
   }
@@ -161,7 +160,8 @@ TEST(StageTest, PublishesOverNothing) {
   {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
-    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
+    EXPECT_TRUE(stage.PublishOver(Context::Background(), "name",
+                                  [](int, const fs::path&) { return true; }));
   }
   EXPECT_EQ(ReadFile(dir / "name/file"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
@@ -176,8 +176,8 @@ TEST(StageTest, ReplacesNeitherALinkNorAFile) {
   {
     Stage stage(dir.path());
     const auto any = [](int, const fs::path&) { return true; };
-    EXPECT_FALSE(stage.PublishOver(ctx_, "link", any));
-    EXPECT_FALSE(stage.PublishOver(ctx_, "file", any));
+    EXPECT_FALSE(stage.PublishOver(Context::Background(), "link", any));
+    EXPECT_FALSE(stage.PublishOver(Context::Background(), "file", any));
   }
   EXPECT_EQ(ListTree(dir.path()), before);
 }
@@ -189,7 +189,7 @@ TEST(StageTest, NeverReplacesWhatTakesThePlaceOfTheLockedDirectory) {
   int asked = 0;
   {
     Stage stage(dir.path());
-    EXPECT_FALSE(stage.PublishOver(ctx_, "name", [&](int, const fs::path& path) {
+    EXPECT_FALSE(stage.PublishOver(Context::Background(), "name", [&](int, const fs::path& path) {
       if (++asked > 1) return ReadFile(path / "file") != "precious";
       fs::rename(dir / "name", dir / "moved");
       WriteFile(dir / "name/file", "precious");
@@ -208,7 +208,7 @@ TEST(StageTest, PublishesWhenTheLockedDirectoryDisappears) {
   {
     Stage stage(dir.path());
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
-    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [&](int, const fs::path&) {
+    EXPECT_TRUE(stage.PublishOver(Context::Background(), "name", [&](int, const fs::path&) {
       fs::remove_all(dir / "name");
       return true;
     }));
@@ -220,18 +220,19 @@ TEST(StageTest, PublishesWhenTheLockedDirectoryDisappears) {
 TEST(StageTest, WaitsForTheCallThatHasLockedWhatItReplaces) {
   const TempDir dir;
   WriteFile(dir / "name/file", "old");
-  LockedDirectory other = LockedDirectory::Open(ctx_, dir.path(), "name");
+  LockedDirectory other = LockedDirectory::Open(Context::Background(), dir.path(), "name");
   ASSERT_TRUE(other);
   const auto any = [](int, const fs::path&) { return true; };
   const Tree before = ListTree(dir.path());
   {
     Stage late(dir.path());
-    const Context ctx = ctx_.WithTimeout(std::chrono::milliseconds(20));
+    const Context ctx = Context::Background().WithTimeout(std::chrono::milliseconds(20));
     EXPECT_MSB_ERROR(late.PublishOver(ctx, "name", any), ErrorKind::kCancelled);
   }
   EXPECT_EQ(ListTree(dir.path()), before);
   Stage stage(dir.path());
-  std::thread replacing([&] { EXPECT_TRUE(stage.PublishOver(ctx_, "name", any)); });
+  std::thread replacing(
+      [&] { EXPECT_TRUE(stage.PublishOver(Context::Background(), "name", any)); });
   other = LockedDirectory();
   replacing.join();
   EXPECT_FALSE(fs::exists(dir / "name/file"));
@@ -242,14 +243,16 @@ TEST(StageTest, KeepsTheLockOfWhatItReplacedUntilThatIsDeleted) {
   WriteFile(dir / "name/file", "old");
   {
     Stage stage(dir.path());
-    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
-    SweepStages(ctx_, dir.path(), Unexpected);
+    EXPECT_TRUE(stage.PublishOver(Context::Background(), "name",
+                                  [](int, const fs::path&) { return true; }));
+    SweepStages(Context::Background(), dir.path(), Unexpected);
     EXPECT_EQ(ReadFile(stage.path() / "file"), "old");
     EXPECT_TRUE(stage.Withdraw());
-    SweepStages(ctx_, dir.path(), Unexpected);
+    SweepStages(Context::Background(), dir.path(), Unexpected);
     EXPECT_EQ(ReadFile(dir / "name/file"), "old");
     EXPECT_FALSE(stage.Withdraw());
-    EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int, const fs::path&) { return true; }));
+    EXPECT_TRUE(stage.PublishOver(Context::Background(), "name",
+                                  [](int, const fs::path&) { return true; }));
   }
   EXPECT_EQ(ListTree(dir.path()).size(), 1U);
 }
@@ -302,11 +305,11 @@ TEST(StageTest, ConcurrentReplacementsAllSucceed) {
     for (int i = 0; i < 25; ++i) {
       Stage stage(dir.path());
       WriteNewFileAt(stage.fd(), "file", std::to_string(thread), 0600);
-      EXPECT_TRUE(stage.PublishOver(ctx_, "name", [](int old, const fs::path&) {
+      EXPECT_TRUE(stage.PublishOver(Context::Background(), "name", [](int old, const fs::path&) {
         EXPECT_EQ(ListDirectory(old).size(), 1U);
         return true;
       }));
-      SweepStages(ctx_, dir.path(), Unexpected);
+      SweepStages(Context::Background(), dir.path(), Unexpected);
     }
   };
   std::vector<std::thread> threads;

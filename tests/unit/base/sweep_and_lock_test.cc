@@ -24,22 +24,19 @@ namespace fs = std::filesystem;
 using test::ListTree;
 using test::ReadFile;
 using test::TempDir;
+using test::Unexpected;
 using test::WriteFile;
 
 using Tree = std::map<std::string, std::string>;
-
-const Context ctx_ = Context::Background();
-
-void Unexpected(std::string_view message) { ADD_FAILURE() << message; }
 
 TEST(SweepStagesTest, DeletesWhatInterruptedCallsHaveLeft) {
   const TempDir dir;
   WriteFile(dir / ".msb-stage-0123456789abcdef/sub/file", "left");
   WriteFile(dir / "kept/file", "kept");
-  SweepStages(ctx_, dir.path(), Unexpected);
+  SweepStages(Context::Background(), dir.path(), Unexpected);
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
   EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
-  EXPECT_NO_THROW(SweepStages(ctx_, dir / "absent", Unexpected));
+  EXPECT_NO_THROW(SweepStages(Context::Background(), dir / "absent", Unexpected));
 }
 
 TEST(SweepStagesTest, KeepsStagesThatAreInUse) {
@@ -47,9 +44,9 @@ TEST(SweepStagesTest, KeepsStagesThatAreInUse) {
   Stage first(dir.path());
   WriteNewFileAt(first.fd(), "file", "first", 0600);
   WriteFile(dir / "old/file", "hidden");
-  LockedDirectory hidden = LockedDirectory::Open(ctx_, dir.path(), "old");
+  LockedDirectory hidden = LockedDirectory::Open(Context::Background(), dir.path(), "old");
   hidden.Hide();
-  SweepStages(ctx_, dir.path(), Unexpected);
+  SweepStages(Context::Background(), dir.path(), Unexpected);
   EXPECT_TRUE(first.Publish("first"));
   EXPECT_EQ(ReadFile(dir / "first/file"), "first");
   EXPECT_TRUE(hidden.PutBack());
@@ -65,7 +62,7 @@ TEST(SweepStagesTest, DeletesOnlyDirectoriesOfItsOwn) {
   WriteFile(dir / "msb-stage-visible/file", "kept");
   fs::create_directory_symlink(outside.path(), dir / ".msb-stage-link");
   const Tree before = ListTree(dir.path());
-  SweepStages(ctx_, dir.path(), Unexpected);
+  SweepStages(Context::Background(), dir.path(), Unexpected);
   EXPECT_EQ(ListTree(dir.path()), before);
   EXPECT_EQ(ReadFile(outside / "file"), "kept");
 }
@@ -75,10 +72,11 @@ TEST(SweepStagesTest, StopsWhenItsContextEnds) {
   WriteFile(dir / ".msb-stage-1/file", "");
   WriteFile(dir / ".msb-stage-2/file", "");
   const Tree before = ListTree(dir.path());
-  const auto [ctx, cancel] = ctx_.WithCancel();
+  const auto [ctx, cancel] = Context::Background().WithCancel();
   cancel();
   SweepStages(ctx, dir.path(), Unexpected);
-  SweepStages(ctx_.WithTimeout(std::chrono::nanoseconds(1)), dir.path(), Unexpected);
+  SweepStages(Context::Background().WithTimeout(std::chrono::nanoseconds(1)), dir.path(),
+              Unexpected);
   EXPECT_EQ(ListTree(dir.path()), before);
 }
 
@@ -91,13 +89,13 @@ TEST(SweepStagesTest, ReportsWhatCannotBeDeleted) {
   if (!file.is_set()) GTEST_SKIP() << "chattr +i is not possible here";
   std::vector<std::string> told;
   const auto log = [&](std::string_view message) { told.emplace_back(message); };
-  SweepStages(ctx_, dir.path(), log);
+  SweepStages(Context::Background(), dir.path(), log);
   ASSERT_EQ(told.size(), 1U);
   EXPECT_NE(told[0].find((dir / ".msb-stage-1").native()), std::string::npos) << told[0];
   EXPECT_NE(told[0].find("the next call tries again"), std::string::npos) << told[0];
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
   file.Clear();
-  SweepStages(ctx_, dir.path(), Unexpected);
+  SweepStages(Context::Background(), dir.path(), Unexpected);
   EXPECT_EQ(ListTree(dir.path()), Tree());
 }
 
@@ -106,22 +104,22 @@ TEST(LockedDirectoryTest, IsEmptyForWhatIsNotADirectory) {
   WriteFile(dir / "file", "kept");
   fs::create_directory_symlink(dir.path(), dir / "link");
   for (const char* name : {"file", "link", "absent"}) {
-    EXPECT_FALSE(LockedDirectory::Open(ctx_, dir.path(), name)) << name;
+    EXPECT_FALSE(LockedDirectory::Open(Context::Background(), dir.path(), name)) << name;
   }
-  EXPECT_FALSE(LockedDirectory::Open(ctx_, dir / "absent", "name"));
+  EXPECT_FALSE(LockedDirectory::Open(Context::Background(), dir / "absent", "name"));
 }
 
 TEST(LockedDirectoryTest, HidesAndDeletes) {
   const TempDir dir;
   WriteFile(dir / "name/sub/file", "gone");
   WriteFile(dir / "other/file", "kept");
-  LockedDirectory name = LockedDirectory::Open(ctx_, dir.path(), "name");
+  LockedDirectory name = LockedDirectory::Open(Context::Background(), dir.path(), "name");
   ASSERT_TRUE(name);
   EXPECT_EQ(name.path(), dir / "name");
   name.Hide();
   EXPECT_FALSE(fs::exists(dir / "name"));
   EXPECT_EQ(ReadFile(name.path() / "sub/file"), "gone");
-  EXPECT_TRUE(name.Delete(ctx_));
+  EXPECT_TRUE(name.Delete(Context::Background()));
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
   EXPECT_EQ(ReadFile(dir / "other/file"), "kept");
 }
@@ -129,7 +127,7 @@ TEST(LockedDirectoryTest, HidesAndDeletes) {
 TEST(LockedDirectoryTest, NeverHidesADirectoryThatIsNotLocked) {
   const TempDir dir;
   fs::create_directory(dir / "name");
-  LockedDirectory name = LockedDirectory::Open(ctx_, dir.path(), "name");
+  LockedDirectory name = LockedDirectory::Open(Context::Background(), dir.path(), "name");
   fs::rename(dir / "name", dir / "moved");
   WriteFile(dir / "name/file", "precious");
   EXPECT_MSB_ERROR(name.Hide(), ErrorKind::kIO);
@@ -139,7 +137,7 @@ TEST(LockedDirectoryTest, NeverHidesADirectoryThatIsNotLocked) {
 TEST(LockedDirectoryTest, IsNotPutBackOverWhatIsThere) {
   const TempDir dir;
   WriteFile(dir / "name/file", "old");
-  LockedDirectory name = LockedDirectory::Open(ctx_, dir.path(), "name");
+  LockedDirectory name = LockedDirectory::Open(Context::Background(), dir.path(), "name");
   name.Hide();
   WriteFile(dir / "name/file", "new");
   EXPECT_FALSE(name.PutBack());
@@ -150,13 +148,13 @@ TEST(LockedDirectoryTest, IsNotPutBackOverWhatIsThere) {
 TEST(LockedDirectoryTest, LeavesALargeTreeToTheNextSweepWhenItsTimeIsOver) {
   const TempDir dir;
   for (int i = 0; i < 200; ++i) WriteFile(dir / ("name/" + std::to_string(i)), "");
-  const auto [ctx, cancel] = ctx_.WithCancel();
+  const auto [ctx, cancel] = Context::Background().WithCancel();
   LockedDirectory name = LockedDirectory::Open(ctx, dir.path(), "name");
   name.Hide();
   cancel();
   EXPECT_FALSE(name.Delete(ctx));
   name = LockedDirectory();
-  SweepStages(ctx_, dir.path(), Unexpected);
+  SweepStages(Context::Background(), dir.path(), Unexpected);
   EXPECT_EQ(ListTree(dir.path()), Tree());
 }
 
@@ -166,11 +164,11 @@ TEST(LockedDirectoryTest, NamesTheHiddenDirectoryThatCannotBeDeleted) {
   WriteFile(dir / "name/gone", "");
   const test::ImmutableFile file(dir / "name/kept", dir.path());
   if (!file.is_set()) GTEST_SKIP() << "chattr +i is not possible here";
-  LockedDirectory name = LockedDirectory::Open(ctx_, dir.path(), "name");
+  LockedDirectory name = LockedDirectory::Open(Context::Background(), dir.path(), "name");
   name.Hide();
   const fs::path hidden = name.path();
   try {
-    name.Delete(ctx_);
+    name.Delete(Context::Background());
     ADD_FAILURE() << "no error";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kIO);
@@ -194,7 +192,7 @@ TEST(LockTest, WaitsUntilTheOtherIsDone) {
   UniqueFd first = OpenDirectory(dir.path());
   const UniqueFd second = OpenDirectory(dir.path());
   ASSERT_TRUE(TryLock(first.get()));
-  std::thread waiter([&] { Lock(ctx_, second.get()); });
+  std::thread waiter([&] { Lock(Context::Background(), second.get()); });
   first.Reset(-1);
   waiter.join();
   EXPECT_FALSE(TryLock(OpenDirectory(dir.path()).get()));

@@ -15,7 +15,7 @@
 
 #include "src/base/file.h"
 #include "src/base/space.h"
-#include "tests/support/paths.h"
+#include "tests/support/build.h"
 #include "tests/support/support.h"
 
 namespace msb::base {

@@ -15,14 +15,12 @@
 namespace msb::disk {
 namespace {
 
+using test::kExtentUnit;
 using test::MakeSparseFile;
 using test::Noise;
 using test::TempDir;
 
 using Extents = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
-
-// Holes begin and end at multiples of this on all file systems that the tests have run on.
-constexpr std::uint64_t kUnit = 64 << 10;
 
 Extents Find(const std::filesystem::path& path, std::uint64_t size) {
   const base::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -43,16 +41,20 @@ std::uint64_t Count(const Context& ctx, const std::filesystem::path& path, std::
 
 TEST(ExtentsTest, FindsTheDataBetweenHoles) {
   const TempDir dir;
-  MakeSparseFile(dir / "file", 20 * kUnit,
-                 {{2 * kUnit, Noise(kUnit, 1)}, {10 * kUnit, Noise(3 * kUnit, 2)}});
-  EXPECT_EQ(Find(dir / "file", 20 * kUnit), (Extents{{2 * kUnit, kUnit}, {10 * kUnit, 3 * kUnit}}));
-  EXPECT_EQ(Count(Context::Background(), dir / "file", 20 * kUnit), 4 * kUnit);
+  MakeSparseFile(
+      dir / "file", 20 * kExtentUnit,
+      {{2 * kExtentUnit, Noise(kExtentUnit, 1)}, {10 * kExtentUnit, Noise(3 * kExtentUnit, 2)}});
+  EXPECT_EQ(Find(dir / "file", 20 * kExtentUnit),
+            (Extents{{2 * kExtentUnit, kExtentUnit}, {10 * kExtentUnit, 3 * kExtentUnit}}));
+  EXPECT_EQ(Count(Context::Background(), dir / "file", 20 * kExtentUnit), 4 * kExtentUnit);
 }
 
 TEST(ExtentsTest, FindsDataAtBothEnds) {
   const TempDir dir;
-  MakeSparseFile(dir / "file", 5 * kUnit + 100, {{0, Noise(kUnit, 1)}, {5 * kUnit, Noise(100, 2)}});
-  EXPECT_EQ(Find(dir / "file", 5 * kUnit + 100), (Extents{{0, kUnit}, {5 * kUnit, 100}}));
+  MakeSparseFile(dir / "file", 5 * kExtentUnit + 100,
+                 {{0, Noise(kExtentUnit, 1)}, {5 * kExtentUnit, Noise(100, 2)}});
+  EXPECT_EQ(Find(dir / "file", 5 * kExtentUnit + 100),
+            (Extents{{0, kExtentUnit}, {5 * kExtentUnit, 100}}));
 }
 
 TEST(ExtentsTest, FindsNothingInAnEmptyFileOrAHole) {
@@ -68,32 +70,36 @@ TEST(ExtentsTest, FindsNothingInAnEmptyFileOrAHole) {
 
 TEST(ExtentsTest, LooksNoFurtherThanTheSizeGiven) {
   const TempDir dir;
-  MakeSparseFile(dir / "file", 10 * kUnit,
-                 {{kUnit, Noise(2 * kUnit, 1)}, {8 * kUnit, Noise(kUnit, 2)}});
+  MakeSparseFile(
+      dir / "file", 10 * kExtentUnit,
+      {{kExtentUnit, Noise(2 * kExtentUnit, 1)}, {8 * kExtentUnit, Noise(kExtentUnit, 2)}});
   EXPECT_EQ(Find(dir / "file", 0), Extents());
-  EXPECT_EQ(Find(dir / "file", kUnit), Extents());
-  EXPECT_EQ(Find(dir / "file", kUnit + 1), (Extents{{kUnit, 1}}));
-  EXPECT_EQ(Find(dir / "file", 3 * kUnit), (Extents{{kUnit, 2 * kUnit}}));
-  EXPECT_EQ(Find(dir / "file", 5 * kUnit), (Extents{{kUnit, 2 * kUnit}}));
-  EXPECT_EQ(Find(dir / "file", 8 * kUnit), (Extents{{kUnit, 2 * kUnit}}));
+  EXPECT_EQ(Find(dir / "file", kExtentUnit), Extents());
+  EXPECT_EQ(Find(dir / "file", kExtentUnit + 1), (Extents{{kExtentUnit, 1}}));
+  EXPECT_EQ(Find(dir / "file", 3 * kExtentUnit), (Extents{{kExtentUnit, 2 * kExtentUnit}}));
+  EXPECT_EQ(Find(dir / "file", 5 * kExtentUnit), (Extents{{kExtentUnit, 2 * kExtentUnit}}));
+  EXPECT_EQ(Find(dir / "file", 8 * kExtentUnit), (Extents{{kExtentUnit, 2 * kExtentUnit}}));
 }
 
 TEST(ExtentsTest, ReadsWhereTheFileSystemDoesNotTellItsHoles) {
   const TempDir dir;
-  MakeSparseFile(dir / "file", 20 * kUnit + 100,
-                 {{0, Noise(10, 1)}, {2 * kUnit, Noise(kUnit, 2)}, {10 * kUnit, Noise(100, 3)}});
-  MakeSparseFile(dir / "hole", 4 * kUnit, {});
+  MakeSparseFile(dir / "file", 20 * kExtentUnit + 100,
+                 {{0, Noise(10, 1)},
+                  {2 * kExtentUnit, Noise(kExtentUnit, 2)},
+                  {10 * kExtentUnit, Noise(100, 3)}});
+  MakeSparseFile(dir / "hole", 4 * kExtentUnit, {});
   for (const int error : {EINVAL, EOPNOTSUPP}) {
-    EXPECT_EQ(test::RunWithout(
-                  {test::NoHoles(error)},
-                  [&] {
-                    std::string found;
-                    for (const auto& [offset, length] : Find(dir / "file", 20 * kUnit + 100)) {
-                      found += std::to_string(offset / kUnit) + "+" +
-                               std::to_string(length / kUnit) + " ";
-                    }
-                    return found + std::to_string(Find(dir / "hole", 4 * kUnit).size());
-                  }),
+    EXPECT_EQ(test::RunWithout({test::NoHoles(error)},
+                               [&] {
+                                 std::string found;
+                                 for (const auto& [offset, length] :
+                                      Find(dir / "file", 20 * kExtentUnit + 100)) {
+                                   found += std::to_string(offset / kExtentUnit) + "+" +
+                                            std::to_string(length / kExtentUnit) + " ";
+                                 }
+                                 return found +
+                                        std::to_string(Find(dir / "hole", 4 * kExtentUnit).size());
+                               }),
               "0+1 2+1 10+1 0");
   }
 }
@@ -111,10 +117,10 @@ TEST(ExtentsTest, SaysThatAFileHasNoExtents) {
 
 TEST(ExtentsTest, StopsCountingWhenCancelled) {
   const TempDir dir;
-  MakeSparseFile(dir / "file", kUnit, {{0, Noise(kUnit, 1)}});
+  MakeSparseFile(dir / "file", kExtentUnit, {{0, Noise(kExtentUnit, 1)}});
   const auto [ctx, cancel] = Context::Background().WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(Count(ctx, dir / "file", kUnit), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Count(ctx, dir / "file", kExtentUnit), ErrorKind::kCancelled);
 }
 
 }  // namespace

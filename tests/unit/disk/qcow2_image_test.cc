@@ -13,6 +13,7 @@
 #include "src/base/file.h"
 #include "src/disk/disk_image.h"
 #include "src/disk/inflate.h"
+#include "tests/support/build.h"
 #include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 
@@ -304,9 +305,7 @@ std::string InflateWithoutMemory(Qcow2Compression compression) {
 }
 
 TEST(InflateTest, OutOfMemoryIsNotReportedAsDamage) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "a sanitizer needs memory of its own";
-#endif
+  if (test::HasSanitizer()) GTEST_SKIP() << "a sanitizer needs memory of its own";
   EXPECT_EQ(InflateWithoutMemory(Qcow2Compression::kZlib), "");
   EXPECT_EQ(InflateWithoutMemory(Qcow2Compression::kZstd), "");
 }

@@ -23,13 +23,12 @@ namespace msb::disk {
 namespace {
 
 namespace fs = std::filesystem;
+using test::kExtentUnit;
 using test::MakeSparseFile;
 using test::Noise;
 using test::TempDir;
 
 using Data = std::vector<std::pair<std::uint64_t, std::string>>;
-
-constexpr std::uint64_t kUnit = 64 << 10;
 
 // A source and an empty target, both open.
 struct Files {
@@ -105,8 +104,9 @@ TEST(SparseCopyTest, CopiesFilesOfEverySize) {
 
 TEST(SparseCopyTest, KeepsTheHoles) {
   const TempDir dir;
-  MakeSparseFile(dir / "source", 300 * kUnit + 1,
-                 {{3 * kUnit, Noise(2 * kUnit, 1)}, {200 * kUnit, Noise(60 * kUnit, 2)}});
+  MakeSparseFile(dir / "source", 300 * kExtentUnit + 1,
+                 {{3 * kExtentUnit, Noise(2 * kExtentUnit, 1)},
+                  {200 * kExtentUnit, Noise(60 * kExtentUnit, 2)}});
   ExpectGoodCopies(dir);
   EXPECT_EQ(test::ExtentsOf(dir / "target").size(), 2U);
 }
@@ -132,7 +132,7 @@ TEST(SparseCopyTest, CopiesManyLayouts) {
 TEST(SparseCopyTest, CopiesALargeHoleAtOnce) {
   const TempDir dir;
   const std::uint64_t size = std::uint64_t{500} << 30;
-  MakeSparseFile(dir / "source", size, {{size / 2, Noise(kUnit, 1)}});
+  MakeSparseFile(dir / "source", size, {{size / 2, Noise(kExtentUnit, 1)}});
   const Files files(dir);
   CopySparse(Context::Background(), files.source.get(), files.target.get(), size);
   EXPECT_EQ(fs::file_size(dir / "target"), size);
@@ -141,8 +141,8 @@ TEST(SparseCopyTest, CopiesALargeHoleAtOnce) {
 
 TEST(SparseCopyTest, CopiesNoMoreThanTheSizeGiven) {
   const TempDir dir;
-  test::WriteFile(dir / "source", Noise(3 * kUnit, 1));
-  const std::string start = test::ReadFile(dir / "source").substr(0, kUnit + 10);
+  test::WriteFile(dir / "source", Noise(3 * kExtentUnit, 1));
+  const std::string start = test::ReadFile(dir / "source").substr(0, kExtentUnit + 10);
   const Context ctx = Context::Background();
   {
     const Files files(dir);
@@ -160,9 +160,10 @@ TEST(SparseCopyTest, CopiesNoMoreThanTheSizeGiven) {
 
 TEST(SparseCopyTest, ReportsTheBytesOfDataWithoutTheHoles) {
   const TempDir dir;
-  const std::uint64_t size = 100 * kUnit;
-  MakeSparseFile(dir / "source", size,
-                 {{kUnit, Noise(2 * kUnit, 1)}, {90 * kUnit, Noise(kUnit, 2)}});
+  const std::uint64_t size = 100 * kExtentUnit;
+  MakeSparseFile(
+      dir / "source", size,
+      {{kExtentUnit, Noise(2 * kExtentUnit, 1)}, {90 * kExtentUnit, Noise(kExtentUnit, 2)}});
   std::optional<Progress> last;
   std::string phase;
   const Context ctx = Context::Background().WithProgress([&](const Progress& progress) {
@@ -180,27 +181,28 @@ TEST(SparseCopyTest, ReportsTheBytesOfDataWithoutTheHoles) {
     }
     ASSERT_TRUE(last);
     EXPECT_EQ(phase, "copy");
-    EXPECT_EQ(last->bytes_total, 3 * kUnit);
-    EXPECT_EQ(last->bytes_done, 3 * kUnit);
+    EXPECT_EQ(last->bytes_total, 3 * kExtentUnit);
+    EXPECT_EQ(last->bytes_done, 3 * kExtentUnit);
   }
 }
 
 TEST(SparseCopyTest, ReportsWhatTheKernelCopied) {
   const TempDir dir;
-  MakeSparseFile(dir / "source", 10 * kUnit, {{kUnit, Noise(2 * kUnit, 1)}});
+  MakeSparseFile(dir / "source", 10 * kExtentUnit, {{kExtentUnit, Noise(2 * kExtentUnit, 1)}});
   std::uint64_t done = 0;
   const Context ctx = Context::Background().WithProgress(
       [&](const Progress& progress) { done = progress.bytes_done; });
   const Files files(dir);
   base::ProgressMeter meter(ctx, "copy", 0);
-  EXPECT_EQ(CopyInKernel(files.source.get(), files.target.get(), 10 * kUnit, meter), 10 * kUnit);
+  EXPECT_EQ(CopyInKernel(files.source.get(), files.target.get(), 10 * kExtentUnit, meter),
+            10 * kExtentUnit);
   meter.Finish();
-  EXPECT_EQ(done, 2 * kUnit);
+  EXPECT_EQ(done, 2 * kExtentUnit);
 }
 
 TEST(SparseCopyTest, DoesNotCopyWhenCancelledOrLate) {
   const TempDir dir;
-  test::WriteFile(dir / "source", Noise(kUnit, 1));
+  test::WriteFile(dir / "source", Noise(kExtentUnit, 1));
   const Files files(dir);
   const int source = files.source.get();
   const int target = files.target.get();
@@ -209,11 +211,11 @@ TEST(SparseCopyTest, DoesNotCopyWhenCancelledOrLate) {
   const Context late = Context::Background().WithTimeout(std::chrono::nanoseconds(0));
   RegionConsumer nothing;
   for (const Context& ctx : {cancelled, late}) {
-    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kUnit), ErrorKind::kCancelled);
-    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kUnit, nothing), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kExtentUnit), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kExtentUnit, nothing), ErrorKind::kCancelled);
     EXPECT_EQ(fs::file_size(dir / "target"), 0U);
     base::ProgressMeter meter(ctx, "copy", 0);
-    EXPECT_MSB_ERROR(CopyInKernel(source, target, kUnit, meter), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(CopyInKernel(source, target, kExtentUnit, meter), ErrorKind::kCancelled);
     base::Resize(target, 0);
   }
 }
@@ -251,20 +253,22 @@ TEST(SparseCopyTest, PassesOnWhatTheConsumerThrows) {
 
 TEST(SparseCopyTest, PassesOnWhatTheProgressFunctionThrows) {
   const TempDir dir;
-  test::WriteFile(dir / "source", Noise(kUnit, 1));
+  test::WriteFile(dir / "source", Noise(kExtentUnit, 1));
   const Files files(dir);
   const Context ctx = Context::Background().WithProgress(
       [](const Progress&) { throw std::domain_error("enough"); });
-  EXPECT_THROW(CopySparse(ctx, files.source.get(), files.target.get(), kUnit), std::domain_error);
+  EXPECT_THROW(CopySparse(ctx, files.source.get(), files.target.get(), kExtentUnit),
+               std::domain_error);
 }
 
 TEST(SparseCopyTest, SaysThatTheTargetCannotBeWritten) {
   const TempDir dir;
-  test::WriteFile(dir / "source", Noise(kUnit, 1));
+  test::WriteFile(dir / "source", Noise(kExtentUnit, 1));
   const Files files(dir);
   const base::UniqueFd read_only(open((dir / "target").c_str(), O_RDONLY | O_CLOEXEC));
-  EXPECT_MSB_ERROR(CopySparse(Context::Background(), files.source.get(), read_only.get(), kUnit),
-                   ErrorKind::kIO);
+  EXPECT_MSB_ERROR(
+      CopySparse(Context::Background(), files.source.get(), read_only.get(), kExtentUnit),
+      ErrorKind::kIO);
 }
 
 TEST(SparseCopyTest, CopiesNothingInTheKernelWhereItCannot) {
@@ -281,10 +285,12 @@ TEST(SparseCopyTest, CopiesNothingInTheKernelWhereItCannot) {
 TEST(SparseCopyTest, ReadsAndWritesWhereTheKernelStopsCopying) {
   for (const int error : {EXDEV, EINVAL, EOPNOTSUPP, ENOSYS, ETXTBSY, EIO}) {
     const TempDir dir;
-    MakeSparseFile(dir / "source", 40 * kUnit,
-                   {{0, Noise(kUnit, 1)}, {8 * kUnit, Noise(2 * kUnit, 2)}, {30 * kUnit, "end"}});
+    MakeSparseFile(dir / "source", 40 * kExtentUnit,
+                   {{0, Noise(kExtentUnit, 1)},
+                    {8 * kExtentUnit, Noise(2 * kExtentUnit, 2)},
+                    {30 * kExtentUnit, "end"}});
     Files files(dir);
-    base::Resize(files.target.get(), 40 * kUnit);
+    base::Resize(files.target.get(), 40 * kExtentUnit);
     int calls = 0;
     const auto decide = [&](const test::InterceptedCall&) { return ++calls == 1 ? 0 : error; };
     const auto run = test::RunIntercepted({SYS_copy_file_range}, decide, [&](const auto& begin) {
@@ -293,11 +299,11 @@ TEST(SparseCopyTest, ReadsAndWritesWhereTheKernelStopsCopying) {
       base::ProgressMeter meter(ctx, "copy", 0);
       const int source = files.source.get();
       const int target = files.target.get();
-      const auto copied = CopyInKernel(source, target, 40 * kUnit, meter);
+      const auto copied = CopyInKernel(source, target, 40 * kExtentUnit, meter);
       RegionConsumer nothing;
       RegionWriter writer(target, nothing);
-      ScanData(source, 40 * kUnit, meter, writer, copied);
-      return std::to_string(copied / kUnit);
+      ScanData(source, 40 * kExtentUnit, meter, writer, copied);
+      return std::to_string(copied / kExtentUnit);
     });
     EXPECT_EQ(run.report, "8");
     ExpectSameFiles(dir);
@@ -307,12 +313,12 @@ TEST(SparseCopyTest, ReadsAndWritesWhereTheKernelStopsCopying) {
 TEST(SparseCopyTest, CopiesWhereBlocksCannotBeShared) {
   for (const int error : {EXDEV, EINVAL, EOPNOTSUPP, ENOSYS, ETXTBSY, EIO}) {
     const TempDir dir;
-    MakeSparseFile(dir / "source", 10 * kUnit, {{kUnit, Noise(kUnit, 1)}});
+    MakeSparseFile(dir / "source", 10 * kExtentUnit, {{kExtentUnit, Noise(kExtentUnit, 1)}});
     Files files(dir);
     EXPECT_EQ(test::RunWithout({test::NoClone(error)},
                                [&] {
                                  CopySparse(Context::Background(), files.source.get(),
-                                            files.target.get(), 10 * kUnit);
+                                            files.target.get(), 10 * kExtentUnit);
                                  return std::string("ok");
                                }),
               "ok");

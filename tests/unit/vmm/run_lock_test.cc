@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <filesystem>
 #include <string>
@@ -70,14 +72,16 @@ TEST_F(RunLockTest, LockDecidesWhateverThePidMeansHere) {
 // A program that inherits the lock holds it. The kernel releases it when the program is killed.
 TEST_F(RunLockTest, LockIsHeldByTheProgramThatInheritsIt) {
   RunLock lock = MakeRunLock(fd_.get());
-  const pid_t child = vfork();  // vfork runs no handler that drops the descriptor.
-  if (child == 0) {
-    fcntl(lock.fd.get(), F_SETFD, 0);
-    execl("/bin/sleep", "sleep", "1000", nullptr);
-    _exit(127);
-  }
+  // A copy without FD_CLOEXEC. posix_spawn runs no fork handler, which would close it.
+  base::UniqueFd inherited(fcntl(lock.fd.get(), F_DUPFD, 3));
+  std::string program = "sleep";
+  std::string seconds = "1000";
+  std::array<char*, 3> arguments = {program.data(), seconds.data(), nullptr};
+  pid_t child = 0;
+  ASSERT_EQ(posix_spawn(&child, "/bin/sleep", nullptr, nullptr, arguments.data(), environ), 0);
   const Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
   lock.fd.Reset(-1);
+  inherited.Reset(-1);
   EXPECT_EQ(StateNow(runner), RunState::kRuns);
   kill(child, SIGKILL);
   ASSERT_EQ(waitpid(child, nullptr, 0), child);
