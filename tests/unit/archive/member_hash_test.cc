@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/fixture_archive.h"
+#include "tests/support/support.h"
 
 namespace msb::archive {
 namespace {
