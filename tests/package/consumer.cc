@@ -20,6 +20,7 @@ int main(int, char** argv) {
     msb::Snapshot::Create(ctx, "s", {.name = "a"}, client);
     msb::Snapshot::Export(ctx, "a", dir / "a.tar.zst", {}, client);
     msb::Snapshot::Import(ctx, dir / "a.tar.zst", "", other);
+    if (msb::Version() != MSB_VERSION_STRING) return 1;
     std::printf("msb %s: %zu snapshots\n", MSB_VERSION_STRING,
                 msb::Snapshot::List(ctx, other).size());
   } catch (const msb::Error& e) {

@@ -1,0 +1,7 @@
+#include "msb/version.h"
+
+namespace msb {
+
+std::string_view Version() noexcept { return MSB_VERSION_STRING; }
+
+}  // namespace msb
