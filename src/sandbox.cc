@@ -339,7 +339,7 @@ SnapshotArtifact SandboxHandle::SnapshotTo(const Context& ctx, const std::string
 }
 
 Sandbox CreateSandbox(const Context& ctx, const std::string& name,
-                      const std::vector<SandboxOption>& options, Client& client) {
+                      const std::vector<SandboxOption>& options, const Client& client) {
   const base::CallScope scope;
   base::CheckBareName("sandbox", name, kMaxSandboxName);
   SandboxConfig config;
@@ -352,14 +352,14 @@ Sandbox CreateSandbox(const Context& ctx, const std::string& name,
   return SandboxState::Wrap(state, created, config.detached);
 }
 
-SandboxHandle GetSandbox(const Context& ctx, const std::string& name, Client& client) {
+SandboxHandle GetSandbox(const Context& ctx, const std::string& name, const Client& client) {
   const base::CallScope scope;
   internal::CheckSandboxName(name);
   const auto state = ClientState::Of(client);
   return SandboxState::Handle(state, state->backend->Inspect(ctx, name));
 }
 
-std::vector<SandboxHandle> ListSandboxes(const Context& ctx, Client& client) {
+std::vector<SandboxHandle> ListSandboxes(const Context& ctx, const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   std::vector<vmm::SandboxRecord> records = state->backend->List(ctx);
@@ -373,12 +373,12 @@ std::vector<SandboxHandle> ListSandboxes(const Context& ctx, Client& client) {
   return handles;
 }
 
-Sandbox StartSandbox(const Context& ctx, const std::string& name, Client& client) {
+Sandbox StartSandbox(const Context& ctx, const std::string& name, const Client& client) {
   const base::CallScope scope;
   return GetSandbox(ctx, name, client).Start(ctx);
 }
 
-void RemoveSandbox(const Context& ctx, const std::string& name, Client& client) {
+void RemoveSandbox(const Context& ctx, const std::string& name, const Client& client) {
   const base::CallScope scope;
   internal::CheckSandboxName(name);
   ClientState::Of(client)->backend->Remove(ctx, name);

@@ -288,27 +288,27 @@ handle::Catalog::Users internal::UsersUnless(bool force, const Context& ctx, Cli
 }
 
 SnapshotArtifact Snapshot::Create(const Context& ctx, const std::string& source_sandbox,
-                                  const SnapshotCreateOptions& options, Client& client) {
+                                  const SnapshotCreateOptions& options, const Client& client) {
   const base::CallScope scope;
   internal::CheckSandboxName(source_sandbox);
   return internal::CreateSnapshot(ctx, ClientState::Of(client), source_sandbox, options);
 }
 
 SnapshotArtifact Snapshot::Open(const Context& ctx, const std::string& path_or_name,
-                                Client& client) {
+                                const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   return ArtifactState::Wrap(state, internal::OpenSnapshot(ctx, *state, path_or_name).artifact);
 }
 
 SnapshotHandle Snapshot::Get(const Context& ctx, const std::string& name_or_digest,
-                             Client& client) {
+                             const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   return HandleState::Wrap(state, state->catalog.Get(ctx, name_or_digest));
 }
 
-std::vector<SnapshotHandle> Snapshot::List(const Context& ctx, Client& client) {
+std::vector<SnapshotHandle> Snapshot::List(const Context& ctx, const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   std::vector<SnapshotHandle> handles;
@@ -319,7 +319,7 @@ std::vector<SnapshotHandle> Snapshot::List(const Context& ctx, Client& client) {
 }
 
 std::vector<SnapshotArtifact> Snapshot::ListDir(const Context& ctx, const std::string& dir,
-                                                Client& client) {
+                                                const Client& client) {
   const base::CallScope scope;
   ctx.Check();
   const auto state = ClientState::Of(client);
@@ -334,20 +334,20 @@ std::vector<SnapshotArtifact> Snapshot::ListDir(const Context& ctx, const std::s
 }
 
 void Snapshot::Remove(const Context& ctx, const std::string& path_or_name, bool force,
-                      Client& client) {
+                      const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   state->catalog.Remove(ctx, path_or_name, force, internal::UsersUnless(force, ctx, *state));
 }
 
-std::uint32_t Snapshot::Reindex(const Context& ctx, const std::string& dir, Client& client) {
+std::uint32_t Snapshot::Reindex(const Context& ctx, const std::string& dir, const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   return state->catalog.Reindex(ctx, state->DirectoryOrDefault(dir));
 }
 
 SnapshotArtifact Snapshot::Squash(const Context& ctx, const std::string& name_or_path,
-                                  const SnapshotCreateOptions& destination, Client& client) {
+                                  const SnapshotCreateOptions& destination, const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   artifact::NewArtifact spec{.destination = DestinationOf(destination, state->catalog.paths())};

@@ -78,7 +78,7 @@ void FindWith(const Context& ctx, ClientState& client, handle::SnapshotFinder& f
 
 void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
                       const std::string& out_path, const SnapshotExportOptions& options,
-                      Client& client) {
+                      const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   if (options.level < kMinLevel || options.level > kMaxLevel) {
@@ -106,7 +106,7 @@ void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
 
 void Snapshot::Flatten(const Context& ctx, const std::string& name_or_path,
                        const std::string& out_path, const SnapshotFlattenOptions& options,
-                       Client& client) {
+                       const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   artifact::OpenedArtifact snapshot = internal::OpenSnapshot(ctx, *state, name_or_path);
@@ -121,7 +121,7 @@ void Snapshot::Flatten(const Context& ctx, const std::string& name_or_path,
 
 SnapshotHandle Snapshot::Import(const Context& ctx, const std::string& archive,
                                 const std::string& dest, const SnapshotImportOptions& options,
-                                Client& client) {
+                                const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   archive::ImportSpec spec{.archive = base::AbsolutePath(archive),
@@ -138,12 +138,6 @@ SnapshotHandle Snapshot::Import(const Context& ctx, const std::string& archive,
   const std::vector<artifact::Artifact> imported = archive::ImportArchive(ctx, spec);
   // From here on they exist, so neither a cancellation nor the index may make this fail.
   return HandleState::Wrap(state, state->catalog.RecordCopies(ctx, imported));
-}
-
-SnapshotHandle Snapshot::Import(const Context& ctx, const std::string& archive,
-                                const std::string& dest, Client& client,
-                                const SnapshotImportOptions& options) {
-  return Import(ctx, archive, dest, options, client);
 }
 
 }  // namespace msb

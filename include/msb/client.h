@@ -1,10 +1,11 @@
-// A Client represents a home directory, its index and a VMM backend. Functions take a Client as a
-// trailing argument; the default is Client::Default(), which is configured by environment
+// A Client represents a home directory, its index and a VMM backend. Functions take a const Client&
+// as a trailing argument; the default is Client::Default(), which is configured by environment
 // variables.
 //
-// Threads may share a Client. Several processes, including the microsandbox runtime, may share a
-// home. Copies of a Client represent the same client. Artifacts, handles and sandboxes keep the
-// client that they came from alive.
+// Threads may share a Client; only an assignment to it needs external synchronization. Several
+// processes, including the microsandbox runtime, may share a home. Copies of a Client represent the
+// same client. Artifacts, handles and sandboxes keep the client that they came from alive, so a
+// temporary Client may be passed to the functions that return them.
 //
 // The guarantees in these headers fully hold on local file systems such as ext4, XFS, Btrfs and
 // tmpfs. Other file systems weaken some of them; docs/environments.md lists all cases:

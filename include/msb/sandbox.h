@@ -268,17 +268,17 @@ class MSB_EXPORT SandboxHandle {
 // microsandbox backend boots raw snapshots only.
 MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
                                  const std::vector<SandboxOption>& options,
-                                 Client& client = Client::Default());
+                                 const Client& client = Client::Default());
 
 // Returns the record of a sandbox.
 // Throws kSandboxNotFound if it does not exist.
 // Throws kInvalidConfig if its record is damaged.
 MSB_EXPORT SandboxHandle GetSandbox(const Context& ctx, const std::string& name,
-                                    Client& client = Client::Default());
+                                    const Client& client = Client::Default());
 
 // Returns the records of all sandboxes, newest first. Logs and skips damaged records.
 MSB_EXPORT std::vector<SandboxHandle> ListSandboxes(const Context& ctx,
-                                                    Client& client = Client::Default());
+                                                    const Client& client = Client::Default());
 
 // Boots a sandbox that does not run. Returns when the VM runs, as CreateSandbox does. A failed or
 // cancelled call leaves the sandbox as it was.
@@ -286,7 +286,7 @@ MSB_EXPORT std::vector<SandboxHandle> ListSandboxes(const Context& ctx,
 // Throws kSandboxStillRunning if it is running.
 // Throws kInvalidConfig if its record is damaged, or the VMM does not start.
 MSB_EXPORT Sandbox StartSandbox(const Context& ctx, const std::string& name,
-                                Client& client = Client::Default());
+                                const Client& client = Client::Default());
 
 // Deletes a sandbox and its disk. Snapshots of it stay. Waits while another call uses the sandbox.
 // If ctx ends while the files are being deleted, the call succeeds, and the next call that creates
@@ -300,7 +300,7 @@ MSB_EXPORT Sandbox StartSandbox(const Context& ctx, const std::string& name,
 // names the hidden directory that holds the files; the next call that creates or removes a sandbox
 // tries again.
 MSB_EXPORT void RemoveSandbox(const Context& ctx, const std::string& name,
-                              Client& client = Client::Default());
+                              const Client& client = Client::Default());
 
 }  // namespace msb
 

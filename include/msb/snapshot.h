@@ -66,6 +66,7 @@
 #ifndef MSB_SNAPSHOT_H_
 #define MSB_SNAPSHOT_H_
 
+#include <concepts>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -191,7 +192,7 @@ class MSB_EXPORT Snapshot {
   // which may need its disk, cannot be read.
   static SnapshotArtifact Create(const Context& ctx, const std::string& source_sandbox,
                                  const SnapshotCreateOptions& options,
-                                 Client& client = Client::Default());
+                                 const Client& client = Client::Default());
 
   // Opens an artifact. A string that contains '/' or begins with '.' or '~' is a path; any other is
   // a name in the snapshots directory, or "GROUP:NAME" or "GROUP" (the group's head) in a 0.7 home.
@@ -203,7 +204,7 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotIntegrity if it is damaged.
   // Throws kInvalidConfig if the string is neither a path nor a valid name.
   static SnapshotArtifact Open(const Context& ctx, const std::string& path_or_name,
-                               Client& client = Client::Default());
+                               const Client& client = Client::Default());
 
   // Returns the index row of a snapshot, given by name, digest or path. If several artifacts have
   // the digest, prefers artifacts with a valid manifest and, among these, artifacts in the home or
@@ -211,7 +212,7 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotNotFound if the snapshot is not in the index.
   // Throws kIO as List does.
   static SnapshotHandle Get(const Context& ctx, const std::string& name_or_digest,
-                            Client& client = Client::Default());
+                            const Client& client = Client::Default());
 
   // Returns all snapshots in the index, newest first. Does not access the artifacts, except in a
   // home that was moved or copied together with the database of a runtime, whose rows hold absolute
@@ -226,14 +227,15 @@ class MSB_EXPORT Snapshot {
   //
   // Throws kIO if the db/msb.db of a runtime is damaged or not a regular file. The message says
   // what to do.
-  static std::vector<SnapshotHandle> List(const Context& ctx, Client& client = Client::Default());
+  static std::vector<SnapshotHandle> List(const Context& ctx,
+                                          const Client& client = Client::Default());
 
   // Returns the artifacts in the subdirectories of dir ("" means the snapshots directory), and
   // those of the groups there, sorted by the names of their directories. Skips hidden directories,
   // symbolic links and everything that is not an artifact; logs and skips malformed artifacts.
   // Returns an empty vector if dir does not exist. Does not access the index.
   static std::vector<SnapshotArtifact> ListDir(const Context& ctx, const std::string& dir,
-                                               Client& client = Client::Default());
+                                               const Client& client = Client::Default());
 
   // Deletes an artifact, given by name, digest or path, and its index row. A damaged artifact can
   // be deleted by name or path. In a copy of a home, a name or digest refers to the snapshot in the
@@ -260,14 +262,14 @@ class MSB_EXPORT Snapshot {
   // case. The message names the hidden directory that holds the files; the next call that creates
   // or removes something in the same directory tries again.
   static void Remove(const Context& ctx, const std::string& path_or_name, bool force,
-                     Client& client = Client::Default());
+                     const Client& client = Client::Default());
 
   // Rebuilds the index rows of the artifacts in dir ("" means the snapshots directory) in one
   // transaction, and drops the rows of artifacts that no longer exist there. Returns the number of
   // artifacts that it indexed. Logs and skips artifacts that cannot be read.
   // Throws kIO if the index cannot be written.
   static std::uint32_t Reindex(const Context& ctx, const std::string& dir,
-                               Client& client = Client::Default());
+                               const Client& client = Client::Default());
 
   // Writes a snapshot, given by name or path as for Open, into an archive at out_path, in the
   // layout of its generation (docs/formats.md). A 0.7 snapshot of one layer is written as a
@@ -299,7 +301,7 @@ class MSB_EXPORT Snapshot {
   // 0.7 snapshot if since is set.
   static void Export(const Context& ctx, const std::string& name_or_path,
                      const std::string& out_path, const SnapshotExportOptions& options,
-                     Client& client = Client::Default());
+                     const Client& client = Client::Default());
 
   // Writes the complete disk of a snapshot, given by name or path as for Open, into one sparse file
   // at out_path without a backing file, for other tools or as the image of new sandboxes. The file
@@ -314,7 +316,7 @@ class MSB_EXPORT Snapshot {
   // qcow2 feature.
   static void Flatten(const Context& ctx, const std::string& name_or_path,
                       const std::string& out_path, const SnapshotFlattenOptions& options = {},
-                      Client& client = Client::Default());
+                      const Client& client = Client::Default());
 
   // Writes the complete disk of a snapshot, given by name or path as for Open, into a new raw
   // artifact without a backing file. The new snapshot has the image, file system type and source
@@ -337,7 +339,7 @@ class MSB_EXPORT Snapshot {
   // qcow2 feature.
   static SnapshotArtifact Squash(const Context& ctx, const std::string& name_or_path,
                                  const SnapshotCreateOptions& destination,
-                                 Client& client = Client::Default());
+                                 const Client& client = Client::Default());
 
   // Imports the snapshots of an archive of any release into the directory dest, and adds them to
   // the index. Returns the head: the snapshot that descends from all the others. archive is the
@@ -383,12 +385,16 @@ class MSB_EXPORT Snapshot {
   // archive needs a feature that this library does not support.
   // Throws kInvalidConfig if options.name is invalid.
   static SnapshotHandle Import(const Context& ctx, const std::string& archive,
-                               const std::string& dest, const SnapshotImportOptions& options,
-                               Client& client = Client::Default());
-  // Does the same, but takes the client before the options.
+                               const std::string& dest, const SnapshotImportOptions& options = {},
+                               const Client& client = Client::Default());
+  // Does the same, but takes the client before the options. This is a template, so that {} always
+  // stands for the options.
+  template <std::convertible_to<const Client&> ClientType>
   static SnapshotHandle Import(const Context& ctx, const std::string& archive,
-                               const std::string& dest, Client& client = Client::Default(),
-                               const SnapshotImportOptions& options = {});
+                               const std::string& dest, const ClientType& client,
+                               const SnapshotImportOptions& options = {}) {
+    return Import(ctx, archive, dest, options, client);
+  }
 };
 
 }  // namespace msb

@@ -68,6 +68,18 @@ TEST_F(ImportNameTest, ImportTakesItsOptionsAfterTheClientToo) {
 }
 
 // The releases ignore the suggested name, too.
+TEST_F(ImportNameTest, ImportTakesAConstClientBeforeAndAfterItsOptions) {
+  const Client client = client_;
+  const std::vector<SampleArchive> archives = {MakeSampleArchive(kSampleLayouts[0]),
+                                               MakeSampleArchive(kSampleLayouts[1])};
+  Snapshot::Import(ctx_, Stored(archives[0].Tar()), "", {}, client);
+  Snapshot::Import(ctx_, Stored(archives[1].Tar()), "", client, {.name = "second"});
+  EXPECT_EQ(Snapshot::List(ctx_, client).size(), 2U);
+  // With the default client, {} stands for the options, too. Only compiled, because the default
+  // client does not have a home of this test.
+  [[maybe_unused]] const auto with_default_client = [&] { Snapshot::Import(ctx_, "x", "", {}); };
+}
+
 TEST_F(ImportNameTest, ImportIgnoresTheSuggestedName) {
   const SampleArchive archive = MakeSampleArchive(SampleLayout::kInventory);
   Json inventory = archive.Inventory();

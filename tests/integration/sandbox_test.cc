@@ -50,6 +50,21 @@ TEST_F(SandboxTest, RunsUntilItIsStoppedAndMayBeStartedAgain) {
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
 }
 
+TEST_F(SandboxTest, ConstAndTemporaryClientsAreAccepted) {
+  const auto temporary = [this] { return LocalClient(dir_ / "home"); };
+  Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, temporary());
+  const Client client = LocalClient(dir_ / "home");
+  EXPECT_EQ(GetSandbox(ctx_, "a", client).Status(), SandboxStatus::kRunning);
+  sandbox.Close();
+  StartSandbox(ctx_, "a", temporary()).Close();
+  const SandboxHandle handle = ListSandboxes(ctx_, temporary()).at(0);
+  const SnapshotArtifact snapshot = handle.Snapshot(ctx_, "s");
+  EXPECT_EQ(Snapshot::Open(ctx_, "s", client).Digest(), snapshot.Digest());
+  EXPECT_EQ(Snapshot::Get(ctx_, "s", temporary()).Open(ctx_).Digest(), snapshot.Digest());
+  RemoveSandbox(ctx_, "a", client);
+  Snapshot::Remove(ctx_, "s", /*force=*/false, temporary());
+}
+
 TEST_F(SandboxTest, AnOldHandleDoesNotEndALaterBoot) {
   Sandbox first = Create("a");
   first.Stop(ctx_);
