@@ -18,6 +18,7 @@ namespace msb {
 
 using base::Throw;
 using internal::ClientState;
+using internal::SandboxHandleState;
 using internal::SandboxState;
 
 struct internal::SandboxState {
@@ -32,10 +33,6 @@ struct internal::SandboxState {
     return Sandbox(std::move(state));
   }
 
-  static SandboxHandle Handle(std::shared_ptr<ClientState> client, vmm::SandboxRecord record) {
-    return SandboxHandle(std::move(client), std::move(record));
-  }
-
   std::shared_ptr<ClientState> client;
   std::string name;
   // Distinguish this sandbox from a later one of the same name, and this boot from a later one.
@@ -44,6 +41,16 @@ struct internal::SandboxState {
   bool detached = false;
   // The process that has to end the sandbox, and not one that was forked from it.
   const std::uint64_t process = base::ForkGeneration();
+};
+
+struct internal::SandboxHandleState {
+  static SandboxHandle Wrap(std::shared_ptr<ClientState> client, vmm::SandboxRecord record) {
+    return SandboxHandle(std::make_unique<SandboxHandleState>(
+        SandboxHandleState{.client = std::move(client), .record = std::move(record)}));
+  }
+
+  std::shared_ptr<ClientState> client;
+  vmm::SandboxRecord record;
 };
 
 namespace {
@@ -276,66 +283,76 @@ void Sandbox::Close() {
   }
 }
 
-SandboxHandle::SandboxHandle(std::shared_ptr<ClientState> client, vmm::SandboxRecord record)
-    : client_(std::move(client)), record_(std::move(record)) {}
+SandboxHandle::SandboxHandle(std::unique_ptr<SandboxHandleState> state)
+    : state_(std::move(state)) {}
+SandboxHandle::SandboxHandle(const SandboxHandle& other)
+    : state_(other.state_ ? std::make_unique<SandboxHandleState>(*other.state_) : nullptr) {}
+SandboxHandle& SandboxHandle::operator=(const SandboxHandle& other) {
+  return *this = SandboxHandle(other);
+}
+SandboxHandle::SandboxHandle(SandboxHandle&&) noexcept = default;
+SandboxHandle& SandboxHandle::operator=(SandboxHandle&&) noexcept = default;
+SandboxHandle::~SandboxHandle() = default;
 
-const std::string& SandboxHandle::Name() const { return record_.name; }
-SandboxStatus SandboxHandle::Status() const { return record_.status; }
+const std::string& SandboxHandle::Name() const { return state_->record.name; }
+SandboxStatus SandboxHandle::Status() const { return state_->record.status; }
 std::chrono::system_clock::time_point SandboxHandle::CreatedAt() const {
-  return record_.created_at;
+  return state_->record.created_at;
 }
 std::chrono::system_clock::time_point SandboxHandle::UpdatedAt() const {
-  return record_.updated_at;
+  return state_->record.updated_at;
 }
-const std::string& SandboxHandle::ConfigJSON() const { return record_.config_json; }
+const std::string& SandboxHandle::ConfigJSON() const { return state_->record.config_json; }
 
 SandboxUpper SandboxHandle::Upper() const {
-  if (!record_.upper) {
-    Throw(ErrorKind::kInvalidConfig, "sandbox '{}' has no root disk of its own", Name());
+  const vmm::SandboxRecord& record = state_->record;
+  if (!record.upper) {
+    Throw(ErrorKind::kInvalidConfig, "sandbox '{}' has no root disk of its own", record.name);
   }
-  const std::string image = record_.image ? record_.image->manifest_digest : std::string();
-  return {.path = record_.upper->path.native(),
-          .format = record_.upper->format,
-          .fstype = record_.upper->fstype,
-          .base_digest = record_.snapshot_digest.value_or(image)};
+  const std::string image = record.image ? record.image->manifest_digest : std::string();
+  return {.path = record.upper->path.native(),
+          .format = record.upper->format,
+          .fstype = record.upper->fstype,
+          .base_digest = record.snapshot_digest.value_or(image)};
 }
 
 void SandboxHandle::Refresh(const Context& ctx) {
   const base::CallScope scope;
-  record_ = client_->backend->Inspect(ctx, Name());
+  state_->record = state_->client->backend->Inspect(ctx, Name());
 }
 
 Sandbox SandboxHandle::Start(const Context& ctx) const {
   const base::CallScope scope;
-  const vmm::SandboxRecord started = client_->backend->Start(ctx, Name(), /*detached=*/false);
-  return SandboxState::Wrap(client_, started, /*detached=*/false);
+  const vmm::SandboxRecord started =
+      state_->client->backend->Start(ctx, Name(), /*detached=*/false);
+  return SandboxState::Wrap(state_->client, started, /*detached=*/false);
 }
 
 void SandboxHandle::Stop(const Context& ctx, const std::vector<StopOption>& options) const {
   const base::CallScope scope;
-  client_->backend->Stop(ctx, Name(), TimeoutOf(options));
+  state_->client->backend->Stop(ctx, Name(), TimeoutOf(options));
 }
 
 void SandboxHandle::Kill(const Context& ctx) const {
   const base::CallScope scope;
-  client_->backend->Kill(ctx, Name());
+  state_->client->backend->Kill(ctx, Name());
 }
 
 void SandboxHandle::Remove(const Context& ctx) const {
   const base::CallScope scope;
-  client_->backend->Remove(ctx, Name());
+  state_->client->backend->Remove(ctx, Name());
 }
 
 SnapshotArtifact SandboxHandle::Snapshot(const Context& ctx, const std::string& name) const {
   const base::CallScope scope;
   // An empty name is invalid, but in the options it would stand for "not set".
   base::CheckBareName("snapshot", name, internal::kMaxSnapshotName);
-  return internal::CreateSnapshot(ctx, client_, Name(), {.name = name});
+  return internal::CreateSnapshot(ctx, state_->client, Name(), {.name = name});
 }
 
 SnapshotArtifact SandboxHandle::SnapshotTo(const Context& ctx, const std::string& path) const {
   const base::CallScope scope;
-  return internal::CreateSnapshot(ctx, client_, Name(), {.path = path});
+  return internal::CreateSnapshot(ctx, state_->client, Name(), {.path = path});
 }
 
 Sandbox CreateSandbox(const Context& ctx, const std::string& name,
@@ -356,7 +373,7 @@ SandboxHandle GetSandbox(const Context& ctx, const std::string& name, const Clie
   const base::CallScope scope;
   internal::CheckSandboxName(name);
   const auto state = ClientState::Of(client);
-  return SandboxState::Handle(state, state->backend->Inspect(ctx, name));
+  return SandboxHandleState::Wrap(state, state->backend->Inspect(ctx, name));
 }
 
 std::vector<SandboxHandle> ListSandboxes(const Context& ctx, const Client& client) {
@@ -368,7 +385,7 @@ std::vector<SandboxHandle> ListSandboxes(const Context& ctx, const Client& clien
   std::vector<SandboxHandle> handles;
   handles.reserve(records.size());
   for (vmm::SandboxRecord& record : records) {
-    handles.push_back(SandboxState::Handle(state, std::move(record)));
+    handles.push_back(SandboxHandleState::Wrap(state, std::move(record)));
   }
   return handles;
 }

@@ -128,7 +128,7 @@ StopOption WithStopTimeout(const std::chrono::duration<Rep, Period>& timeout) {
 
 namespace internal {
 struct SandboxState;
-struct ClientState;
+struct SandboxHandleState;
 }  // namespace internal
 
 // A Sandbox represents a sandbox that this program booted. It is movable, but not copyable. After
@@ -203,9 +203,17 @@ struct SandboxUpper {
 };
 
 // A SandboxHandle represents the record of a sandbox as it was when it was last read. The accessors
-// return fields of that record. Copies are independent.
+// return fields of that record; the references are valid until the handle is refreshed, assigned to
+// or destroyed. Copies are independent. A handle that has been moved from must only be destroyed or
+// assigned to.
 class MSB_EXPORT SandboxHandle {
  public:
+  SandboxHandle(const SandboxHandle&);
+  SandboxHandle& operator=(const SandboxHandle&);
+  SandboxHandle(SandboxHandle&&) noexcept;
+  SandboxHandle& operator=(SandboxHandle&&) noexcept;
+  ~SandboxHandle();
+
   // Returns the name of the sandbox.
   const std::string& Name() const;
   // Returns the status as of when the record was read.
@@ -240,11 +248,10 @@ class MSB_EXPORT SandboxHandle {
   SnapshotArtifact SnapshotTo(const Context& ctx, const std::string& path) const;
 
  private:
-  friend struct internal::SandboxState;
-  SandboxHandle(std::shared_ptr<internal::ClientState> client, vmm::SandboxRecord record);
+  friend struct internal::SandboxHandleState;
+  explicit SandboxHandle(std::unique_ptr<internal::SandboxHandleState> state);
 
-  std::shared_ptr<internal::ClientState> client_;
-  vmm::SandboxRecord record_;
+  std::unique_ptr<internal::SandboxHandleState> state_;
 };
 
 // Creates a sandbox from an image or a snapshot, and boots it. Exactly one of WithImage and

@@ -7,6 +7,8 @@
 
 #include <atomic>
 #include <thread>
+#include <type_traits>
+#include <utility>
 
 #include "tests/support/support.h"
 
@@ -341,6 +343,26 @@ TEST_F(SandboxTest, IsListedNewestFirstUntilRemoved) {
   EXPECT_MSB_ERROR(handle.Refresh(ctx_), ErrorKind::kSandboxNotFound);
   EXPECT_EQ(ListSandboxes(ctx_, client_).size(), 2U);
   EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/c"));
+}
+
+TEST_F(SandboxTest, CopiesOfAHandleAreIndependent) {
+  Sandbox sandbox = Create("a");
+  SandboxHandle handle = GetSandbox(ctx_, "a", client_);
+  const SandboxHandle copy = handle;
+  SandboxHandle assigned = GetSandbox(ctx_, "a", client_);
+  assigned = copy;
+  sandbox.Close();
+  handle.Refresh(ctx_);
+  EXPECT_EQ(handle.Status(), SandboxStatus::kStopped);
+  EXPECT_EQ(copy.Status(), SandboxStatus::kRunning);
+  EXPECT_EQ(assigned.Status(), SandboxStatus::kRunning);
+  const SandboxHandle moved = std::move(handle);
+  EXPECT_EQ(moved.Name(), "a");
+  handle = moved;
+  EXPECT_EQ(handle.Upper().path, copy.Upper().path);
+  // The state is behind a pointer, so it can grow without a change of the ABI.
+  static_assert(sizeof(SandboxHandle) == sizeof(void*));
+  static_assert(std::is_nothrow_move_constructible_v<SandboxHandle>);
 }
 
 TEST_F(SandboxTest, ARunningOneSeesItselfStoppedByAnother) {
