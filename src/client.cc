@@ -111,9 +111,10 @@ void internal::ClientState::SweepBeside(const Context& ctx,
                     [&](std::string_view message) { Log(message); });
 }
 
-std::filesystem::path internal::ClientState::DirectoryOrDefault(const std::string& dir) const {
+std::filesystem::path internal::ClientState::DirectoryOrDefault(
+    const std::filesystem::path& dir) const {
   if (dir.empty()) return config.snapshots_dir;
-  return catalog.paths().RespellDirectory(base::AbsolutePath(dir));
+  return catalog.paths().RespellDirectory(base::AbsolutePath(dir.native()));
 }
 
 Client::Client(Config config)

@@ -30,7 +30,7 @@ struct ClientState {
   // Sweeps the directory that contains the destination of a call (base::SweepStages).
   void SweepBeside(const Context& ctx, const std::filesystem::path& destination) const;
   // Returns the absolute path of dir, or the snapshots directory if dir is empty.
-  std::filesystem::path DirectoryOrDefault(const std::string& dir) const;
+  std::filesystem::path DirectoryOrDefault(const std::filesystem::path& dir) const;
 
   Config config;
   std::shared_ptr<vmm::Backend> backend;

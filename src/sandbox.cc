@@ -350,7 +350,8 @@ SnapshotArtifact SandboxHandle::Snapshot(const Context& ctx, const std::string& 
   return internal::CreateSnapshot(ctx, state_->client, Name(), {.name = name});
 }
 
-SnapshotArtifact SandboxHandle::SnapshotTo(const Context& ctx, const std::string& path) const {
+SnapshotArtifact SandboxHandle::SnapshotTo(const Context& ctx,
+                                           const std::filesystem::path& path) const {
   const base::CallScope scope;
   return internal::CreateSnapshot(ctx, state_->client, Name(), {.path = path});
 }

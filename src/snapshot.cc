@@ -35,7 +35,7 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
     Throw(ErrorKind::kInvalidArgument, "set exactly one of SnapshotCreateOptions::name and path");
   }
   if (!options.path.empty()) {
-    std::filesystem::path path = paths.Respell(base::AbsolutePath(options.path));
+    std::filesystem::path path = paths.Respell(base::AbsolutePath(options.path.native()));
     if (!path.has_filename()) {
       Throw(ErrorKind::kInvalidArgument,
             "snapshot path '{}' is invalid: it must end in the name of a directory", path.native());
@@ -318,7 +318,8 @@ std::vector<SnapshotHandle> Snapshot::List(const Context& ctx, const Client& cli
   return handles;
 }
 
-std::vector<SnapshotArtifact> Snapshot::ListDir(const Context& ctx, const std::string& dir,
+std::vector<SnapshotArtifact> Snapshot::ListDir(const Context& ctx,
+                                                const std::filesystem::path& dir,
                                                 const Client& client) {
   const base::CallScope scope;
   ctx.Check();
@@ -340,7 +341,8 @@ void Snapshot::Remove(const Context& ctx, const std::string& path_or_name, bool 
   state->catalog.Remove(ctx, path_or_name, force, internal::UsersUnless(force, ctx, *state));
 }
 
-std::uint32_t Snapshot::Reindex(const Context& ctx, const std::string& dir, const Client& client) {
+std::uint32_t Snapshot::Reindex(const Context& ctx, const std::filesystem::path& dir,
+                                const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   return state->catalog.Reindex(ctx, state->DirectoryOrDefault(dir));

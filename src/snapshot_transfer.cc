@@ -77,7 +77,7 @@ void FindWith(const Context& ctx, ClientState& client, handle::SnapshotFinder& f
 }  // namespace
 
 void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
-                      const std::string& out_path, const SnapshotExportOptions& options,
+                      const std::filesystem::path& out_path, const SnapshotExportOptions& options,
                       const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
@@ -87,7 +87,7 @@ void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
   }
   archive::ExportSpec spec{.chain = {},
                            .cache_dir = state->config.cache_dir,
-                           .out = base::AbsolutePath(out_path),
+                           .out = base::AbsolutePath(out_path.native()),
                            .with_parents = options.with_parents,
                            .with_image = options.with_image,
                            .plain_tar = options.plain_tar,
@@ -105,26 +105,26 @@ void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
 }
 
 void Snapshot::Flatten(const Context& ctx, const std::string& name_or_path,
-                       const std::string& out_path, const SnapshotFlattenOptions& options,
+                       const std::filesystem::path& out_path, const SnapshotFlattenOptions& options,
                        const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   artifact::OpenedArtifact snapshot = internal::OpenSnapshot(ctx, *state, name_or_path);
   handle::CheckBootable(snapshot.artifact);
   artifact::DiskChain disk = internal::OpenDisk(ctx, *state, std::move(snapshot));
-  const std::filesystem::path out = base::AbsolutePath(out_path);
+  const std::filesystem::path out = base::AbsolutePath(out_path.native());
   state->SweepBeside(ctx, out);
   base::NewDirectory directory = artifact::MakeOutputDirectory(out);
   artifact::FlattenDisk(ctx, std::move(disk), options.format, out);
   directory.Keep();
 }
 
-SnapshotHandle Snapshot::Import(const Context& ctx, const std::string& archive,
-                                const std::string& dest, const SnapshotImportOptions& options,
-                                const Client& client) {
+SnapshotHandle Snapshot::Import(const Context& ctx, const std::filesystem::path& archive,
+                                const std::filesystem::path& dest,
+                                const SnapshotImportOptions& options, const Client& client) {
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
-  archive::ImportSpec spec{.archive = base::AbsolutePath(archive),
+  archive::ImportSpec spec{.archive = base::AbsolutePath(archive.native()),
                            .destination = state->DirectoryOrDefault(dest),
                            .cache_dir = state->config.cache_dir};
   state->SweepBeside(ctx, spec.destination / "");

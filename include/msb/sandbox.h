@@ -23,6 +23,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -245,7 +246,7 @@ class MSB_EXPORT SandboxHandle {
   SnapshotArtifact Snapshot(const Context& ctx, const std::string& name) const;
   // Creates a snapshot in this artifact directory, as Snapshot::Create does with this path and
   // without further options.
-  SnapshotArtifact SnapshotTo(const Context& ctx, const std::string& path) const;
+  SnapshotArtifact SnapshotTo(const Context& ctx, const std::filesystem::path& path) const;
 
  private:
   friend struct internal::SandboxHandleState;

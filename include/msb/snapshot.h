@@ -68,6 +68,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -88,7 +89,7 @@ struct SnapshotCreateOptions {
   std::string name = {};
   // The path of the artifact directory to create. Missing parent directories are created, and
   // removed again if the call fails.
-  std::string path = {};
+  std::filesystem::path path = {};
   // The labels of the snapshot, in UTF-8 and at most 1 MiB in total. Default: none.
   std::map<std::string, std::string> labels = {};
   // Atomically replaces an existing artifact at the destination. Never replaces anything else, not
@@ -234,7 +235,7 @@ class MSB_EXPORT Snapshot {
   // those of the groups there, sorted by the names of their directories. Skips hidden directories,
   // symbolic links and everything that is not an artifact; logs and skips malformed artifacts.
   // Returns an empty vector if dir does not exist. Does not access the index.
-  static std::vector<SnapshotArtifact> ListDir(const Context& ctx, const std::string& dir,
+  static std::vector<SnapshotArtifact> ListDir(const Context& ctx, const std::filesystem::path& dir,
                                                const Client& client = Client::Default());
 
   // Deletes an artifact, given by name, digest or path, and its index row. A damaged artifact can
@@ -268,7 +269,7 @@ class MSB_EXPORT Snapshot {
   // transaction, and drops the rows of artifacts that no longer exist there. Returns the number of
   // artifacts that it indexed. Logs and skips artifacts that cannot be read.
   // Throws kIO if the index cannot be written.
-  static std::uint32_t Reindex(const Context& ctx, const std::string& dir,
+  static std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir,
                                const Client& client = Client::Default());
 
   // Writes a snapshot, given by name or path as for Open, into an archive at out_path, in the
@@ -300,7 +301,7 @@ class MSB_EXPORT Snapshot {
   // another generation (no archive can carry both), for more than about 8,000 snapshots, and for a
   // 0.7 snapshot if since is set.
   static void Export(const Context& ctx, const std::string& name_or_path,
-                     const std::string& out_path, const SnapshotExportOptions& options,
+                     const std::filesystem::path& out_path, const SnapshotExportOptions& options,
                      const Client& client = Client::Default());
 
   // Writes the complete disk of a snapshot, given by name or path as for Open, into one sparse file
@@ -315,7 +316,8 @@ class MSB_EXPORT Snapshot {
   // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
   // qcow2 feature.
   static void Flatten(const Context& ctx, const std::string& name_or_path,
-                      const std::string& out_path, const SnapshotFlattenOptions& options = {},
+                      const std::filesystem::path& out_path,
+                      const SnapshotFlattenOptions& options = {},
                       const Client& client = Client::Default());
 
   // Writes the complete disk of a snapshot, given by name or path as for Open, into a new raw
@@ -384,14 +386,15 @@ class MSB_EXPORT Snapshot {
   // disk is backed by a file that is neither the disk of its parent nor its image, or if the
   // archive needs a feature that this library does not support.
   // Throws kInvalidConfig if options.name is invalid.
-  static SnapshotHandle Import(const Context& ctx, const std::string& archive,
-                               const std::string& dest, const SnapshotImportOptions& options = {},
+  static SnapshotHandle Import(const Context& ctx, const std::filesystem::path& archive,
+                               const std::filesystem::path& dest,
+                               const SnapshotImportOptions& options = {},
                                const Client& client = Client::Default());
   // Does the same, but takes the client before the options. This is a template, so that {} always
   // stands for the options.
   template <std::convertible_to<const Client&> ClientType>
-  static SnapshotHandle Import(const Context& ctx, const std::string& archive,
-                               const std::string& dest, const ClientType& client,
+  static SnapshotHandle Import(const Context& ctx, const std::filesystem::path& archive,
+                               const std::filesystem::path& dest, const ClientType& client,
                                const SnapshotImportOptions& options = {}) {
     return Import(ctx, archive, dest, options, client);
   }

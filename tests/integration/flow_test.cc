@@ -174,6 +174,29 @@ TEST_F(FlowTest, ASnapshotGoesToAnExplicitPathAndIsFoundByIt) {
   EXPECT_THAT(Snapshot::List(ctx_, client_), IsEmpty());
 }
 
+TEST_F(FlowTest, PathsMayBeGivenAsStringsViewsAndPaths) {
+  const std::filesystem::path path = dir_ / "a";
+  const std::string text = path;
+  const std::string_view view = text;
+  const auto baseline = GetSandbox(ctx_, "baseline", client_);
+  for (const SnapshotCreateOptions& options :
+       {SnapshotCreateOptions{.path = path}, SnapshotCreateOptions{.path = text},
+        SnapshotCreateOptions{.path = view}, SnapshotCreateOptions{.path = text.c_str()}}) {
+    EXPECT_EQ(Snapshot::Create(ctx_, "baseline", options, client_).Path(), text);
+    Snapshot::Remove(ctx_, path, /*force=*/false, client_);
+  }
+  EXPECT_EQ(baseline.SnapshotTo(ctx_, text.c_str()).Path(), text);
+  Snapshot::Export(ctx_, path, dir_ / "a.tar", {.plain_tar = true}, client_);
+  Snapshot::Export(ctx_, text, text + ".tar.zst", {}, client_);
+  Snapshot::Flatten(ctx_, text, (text + ".raw").c_str(), {}, client_);
+  EXPECT_EQ(Snapshot::Import(ctx_, text + ".tar", dir_ / "in", client_).Digest(),
+            Snapshot::Import(ctx_, (text + ".tar.zst").c_str(), text + "-2", client_).Digest());
+  EXPECT_EQ(Snapshot::ListDir(ctx_, dir_ / "in", client_).size(), 1U);
+  EXPECT_EQ(Snapshot::ListDir(ctx_, (text + "-2").c_str(), client_).size(), 1U);
+  EXPECT_EQ(Snapshot::Reindex(ctx_, text + "-2", client_), 1U);
+  EXPECT_EQ(Snapshot::Reindex(ctx_, {}, client_), 0U);
+}
+
 TEST_F(FlowTest, ForceReplacesASnapshotAndItsRow) {
   const auto old = Snapshot::Create(ctx_, "baseline", {.name = "s"}, client_);
   PatchFile(UpperOf("baseline"), kMarkerAt, "newer");
