@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <thread>
 #include <utility>
 
@@ -64,10 +65,16 @@ SandboxState& Open(const std::unique_ptr<SandboxState>& state) {
   return *state;
 }
 
-std::chrono::milliseconds TimeoutOf(const std::vector<StopOption>& options) {
-  StopConfig config;
-  for (const StopOption& option : options) option(config);
-  // Backends count in nanoseconds.
+// Applies options, in their order, to a configuration with the defaults.
+template <typename T>
+T ConfigOf(const std::vector<std::function<void(T&)>>& options) {
+  T config;
+  for (const auto& option : options) option(config);
+  return config;
+}
+
+// Returns the time-out of Stop for a backend, which counts in nanoseconds.
+std::chrono::milliseconds TimeoutOf(const StopConfig& config) {
   constexpr auto kLongest =
       std::chrono::floor<std::chrono::milliseconds>(std::chrono::nanoseconds::max());
   return std::clamp(config.timeout, std::chrono::milliseconds::zero(), kLongest);
@@ -96,7 +103,9 @@ QemuConfig MachineFor(const QemuConfig& machine) {
 
 vmm::SandboxSpec SpecFor(const std::string& name, const SandboxConfig& config) {
   if (config.image.empty() == config.snapshot.empty()) {
-    Throw(ErrorKind::kInvalidArgument, "give exactly one of WithImage and WithSnapshot");
+    Throw(ErrorKind::kInvalidArgument,
+          "set exactly one of image and snapshot, with WithImage or WithSnapshot or in "
+          "SandboxConfig");
   }
   if (config.cpus == 0U || config.memory_mib == 0U) {
     Throw(ErrorKind::kInvalidArgument, "a sandbox needs at least one CPU and 1 MiB of memory");
@@ -236,9 +245,13 @@ Sandbox::~Sandbox() {
 const std::string& Sandbox::Name() const { return Open(state_).name; }
 
 void Sandbox::Stop(const Context& ctx, const std::vector<StopOption>& options) {
+  Stop(ctx, ConfigOf<StopConfig>(options));
+}
+
+void Sandbox::Stop(const Context& ctx, const StopConfig& config) {
   const base::CallScope scope;
   const SandboxState& state = Open(state_);
-  state.client->backend->Stop(ctx, state.name, TimeoutOf(options));
+  state.client->backend->Stop(ctx, state.name, TimeoutOf(config));
 }
 
 void Sandbox::Kill(const Context& ctx) {
@@ -329,8 +342,12 @@ Sandbox SandboxHandle::Start(const Context& ctx) const {
 }
 
 void SandboxHandle::Stop(const Context& ctx, const std::vector<StopOption>& options) const {
+  Stop(ctx, ConfigOf<StopConfig>(options));
+}
+
+void SandboxHandle::Stop(const Context& ctx, const StopConfig& config) const {
   const base::CallScope scope;
-  state_->client->backend->Stop(ctx, Name(), TimeoutOf(options));
+  state_->client->backend->Stop(ctx, Name(), TimeoutOf(config));
 }
 
 void SandboxHandle::Kill(const Context& ctx) const {
@@ -358,10 +375,13 @@ SnapshotArtifact SandboxHandle::SnapshotTo(const Context& ctx,
 
 Sandbox CreateSandbox(const Context& ctx, const std::string& name,
                       const std::vector<SandboxOption>& options, const Client& client) {
+  return CreateSandbox(ctx, name, ConfigOf<SandboxConfig>(options), client);
+}
+
+Sandbox CreateSandbox(const Context& ctx, const std::string& name, const SandboxConfig& config,
+                      const Client& client) {
   const base::CallScope scope;
   base::CheckBareName("sandbox", name, kMaxSandboxName);
-  SandboxConfig config;
-  for (const SandboxOption& option : options) option(config);
   const auto state = ClientState::Of(client);
   vmm::SandboxSpec spec = SpecFor(name, config);
   const vmm::SandboxRecord created =

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -40,7 +41,7 @@
 
 namespace msb {
 
-// The options of CreateSandbox. The With… functions below set and describe them.
+// The options of CreateSandbox. The With… functions below describe them, and can be given instead.
 struct SandboxConfig {
   std::string image = {};
   std::string snapshot = {};
@@ -109,7 +110,7 @@ MSB_EXPORT SandboxOption WithReplace();
 // backend a sandbox that is not closed always outlives the process.
 MSB_EXPORT SandboxOption WithDetached();
 
-// The options of Stop. The With… function below sets and describes them.
+// The options of Stop. The With… function below describes them, and can be given instead.
 struct StopConfig {
   std::chrono::milliseconds timeout = std::chrono::seconds(10);
 };
@@ -164,6 +165,10 @@ class MSB_EXPORT Sandbox {
   // cannot be reached, for example because it runs on another host.
   // Throws kIO if the VM does not end.
   void Stop(const Context& ctx, const std::vector<StopOption>& options = {});
+  void Stop(const Context& ctx, std::initializer_list<StopOption> options) {
+    Stop(ctx, std::vector<StopOption>(options));
+  }
+  void Stop(const Context& ctx, const StopConfig& config);
   // Ends the VM without asking the guest, and returns when the VM no longer uses the disk. Data
   // that the guest has not flushed is lost. If the sandbox is recorded as running in an environment
   // that can neither be seen nor reached, such as a container that no longer exists, Kill (on the
@@ -236,6 +241,10 @@ class MSB_EXPORT SandboxHandle {
   Sandbox Start(const Context& ctx) const;
   // Stops the sandbox, as Sandbox::Stop does. Does not refresh the handle.
   void Stop(const Context& ctx, const std::vector<StopOption>& options = {}) const;
+  void Stop(const Context& ctx, std::initializer_list<StopOption> options) const {
+    Stop(ctx, std::vector<StopOption>(options));
+  }
+  void Stop(const Context& ctx, const StopConfig& config) const;
   // Ends the VM, as Sandbox::Kill does. Does not refresh the handle.
   void Kill(const Context& ctx) const;
   // Deletes the sandbox, as RemoveSandbox does.
@@ -255,27 +264,39 @@ class MSB_EXPORT SandboxHandle {
   std::unique_ptr<internal::SandboxHandleState> state_;
 };
 
-// Creates a sandbox from an image or a snapshot, and boots it. Exactly one of WithImage and
-// WithSnapshot must be given. The name must have 1 to 128 bytes, and otherwise follow the rules of
-// SnapshotCreateOptions::name. Returns when the VM runs (on qemu, when the virtual processor
-// starts), which is before the guest has booted.
+// Creates a sandbox from an image or a snapshot, and boots it. The options can be given as With…
+// functions, which are applied in order, or as a SandboxConfig:
+//
+//   auto a = msb::CreateSandbox(ctx, "a", {msb::WithImage("base.ext4"), msb::WithMemory(512)});
+//   msb::SandboxConfig config{.image = "base.ext4", .memory_mib = 512};
+//   auto b = msb::CreateSandbox(ctx, "b", config);
+//
+// Exactly one of image and snapshot must be set. The name must have 1 to 128 bytes, and
+// otherwise follow the rules of SnapshotCreateOptions::name. Returns when the VM runs (on qemu,
+// when the virtual processor starts), which is before the guest has booted.
 //
 // A cancelled or failed call leaves no VM and no new sandbox. If a VM that was started cannot be
 // ended, which is logged, the sandbox stays and is recorded as running.
 //
-// Throws kInvalidArgument unless exactly one of WithImage and WithSnapshot is given, or if an
-// option is out of range or contradicts another one.
-// Throws kInvalidConfig if the name is invalid, or the VMM does not start.
-// Throws kSandboxAlreadyExists if the name is taken, unless WithReplace permits the replacement.
-// Throws kImageNotFound if the image is absent.
-// Throws kSnapshotNotFound if the snapshot, or a parent that its disk is backed by, is absent.
-// Throws kSnapshotImageMissing if the image that the snapshot's disk is backed by is absent.
-// Throws kSnapshotIntegrity if the snapshot is damaged.
-// Throws kUnsupportedOperation if the snapshot is a checkpoint, has several layers or needs a
-// feature that this library does not support, or if the backend does not support an option. The
-// microsandbox backend boots raw snapshots only.
+// Throws kInvalidArgument unless exactly one of image and snapshot is set, or if an option is out
+// of range or contradicts another one. Throws kInvalidConfig if the name is invalid, or the VMM
+// does not start. Throws kSandboxAlreadyExists if the name is taken, unless WithReplace permits the
+// replacement. Throws kImageNotFound if the image is absent. Throws kSnapshotNotFound if the
+// snapshot, or a parent that its disk is backed by, is absent. Throws kSnapshotImageMissing if the
+// image that the snapshot's disk is backed by is absent. Throws kSnapshotIntegrity if the snapshot
+// is damaged. Throws kUnsupportedOperation if the snapshot is a checkpoint, has several layers or
+// needs a feature that this library does not support, or if the backend does not support an option.
+// The microsandbox backend boots raw snapshots only.
 MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
                                  const std::vector<SandboxOption>& options,
+                                 const Client& client = Client::Default());
+inline Sandbox CreateSandbox(const Context& ctx, const std::string& name,
+                             std::initializer_list<SandboxOption> options,
+                             const Client& client = Client::Default()) {
+  return CreateSandbox(ctx, name, std::vector<SandboxOption>(options), client);
+}
+MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
+                                 const SandboxConfig& config,
                                  const Client& client = Client::Default());
 
 // Returns the record of a sandbox.

@@ -185,6 +185,47 @@ TEST_F(SandboxTest, WantsExactlyOneOfImageAndSnapshot) {
   EXPECT_FALSE(fs::exists(dir_ / "home"));
 }
 
+TEST_F(SandboxTest, OptionsMayBeGivenAsAConfig) {
+  const SandboxConfig config{.image = image_, .oci_upper_size_mib = 8};
+  CreateSandbox(ctx_, "a", config, client_)
+      .Stop(ctx_, StopConfig{.timeout = std::chrono::seconds(1)});
+  EXPECT_EQ(fs::file_size(GetSandbox(ctx_, "a", client_).Upper().path), 8U << 20);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", SandboxConfig{.image = image_}, client_),
+                   ErrorKind::kSandboxAlreadyExists);
+  const Sandbox replaced = CreateSandbox(
+      ctx_, "a", SandboxConfig{.image = image_, .replace = true, .detached = true}, client_);
+  EXPECT_EQ(fs::file_size(GetSandbox(ctx_, "a", client_).Upper().path), 4U << 20);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "b", SandboxConfig{}, client_), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(
+      CreateSandbox(ctx_, "b", SandboxConfig{.image = image_, .snapshot = "s"}, client_),
+      ErrorKind::kInvalidArgument);
+  const SandboxHandle handle = GetSandbox(ctx_, "a", client_);
+  handle.Stop(ctx_, StopConfig{.timeout = std::chrono::milliseconds(-1)});
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+}
+
+// Every way to write a list of options means the same, although there are overloads.
+TEST_F(SandboxTest, ListsOfOptionsAreNotAmbiguous) {
+  const SandboxOption image = WithImage(image_);
+  const auto replace = [](SandboxConfig& config) { config.replace = true; };
+  const std::vector<SandboxOption> options = {image, replace};
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument);
+  CreateSandbox(ctx_, "a", {image}, client_).Stop(ctx_);
+  CreateSandbox(ctx_, "a", {image, WithReplace()}, client_).Stop(ctx_, {});
+  CreateSandbox(ctx_, "a", {image, replace}, client_)
+      .Stop(ctx_, {WithStopTimeout(std::chrono::seconds(1))});
+  CreateSandbox(ctx_, "a", options, client_).Stop(ctx_, std::vector<StopOption>());
+  CreateSandbox(ctx_, "a", {options}, client_).Stop(ctx_, {[](StopConfig& config) {
+                                                      config.timeout = {};
+                                                    }});
+  CreateSandbox(ctx_, "a", {options.begin(), options.end()}, client_).Close();
+  const SandboxHandle handle = GetSandbox(ctx_, "a", client_);
+  handle.Stop(ctx_);
+  handle.Stop(ctx_, {});
+  handle.Stop(ctx_, {WithStopTimeout(std::chrono::seconds(1))});
+  EXPECT_EQ(handle.Status(), SandboxStatus::kStopped);
+}
+
 TEST_F(SandboxTest, RefusesNamesImagesAndSnapshotsThatAreNone) {
   const std::string long_name(129, 'a');
   for (const std::string& name :
