@@ -275,6 +275,9 @@ class MSB_EXPORT SandboxHandle {
 // otherwise follow the rules of SnapshotCreateOptions::name. Returns when the VM runs (on qemu,
 // when the virtual processor starts), which is before the guest has booted.
 //
+// The destructor of the returned object stops the sandbox, and blocks meanwhile, unless the sandbox
+// is detached (see Sandbox::~Sandbox). So keep the object while the sandbox must run.
+//
 // A cancelled or failed call leaves no VM and no new sandbox. If a VM that was started cannot be
 // ended, which is logged, the sandbox stays and is recorded as running.
 //
@@ -310,7 +313,8 @@ MSB_EXPORT std::vector<SandboxHandle> ListSandboxes(const Context& ctx,
                                                     const Client& client = Client::Default());
 
 // Boots a sandbox that does not run. Returns when the VM runs, as CreateSandbox does. A failed or
-// cancelled call leaves the sandbox as it was.
+// cancelled call leaves the sandbox as it was. The destructor of the returned object stops the
+// sandbox (see Sandbox::~Sandbox).
 // Throws kSandboxNotFound if the sandbox does not exist.
 // Throws kSandboxStillRunning if it is running.
 // Throws kInvalidConfig if its record is damaged, or the VMM does not start.
