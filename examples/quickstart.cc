@@ -112,8 +112,8 @@ void Run(const std::string& home, const std::string& image) {
     for (const std::string name : {"worker-1", "worker-2"}) {
       file_in(name).Expect("written by " + name);
     }
-    msb::Snapshot::Open(ctx, "after-pip-install", client).Verify(ctx);
-    return std::string("all as written, snapshot verified");
+    const auto report = msb::Snapshot::Open(ctx, "after-pip-install", client).Verify(ctx);
+    return "all as written, snapshot " + report.upper.kind;
   });
   const std::string archive = home + "/snapshot.tar.zst";
   Step("export the snapshot with its image", [&] {

@@ -60,36 +60,36 @@ struct ArtifactState;
 class MSB_EXPORT SnapshotArtifact {
  public:
   // Returns the absolute path of the artifact directory.
-  const std::string& Path() const;
+  [[nodiscard]] const std::string& Path() const;
   // Returns the snapshot's identity: "sha256:" and the SHA-256 of its canonical manifest, in hex.
-  const std::string& Digest() const;
+  [[nodiscard]] const std::string& Digest() const;
   // Returns the apparent size of the upper in bytes, holes included, or, for a snapshot of release
   // 0.7, the size of the disk as the guest sees it. Returns 0 for a checkpoint.
-  std::uint64_t SizeBytes() const;
+  [[nodiscard]] std::uint64_t SizeBytes() const;
   // Returns the reference of the image that the sandbox was made from, as its user wrote it.
-  const std::string& ImageRef() const;
+  [[nodiscard]] const std::string& ImageRef() const;
   // Returns the digest that this image had when it was pinned.
-  const std::string& ImageManifestDigest() const;
+  [[nodiscard]] const std::string& ImageManifestDigest() const;
   // Returns "raw" or "qcow2", or an empty string for a checkpoint.
-  const std::string& Format() const;
+  [[nodiscard]] const std::string& Format() const;
   // Returns the type of the file system inside the upper, such as "ext4", or an empty string for a
   // checkpoint.
-  const std::string& Fstype() const;
+  [[nodiscard]] const std::string& Fstype() const;
   // Returns the digest of the parent, or its snapshot id ("snap_…") for a snapshot of release 0.7.
   // Returns nullopt if the snapshot has no parent.
-  std::optional<std::string> Parent() const;
+  [[nodiscard]] std::optional<std::string> Parent() const;
   // Returns the time of creation as RFC 3339: verbatim from a manifest.json, and in the canonical
   // form (UTC, "Z") from a snapshot.json.
-  const std::string& CreatedAt() const;
+  [[nodiscard]] const std::string& CreatedAt() const;
   // Returns the labels, or an empty map if there are none.
-  std::map<std::string, std::string> Labels() const;
+  [[nodiscard]] std::map<std::string, std::string> Labels() const;
   // Returns the name of the sandbox that the snapshot was made from, or nullopt if it was not
   // recorded.
-  std::optional<std::string> SourceSandbox() const;
+  [[nodiscard]] std::optional<std::string> SourceSandbox() const;
 
   // Returns the content hash that the manifest records for the upper. Returns nullopt if no hash
   // was recorded, and for a checkpoint. Reads no file; Verify compares the content with this hash.
-  std::optional<SnapshotIntegrity> Integrity() const;
+  [[nodiscard]] std::optional<SnapshotIntegrity> Integrity() const;
 
   // Verifies the content of the snapshot's disk. Reads the upper and every file that it is backed
   // by, and compares each file with its record. A file of a snapshot is compared with the integrity
@@ -110,7 +110,7 @@ class MSB_EXPORT SnapshotArtifact {
   // that needs an unsupported feature, and for a disk that is backed by more than 200 snapshots.
   // Throws kCancelled if ctx ends first.
   // Throws kIO if a file cannot be read.
-  SnapshotVerifyReport Verify(const Context& ctx) const;
+  [[nodiscard]] SnapshotVerifyReport Verify(const Context& ctx) const;
 
  private:
   friend struct internal::ArtifactState;

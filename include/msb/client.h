@@ -107,7 +107,7 @@ struct MSB_EXPORT Config {
 
   // Returns a Config with home set to MSB_HOME, verbatim, and backend set to MSB_BACKEND. A
   // variable that is not set, or empty, leaves the default.
-  static Config FromEnvironment();
+  [[nodiscard]] static Config FromEnvironment();
 };
 
 namespace internal {
@@ -131,11 +131,11 @@ class MSB_EXPORT Client {
   // Returns the configuration with absolute paths and the defaults filled in. The fields
   // generation, upper_format, msb_path and qemu are as given, because their defaults are determined
   // by each call that needs them.
-  const Config& config() const;
+  [[nodiscard]] const Config& config() const;
 
   // Returns the backend, which may outlive the client. A backend of the caller may delegate disks
   // and records to the backend of another client; docs/backends.md shows how.
-  std::shared_ptr<vmm::Backend> backend() const;
+  [[nodiscard]] std::shared_ptr<vmm::Backend> backend() const;
 
  private:
   friend struct internal::ClientState;

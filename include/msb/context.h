@@ -81,7 +81,7 @@ using CancelFunction = std::function<void()>;
 class MSB_EXPORT Context {
  public:
   // Returns a Context that is never cancelled and has no deadline and no progress function.
-  static Context Background();
+  [[nodiscard]] static Context Background();
 
   // The functions below derive a Context: each returns a new Context that inherits the deadline,
   // the cancellation and the progress function of this one. The earlier of two deadlines counts,
@@ -93,38 +93,39 @@ class MSB_EXPORT Context {
   // is converted to a time-out when it is set, so later changes of its clock do not move it.
 
   // Returns a Context whose deadline is this long from now.
-  Context WithTimeout(std::chrono::nanoseconds timeout) const;
+  [[nodiscard]] Context WithTimeout(std::chrono::nanoseconds timeout) const;
   template <typename Rep, typename Period>
-  Context WithTimeout(const std::chrono::duration<Rep, Period>& timeout) const {
+  [[nodiscard]] Context WithTimeout(const std::chrono::duration<Rep, Period>& timeout) const {
     return WithTimeout(internal::SaturatedCast<std::chrono::nanoseconds>(timeout));
   }
   // Returns a Context with this deadline.
-  Context WithDeadline(std::chrono::system_clock::time_point deadline) const;
+  [[nodiscard]] Context WithDeadline(std::chrono::system_clock::time_point deadline) const;
   template <typename Clock, typename Duration>
-  Context WithDeadline(const std::chrono::time_point<Clock, Duration>& deadline) const {
+  [[nodiscard]] Context WithDeadline(
+      const std::chrono::time_point<Clock, Duration>& deadline) const {
     using Nanoseconds = std::chrono::duration<long double, std::nano>;
     return WithTimeout(Nanoseconds(deadline.time_since_epoch()) -
                        Nanoseconds(Clock::now().time_since_epoch()));
   }
   // Returns a Context and the function that cancels it.
-  std::pair<Context, CancelFunction> WithCancel() const;
+  [[nodiscard]] std::pair<Context, CancelFunction> WithCancel() const;
   // Returns a Context that is cancelled when a stop is requested through token.
-  Context WithCancel(std::stop_token token) const;
+  [[nodiscard]] Context WithCancel(std::stop_token token) const;
   // Returns a Context that reports progress to this function.
-  Context WithProgress(ProgressFunction progress) const;
+  [[nodiscard]] Context WithProgress(ProgressFunction progress) const;
 
   // Returns true once the Context is cancelled or past its deadline.
-  bool Done() const;
+  [[nodiscard]] bool Done() const;
 
   // Throws kCancelled if Done().
   void Check() const;
 
   // Returns the time left until the deadline, or zero if it has passed. Returns nullopt if there is
   // no deadline.
-  std::optional<std::chrono::nanoseconds> TimeLeft() const;
+  [[nodiscard]] std::optional<std::chrono::nanoseconds> TimeLeft() const;
 
   // Returns the progress function, which is empty if there is none.
-  const ProgressFunction& progress() const;
+  [[nodiscard]] const ProgressFunction& progress() const;
 
  private:
   struct State;

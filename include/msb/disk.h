@@ -15,7 +15,7 @@ namespace msb {
 enum class DiskFormat { kRaw, kQcow2 };
 
 // Returns "raw" or "qcow2".
-MSB_EXPORT std::string_view ToString(DiskFormat format) noexcept;
+[[nodiscard]] MSB_EXPORT std::string_view ToString(DiskFormat format) noexcept;
 
 // An Image identifies the image that a sandbox was made from.
 struct Image {

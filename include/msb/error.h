@@ -46,7 +46,7 @@ enum class ErrorKind {
 };
 
 // Returns the name of the kind without its "k", such as "SnapshotNotFound".
-MSB_EXPORT std::string_view ErrorKindName(ErrorKind kind) noexcept;
+[[nodiscard]] MSB_EXPORT std::string_view ErrorKindName(ErrorKind kind) noexcept;
 
 // An Error represents a failure. It is immutable, and threads may share and copy it.
 class MSB_EXPORT Error : public std::runtime_error {
@@ -55,9 +55,9 @@ class MSB_EXPORT Error : public std::runtime_error {
       : std::runtime_error(message), kind_(kind), os_error_(os_error) {}
   ~Error() override;
 
-  ErrorKind kind() const noexcept { return kind_; }
+  [[nodiscard]] ErrorKind kind() const noexcept { return kind_; }
   // Returns the errno of the system call whose failure caused a kIO, and 0 for all other errors.
-  int os_error() const noexcept { return os_error_; }
+  [[nodiscard]] int os_error() const noexcept { return os_error_; }
 
  private:
   ErrorKind kind_;
@@ -65,7 +65,7 @@ class MSB_EXPORT Error : public std::runtime_error {
 };
 
 // Returns true if e is an msb::Error of that kind.
-MSB_EXPORT bool IsKind(const std::exception& e, ErrorKind kind) noexcept;
+[[nodiscard]] MSB_EXPORT bool IsKind(const std::exception& e, ErrorKind kind) noexcept;
 
 }  // namespace msb
 

@@ -28,32 +28,32 @@ struct HandleState;
 class MSB_EXPORT SnapshotHandle {
  public:
   // Returns the digest of the manifest, "sha256:…".
-  const std::string& Digest() const;
+  [[nodiscard]] const std::string& Digest() const;
   // Returns the name that the snapshot is indexed by, "GROUP:NAME" for a member of a group. Returns
   // nullopt if the snapshot has no name, or if its artifact is outside the snapshots directory and
   // its name is taken by an artifact inside.
-  std::optional<std::string> Name() const;
+  [[nodiscard]] std::optional<std::string> Name() const;
   // Returns the digest of the parent, or its snapshot id ("snap_…") for a snapshot of release 0.7.
   // Returns nullopt if the snapshot has no parent.
-  std::optional<std::string> ParentDigest() const;
+  [[nodiscard]] std::optional<std::string> ParentDigest() const;
   // Returns the reference of the image that the sandbox was made from, as its user wrote it.
-  const std::string& ImageRef() const;
+  [[nodiscard]] const std::string& ImageRef() const;
   // Returns "raw" or "qcow2", or an empty string for a checkpoint.
-  const std::string& Format() const;
+  [[nodiscard]] const std::string& Format() const;
   // Returns the SnapshotArtifact::SizeBytes() that the snapshot had when it was indexed, in bytes,
   // or nullopt if the index does not record it.
-  std::optional<std::uint64_t> SizeBytes() const;
+  [[nodiscard]] std::optional<std::uint64_t> SizeBytes() const;
   // Returns the artifact directory. If the artifact is in the client's home or snapshots directory,
   // its path begins with the path of that directory, even if the home was moved or copied since the
   // snapshot was indexed, or is reached through symbolic links.
-  const std::string& Path() const;
+  [[nodiscard]] const std::string& Path() const;
   // Returns the time at which the snapshot was created.
-  std::chrono::system_clock::time_point CreatedAt() const;
+  [[nodiscard]] std::chrono::system_clock::time_point CreatedAt() const;
 
   // Opens the artifact at Path(), as Snapshot::Open does. The index may be stale, so the artifact
   // found there may have another digest.
   // Throws what Snapshot::Open throws.
-  SnapshotArtifact Open(const Context& ctx) const;
+  [[nodiscard]] SnapshotArtifact Open(const Context& ctx) const;
   // Removes the artifact at Path() if it still has this Digest(), and otherwise another artifact
   // with this digest, as Snapshot::Remove does.
   // Throws what Snapshot::Remove throws.

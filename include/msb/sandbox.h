@@ -64,31 +64,31 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 // file, or has a format that is recognized but not supported: VMDK, VDI, VHDX, VHD, QED, QCOW
 // (version 1), Parallels, DMG or ISO 9660. The message has the qemu-img command that converts it.
 // CreateSandbox throws kIO if the image file changes while it is copied to the cache.
-MSB_EXPORT SandboxOption WithImage(std::string reference);
+[[nodiscard]] MSB_EXPORT SandboxOption WithImage(std::string reference);
 // Boots a snapshot, given by a path or a name as for Snapshot::Open. Booting does not verify the
 // snapshot's content (see SnapshotArtifact::Verify). If the snapshot is replaced while
 // CreateSandbox runs, the new one is booted; if it is removed, CreateSandbox throws
 // kSnapshotNotFound.
-MSB_EXPORT SandboxOption WithSnapshot(std::string path_or_name);
+[[nodiscard]] MSB_EXPORT SandboxOption WithSnapshot(std::string path_or_name);
 // Sets the memory of the VM in MiB, at least 1. Default: chosen by the backend (see QemuConfig).
-MSB_EXPORT SandboxOption WithMemory(std::uint32_t mib);
+[[nodiscard]] MSB_EXPORT SandboxOption WithMemory(std::uint32_t mib);
 // Sets the number of virtual CPUs, at least 1. Default: chosen by the backend (see QemuConfig).
-MSB_EXPORT SandboxOption WithCPUs(std::uint32_t cpus);
+[[nodiscard]] MSB_EXPORT SandboxOption WithCPUs(std::uint32_t cpus);
 // Sets the size of the writable disk, as the guest sees it, in MiB, at least 1. It may be larger
 // than the image or the snapshot. Default: the size of the image or the snapshot.
 // CreateSandbox throws kInvalidArgument if it is smaller than the image or the snapshot.
-MSB_EXPORT SandboxOption WithOCIUpperSize(std::uint32_t mib);
+[[nodiscard]] MSB_EXPORT SandboxOption WithOCIUpperSize(std::uint32_t mib);
 // Sets the machine settings of this sandbox on the qemu backend. The fields that are set are
 // recorded with the sandbox and take precedence over Config::qemu of every client that starts it;
 // WithMemory and WithCPUs take precedence over memory_mib and cpus. The local backend records the
 // settings for a later start under qemu; the microsandbox backend throws kUnsupportedOperation.
 // CreateSandbox throws kInvalidArgument if binary is set, or if a path or string contains a NUL or
 // is not UTF-8.
-MSB_EXPORT SandboxOption WithQemu(QemuConfig machine);
+[[nodiscard]] MSB_EXPORT SandboxOption WithQemu(QemuConfig machine);
 // Sets a label. CreateSandbox throws kInvalidArgument unless key and value are UTF-8 without a NUL.
-MSB_EXPORT SandboxOption WithLabel(std::string key, std::string value);
+[[nodiscard]] MSB_EXPORT SandboxOption WithLabel(std::string key, std::string value);
 // Sets several labels, in addition to those that are already set.
-MSB_EXPORT SandboxOption WithLabels(std::map<std::string, std::string> labels);
+[[nodiscard]] MSB_EXPORT SandboxOption WithLabels(std::map<std::string, std::string> labels);
 // Replaces an existing sandbox of the same name after stopping it; its guest has 10 s to shut down.
 // Waits while another call uses that sandbox. Never replaces anything else: CreateSandbox throws
 // kSandboxAlreadyExists if the name belongs to a directory of other software, to a sandbox of the
@@ -104,11 +104,11 @@ MSB_EXPORT SandboxOption WithLabels(std::map<std::string, std::string> labels);
 // of overlayfs, the name is absent for a moment during the replacement. After a crash at that
 // moment the sandbox is absent or incomplete until the next call that creates or removes a sandbox
 // restores it. See docs/environments.md.
-MSB_EXPORT SandboxOption WithReplace();
+[[nodiscard]] MSB_EXPORT SandboxOption WithReplace();
 // Lets the sandbox outlive this process; Close only releases it. Default: Close stops the sandbox;
 // if the process ends without Close, the sandbox ends too and is kCrashed. On the microsandbox
 // backend a sandbox that is not closed always outlives the process.
-MSB_EXPORT SandboxOption WithDetached();
+[[nodiscard]] MSB_EXPORT SandboxOption WithDetached();
 
 // The options of Stop. The With… function below describes them, and can be given instead.
 struct StopConfig {
@@ -122,9 +122,9 @@ using StopOption = std::function<void(StopConfig&)>;
 // time-out: it ends the call, not the VM. A time-out may have any unit. If it is too large to be
 // counted, it never passes: with std::chrono::hours::max(), Stop waits until its Context is done.
 // The microsandbox backend rounds up to whole seconds.
-MSB_EXPORT StopOption WithStopTimeout(std::chrono::milliseconds timeout);
+[[nodiscard]] MSB_EXPORT StopOption WithStopTimeout(std::chrono::milliseconds timeout);
 template <typename Rep, typename Period>
-StopOption WithStopTimeout(const std::chrono::duration<Rep, Period>& timeout) {
+[[nodiscard]] StopOption WithStopTimeout(const std::chrono::duration<Rep, Period>& timeout) {
   return WithStopTimeout(internal::SaturatedCast<std::chrono::milliseconds>(timeout));
 }
 
@@ -152,7 +152,7 @@ class MSB_EXPORT Sandbox {
   ~Sandbox();
 
   // Returns the name of the sandbox.
-  const std::string& Name() const;
+  [[nodiscard]] const std::string& Name() const;
 
   // Asks the guest to shut down, ends the VM if the guest still runs after the stop time-out
   // (default: 10 s), and returns when the VM no longer uses the disk. Has no effect on a sandbox
@@ -221,24 +221,24 @@ class MSB_EXPORT SandboxHandle {
   ~SandboxHandle();
 
   // Returns the name of the sandbox.
-  const std::string& Name() const;
+  [[nodiscard]] const std::string& Name() const;
   // Returns the status as of when the record was read.
-  SandboxStatus Status() const;
+  [[nodiscard]] SandboxStatus Status() const;
   // Returns the time at which the sandbox was created.
-  std::chrono::system_clock::time_point CreatedAt() const;
+  [[nodiscard]] std::chrono::system_clock::time_point CreatedAt() const;
   // Returns the time at which the record was last changed.
-  std::chrono::system_clock::time_point UpdatedAt() const;
+  [[nodiscard]] std::chrono::system_clock::time_point UpdatedAt() const;
   // Returns the backend's own record of the sandbox, verbatim.
-  const std::string& ConfigJSON() const;
+  [[nodiscard]] const std::string& ConfigJSON() const;
   // Returns the writable disk. The caller must not write to it while the sandbox runs.
   // Throws kInvalidConfig if the sandbox has no disk of its own.
-  SandboxUpper Upper() const;
+  [[nodiscard]] SandboxUpper Upper() const;
 
   // Reads the record again.
   // Throws kSandboxNotFound if the sandbox was removed.
   void Refresh(const Context& ctx);
   // Boots the sandbox, as StartSandbox does.
-  Sandbox Start(const Context& ctx) const;
+  [[nodiscard]] Sandbox Start(const Context& ctx) const;
   // Stops the sandbox, as Sandbox::Stop does. Does not refresh the handle.
   void Stop(const Context& ctx, const std::vector<StopOption>& options = {}) const;
   void Stop(const Context& ctx, std::initializer_list<StopOption> options) const {
@@ -290,27 +290,27 @@ class MSB_EXPORT SandboxHandle {
 // is damaged. Throws kUnsupportedOperation if the snapshot is a checkpoint, has several layers or
 // needs a feature that this library does not support, or if the backend does not support an option.
 // The microsandbox backend boots raw snapshots only.
-MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
-                                 const std::vector<SandboxOption>& options,
-                                 const Client& client = Client::Default());
-inline Sandbox CreateSandbox(const Context& ctx, const std::string& name,
-                             std::initializer_list<SandboxOption> options,
-                             const Client& client = Client::Default()) {
+[[nodiscard]] MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
+                                               const std::vector<SandboxOption>& options,
+                                               const Client& client = Client::Default());
+[[nodiscard]] inline Sandbox CreateSandbox(const Context& ctx, const std::string& name,
+                                           std::initializer_list<SandboxOption> options,
+                                           const Client& client = Client::Default()) {
   return CreateSandbox(ctx, name, std::vector<SandboxOption>(options), client);
 }
-MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
-                                 const SandboxConfig& config,
-                                 const Client& client = Client::Default());
+[[nodiscard]] MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
+                                               const SandboxConfig& config,
+                                               const Client& client = Client::Default());
 
 // Returns the record of a sandbox.
 // Throws kSandboxNotFound if it does not exist.
 // Throws kInvalidConfig if its record is damaged.
-MSB_EXPORT SandboxHandle GetSandbox(const Context& ctx, const std::string& name,
-                                    const Client& client = Client::Default());
+[[nodiscard]] MSB_EXPORT SandboxHandle GetSandbox(const Context& ctx, const std::string& name,
+                                                  const Client& client = Client::Default());
 
 // Returns the records of all sandboxes, newest first. Logs and skips damaged records.
-MSB_EXPORT std::vector<SandboxHandle> ListSandboxes(const Context& ctx,
-                                                    const Client& client = Client::Default());
+[[nodiscard]] MSB_EXPORT std::vector<SandboxHandle> ListSandboxes(
+    const Context& ctx, const Client& client = Client::Default());
 
 // Boots a sandbox that does not run. Returns when the VM runs, as CreateSandbox does. A failed or
 // cancelled call leaves the sandbox as it was. The destructor of the returned object stops the
@@ -318,8 +318,8 @@ MSB_EXPORT std::vector<SandboxHandle> ListSandboxes(const Context& ctx,
 // Throws kSandboxNotFound if the sandbox does not exist.
 // Throws kSandboxStillRunning if it is running.
 // Throws kInvalidConfig if its record is damaged, or the VMM does not start.
-MSB_EXPORT Sandbox StartSandbox(const Context& ctx, const std::string& name,
-                                const Client& client = Client::Default());
+[[nodiscard]] MSB_EXPORT Sandbox StartSandbox(const Context& ctx, const std::string& name,
+                                              const Client& client = Client::Default());
 
 // Deletes a sandbox and its disk. Snapshots of it stay. Waits while another call uses the sandbox.
 // If ctx ends while the files are being deleted, the call succeeds, and the next call that creates

@@ -204,16 +204,16 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotNotFound if the artifact does not exist.
   // Throws kSnapshotIntegrity if it is damaged.
   // Throws kInvalidConfig if the string is neither a path nor a valid name.
-  static SnapshotArtifact Open(const Context& ctx, const std::string& path_or_name,
-                               const Client& client = Client::Default());
+  [[nodiscard]] static SnapshotArtifact Open(const Context& ctx, const std::string& path_or_name,
+                                             const Client& client = Client::Default());
 
   // Returns the index row of a snapshot, given by name, digest or path. If several artifacts have
   // the digest, prefers artifacts with a valid manifest and, among these, artifacts in the home or
   // in the snapshots directory. Works without a writable index, as List does.
   // Throws kSnapshotNotFound if the snapshot is not in the index.
   // Throws kIO as List does.
-  static SnapshotHandle Get(const Context& ctx, const std::string& name_or_digest,
-                            const Client& client = Client::Default());
+  [[nodiscard]] static SnapshotHandle Get(const Context& ctx, const std::string& name_or_digest,
+                                          const Client& client = Client::Default());
 
   // Returns all snapshots in the index, newest first. Does not access the artifacts, except in a
   // home that was moved or copied together with the database of a runtime, whose rows hold absolute
@@ -228,15 +228,16 @@ class MSB_EXPORT Snapshot {
   //
   // Throws kIO if the db/msb.db of a runtime is damaged or not a regular file. The message says
   // what to do.
-  static std::vector<SnapshotHandle> List(const Context& ctx,
-                                          const Client& client = Client::Default());
+  [[nodiscard]] static std::vector<SnapshotHandle> List(const Context& ctx,
+                                                        const Client& client = Client::Default());
 
   // Returns the artifacts in the subdirectories of dir ("" means the snapshots directory), and
   // those of the groups there, sorted by the names of their directories. Skips hidden directories,
   // symbolic links and everything that is not an artifact; logs and skips malformed artifacts.
   // Returns an empty vector if dir does not exist. Does not access the index.
-  static std::vector<SnapshotArtifact> ListDir(const Context& ctx, const std::filesystem::path& dir,
-                                               const Client& client = Client::Default());
+  [[nodiscard]] static std::vector<SnapshotArtifact> ListDir(
+      const Context& ctx, const std::filesystem::path& dir,
+      const Client& client = Client::Default());
 
   // Deletes an artifact, given by name, digest or path, and its index row. A damaged artifact can
   // be deleted by name or path. In a copy of a home, a name or digest refers to the snapshot in the

@@ -19,7 +19,7 @@ namespace msb {
 
 // Returns the version of the library that the program was linked to, as "MAJOR.MINOR.PATCH". With
 // the shared library, its patch version may differ from that of the headers.
-MSB_EXPORT std::string_view Version() noexcept;
+[[nodiscard]] MSB_EXPORT std::string_view Version() noexcept;
 
 }  // namespace msb
 

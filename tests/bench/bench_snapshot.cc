@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "msb/msb.h"
@@ -91,7 +92,8 @@ class Bench {
     const fs::path artifact = home_ / "snapshots" / "bench";  // The snapshot that has integrity.
     std::vector<Case> cases = {{"Verify", nothing, [&] {
                                   msb::Client client = NewClient();
-                                  msb::Snapshot::Open(ctx_, artifact, client).Verify(ctx_);
+                                  std::ignore =
+                                      msb::Snapshot::Open(ctx_, artifact, client).Verify(ctx_);
                                 }}};
     if (!runtime_.empty()) {
       const std::string peer_home = dir_ / "peer-home";
@@ -176,7 +178,7 @@ class Bench {
                 }),
                 PeakMemory([&] {
                   msb::Client own({.home = home, .backend = "local"});
-                  msb::Snapshot::List(ctx_, own);
+                  std::ignore = msb::Snapshot::List(ctx_, own);
                 }));
   }
 
@@ -186,7 +188,7 @@ class Bench {
     const double create_mib = PeakMemory(create.run);
     const double verify_mib = PeakMemory([&] {
       msb::Client client = NewClient();
-      msb::Snapshot::Open(ctx_, "bench", client).Verify(ctx_);
+      std::ignore = msb::Snapshot::Open(ctx_, "bench", client).Verify(ctx_);
     });
     std::printf("  peak memory: Create with integrity %.1f MiB, Verify %.1f MiB (under 64)\n",
                 create_mib, verify_mib);

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <optional>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 #include "msb/msb.h"
@@ -108,11 +109,11 @@ class Trial {
 
   void ReadOperations() {
     Try("List", [&] { Check(Snapshot::List(ctx_, raw_).size() == 4, "not 4 snapshots"); });
-    Try("Open", [&] { Snapshot::Open(ctx_, "raw", raw_); });
-    Try("Get", [&] { Snapshot::Get(ctx_, "cow", raw_); });
+    Try("Open", [&] { std::ignore = Snapshot::Open(ctx_, "raw", raw_); });
+    Try("Get", [&] { std::ignore = Snapshot::Get(ctx_, "cow", raw_); });
     Try("Verify", [&] {
-      Snapshot::Open(ctx_, "raw", raw_).Verify(ctx_);
-      Snapshot::Open(ctx_, "cow", raw_).Verify(ctx_);
+      std::ignore = Snapshot::Open(ctx_, "raw", raw_).Verify(ctx_);
+      std::ignore = Snapshot::Open(ctx_, "cow", raw_).Verify(ctx_);
     });
     Try("Flatten", [&] {
       CheckDisk("raw");

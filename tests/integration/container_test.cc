@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 
 #include "tests/support/pid_namespace.h"
 #include "tests/support/support.h"
@@ -85,7 +86,8 @@ TEST_F(ContainerTest, RunningSandboxOfAnotherPidNamespaceIsNotTakenForACrashedOn
              {Refusal(ErrorKind::kSnapshotSandboxRunning,
                       [&] { Snapshot::Create(ctx_, "a", {.name = "s"}, client); }),
               Refusal(ErrorKind::kSandboxStillRunning, [&] { RemoveSandbox(ctx_, "a", client); }),
-              Refusal(ErrorKind::kSandboxStillRunning, [&] { StartSandbox(ctx_, "a", client); })}) {
+              Refusal(ErrorKind::kSandboxStillRunning,
+                      [&] { std::ignore = StartSandbox(ctx_, "a", client); })}) {
           Require(message.find("another container") != std::string::npos &&
                       message.find("stop it first") != std::string::npos,
                   message);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -79,7 +80,7 @@ TEST_F(DeadlineTest, CreateWaitsForALockedIndexNoLongerThanItsDeadline) {
                         HasSubstr("locked"), HasSubstr("Reindex"))));
   UnlockIndex();
   EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "s", client_), ErrorKind::kSnapshotNotFound);
-  Snapshot::Open(ctx_, "s", client_);
+  std::ignore = Snapshot::Open(ctx_, "s", client_);
   EXPECT_EQ(Snapshot::Get(ctx_, "s", client_).Name(), "s");
 }
 

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <thread>
+#include <tuple>
 
 #include "src/base/sqlite.h"
 #include "tests/support/support.h"
@@ -107,11 +108,11 @@ TEST_F(HomeTest, OpenAddsWhatTheIndexLacksAndGetDoesNot) {
   Create("a");
   fs::rename(home_ / "snapshots/a", home_ / "snapshots/b");
   EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "b", client_), ErrorKind::kSnapshotNotFound);
-  Snapshot::Open(ctx_, "b", client_);
+  std::ignore = Snapshot::Open(ctx_, "b", client_);
   EXPECT_EQ(Snapshot::Get(ctx_, "b", client_).Path(), home_ / "snapshots/b");
   // An artifact outside the snapshots directory does not belong to this home.
   fs::rename(home_ / "snapshots/b", dir_ / "c");
-  Snapshot::Open(ctx_, dir_ / "c", client_);
+  std::ignore = Snapshot::Open(ctx_, dir_ / "c", client_);
   EXPECT_MSB_ERROR(Snapshot::Get(ctx_, dir_ / "c", client_), ErrorKind::kSnapshotNotFound);
 }
 
@@ -265,7 +266,7 @@ TEST_F(HomeTest, TheLogMayCallTheLibrary) {
   std::optional<Client> client;
   client.emplace(Config{.home = home_, .backend = "local", .log = [&](std::string_view) {
                           ++calls;
-                          Snapshot::List(ctx_, *client);
+                          std::ignore = Snapshot::List(ctx_, *client);
                           throw std::runtime_error("a log that fails");
                         }});
   EXPECT_EQ(Snapshot::Reindex(ctx_, "", *client), 1U);
@@ -290,7 +291,7 @@ TEST_F(HomeTest, ManyThreadsShareAClient) {
             const auto snapshot = Create(name);
             if (Snapshot::Open(ctx_, name, client_).Digest() != snapshot.Digest()) ++failures;
             if (Snapshot::Get(ctx_, snapshot.Digest(), client_).Name() != name) ++failures;
-            Snapshot::List(ctx_, client_);
+            std::ignore = Snapshot::List(ctx_, client_);
             if (i % 2 == 1) Snapshot::Remove(ctx_, name, false, client_);
           } catch (const Error& e) {
             ADD_FAILURE() << e.what();

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tests/support/import_home.h"
@@ -116,7 +117,7 @@ TEST_F(ImportNameTest, ImportRefusesASnapshotThatTheHomeHas) {
     // The same holds if only the artifact is left, and the index was rebuilt from it.
     fs::remove_all(home_ / "db");
     client_ = LocalClient(home_, &log_);
-    Snapshot::List(ctx_, client_);
+    std::ignore = Snapshot::List(ctx_, client_);
     ExpectAlreadyExists(archive, path);
   }
 }

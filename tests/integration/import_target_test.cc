@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <tuple>
 
 #include "tests/support/fed_pipe.h"
 #include "tests/support/import_home.h"
@@ -95,7 +96,7 @@ TEST_F(ImportTargetTest, ADamagedArchiveLeavesAnUnusedHomeAlone) {
     EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Stored(archive.Tar().substr(0, 20'000)), "", unused),
                      ErrorKind::kSnapshotIntegrity);
     EXPECT_FALSE(fs::exists(dir_ / "unused"));
-    Snapshot::List(ctx_, unused);
+    std::ignore = Snapshot::List(ctx_, unused);
     const auto before = ListTree(dir_ / "unused");
     EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Stored(archive.Tar().substr(0, 20'000)), "", unused),
                      ErrorKind::kSnapshotIntegrity);

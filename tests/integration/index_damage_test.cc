@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <tuple>
 
 #include "src/base/sqlite.h"
 #include "tests/support/support.h"
@@ -193,8 +194,8 @@ class RuntimeDamageTest : public IndexDamageTest {
   void ExpectRefused() {
     Client client = LocalClient(home_, &log_);
     const std::vector<std::function<void()>> calls = {
-        [&] { Snapshot::List(ctx_, client); },
-        [&] { Snapshot::Get(ctx_, "a", client); },
+        [&] { std::ignore = Snapshot::List(ctx_, client); },
+        [&] { std::ignore = Snapshot::Get(ctx_, "a", client); },
         [&] { Snapshot::Reindex(ctx_, "", client); },
         [&] { Snapshot::Remove(ctx_, "a", false, client); },
     };

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <optional>
+#include <tuple>
 
 #include "src/base/sqlite.h"
 #include "tests/support/mounts.h"
@@ -61,11 +62,11 @@ void ReadHome(const fs::path& home, const fs::path& out, std::vector<std::string
     expect(Snapshot::Get(kCtx, handle.Digest(), client).Path() == handle.Path(), "Get by digest");
     const auto opened = Snapshot::Open(kCtx, name, client);
     expect(opened.Digest() == handle.Digest(), "Open");
-    opened.Verify(kCtx);
+    std::ignore = opened.Verify(kCtx);
     Snapshot::Export(kCtx, name, out / (name + ".tar"), {}, client);
     Snapshot::Flatten(kCtx, name, out / (name + ".raw"), {}, client);
   }
-  ListSandboxes(kCtx, client);
+  std::ignore = ListSandboxes(kCtx, client);
 }
 
 // Boots each snapshot of a read-only home, in sandboxes elsewhere.
@@ -105,7 +106,7 @@ TEST_F(IndexPlaceTest, AHomeOnAReadOnlyFileSystemIsReadAndBootedFrom) {
   EXPECT_EQ(ListTree(home_), before);
   Client client = LocalClient(home_, &log_);
   try {
-    Snapshot::Get(kCtx, "absent", client);
+    std::ignore = Snapshot::Get(kCtx, "absent", client);
     ADD_FAILURE() << "no error";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kSnapshotNotFound) << e.what();

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -106,14 +107,14 @@ TEST_F(LogTest, ACallbackMayCallTheLibraryForTheSameSandbox) {
       failures.emplace_back(e.what());
     }
   };
-  GetSandbox(ctx_, "baseline", *client_);
+  std::ignore = GetSandbox(ctx_, "baseline", *client_);
   EXPECT_THAT(failures, IsEmpty());
   EXPECT_EQ(Snapshot::List(ctx_, *client_).size(), 1U);
   EXPECT_MSB_ERROR(GetSandbox(ctx_, "baseline", *client_), ErrorKind::kSandboxNotFound);
 }
 
 TEST_F(LogTest, MessagesArriveBeforeACallReturnsOrThrows) {
-  GetSandbox(ctx_, "baseline", *client_);
+  std::ignore = GetSandbox(ctx_, "baseline", *client_);
   EXPECT_THAT(messages_, ElementsAre("inspecting"));
   messages_.clear();
   EXPECT_MSB_ERROR(GetSandbox(ctx_, "absent", *client_), ErrorKind::kSandboxNotFound);

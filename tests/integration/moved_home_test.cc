@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -222,7 +224,7 @@ TEST_F(MovedHomeTest, OneOfTwoCopiesOfAParentMayBeRemoved) {
   Snapshot::Create(ctx_, "q", {.name = "parent"}, client);
   Snapshot::Create(ctx_, "q", {.name = "child"}, client);
   CopyTree(home_ / "snapshots/parent", home_ / "snapshots/copy");
-  Snapshot::Open(ctx_, "copy", client);
+  std::ignore = Snapshot::Open(ctx_, "copy", client);
   Snapshot::Remove(ctx_, "parent", false, client);
   EXPECT_EQ(Snapshot::Open(ctx_, "child", client).Verify(ctx_).upper.kind,
             Snapshot::Open(ctx_, "copy", client).Verify(ctx_).upper.kind);
@@ -235,7 +237,7 @@ TEST_F(MovedHomeTest, AHandleRemovesTheArtifactThatItDescribes) {
   const auto handle = Snapshot::Get(ctx_, "a", client);
   fs::rename(home_ / "snapshots/a", home_ / "snapshots/kept");
   Create("a");  // Another snapshot at the same path.
-  Snapshot::Open(ctx_, "kept", client);
+  std::ignore = Snapshot::Open(ctx_, "kept", client);
   handle.Remove(ctx_, false);
   EXPECT_THAT(PathsIn(client), UnorderedElementsAre(home_ / "snapshots/a"));
   EXPECT_FALSE(fs::exists(home_ / "snapshots/kept"));

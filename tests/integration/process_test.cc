@@ -17,6 +17,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "tests/support/support.h"
@@ -71,7 +72,7 @@ TEST_F(ProcessTest, ForkedProcessesUseTheClientThatOtherThreadsWereUsing) {
     try {
       while (!stop) {
         Snapshot::Create(ctx_, "baseline", {.name = name, .force = true}, client_);
-        Snapshot::List(ctx_, client_);
+        std::ignore = Snapshot::List(ctx_, client_);
       }
     } catch (const std::exception& e) {
       failure = e.what();
@@ -82,7 +83,7 @@ TEST_F(ProcessTest, ForkedProcessesUseTheClientThatOtherThreadsWereUsing) {
   for (int i = 0; i < 100 && first_failure.empty(); ++i) {
     first_failure = InForkedProcess([&] {
       const std::string name = "of-process-" + std::to_string(i);
-      Snapshot::List(ctx_, client_);
+      std::ignore = Snapshot::List(ctx_, client_);
       Snapshot::Create(ctx_, "baseline", {.name = name}, client_);
       Require(Snapshot::Get(ctx_, name, client_).Name() == name, "no row");
     });
@@ -122,7 +123,7 @@ TEST_F(ProcessTest, StaticDestructorsAndExitHandlersUseTheDefaultClient) {
                     Snapshot::Create(ctx, "baseline", {.name = "last", .record_integrity = true});
                     Require(Snapshot::Open(ctx, "last").Verify(ctx).upper.kind == "verified", "");
                   };
-                  std::atexit([] { Snapshot::List(Context::Background()); });
+                  std::atexit([] { std::ignore = Snapshot::List(Context::Background()); });
                   Snapshot::Create(Context::Background(), "baseline", {.name = "first"});
                 },
                 std::exit),

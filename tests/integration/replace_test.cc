@@ -9,6 +9,7 @@
 #include <functional>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "src/base/sqlite.h"
 #include "tests/support/limits.h"
@@ -260,7 +261,7 @@ TEST_F(ReplaceTest, CallsThatRunOutOfDescriptorsLeaveNoStage) {
       if (child == 0) {
         try {
           Client own = LocalClient(home_);
-          Snapshot::List(ctx_, own);
+          std::ignore = Snapshot::List(ctx_, own);
           LeaveDescriptors(free);
           call(own);
         } catch (const std::exception&) {

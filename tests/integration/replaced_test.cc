@@ -7,6 +7,7 @@
 #include <atomic>
 #include <filesystem>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -86,7 +87,7 @@ TEST_F(ReplacedTest, VerifySaysThatTheSnapshotWasReplaced) {
   const auto old = Create("one", "a");
   const auto now = Create("two", "a");
   try {
-    old.Verify(ctx_);
+    std::ignore = old.Verify(ctx_);
     ADD_FAILURE() << "verified";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kSnapshotNotFound) << e.what();
@@ -119,8 +120,10 @@ TEST_F(ReplacedTest, ConcurrentReplacementIsNeverDamage) {
     }
   };
   for (int n = 0; n < 40; ++n) {
-    expect_found_or_missing("Open", [&] { Snapshot::Open(ctx_, "a", client_).Verify(ctx_); });
-    expect_found_or_missing("Get", [&] { Snapshot::Get(ctx_, "a", client_).Open(ctx_); });
+    expect_found_or_missing("Open",
+                            [&] { std::ignore = Snapshot::Open(ctx_, "a", client_).Verify(ctx_); });
+    expect_found_or_missing("Get",
+                            [&] { std::ignore = Snapshot::Get(ctx_, "a", client_).Open(ctx_); });
     expect_found_or_missing("Flatten", [&] {
       Snapshot::Flatten(ctx_, "a", dir_ / "flat", {}, client_);
       const std::string disk = ReadFile(dir_ / "flat");
@@ -150,7 +153,7 @@ TEST_F(ReplacedTest, ListDirSkipsWhatIsRemovedSilently) {
       Snapshot::Remove(ctx_, "a", /*force=*/true, client_);
     }
   });
-  for (int n = 0; n < 300; ++n) Snapshot::ListDir(ctx_, "", client);
+  for (int n = 0; n < 300; ++n) std::ignore = Snapshot::ListDir(ctx_, "", client);
   stop = true;
   writer.join();
   EXPECT_THAT(log, testing::IsEmpty());

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <thread>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -233,7 +234,7 @@ TEST_F(SandboxTest, RefusesNamesImagesAndSnapshotsThatAreNone) {
     EXPECT_MSB_ERROR(Create(name), ErrorKind::kInvalidConfig);
   }
   const auto create = [&](const SandboxOption& option) {
-    CreateSandbox(ctx_, "a", {option}, client_);
+    std::ignore = CreateSandbox(ctx_, "a", {option}, client_);
   };
   EXPECT_MSB_ERROR(create(WithImage(dir_ / "nothing")), ErrorKind::kImageNotFound);
   EXPECT_MSB_ERROR(create(WithImage(dir_.path())), ErrorKind::kImageNotFound);
@@ -262,7 +263,7 @@ TEST_F(SandboxTest, ProgramThatDoesNotSpeakQmpIsAnInvalidConfig) {
                  .backend = "qemu",
                  .qemu = {.binary = program, .kernel = dir_ / "kernel"}});
   try {
-    CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
+    std::ignore = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
     ADD_FAILURE() << "no error";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kInvalidConfig) << e.what();

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -181,8 +183,8 @@ TEST_P(FixtureTest, ReindexBringsTheMovedHomeUpToDateForTheRuntimeToo) {
 TEST_P(FixtureTest, TheRuntimeStillListsAndVerifiesTheHomeAfterwards) {
   const Release& release = GetParam();
   Snapshot::Reindex(ctx_, "", client_);
-  Snapshot::Open(ctx_, release.labelled_name, client_).Verify(ctx_);
-  Snapshot::List(ctx_, client_);
+  std::ignore = Snapshot::Open(ctx_, release.labelled_name, client_).Verify(ctx_);
+  std::ignore = Snapshot::List(ctx_, client_);
   const auto verified = RunPeer("snapshot verify " + release.labelled_name);
   if (!verified) return;
   EXPECT_EQ(verified->status, 0) << verified->output;

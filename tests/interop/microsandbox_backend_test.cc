@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <tuple>
+
 #include "src/base/sqlite.h"
 #include "src/base/time.h"
 #include "tests/support/support.h"
@@ -98,9 +100,9 @@ INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxTest, ::testing::ValuesIn(Fixture
 
 TEST_P(MicrosandboxTest, ASnapshotThatCannotBeBootedLeavesNothing) {
   const std::string message = FailureOf(ErrorKind::kInvalidConfig, [&] {
-    CreateSandbox(ctx_, "new",
-                  {WithSnapshot(Labelled()), WithCPUs(2), WithMemory(300), WithLabel("a", "b=c")},
-                  client_);
+    std::ignore = CreateSandbox(
+        ctx_, "new",
+        {WithSnapshot(Labelled()), WithCPUs(2), WithMemory(300), WithLabel("a", "b=c")}, client_);
   });
   EXPECT_THAT(message, AllOf(HasSubstr("cannot create sandbox 'new'"), HasSubstr("libkrunfw"),
                              HasSubstr(PeerPath(GetParam()).native())));
@@ -110,10 +112,10 @@ TEST_P(MicrosandboxTest, ASnapshotThatCannotBeBootedLeavesNothing) {
 
 TEST_P(MicrosandboxTest, AnImageThatCannotBeBootedLeavesNothing) {
   const std::string message = FailureOf(ErrorKind::kInvalidConfig, [&] {
-    CreateSandbox(ctx_, "new",
-                  {WithImage("fixture:1"), WithCPUs(2), WithMemory(300), WithOCIUpperSize(512),
-                   WithLabels({{"a", "b"}, {"-c", ""}})},
-                  client_);
+    std::ignore = CreateSandbox(ctx_, "new",
+                                {WithImage("fixture:1"), WithCPUs(2), WithMemory(300),
+                                 WithOCIUpperSize(512), WithLabels({{"a", "b"}, {"-c", ""}})},
+                                client_);
   });
   EXPECT_THAT(message, HasSubstr("libkrunfw"));
   ExpectOnlyBaseline();
@@ -122,9 +124,10 @@ TEST_P(MicrosandboxTest, AnImageThatCannotBeBootedLeavesNothing) {
 
 TEST_P(MicrosandboxTest, AnImageThatIsNotThereIsNotFound) {
   const std::string gone = (dir_ / "gone.qcow2").native();
-  EXPECT_THAT(FailureOf(ErrorKind::kImageNotFound,
-                        [&] { CreateSandbox(ctx_, "new", {WithImage(gone)}, client_); }),
-              HasSubstr(gone));
+  EXPECT_THAT(
+      FailureOf(ErrorKind::kImageNotFound,
+                [&] { std::ignore = CreateSandbox(ctx_, "new", {WithImage(gone)}, client_); }),
+      HasSubstr(gone));
   ExpectOnlyBaseline();
 }
 
@@ -137,31 +140,34 @@ INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxBefore07Test, ::testing::Values("
 TEST_P(MicrosandboxBefore07Test, ASnapshotThatIsDamagedIsRefusedByTheRuntimeToo) {
   fs::resize_file(home_ / "snapshots" / "labelled" / "upper.ext4", 1 << 20);
   FailureOf(ErrorKind::kSnapshotIntegrity,
-            [&] { CreateSandbox(ctx_, "new", {WithSnapshot("labelled")}, client_); });
+            [&] { std::ignore = CreateSandbox(ctx_, "new", {WithSnapshot("labelled")}, client_); });
   ExpectOnlyBaseline();
 }
 
 TEST_P(MicrosandboxBefore07Test, ANameThatTheRuntimeDoesNotTakeIsAnInvalidOne) {
   for (const char* name : {"-x", "a b"}) {
-    EXPECT_THAT(FailureOf(ErrorKind::kInvalidConfig,
-                          [&] { CreateSandbox(ctx_, name, {WithSnapshot("labelled")}, client_); }),
-                HasSubstr("must start with an alphanumeric"));
+    EXPECT_THAT(
+        FailureOf(
+            ErrorKind::kInvalidConfig,
+            [&] { std::ignore = CreateSandbox(ctx_, name, {WithSnapshot("labelled")}, client_); }),
+        HasSubstr("must start with an alphanumeric"));
   }
   ExpectOnlyBaseline();
 }
 
 TEST_P(MicrosandboxTest, ATakenNameIsLeftAlone) {
   const auto before = ListTree(home_ / "sandboxes");
-  FailureOf(ErrorKind::kSandboxAlreadyExists,
-            [&] { CreateSandbox(ctx_, "baseline", {WithSnapshot(Labelled())}, client_); });
+  FailureOf(ErrorKind::kSandboxAlreadyExists, [&] {
+    std::ignore = CreateSandbox(ctx_, "baseline", {WithSnapshot(Labelled())}, client_);
+  });
   EXPECT_EQ(ListTree(home_ / "sandboxes"), before);
 }
 
 TEST_P(MicrosandboxTest, AStartThatFailsSaysWhyAndLeavesItStopped) {
   const auto before = ListTree(home_ / "sandboxes");
-  EXPECT_THAT(
-      FailureOf(ErrorKind::kInvalidConfig, [&] { StartSandbox(ctx_, "baseline", client_); }),
-      AllOf(HasSubstr("cannot start sandbox 'baseline'"), HasSubstr("libkrunfw")));
+  EXPECT_THAT(FailureOf(ErrorKind::kInvalidConfig,
+                        [&] { std::ignore = StartSandbox(ctx_, "baseline", client_); }),
+              AllOf(HasSubstr("cannot start sandbox 'baseline'"), HasSubstr("libkrunfw")));
   EXPECT_EQ(GetSandbox(ctx_, "baseline", client_).Status(), SandboxStatus::kStopped);
   EXPECT_EQ(ListTree(home_ / "sandboxes"), before);
 }
@@ -188,7 +194,8 @@ TEST_P(MicrosandboxBefore07Test, ARunningSandboxIsStoppedBeforeAnythingElse) {
     fs::remove(dir_ / "msb-vm");
     const pid_t vm = RunBaseline();
     FailureOf(ErrorKind::kSandboxStillRunning, [&] { RemoveSandbox(ctx_, "baseline", client_); });
-    FailureOf(ErrorKind::kSandboxStillRunning, [&] { StartSandbox(ctx_, "baseline", client_); });
+    FailureOf(ErrorKind::kSandboxStillRunning,
+              [&] { std::ignore = StartSandbox(ctx_, "baseline", client_); });
     const SandboxHandle sandbox = GetSandbox(ctx_, "baseline", client_);
     EXPECT_EQ(sandbox.Status(), SandboxStatus::kRunning);
     if (at_once) {
@@ -205,7 +212,8 @@ TEST_P(MicrosandboxBefore07Test, ARunningSandboxIsStoppedBeforeAnythingElse) {
 
 TEST_P(MicrosandboxTest, ReplacingRemovesTheOldOneEvenIfTheNewOneDoesNotBoot) {
   FailureOf(ErrorKind::kInvalidConfig, [&] {
-    CreateSandbox(ctx_, "baseline", {WithSnapshot(Labelled()), WithReplace()}, client_);
+    std::ignore =
+        CreateSandbox(ctx_, "baseline", {WithSnapshot(Labelled()), WithReplace()}, client_);
   });
   EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
   EXPECT_TRUE(fs::is_empty(home_ / "sandboxes"));
@@ -230,12 +238,13 @@ INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxRestoreTest, ::testing::Values("0
 
 TEST_P(MicrosandboxRestoreTest, ABootThatFailsLateLeavesNothing) {
   for (const SandboxOption& source : {WithSnapshot(Labelled()), WithImage("fixture:1")}) {
-    EXPECT_THAT(FailureOf(ErrorKind::kIO, [&] { CreateSandbox(ctx_, "new", {source}, client_); }),
+    EXPECT_THAT(FailureOf(ErrorKind::kIO,
+                          [&] { std::ignore = CreateSandbox(ctx_, "new", {source}, client_); }),
                 HasSubstr("build_vm"));
     ExpectOnlyBaseline();
   }
   FailureOf(ErrorKind::kInvalidConfig,
-            [&] { CreateSandbox(ctx_, "a b", {WithSnapshot(Labelled())}, client_); });
+            [&] { std::ignore = CreateSandbox(ctx_, "a b", {WithSnapshot(Labelled())}, client_); });
   ExpectOnlyBaseline();
   EXPECT_TRUE(log_.empty()) << log_[0];
 }

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <tuple>
 
 #include "msb/msb.h"
 
@@ -28,7 +29,7 @@ int main(int, char** argv) {
     return 1;
   }
   try {
-    msb::Snapshot::Open(ctx, "nothing", client);
+    std::ignore = msb::Snapshot::Open(ctx, "nothing", client);
   } catch (const msb::Error& e) {
     return msb::IsKind(e, msb::ErrorKind::kSnapshotNotFound) ? 0 : 1;
   }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <mutex>
+#include <tuple>
 
 #include "tests/soak/actor.h"
 #include "tests/soak/command.h"
@@ -68,14 +69,14 @@ void Actor::MakeOwn(OwnSandbox& own) {
 void Actor::LookAtSandbox() {
   const std::string name = SandboxName();
   Attempt({.op = Op::kGetSandbox, .name = name}, [&](const Context& ctx) {
-    GetSandbox(ctx, name, AnyClient());
+    std::ignore = GetSandbox(ctx, name, AnyClient());
     return std::string();
   });
 }
 
 void Actor::ListAllSandboxes() {
   Attempt({.op = Op::kListSandboxes}, [&](const Context& ctx) {
-    ListSandboxes(ctx, AnyClient());
+    std::ignore = ListSandboxes(ctx, AnyClient());
     return std::string();
   });
 }

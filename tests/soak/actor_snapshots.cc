@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "tests/soak/actor.h"
 
@@ -73,14 +74,14 @@ void Actor::Get() {
   if (!handle || Chance(0.5)) return;
   Attempt({.op = Op::kOpen, .name = handle->Path(), .digest = handle->Digest()},
           [&](const Context& ctx) {
-            handle->Open(ctx);
+            std::ignore = handle->Open(ctx);
             return std::string();
           });
 }
 
 void Actor::List() {
   Attempt({.op = Op::kList}, [&](const Context& ctx) {
-    Snapshot::List(ctx, AnyClient());
+    std::ignore = Snapshot::List(ctx, AnyClient());
     return std::string();
   });
 }
@@ -88,7 +89,7 @@ void Actor::List() {
 void Actor::ListDir() {
   const std::string dir = Chance(0.8) ? "" : worker_.places.outside.native();
   Attempt({.op = Op::kListDir, .name = dir}, [&](const Context& ctx) {
-    Snapshot::ListDir(ctx, dir, AnyClient());
+    std::ignore = Snapshot::ListDir(ctx, dir, AnyClient());
     return std::string();
   });
 }

@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "tests/soak/actor.h"
@@ -43,7 +44,7 @@ Config Worker::MakeConfig(std::optional<DiskFormat> upper_format) {
     // A log function may call the library.
     if (number % 4 != 0) return;
     try {
-      GetSandbox(Context::Background(), SharedSandbox(0), client);
+      std::ignore = GetSandbox(Context::Background(), SharedSandbox(0), client);
     } catch (const Error&) {
       // The sandbox may not exist.
     }

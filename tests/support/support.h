@@ -23,7 +23,7 @@ namespace msb::test {
 // Runs statement and expects it to throw an msb::Error of this kind with a message.
 #define EXPECT_MSB_ERROR(statement, expected_kind)                                          \
   try {                                                                                     \
-    statement;                                                                              \
+    static_cast<void>(statement);                                                           \
     ADD_FAILURE() << "no error from " #statement;                                           \
   } catch (const msb::Error& e) {                                                           \
     EXPECT_EQ(msb::ErrorKindName(e.kind()), msb::ErrorKindName(expected_kind)) << e.what(); \

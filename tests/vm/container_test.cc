@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "tests/support/pid_namespace.h"
 #include "tests/vm/small_vm.h"
@@ -45,16 +46,17 @@ class VmContainerTest : public SmallVmTest {
 };
 
 TEST_F(VmContainerTest, RunningVmIsNotTakenForACrashedOne) {
-  EXPECT_EQ(
-      Elsewhere([&] {
-        Client client = NewClient();
-        Require(GetSandbox(ctx_, "a", client).Status() == SandboxStatus::kRunning, "status");
-        RequireRefusal(ErrorKind::kSnapshotSandboxRunning,
-                       [&] { Snapshot::Create(ctx_, "a", {.name = "s"}, client); });
-        RequireRefusal(ErrorKind::kSandboxStillRunning, [&] { RemoveSandbox(ctx_, "a", client); });
-        RequireRefusal(ErrorKind::kSandboxStillRunning, [&] { StartSandbox(ctx_, "a", client); });
-      }),
-      "");
+  EXPECT_EQ(Elsewhere([&] {
+              Client client = NewClient();
+              Require(GetSandbox(ctx_, "a", client).Status() == SandboxStatus::kRunning, "status");
+              RequireRefusal(ErrorKind::kSnapshotSandboxRunning,
+                             [&] { Snapshot::Create(ctx_, "a", {.name = "s"}, client); });
+              RequireRefusal(ErrorKind::kSandboxStillRunning,
+                             [&] { RemoveSandbox(ctx_, "a", client); });
+              RequireRefusal(ErrorKind::kSandboxStillRunning,
+                             [&] { std::ignore = StartSandbox(ctx_, "a", client); });
+            }),
+            "");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   Client client = NewClient();
   GetSandbox(ctx_, "a", client).Kill(ctx_);

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -157,7 +158,7 @@ TEST_F(EndingTest, CreateRefusesADiskThatCannotBoot) {
   Client client = ClientWith();
   const auto refusal = [&](const fs::path& image) -> std::string {
     try {
-      CreateSandbox(ctx_, "a", {WithImage(image)}, client);
+      std::ignore = CreateSandbox(ctx_, "a", {WithImage(image)}, client);
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kInvalidConfig);
       return e.what();

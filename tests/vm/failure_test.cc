@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "tests/vm/guest.h"
@@ -46,8 +47,9 @@ class VmFailureTest : public GuestTest {
 
 TEST_F(VmFailureTest, TheErrorSaysWhatQemuSaid) {
   Client client = ClientWith({"-device", "no-such-device"});
-  EXPECT_THAT(MessageOf([&] { CreateSandbox(ctx_, "a", {WithImage(image_)}, client); }),
-              HasSubstr("'no-such-device' is not a valid device"));
+  EXPECT_THAT(
+      MessageOf([&] { std::ignore = CreateSandbox(ctx_, "a", {WithImage(image_)}, client); }),
+      HasSubstr("'no-such-device' is not a valid device"));
   ExpectNothingLeft();
 }
 
@@ -55,7 +57,7 @@ TEST_F(VmFailureTest, ASandboxThatCannotBeStartedStaysAsItWas) {
   Client client = ClientFor();
   CreateSandbox(ctx_, "a", {WithImage(image_)}, client).Kill(ctx_);
   Client failing = ClientWith({"-device", "no-such-device"});
-  EXPECT_THAT(MessageOf([&] { StartSandbox(ctx_, "a", failing); }),
+  EXPECT_THAT(MessageOf([&] { std::ignore = StartSandbox(ctx_, "a", failing); }),
               HasSubstr("'no-such-device' is not a valid device"));
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
   ExpectNoRemains("a");
@@ -81,8 +83,9 @@ TEST_F(VmFailureTest, WrongSettingsAreAWrongConfiguration) {
     Client client(config);
     EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, client),
                      ErrorKind::kInvalidConfig);
-    EXPECT_THAT(MessageOf([&] { CreateSandbox(ctx_, "a", {WithImage(image_)}, client); }),
-                AnyOf(HasSubstr("correct the QemuConfig"), HasSubstr("set Config::qemu")));
+    EXPECT_THAT(
+        MessageOf([&] { std::ignore = CreateSandbox(ctx_, "a", {WithImage(image_)}, client); }),
+        AnyOf(HasSubstr("correct the QemuConfig"), HasSubstr("set Config::qemu")));
     ExpectNothingLeft();
   }
 }

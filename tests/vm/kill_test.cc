@@ -13,6 +13,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "tests/support/syscall_tracer.h"
 #include "tests/vm/small_vm.h"
@@ -94,7 +95,7 @@ class KillTest : public SmallVmTest {
   // Boots a detached sandbox, and waits until its firmware listens for the power button.
   void MakeDetached(const std::string& name) {
     Client client = NewClient();
-    CreateSandbox(ctx_, name, {WithSnapshot("base"), WithDetached()}, client);
+    std::ignore = CreateSandbox(ctx_, name, {WithSnapshot("base"), WithDetached()}, client);
     AwaitFirmware(name);
   }
 
@@ -190,9 +191,9 @@ TEST_F(KillTest, ADetachedOneThatReplacesAnotherIsKnownOrEnds) {
   Scenario scenario;
   scenario.before = [&](int) { MakeDetached("a"); };
   scenario.call = [&](Client& client) {
-    CreateSandbox(ctx_, "a",
-                  {WithSnapshot("base"), WithReplace(), WithLabel("age", "new"), WithDetached()},
-                  client);
+    std::ignore = CreateSandbox(
+        ctx_, "a", {WithSnapshot("base"), WithReplace(), WithLabel("age", "new"), WithDetached()},
+        client);
   };
   scenario.after = [&](int n) {
     AwaitFirmware("a");
@@ -333,7 +334,8 @@ TEST_F(KillTest, ARemovalTakesAllOrNothing) {
 TEST_F(KillTest, WhatIsReplacedCannotBeStartedMeanwhile) {
   Scenario scenario;
   scenario.call = [&](Client& client) {
-    CreateSandbox(ctx_, "a", {WithSnapshot("base"), WithReplace(), WithDetached()}, client);
+    std::ignore =
+        CreateSandbox(ctx_, "a", {WithSnapshot("base"), WithReplace(), WithDetached()}, client);
   };
   const auto is_lock = [](const SystemCall& call) { return call.number == SYS_flock; };
   const auto start = [&](pid_t) {

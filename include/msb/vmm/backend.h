@@ -45,7 +45,7 @@ enum class SandboxStatus {
 };
 
 // Returns the name of a status: "running", "stopped", ….
-MSB_EXPORT std::string_view ToString(SandboxStatus status) noexcept;
+[[nodiscard]] MSB_EXPORT std::string_view ToString(SandboxStatus status) noexcept;
 
 namespace vmm {
 
