@@ -1,24 +1,10 @@
 #include "msb/client.h"
 
-#include <pwd.h>
-#include <unistd.h>
-
-#include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <utility>
 
-#include "src/artifact/store.h"
-#include "src/base/call_scope.h"
-#include "src/base/file.h"
 #include "src/base/fork.h"
-#include "src/base/staging.h"
-#include "src/base/text.h"
-#include "src/base/throw.h"
-#include "src/client_state.h"
-#include "src/vmm/local_backend.h"
-#include "src/vmm/microsandbox_backend.h"
-#include "src/vmm/qemu_backend.h"
+#include "src/ops/client_state.h"
 
 namespace msb {
 namespace {
@@ -28,93 +14,10 @@ std::string Environment(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-std::filesystem::path DefaultHome() {
-  std::string user_home = Environment("HOME");
-  if (user_home.empty()) {
-    std::array<char, 4096> buffer;
-    passwd entry{};
-    passwd* user = nullptr;
-    const base::StandardStreamGuard guard;  // getpwuid_r opens files.
-    getpwuid_r(getuid(), &entry, buffer.data(), buffer.size(), &user);
-    if (user != nullptr && user->pw_dir != nullptr) user_home = user->pw_dir;
-  }
-  if (user_home.empty()) {
-    base::Throw(ErrorKind::kInvalidConfig,
-                "cannot find a home directory: set HOME, MSB_HOME or Config::home");
-  }
-  return std::filesystem::path(user_home) / ".microsandbox";
-}
-
-void LogToStandardError(std::string_view message) {
-  std::fprintf(stderr, "msb: %.*s\n", static_cast<int>(message.size()), message.data());
-}
-
-Config WithDefaults(Config config) {
-  if (config.home.empty()) config.home = DefaultHome();
-  config.home = base::AbsolutePath(config.home.native());
-  const auto default_below = [&](std::filesystem::path& dir, const char* name) {
-    dir = dir.empty() ? config.home / name : base::AbsolutePath(dir.native());
-  };
-  default_below(config.snapshots_dir, "snapshots");
-  default_below(config.sandboxes_dir, "sandboxes");
-  default_below(config.cache_dir, "cache");
-  if (!config.log) config.log = LogToStandardError;
-  config.log = base::DeferredLog(std::move(config.log));
-  auto* backend = std::get_if<std::string>(&config.backend);
-  if (backend != nullptr && backend->empty()) {
-    *backend = handle::FindRuntimeDatabase(config.home) ? "microsandbox" : "local";
-  }
-  return config;
-}
-
-bool IsPublished(const std::filesystem::path& artifact, const std::string& digest) {
-  const auto manifest = artifact::ReadManifest(artifact);
-  return manifest && manifest->digest == digest;
-}
-
-std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
-  if (const auto* own = std::get_if<std::shared_ptr<vmm::Backend>>(&config.backend)) {
-    if (!*own) base::Throw(ErrorKind::kInvalidConfig, "Config::backend must not be a null pointer");
-    return *own;
-  }
-  const auto& name = std::get<std::string>(config.backend);
-  if (name == "local") {
-    return std::make_shared<vmm::LocalBackend>(config, config.upper_format, IsPublished,
-                                               config.log);
-  }
-  if (name == "microsandbox") {
-    return std::make_shared<vmm::MicrosandboxBackend>(handle::RuntimeDatabase(config.home),
-                                                      config.sandboxes_dir, config.home,
-                                                      config.msb_path, config.log);
-  }
-  if (name == "qemu") {
-    return std::make_shared<vmm::QemuBackend>(config, IsPublished, config.log);
-  }
-  base::Throw(ErrorKind::kInvalidConfig,
-              "unknown backend '{}': it must be local, microsandbox or qemu", base::Quoted(name));
-}
-
 }  // namespace
 
 Config Config::FromEnvironment() {
   return {.home = Environment("MSB_HOME"), .backend = Environment("MSB_BACKEND")};
-}
-
-internal::ClientState::ClientState(Config given)
-    : config(WithDefaults(std::move(given))),
-      backend(MakeBackend(config)),
-      catalog(config.home, config.snapshots_dir, config.log) {}
-
-void internal::ClientState::SweepBeside(const Context& ctx,
-                                        const std::filesystem::path& destination) const {
-  base::SweepStages(ctx, destination.parent_path(),
-                    [&](std::string_view message) { Log(message); });
-}
-
-std::filesystem::path internal::ClientState::DirectoryOrDefault(
-    const std::filesystem::path& dir) const {
-  if (dir.empty()) return config.snapshots_dir;
-  return catalog.paths().RespellDirectory(base::AbsolutePath(dir.native()));
 }
 
 Client::Client(Config config)

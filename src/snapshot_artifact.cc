@@ -2,36 +2,12 @@
 
 #include "msb/artifact.h"
 #include "src/base/call_scope.h"
-#include "src/base/throw.h"
-#include "src/client_state.h"
+#include "src/ops/verify.h"
+#include "src/wrap.h"
 
 namespace msb {
 
 using internal::ArtifactState;
-
-namespace {
-
-// Checks that what is at an artifact's path now is the artifact that was opened there.
-void CheckSame(const artifact::Artifact& opened, const artifact::Artifact& now) {
-  const std::string& expected = opened.manifest.digest;
-  const std::string& found = now.manifest.digest;
-  if (expected == found) return;
-  if (opened.directory == now.directory) {
-    base::Throw(ErrorKind::kSnapshotIntegrity,
-                "the manifest of {} changed since it was opened: expected {}, found {}",
-                now.path.native(), expected, found);
-  }
-  base::Throw(ErrorKind::kSnapshotNotFound,
-              "the snapshot {} at {} was replaced by {} since it was opened; open it again",
-              expected, now.path.native(), found);
-}
-
-SnapshotUpperVerifyStatus StatusOf(const std::optional<artifact::Integrity>& found) {
-  if (!found) return {.kind = "not_recorded", .algorithm = {}, .digest = {}};
-  return {.kind = "verified", .algorithm = found->algorithm, .digest = found->digest};
-}
-
-}  // namespace
 
 SnapshotArtifact ArtifactState::Wrap(std::shared_ptr<internal::ClientState> client,
                                      artifact::Artifact artifact) {
@@ -42,6 +18,16 @@ SnapshotArtifact ArtifactState::Wrap(std::shared_ptr<internal::ClientState> clie
   const auto& layers = state->artifact.manifest.layers;
   if (!layers.empty()) state->format = ToString(layers[0].format);
   return SnapshotArtifact(std::move(state));
+}
+
+std::vector<SnapshotArtifact> ArtifactState::WrapAll(
+    const std::shared_ptr<internal::ClientState>& client,
+    std::vector<artifact::Artifact> artifacts) {
+  std::vector<SnapshotArtifact> wrapped;
+  wrapped.reserve(artifacts.size());
+  for (artifact::Artifact& artifact : artifacts)
+    wrapped.push_back(Wrap(client, std::move(artifact)));
+  return wrapped;
 }
 
 SnapshotArtifact::SnapshotArtifact(std::shared_ptr<const ArtifactState> state)
@@ -79,22 +65,7 @@ std::optional<SnapshotIntegrity> SnapshotArtifact::Integrity() const {
 
 SnapshotVerifyReport SnapshotArtifact::Verify(const Context& ctx) const {
   const base::CallScope scope;
-  ctx.Check();
-  artifact::OpenedArtifact opened = artifact::OpenAt(ctx, state_->artifact.path);
-  CheckSame(state_->artifact, opened.artifact);
-  if (opened.artifact.manifest.layers.empty()) {
-    base::Throw(ErrorKind::kUnsupportedOperation, "{} is a checkpoint, which has no disk to verify",
-                Path());
-  }
-  SnapshotVerifyReport report{.digest = Digest(), .path = Path(), .upper = {}, .backing = {}};
-  const artifact::DiskChain chain = internal::OpenDisk(ctx, *state_->client, std::move(opened));
-  const auto found = artifact::VerifyFiles(ctx, chain.files);
-  report.upper = StatusOf(found[0]);
-  for (std::size_t i = 1; i < found.size(); ++i) {
-    const artifact::DiskFile& file = chain.files[i];
-    report.backing.push_back({file.digest, file.disk.path.native(), StatusOf(found[i])});
-  }
-  return report;
+  return ops::VerifySnapshot(ctx, *state_->client, state_->artifact);
 }
 
 }  // namespace msb

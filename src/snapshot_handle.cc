@@ -2,7 +2,9 @@
 
 #include "msb/handle.h"
 #include "src/base/call_scope.h"
-#include "src/client_state.h"
+#include "src/ops/open.h"
+#include "src/ops/remove.h"
+#include "src/wrap.h"
 
 namespace msb {
 
@@ -13,6 +15,14 @@ SnapshotHandle HandleState::Wrap(std::shared_ptr<internal::ClientState> client, 
   state->client = std::move(client);
   state->row = std::move(row);
   return SnapshotHandle(std::move(state));
+}
+
+std::vector<SnapshotHandle> HandleState::WrapAll(
+    const std::shared_ptr<internal::ClientState>& client, std::vector<index::Row> rows) {
+  std::vector<SnapshotHandle> wrapped;
+  wrapped.reserve(rows.size());
+  for (index::Row& row : rows) wrapped.push_back(Wrap(client, std::move(row)));
+  return wrapped;
 }
 
 SnapshotHandle::SnapshotHandle(std::shared_ptr<const HandleState> state)
@@ -37,14 +47,12 @@ std::chrono::system_clock::time_point SnapshotHandle::CreatedAt() const {
 SnapshotArtifact SnapshotHandle::Open(const Context& ctx) const {
   const base::CallScope scope;
   const auto& client = state_->client;
-  return internal::ArtifactState::Wrap(client,
-                                       internal::OpenSnapshot(ctx, *client, Path()).artifact);
+  return internal::ArtifactState::Wrap(client, ops::OpenSnapshot(ctx, *client, Path()).artifact);
 }
 
 void SnapshotHandle::Remove(const Context& ctx, bool force) const {
   const base::CallScope scope;
-  internal::ClientState& client = *state_->client;
-  client.catalog.Remove(ctx, state_->row, force, internal::UsersUnless(force, ctx, client));
+  ops::RemoveSnapshot(ctx, *state_->client, state_->row, force);
 }
 
 }  // namespace msb

@@ -1,0 +1,134 @@
+#include "src/ops/boot.h"
+
+#include <cstddef>
+#include <utility>
+
+#include "src/artifact/disk_chain.h"
+#include "src/artifact/store.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/handle/lineage.h"
+#include "src/ops/open.h"
+#include "src/vmm/qemu_machine.h"
+
+namespace msb::ops {
+namespace {
+
+using base::Throw;
+
+constexpr std::size_t kMaxSandboxName = 128;
+
+vmm::SnapshotSource SourceOf(const artifact::Artifact& artifact, const artifact::DiskChain& disk) {
+  const artifact::Manifest& manifest = artifact.manifest;
+  return {.digest = manifest.digest,
+          .artifact = artifact.path,
+          .image = manifest.image,
+          .upper = disk.files[0].disk,
+          .backing = disk.Backing(),
+          .size_bytes = manifest.size_bytes};
+}
+
+// Checks the machine settings of a sandbox, and returns them with paths that do not depend on the
+// working directory.
+QemuConfig MachineFor(const QemuConfig& machine) {
+  if (!machine.binary.empty()) {
+    Throw(ErrorKind::kInvalidArgument,
+          "WithQemu must not set binary '{}': set it in Config::qemu of the client",
+          base::Quoted(machine.binary.native()));
+  }
+  return vmm::RecordableMachine(machine);
+}
+
+// Throws kInvalidArgument if these settings cannot be those of a sandbox.
+void CheckSettings(const SandboxConfig& config) {
+  if (config.image.empty() == config.snapshot.empty()) {
+    Throw(ErrorKind::kInvalidArgument,
+          "set exactly one of image and snapshot, with WithImage or WithSnapshot or in "
+          "SandboxConfig");
+  }
+  if (config.cpus == 0U || config.memory_mib == 0U) {
+    Throw(ErrorKind::kInvalidArgument, "a sandbox needs at least one CPU and 1 MiB of memory");
+  }
+  if (config.oci_upper_size_mib == 0U) {
+    Throw(ErrorKind::kInvalidArgument, "a writable disk needs at least 1 MiB");
+  }
+  const auto has_nul = [](const std::string& text) { return text.find('\0') != std::string::npos; };
+  if (has_nul(config.image)) {
+    Throw(ErrorKind::kInvalidArgument, "image '{}' contains a NUL byte",
+          base::Quoted(config.image));
+  }
+  for (const auto& [key, value] : config.labels) {
+    if (has_nul(key) || has_nul(value)) {
+      Throw(ErrorKind::kInvalidArgument, "label '{}' contains a NUL byte", base::Quoted(key));
+    }
+    if (!base::IsUtf8(key) || !base::IsUtf8(value)) {
+      Throw(ErrorKind::kInvalidArgument, "label '{}' is not UTF-8", base::Quoted(key));
+    }
+  }
+}
+
+vmm::SandboxSpec SpecFor(const std::string& name, const SandboxConfig& config) {
+  CheckSettings(config);
+  vmm::SandboxSpec spec{.name = name, .image = config.image, .snapshot = std::nullopt};
+  if (config.qemu) spec.qemu = MachineFor(*config.qemu);
+  const QemuConfig machine = config.qemu.value_or(QemuConfig{});
+  spec.cpus = config.cpus.value_or(machine.cpus);
+  spec.memory_mib = config.memory_mib.value_or(machine.memory_mib);
+  spec.upper_size_mib = config.oci_upper_size_mib;
+  spec.labels = config.labels;
+  spec.replace = config.replace;
+  spec.detached = config.detached;
+  return spec;
+}
+
+// How many times to open a snapshot that keeps being replaced while it is booted.
+constexpr int kMaxBootAttempts = 20;
+
+bool MayComeFromReplacement(const Error& error) {
+  return error.kind() == ErrorKind::kSnapshotNotFound ||
+         error.kind() == ErrorKind::kSnapshotIntegrity ||
+         error.kind() == ErrorKind::kSnapshotImageMissing || error.kind() == ErrorKind::kIO;
+}
+
+// Boots a snapshot. The backend gets paths, so if booting fails and one of them no longer leads to
+// the file that was found there, the snapshot is opened again.
+vmm::SandboxRecord BootSnapshot(const Context& ctx, ClientState& client,
+                                const std::string& snapshot, vmm::SandboxSpec spec) {
+  for (int attempt = 1;; ++attempt) {
+    artifact::OpenedArtifact opened = OpenSnapshot(ctx, client, snapshot);
+    handle::CheckBootable(opened.artifact);
+    const artifact::Artifact artifact = opened.artifact;
+    artifact::DiskChain disk = OpenDisk(ctx, client, std::move(opened));
+    disk.CloseFiles();
+    spec.snapshot = SourceOf(artifact, disk);
+    try {
+      return client.backend->Create(ctx, spec);
+    } catch (const Error& e) {
+      if (!MayComeFromReplacement(e) || !disk.IsReplaced()) throw;
+      if (attempt == kMaxBootAttempts) {
+        Throw(ErrorKind::kSnapshotNotFound,
+              "snapshot '{}' was removed or replaced while it was booted, {} times in a row; try "
+              "again",
+              base::Quoted(snapshot), attempt);
+      }
+    }
+    ctx.Check();
+  }
+}
+
+}  // namespace
+
+void CheckSandboxName(const std::string& name) {
+  if (base::IsPlainFileName(name) && !name.starts_with('.')) return;
+  Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}'", base::Quoted(name));
+}
+
+vmm::SandboxRecord BootSandbox(const Context& ctx, ClientState& client, const std::string& name,
+                               const SandboxConfig& config) {
+  base::CheckBareName("sandbox", name, kMaxSandboxName);
+  vmm::SandboxSpec spec = SpecFor(name, config);
+  if (config.snapshot.empty()) return client.backend->Create(ctx, spec);
+  return BootSnapshot(ctx, client, config.snapshot, std::move(spec));
+}
+
+}  // namespace msb::ops

@@ -1,0 +1,205 @@
+#include "src/ops/create.h"
+
+#include <optional>
+#include <utility>
+
+#include "src/artifact/create.h"
+#include "src/artifact/manifest.h"
+#include "src/artifact/output_directory.h"
+#include "src/base/digest.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/base/time.h"
+#include "src/handle/dependents.h"
+#include "src/handle/finder.h"
+#include "src/handle/lineage.h"
+#include "src/ops/boot.h"
+#include "src/ops/new_snapshot.h"
+
+namespace msb::ops {
+namespace {
+
+using artifact::ManifestForm;
+using base::Throw;
+
+// How many times a snapshot is begun again because its sandbox was replaced or changed meanwhile.
+constexpr int kMaxAttempts = 20;
+
+void CheckNotRunning(const vmm::SandboxRecord& sandbox) {
+  if (sandbox.status == SandboxStatus::kCreated || sandbox.status == SandboxStatus::kStopped ||
+      sandbox.status == SandboxStatus::kCrashed) {
+    return;
+  }
+  Throw(ErrorKind::kSnapshotSandboxRunning, "sandbox '{}' is {}{}; stop it first", sandbox.name,
+        ToString(sandbox.status), sandbox.runs_on.empty() ? "" : ", as " + sandbox.runs_on);
+}
+
+// Throws kInvalidConfig unless the sandbox has what a manifest must record.
+void CheckDescribable(const vmm::SandboxRecord& sandbox) {
+  if (!sandbox.image) {
+    Throw(ErrorKind::kInvalidConfig, "sandbox '{}' has no pinned image", sandbox.name);
+  }
+  if (!sandbox.upper) {
+    Throw(ErrorKind::kInvalidConfig, "sandbox '{}' has no root disk of its own", sandbox.name);
+  }
+  if (!base::IsDigest(sandbox.image->manifest_digest, "sha256") || sandbox.image->ref.empty()) {
+    Throw(ErrorKind::kInvalidConfig,
+          "the image of sandbox '{}' must have a reference and a SHA-256 digest, but has '{}' and "
+          "'{}'",
+          sandbox.name, base::Quoted(sandbox.image->ref),
+          base::Quoted(sandbox.image->manifest_digest));
+  }
+}
+
+artifact::Manifest ManifestFor(const vmm::SandboxRecord& sandbox, ManifestForm form,
+                               const SnapshotCreateOptions& options) {
+  CheckDescribable(sandbox);
+  artifact::Manifest manifest;
+  manifest.form = form;
+  manifest.created = base::UtcTime::Now();
+  manifest.created_at = base::FormatManifestTime(manifest.created);
+  manifest.parent = sandbox.snapshot_digest;
+  manifest.image = *sandbox.image;
+  manifest.source_sandbox = sandbox.name;
+  manifest.labels = options.labels;
+  manifest.fstype = sandbox.upper->fstype;
+  manifest.layers = {
+      {.file = artifact::UpperFileName(sandbox.upper->format), .format = sandbox.upper->format}};
+  return manifest;
+}
+
+// Returns whether an error of this kind may be due to a disk that was moved or replaced.
+bool MayBeOutdated(ErrorKind kind) {
+  return kind == ErrorKind::kIO || kind == ErrorKind::kInvalidConfig ||
+         kind == ErrorKind::kUnsupportedOperation || kind == ErrorKind::kSnapshotSandboxRunning;
+}
+
+// Returns whether two records of a sandbox describe the same disk of the same sandbox.
+bool IsSameDisk(const vmm::SandboxRecord& a, const vmm::SandboxRecord& b) {
+  return a.created_at == b.created_at && a.upper.has_value() == b.upper.has_value() &&
+         (!a.upper || (a.upper->path == b.upper->path && a.upper->format == b.upper->format)) &&
+         a.backing.size() == b.backing.size();
+}
+
+// One call of Create.
+class Creation {
+ public:
+  Creation(const Context& ctx, ClientState& client, const std::string& sandbox,
+           const SnapshotCreateOptions& options)
+      : ctx_(ctx), client_(client), sandbox_(sandbox), options_(options) {}
+
+  artifact::Artifact Run();
+
+ private:
+  vmm::SandboxRecord Inspect() const { return client_.backend->Inspect(ctx_, sandbox_); }
+  // Fills in spec_, except for what Describe fills in.
+  void Prepare(const vmm::SandboxRecord& sandbox);
+  // Describes a snapshot of the sandbox as it is now.
+  void Describe(const vmm::SandboxRecord& sandbox);
+  // Takes over or copies the disk of a sandbox that was just inspected.
+  artifact::Artifact SnapshotDisk(const vmm::SandboxRecord& sandbox);
+  // Takes over the sandbox's disk. Takes constant time, unless it must write out the complete disk
+  // or record its integrity.
+  artifact::Artifact Seal();
+  // Returns whether a snapshot of a sealable sandbox must be its complete disk: because it would be
+  // backed by more files than can be booted, or by a file that only the sandbox has.
+  bool MustBeWhole(const vmm::SandboxRecord& sandbox) const;
+
+  const Context& ctx_;
+  ClientState& client_;
+  const std::string& sandbox_;
+  const SnapshotCreateOptions& options_;
+  ManifestForm form_ = ManifestForm::kDescriptor;
+  artifact::NewArtifact spec_;
+};
+
+artifact::Artifact Creation::Run() {
+  spec_.destination = DestinationOf(options_, client_);
+  ctx_.Check();
+  client_.SweepBeside(ctx_, spec_.destination);
+  vmm::SandboxRecord sandbox = Inspect();
+  Prepare(sandbox);
+  std::optional<artifact::Artifact> created;
+  for (int attempt = 0; !created; ++attempt) {
+    try {
+      created = SnapshotDisk(sandbox);
+    } catch (const Error& e) {
+      // The sandbox may have been removed, replaced or sealed since it was inspected.
+      if (!MayBeOutdated(e.kind()) || attempt >= kMaxAttempts) throw;
+      vmm::SandboxRecord now = Inspect();
+      if (IsSameDisk(sandbox, now)) throw;
+      sandbox = std::move(now);
+    }
+  }
+  // From here on the snapshot exists, so neither a cancellation nor the index may make this fail.
+  client_.catalog.RecordPublished(ctx_, *created);
+  return *std::move(created);
+}
+
+void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
+  CheckNotRunning(sandbox);
+  handle::IndexParent(ctx_, client_.catalog, sandbox);
+  form_ = FormFor(ctx_, client_);
+  spec_.force = options_.force;
+  spec_.integrity_algorithm = AlgorithmFor(form_, options_);
+  RefuseReplacing(ctx_, client_, spec_);
+  artifact::CheckOutputDirectory(spec_.destination);
+}
+
+void Creation::Describe(const vmm::SandboxRecord& sandbox) {
+  spec_.manifest = ManifestFor(sandbox, form_, options_);
+  spec_.upper = sandbox.upper->path;
+  spec_.backing = sandbox.backing;
+}
+
+artifact::Artifact Creation::SnapshotDisk(const vmm::SandboxRecord& sandbox) {
+  CheckNotRunning(sandbox);
+  Describe(sandbox);
+  if (sandbox.sealable) return Seal();
+  artifact::NewArtifact spec = spec_;
+  spec.confirm = [&] { CheckNotRunning(Inspect()); };
+  return artifact::CreateArtifact(ctx_, std::move(spec));
+}
+
+artifact::Artifact Creation::Seal() {
+  std::optional<artifact::StagedArtifact> staged;
+  artifact::Artifact artifact;
+  const auto describe = [&](const vmm::SandboxRecord& sandbox) -> vmm::SealSpec {
+    Describe(sandbox);
+    artifact::NewArtifact spec = spec_;
+    spec.flatten = MustBeWhole(sandbox);
+    staged = artifact::StageArtifact(ctx_, std::move(spec));
+    vmm::SealSpec seal{.digest = staged->spec.manifest.digest, .artifact = spec_.destination};
+    if (staged->spec.flatten) seal.whole_disk = staged->WholeDisk();
+    return seal;
+  };
+  const auto publish = [&](const Disk& sealed) {
+    artifact = artifact::PublishArtifact(ctx_, *std::exchange(staged, std::nullopt), sealed.path);
+  };
+  try {
+    client_.backend->Seal(ctx_, sandbox_, describe, publish);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSandboxStillRunning) throw;
+    Throw(ErrorKind::kSnapshotSandboxRunning, "{}", e.what());
+  }
+  return artifact;
+}
+
+bool Creation::MustBeWhole(const vmm::SandboxRecord& sandbox) const {
+  if (sandbox.backing.size() >= handle::kMaxBackingFiles) return true;
+  handle::SnapshotFinder finder(ctx_, client_.catalog, client_.config.snapshots_dir);
+  return !handle::HasBacking(
+      finder, client_.config.cache_dir, sandbox,
+      {.path = spec_.destination, .manifest = spec_.manifest, .member = std::nullopt});
+}
+
+}  // namespace
+
+artifact::Artifact CreateSnapshot(const Context& ctx, ClientState& client,
+                                  const std::string& source_sandbox,
+                                  const SnapshotCreateOptions& options) {
+  CheckSandboxName(source_sandbox);
+  return Creation(ctx, client, source_sandbox, options).Run();
+}
+
+}  // namespace msb::ops

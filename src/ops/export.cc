@@ -1,0 +1,61 @@
+#include "src/ops/export.h"
+
+#include <optional>
+#include <utility>
+
+#include "src/archive/export.h"
+#include "src/base/digest.h"
+#include "src/base/file.h"
+#include "src/base/throw.h"
+#include "src/handle/export_lineage.h"
+#include "src/handle/finder.h"
+#include "src/ops/open.h"
+
+namespace msb::ops {
+namespace {
+
+// Compression levels of zstd. Levels above 19 need windows that Import refuses.
+constexpr int kMinLevel = 1;
+constexpr int kMaxLevel = 19;
+
+void CheckLevel(int level) {
+  if (level >= kMinLevel && level <= kMaxLevel) return;
+  base::Throw(ErrorKind::kInvalidArgument,
+              "compression level {} is invalid: it must be from {} to {}", level, kMinLevel,
+              kMaxLevel);
+}
+
+// Returns the digest of the snapshot that SnapshotExportOptions::since names, or nullopt if since
+// is empty. If since is a digest, the snapshot need not exist here.
+std::optional<std::string> SinceDigest(const Context& ctx, ClientState& client,
+                                       const std::string& since) {
+  if (since.empty()) return std::nullopt;
+  if (base::IsDigest(since, "sha256")) return since;
+  return OpenSnapshot(ctx, client, since).artifact.manifest.digest;
+}
+
+}  // namespace
+
+void ExportSnapshot(const Context& ctx, ClientState& client, const std::string& name_or_path,
+                    const std::filesystem::path& out_path, const SnapshotExportOptions& options) {
+  CheckLevel(options.level);
+  archive::ExportSpec spec{.chain = {},
+                           .cache_dir = client.config.cache_dir,
+                           .out = base::AbsolutePath(out_path.native()),
+                           .with_parents = options.with_parents,
+                           .with_image = options.with_image,
+                           .plain_tar = options.plain_tar,
+                           .sparse = options.sparse,
+                           .level = options.level,
+                           .threads = options.threads};
+  handle::SnapshotFinder finder(ctx, client.catalog, client.config.snapshots_dir);
+  handle::ExportLineage lineage =
+      handle::LineageForExport(ctx, finder, OpenSnapshot(ctx, client, name_or_path),
+                               options.with_parents, SinceDigest(ctx, client, options.since));
+  spec.chain = std::move(lineage.snapshots);
+  if (lineage.needed) spec.needed.push_back(*lineage.needed);
+  client.SweepBeside(ctx, spec.out);
+  archive::ExportArchive(ctx, spec);
+}
+
+}  // namespace msb::ops

@@ -1,0 +1,94 @@
+#include "src/ops/new_snapshot.h"
+
+#include <cstddef>
+#include <map>
+#include <utility>
+
+#include "src/artifact/store.h"
+#include "src/base/file.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/handle/dependents.h"
+
+namespace msb::ops {
+namespace {
+
+using artifact::ManifestForm;
+using base::Throw;
+
+// In bytes: the longest name of a file.
+constexpr std::size_t kMaxSnapshotName = 255;
+
+void CheckLabels(const std::map<std::string, std::string>& labels) {
+  std::size_t bytes = 0;
+  for (const auto& [key, value] : labels) {
+    if (!base::IsUtf8(key) || !base::IsUtf8(value)) {
+      Throw(ErrorKind::kInvalidArgument, "label '{}' is not UTF-8", base::Quoted(key));
+    }
+    bytes += key.size() + value.size();
+  }
+  // Escaping may turn one byte into six.
+  constexpr std::size_t kMaxLabelBytes = artifact::kMaxManifestBytes / 8;
+  if (bytes > kMaxLabelBytes) {
+    Throw(ErrorKind::kInvalidArgument, "the labels have {} bytes, but at most {} are supported",
+          bytes, kMaxLabelBytes);
+  }
+}
+
+}  // namespace
+
+void CheckSnapshotName(const std::string& name) {
+  base::CheckBareName("snapshot", name, kMaxSnapshotName);
+}
+
+std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
+                                    const ClientState& client) {
+  if (options.name.empty() == options.path.empty()) {
+    Throw(ErrorKind::kInvalidArgument, "set exactly one of SnapshotCreateOptions::name and path");
+  }
+  CheckLabels(options.labels);
+  const handle::HomePaths& paths = client.catalog.paths();
+  if (!options.path.empty()) {
+    std::filesystem::path path = paths.Respell(base::AbsolutePath(options.path.native()));
+    if (!path.has_filename()) {
+      Throw(ErrorKind::kInvalidArgument,
+            "snapshot path '{}' is invalid: it must end in the name of a directory", path.native());
+    }
+    return path;
+  }
+  CheckSnapshotName(options.name);
+  return paths.snapshots_dir() / options.name;
+}
+
+artifact::ManifestForm FormFor(const Context& ctx, ClientState& client) {
+  switch (client.config.generation) {
+    case Generation::kManifest:
+      return ManifestForm::kManifest;
+    case Generation::kDescriptor:
+      return ManifestForm::kDescriptor;
+    case Generation::kAuto:
+      break;
+  }
+  return client.catalog.RuntimePredatesDescriptors(ctx) ? ManifestForm::kManifest
+                                                        : ManifestForm::kDescriptor;
+}
+
+std::optional<std::string> AlgorithmFor(ManifestForm form, const SnapshotCreateOptions& options) {
+  if (!options.record_integrity) return std::nullopt;
+  return std::string(form == ManifestForm::kManifest ? artifact::kSparseSha256
+                                                     : artifact::kFileMerkle);
+}
+
+void RefuseReplacing(const Context& ctx, ClientState& client, artifact::NewArtifact& spec) {
+  if (!spec.force) return;
+  spec.confirm_replace = [&ctx, &client](const artifact::Artifact& old) {
+    handle::CheckReplaceable(ctx, client.catalog, client.config.snapshots_dir, *client.backend,
+                             old);
+  };
+  if (auto manifest = artifact::ReadManifest(spec.destination)) {
+    spec.confirm_replace(
+        {.path = spec.destination, .manifest = *std::move(manifest), .member = std::nullopt});
+  }
+}
+
+}  // namespace msb::ops

@@ -1,0 +1,40 @@
+// What Create and Squash have in common: where a new snapshot goes, and how it is described.
+
+#ifndef MSB_SRC_OPS_NEW_SNAPSHOT_H_
+#define MSB_SRC_OPS_NEW_SNAPSHOT_H_
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "msb/context.h"
+#include "msb/snapshot.h"
+#include "src/artifact/create.h"
+#include "src/artifact/manifest.h"
+#include "src/ops/client_state.h"
+
+namespace msb::ops {
+
+// Throws kInvalidArgument unless a snapshot may have this name.
+void CheckSnapshotName(const std::string& name);
+
+// Returns the absolute path of the new snapshot. Throws kInvalidArgument if the options name no
+// destination or two, if the destination cannot be a snapshot, or if the labels cannot be recorded.
+std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
+                                    const ClientState& client);
+
+// Returns the form of the manifest: what the client is configured for, or else what its runtime
+// reads.
+artifact::ManifestForm FormFor(const Context& ctx, ClientState& client);
+
+// Returns the integrity algorithm of that form, or nullopt if the options ask for none.
+std::optional<std::string> AlgorithmFor(artifact::ManifestForm form,
+                                        const SnapshotCreateOptions& options);
+
+// If spec.force is set, refuses to replace a snapshot whose disk is needed by others. Checks that
+// now, and again under the lock of the destination. Refers to ctx and client until spec is gone.
+void RefuseReplacing(const Context& ctx, ClientState& client, artifact::NewArtifact& spec);
+
+}  // namespace msb::ops
+
+#endif  // MSB_SRC_OPS_NEW_SNAPSHOT_H_

@@ -1,0 +1,32 @@
+#include "src/ops/open.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "src/handle/finder.h"
+#include "src/handle/lineage.h"
+
+namespace msb::ops {
+
+artifact::OpenedArtifact OpenSnapshot(const Context& ctx, ClientState& client,
+                                      const std::string& path_or_name) {
+  ctx.Check();
+  const std::filesystem::path& snapshots_dir = client.config.snapshots_dir;
+  artifact::OpenedArtifact opened =
+      artifact::IsPath(path_or_name)
+          ? artifact::OpenAt(ctx, client.catalog.paths().PathOf(path_or_name))
+          : artifact::OpenNamed(ctx, snapshots_dir, path_or_name);
+  const artifact::Artifact& artifact = opened.artifact;
+  const std::filesystem::path& place =
+      artifact.member ? artifact.member->group_path : artifact.path;
+  if (place.parent_path() == snapshots_dir) client.catalog.Record(ctx, artifact);
+  return opened;
+}
+
+artifact::DiskChain OpenDisk(const Context& ctx, ClientState& client,
+                             artifact::OpenedArtifact snapshot) {
+  handle::SnapshotFinder finder(ctx, client.catalog, client.config.snapshots_dir);
+  return handle::OpenDisk(finder, client.config.cache_dir, std::move(snapshot));
+}
+
+}  // namespace msb::ops
