@@ -71,11 +71,11 @@ TEST_F(ImportNameTest, ImportTakesItsOptionsAfterTheClientToo) {
 // The releases ignore the suggested name, too.
 TEST_F(ImportNameTest, ImportTakesAConstClientBeforeAndAfterItsOptions) {
   const Client client = client_;
-  const std::vector<SampleArchive> archives = {MakeSampleArchive(kSampleLayouts[0]),
-                                               MakeSampleArchive(kSampleLayouts[1])};
-  Snapshot::Import(ctx_, Stored(archives[0].Tar()), "", {}, client);
-  Snapshot::Import(ctx_, Stored(archives[1].Tar()), "", client, {.name = "second"});
-  EXPECT_EQ(Snapshot::List(ctx_, client).size(), 2U);
+  const auto first = MakeSampleArchive(SampleLayout::kLegacy).Tar();
+  const auto second = MakeSampleArchive(SampleLayout::kInventory).Tar();
+  EXPECT_EQ(Snapshot::Import(ctx_, Stored(first), "", {.name = "first"}, client).Name(), "first");
+  EXPECT_EQ(Snapshot::Import(ctx_, Stored(second), "", client, {.name = "second"}).Name(),
+            "second");
   // With the default client, {} stands for the options, too. Only compiled, because the default
   // client does not have a home of this test.
   [[maybe_unused]] const auto with_default_client = [&] { Snapshot::Import(ctx_, "x", "", {}); };

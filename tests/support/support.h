@@ -20,11 +20,12 @@
 
 namespace msb::test {
 
-// Runs statement and expects it to throw an msb::Error of this kind with a message.
-#define EXPECT_MSB_ERROR(statement, expected_kind)                                          \
+// Evaluates expression, drops its result, and expects it to throw an msb::Error of this kind with a
+// message.
+#define EXPECT_MSB_ERROR(expression, expected_kind)                                         \
   try {                                                                                     \
-    static_cast<void>(statement);                                                           \
-    ADD_FAILURE() << "no error from " #statement;                                           \
+    static_cast<void>(expression);                                                          \
+    ADD_FAILURE() << "no error from " #expression;                                          \
   } catch (const msb::Error& e) {                                                           \
     EXPECT_EQ(msb::ErrorKindName(e.kind()), msb::ErrorKindName(expected_kind)) << e.what(); \
     EXPECT_STRNE(e.what(), "");                                                             \

@@ -313,14 +313,13 @@ TEST(TarReaderTest, PassesOnWhyTheInputEnds) {
   Reading reading(dir / "archive", ctx);
   EXPECT_TRUE(reading.reader().Next());
   cancel();
-  EXPECT_MSB_ERROR(
-      {
-        do {
-          while (reading.reader().Read()) {
-          }
-        } while (reading.reader().Next());
-      },
-      ErrorKind::kCancelled);
+  const auto read_all = [&] {
+    do {
+      while (reading.reader().Read()) {
+      }
+    } while (reading.reader().Next());
+  };
+  EXPECT_MSB_ERROR(read_all(), ErrorKind::kCancelled);
 }
 
 }  // namespace

@@ -111,9 +111,10 @@ TEST(UnixSocketTest, RefusesToWaitForAListenerThatIsBusy) {
   const UniqueFd fd = OpenDirectory(dir.path());
   const UniqueFd listener = ListenAt(fd.get(), "socket");
   std::vector<UniqueFd> clients;
-  EXPECT_MSB_ERROR(
-      for (int i = 0; i < 1000; ++i) clients.push_back(TryConnectAt(fd.get(), "socket")),
-      ErrorKind::kIO);
+  const auto fill = [&] {
+    for (int i = 0; i < 1000; ++i) clients.push_back(TryConnectAt(fd.get(), "socket"));
+  };
+  EXPECT_MSB_ERROR(fill(), ErrorKind::kIO);
   EXPECT_FALSE(clients.empty());
 }
 
