@@ -76,7 +76,7 @@ TEST_F(HostileHeaderTest, WrongChecksums) {
   }
 }
 
-TEST_F(HostileHeaderTest, SizesThatAreNone) {
+TEST_F(HostileHeaderTest, MalformedSizes) {
   for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleArchive(layout);
     for (std::size_t i = 0; i < archive.entries.size(); ++i) {

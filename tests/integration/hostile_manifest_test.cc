@@ -66,7 +66,7 @@ TEST_F(HostileManifestTest, IntegrityOfAnotherMap) {
   }
 }
 
-TEST_F(HostileManifestTest, IntegrityThatIsNone) {
+TEST_F(HostileManifestTest, MalformedIntegrity) {
   const std::string hex(64, 'a');
   const std::vector<Json> lies = {
       {{"algorithm", "sha512"}, {"digest", "sha512:" + hex + hex}},

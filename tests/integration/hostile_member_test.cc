@@ -81,7 +81,7 @@ TEST_F(HostileMemberTest, NothingButAnImageOrAnInventory) {
   }
 }
 
-TEST_F(HostileMemberTest, MembersThatNobodyAskedFor) {
+TEST_F(HostileMemberTest, UnexpectedMembers) {
   for (const SampleLayout layout : kSampleLayouts) {
     const SampleArchive sound = MakeSampleArchive(layout);
     const SampleSnapshot& snapshot = sound.snapshots[0];

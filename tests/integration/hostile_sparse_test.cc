@@ -109,7 +109,7 @@ TEST_F(HostileSparseTest, OffsetsAndLengthsThatOverflow) {
                    512);
 }
 
-TEST_F(HostileSparseTest, NumbersThatAreNone) {
+TEST_F(HostileSparseTest, MalformedNumbers) {
   for (const std::string& field :
        {TarBase256(-1), TarBase256(-4096), TarBase256(INT64_MIN), std::string(12, '\xff'),
         std::string("-0000010000\0", 12), std::string("garbage12345"), std::string(12, ' '),

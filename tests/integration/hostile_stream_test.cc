@@ -51,7 +51,7 @@ TEST_F(HostileStreamTest, DamagedWhereCompressed) {
   }
 }
 
-TEST_F(HostileStreamTest, EndsThatAreNone) {
+TEST_F(HostileStreamTest, MalformedEnds) {
   const std::string zeros(kTarRecordBytes, '\0');
   for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleArchive(layout);

@@ -64,7 +64,7 @@ TEST_F(ImportTargetTest, WhateverIsAtTheTarget) {
   }
 }
 
-TEST_F(ImportTargetTest, DestinationsThatAreNone) {
+TEST_F(ImportTargetTest, InvalidDestinations) {
   const std::string sound = MakeSampleArchive(SampleLayout::kInventory).Tar();
   for (const std::string& dest : {(dir_ / "base.img").native(), (dest_ / "mine/x").native(),
                                   std::string("/proc/nowhere"), std::string("/dev/null")}) {

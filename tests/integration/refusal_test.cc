@@ -39,7 +39,7 @@ class RefusalTest : public ::testing::Test {
   const fs::path artifact_ = dir_ / "home/snapshots/s";
 };
 
-TEST_F(RefusalTest, NamesThatAreNone) {
+TEST_F(RefusalTest, InvalidNames) {
   const std::vector<std::string> names = {"a/b",     "../a", "/a",  ".hidden",
                                           "~a",      "a\\b", "a:b", std::string(256, 'a'),
                                           "caf\xe9", "a\nb", "..",  std::string("a\0b", 3)};
@@ -72,7 +72,7 @@ TEST_F(RefusalTest, LabelsThatNoManifestCanHold) {
                 ErrorKind::kInvalidArgument);
 }
 
-TEST_F(RefusalTest, SandboxesThatAreNoneOrRun) {
+TEST_F(RefusalTest, AbsentOrRunningSandboxes) {
   for (const std::string name : {"nobody", "../baseline", "", ".", "baseline/x"}) {
     ExpectRefused({.name = "x"}, ErrorKind::kSandboxNotFound, name);
   }

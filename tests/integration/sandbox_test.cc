@@ -227,7 +227,7 @@ TEST_F(SandboxTest, ListsOfOptionsAreNotAmbiguous) {
   EXPECT_EQ(handle.Status(), SandboxStatus::kStopped);
 }
 
-TEST_F(SandboxTest, RefusesNamesImagesAndSnapshotsThatAreNone) {
+TEST_F(SandboxTest, RefusesInvalidNamesImagesAndSnapshots) {
   const std::string long_name(129, 'a');
   for (const std::string& name :
        {std::string(), std::string("a/b"), std::string(".a"), std::string(".."), long_name}) {

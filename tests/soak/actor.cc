@@ -175,7 +175,7 @@ Outcome Actor::Attempt(const Attempted& what,
   } catch (const Error& e) {
     outcome = Failed(what, e.kind(), e.what(), context.bounded());
   } catch (const std::exception& e) {
-    Report(fmt::format("threw what is no msb::Error: {}", e.what()));
+    Report(fmt::format("threw something other than an msb::Error: {}", e.what()));
     outcome = kForeignException;
   }
   RaiseTo(shared_.cancelled_late, context.Late());

@@ -277,7 +277,7 @@ TEST(ArchiveInputTest, GoesPromptlyWhileItWaitsForAPipe) {
   }
 }
 
-TEST(ArchiveInputTest, GoesPromptlyWhileNobodyTakesItsBlocks) {
+TEST(ArchiveInputTest, EndsPromptlyWhileItsBlocksAreNotTaken) {
   const TempDir dir;
   test::WriteFile(dir / "plain", std::string(20 * kBlock, 'a'));
   test::WriteFile(dir / "frame", Compress(std::string(20 * kBlock, 'a')));

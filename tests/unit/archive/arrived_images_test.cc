@@ -311,7 +311,7 @@ TEST_F(ArrivedImagesTest, InstallsFromAnotherFileSystem) {
   struct stat there;
   if (mkdtemp(other.data()) == nullptr || stat(other.c_str(), &there) != 0 ||
       stat(dir_.path().c_str(), &here) != 0 || here.st_dev == there.st_dev) {
-    GTEST_SKIP() << "/dev/shm is no other file system";
+    GTEST_SKIP() << "/dev/shm is not another file system";
   }
   const ImageSample sample = MakeOciImage("a");
   sample.Write(other);

@@ -287,7 +287,7 @@ TEST(TarReaderTest, RefusesAMapThatIsNotThatOfItsBytes) {
   refused([](test::TarEntry& entry) { --entry.ranges[0].length; });
 }
 
-TEST(TarReaderTest, RefusesAnEndThatIsNone) {
+TEST(TarReaderTest, RefusesAnInvalidEnd) {
   const std::string tar = TarArchive({{.name = "file", .content = Noise(2000, 1)}});
   for (const std::size_t cut : {1U, 511U, 512U, 513U, 1024U, 1025U, 2000U}) {
     SCOPED_TRACE(cut);

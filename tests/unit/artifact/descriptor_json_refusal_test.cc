@@ -240,7 +240,7 @@ TEST(DescriptorJsonRefusalTest, RefusesAnUpperThatIsNotOnePlainFileName) {
   }
 }
 
-TEST(DescriptorJsonRefusalTest, RefusesASizeThatIsNone) {
+TEST(DescriptorJsonRefusalTest, RefusesAnInvalidSize) {
   for (const std::string_view size :
        {"9007199254740992", "18446744073709551616", "-1", "-0", "16777216.0", "1e3", "\"1\""}) {
     EXPECT_THAT(Refusal(Replaced("16777216", size)), HasSubstr("state.upper.size_bytes"));

@@ -248,7 +248,7 @@ TEST(ManifestJsonTest, RefusesAReservedNameForTheUpper) {
   }
 }
 
-TEST(ManifestJsonTest, RefusesASizeThatIsNone) {
+TEST(ManifestJsonTest, RefusesAnInvalidSize) {
   for (const std::string_view size :
        {"9007199254740992", "18446744073709551615", "18446744073709551616", "-1", "-0", "1.0",
         "16777216.5", "1e3", "\"16777216\"", "null"}) {

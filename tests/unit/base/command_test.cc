@@ -120,7 +120,7 @@ TEST(CommandTest, DoesNotWaitForWhatTheProgramLeavesBehind) {
   EXPECT_TRUE(HasEnded(left));
 }
 
-TEST(CommandTest, AProgramThatIsLeftAndWritesWithoutEndHoldsNobodyUp) {
+TEST(CommandTest, AnAbandonedProgramThatKeepsWritingBlocksNothing) {
   const CommandResult result = RunShell("(while :; do echo more; done) & echo $! >&2");
   const pid_t left = std::stoi(result.error);
   kill(left, SIGKILL);

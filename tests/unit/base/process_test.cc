@@ -80,7 +80,7 @@ TEST(ProcessTest, AChildIsAliveUntilItEnds) {
   EXPECT_FALSE(ProcessIdentity::Of(child.pid()));
 }
 
-TEST(ProcessTest, AChildThatNobodyWaitedForIsNotAlive) {
+TEST(ProcessTest, AnUnreapedChildIsNotAlive) {
   Child child;
   const auto identity = ProcessIdentity::Of(child.pid());
   ASSERT_TRUE(identity);

@@ -55,7 +55,7 @@ TEST(TimeTest, TurnsOffsetsIntoUtc) {
   EXPECT_EQ(Parsed("2026-01-01T00:00:00+23:59"), "2025-12-31T00:01:00.000000000+00:00");
 }
 
-TEST(TimeTest, RefusesOffsetsThatAreNone) {
+TEST(TimeTest, RefusesInvalidOffsets) {
   for (const char* offset : {"", "+24:00", "+00:60", "+0000", "+00", "+0:00", "00:00", "+00:0",
                              "ZZ", "Z+00:00", " Z", "Z ", "+00:00Z", "UTC"}) {
     EXPECT_EQ(Parsed(std::string("2026-11-23T12:58:59") + offset), "none") << offset;
@@ -87,7 +87,7 @@ TEST(TimeTest, KeepsALeapSecond) {
   EXPECT_EQ(Parsed("2016-12-31T23:59:61Z"), "none");
 }
 
-TEST(TimeTest, RefusesDatesAndTimesThatAreNone) {
+TEST(TimeTest, RefusesInvalidDatesAndTimes) {
   for (const char* text : {"",
                            "2026-02-30T00:00:00Z",
                            "2026-02-29T00:00:00Z",
@@ -157,7 +157,7 @@ TEST(TimeTest, ReadsSqlitesDatesWithoutSecondsOrATime) {
   EXPECT_EQ(Show(ParseIndexTime("2026-11-23T12:59")), "2026-11-23T12:59:00.000000000+00:00");
 }
 
-TEST(TimeTest, RefusesIndexTimesThatAreNone) {
+TEST(TimeTest, RefusesInvalidIndexTimes) {
   for (const char* text : {"", "12:59:23", "2026-02-30 12:59:23", "2026-11-23 12:59:23 ",
                            "2026-11-23 24:00:00", "2026-11-23 12:59:23.", "2026-11-23 12",
                            "2026-11-23 ", "2026-11-23 12:", "2026-11-23 12:59:", "now"}) {

@@ -90,7 +90,7 @@ TEST(UnixSocketTest, TakesThePlaceOfNothingElse) {
   EXPECT_TRUE(std::filesystem::is_symlink(dir / "link"));
 }
 
-TEST(UnixSocketTest, NobodyListensAtANameThatIsAbsent) {
+TEST(UnixSocketTest, AnAbsentNameHasNoListener) {
   const test::TempDir dir;
   EXPECT_FALSE(TryConnectAt(OpenDirectory(dir.path()).get(), "absent"));
 }

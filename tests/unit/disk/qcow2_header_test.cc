@@ -93,7 +93,7 @@ TEST_F(Qcow2HeaderTest, ExtensionsAreReadOrSkipped) {
   EXPECT_EQ(header.backing_format, DiskFormat::kQcow2);
 }
 
-TEST_F(Qcow2HeaderTest, AnEmptyBackingFormatIsNone) {
+TEST_F(Qcow2HeaderTest, AnEmptyBackingFormatMeansNone) {
   Set(kExtensions, Extension(0xe2792aca, ""));
   EXPECT_FALSE(Read().backing_format);
 }
