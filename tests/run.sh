@@ -32,7 +32,8 @@ build_and_test() {
   echo "== $preset"
   configure "$preset"
   cmake --build --preset "$preset" | tail -n 1
-  ctest --preset "$preset" -j "$(nproc)" --progress && return
+  # Many tests wait, for the disk or for a guest.
+  ctest --preset "$preset" -j $(($(nproc) * 2)) --progress && return
   # Print the failures once more, where they are easy to find.
   echo "== $preset: the failed tests, run again one at a time"
   ctest --preset "$preset" --rerun-failed || true
