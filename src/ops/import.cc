@@ -4,12 +4,14 @@
 
 #include <filesystem>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "src/archive/import.h"
 #include "src/artifact/output_directory.h"
 #include "src/base/file.h"
+#include "src/base/text.h"
 #include "src/handle/finder.h"
 #include "src/ops/new_snapshot.h"
 #include "src/ops/open.h"
@@ -52,6 +54,19 @@ void FindWith(const Context& ctx, ClientState& client, handle::SnapshotFinder& f
   spec.log = [&client](std::string_view message) { client.Log(message); };
 }
 
+// Unpacks the archive. Errors name it, whichever part of it they are about.
+std::vector<artifact::Artifact> Unpack(const Context& ctx, const archive::ImportSpec& spec) {
+  const std::string& path = spec.archive.native();
+  try {
+    return archive::ImportArchive(ctx, spec);
+  } catch (const Error& e) {
+    const std::string_view message = e.what();
+    if (e.kind() == ErrorKind::kCancelled || message.find(path) != message.npos) throw;
+    throw Error(e.kind(), fmt::format("cannot import '{}': {}", base::Quoted(path), message),
+                e.os_error());
+  }
+}
+
 }  // namespace
 
 index::Row ImportSnapshot(const Context& ctx, ClientState& client,
@@ -68,7 +83,7 @@ index::Row ImportSnapshot(const Context& ctx, ClientState& client,
   }
   handle::SnapshotFinder finder(ctx, client.catalog, client.config.snapshots_dir);
   FindWith(ctx, client, finder, spec);
-  const std::vector<artifact::Artifact> imported = archive::ImportArchive(ctx, spec);
+  const std::vector<artifact::Artifact> imported = Unpack(ctx, spec);
   // From here on they exist, so neither a cancellation nor the index may make this fail.
   return client.catalog.RecordCopies(ctx, imported);
 }
