@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -96,15 +97,25 @@ RunState StateOfEarlier(const Runner& runner, int dir, const std::string& upper)
   return IsOpenForWriting(dir, upper) ? RunState::kMayRun : RunState::kEnded;
 }
 
+struct HeldLock {
+  base::UniqueFd fd;
+  bool links_are_counted = false;  // Some FUSE file systems always report 0 links.
+};
+
 // The locks that this process holds, by the name of the file, which is random.
 struct HeldLocks {
   std::mutex mutex;  // Locked in a ForkSafeSection only.
-  std::map<std::string, base::UniqueFd> fds;
+  std::map<std::string, HeldLock> locks;
 };
 
 HeldLocks& Held() {
   static constinit base::Lazy<HeldLocks> held;
   return held.Get();
+}
+
+bool HasLinks(const base::UniqueFd& fd) {
+  struct stat status;
+  return fstat(fd.get(), &status) == 0 && status.st_nlink > 0;
 }
 
 }  // namespace
@@ -133,20 +144,26 @@ void HoldRunLock(RunLock lock) {
   HeldLocks& held = Held();
   const base::ForkSafeSection section;
   const std::lock_guard guard(held.mutex);
-  held.fds.insert_or_assign(lock.file, std::move(lock.fd));
+  // Another process may have stopped, replaced or removed a sandbox that this process booted, and
+  // deleted its lock file. Nothing asks for that lock any more.
+  std::erase_if(held.locks, [](const auto& entry) {
+    return entry.second.links_are_counted && !HasLinks(entry.second.fd);
+  });
+  const bool links_are_counted = HasLinks(lock.fd);
+  held.locks.insert_or_assign(lock.file, HeldLock{std::move(lock.fd), links_are_counted});
 }
 
 void ReleaseRunLock(const std::string& file) {
   HeldLocks& held = Held();
   const base::ForkSafeSection section;
   const std::lock_guard guard(held.mutex);
-  const auto found = held.fds.find(file);
-  if (found == held.fds.end()) return;
+  const auto found = held.locks.find(file);
+  if (found == held.locks.end()) return;
   // Closing does not release the lock if a process that was just forked still has a copy.
   struct flock lock = WholeFile();
   lock.l_type = F_UNLCK;
-  static_cast<void>(fcntl(found->second.get(), F_OFD_SETLK, &lock));
-  held.fds.erase(found);
+  static_cast<void>(fcntl(found->second.fd.get(), F_OFD_SETLK, &lock));
+  held.locks.erase(found);
 }
 
 void RemoveRunLocks(int dir, const std::filesystem::path& path) noexcept {

@@ -40,7 +40,8 @@ struct RunLock {
 // RunLock if the file system has no locks.
 RunLock MakeRunLock(int dir);
 
-// Keeps the lock until this process ends or ReleaseRunLock is called.
+// Keeps the lock until this process ends, ReleaseRunLock is called, or a later call finds that the
+// lock file was deleted.
 void HoldRunLock(RunLock lock);
 // Releases a lock that HoldRunLock keeps. Has no effect if this process does not hold it.
 void ReleaseRunLock(const std::string& file);

@@ -21,6 +21,7 @@
 namespace msb::vmm {
 namespace {
 
+namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 class RunLockTest : public ::testing::Test {
@@ -103,6 +104,25 @@ TEST_F(RunLockTest, ForkedProcessDoesNotHoldTheLock) {
   EXPECT_EQ(StateNow(runner), RunState::kEnded);
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
+}
+
+// Another process removes the sandboxes that a long-running one boots.
+TEST_F(RunLockTest, ALockIsDroppedOnceItsFileIsDeleted) {
+  RunLock first = MakeRunLock(fd_.get());
+  const int descriptor = first.fd.get();
+  const std::string first_file = first.file;
+  HoldRunLock(std::move(first));
+  RunLock second = MakeRunLock(fd_.get());
+  const std::string second_file = second.file;
+  HoldRunLock(std::move(second));
+  EXPECT_TRUE(test::IsOpen(descriptor));
+  fs::remove(dir_ / first_file);
+  RunLock third = MakeRunLock(fd_.get());
+  const std::string third_file = third.file;
+  HoldRunLock(std::move(third));
+  EXPECT_FALSE(test::IsOpen(descriptor));
+  ReleaseRunLock(second_file);
+  ReleaseRunLock(third_file);
 }
 
 TEST_F(RunLockTest, OwnerOnAnotherHostMayRun) {
