@@ -163,7 +163,7 @@ namespace {
 [[noreturn]] void ThrowWithStep(std::string_view action, const std::string& path, int error,
                                 std::optional<std::uint64_t> needed = std::nullopt) {
   throw Error(ErrorKind::kIO,
-              fmt::format("cannot {} {}: {}; {}", action, path,
+              fmt::format("cannot {} {}: {}; {}", action, path.empty() ? "an empty path" : path,
                           std::error_code(error, std::generic_category()).message(),
                           NextStep(error, path, needed)),
               error);

@@ -15,11 +15,13 @@
 
 namespace msb::ops {
 
-// Throws kInvalidArgument unless a snapshot may have this name.
+// Throws kInvalidConfig unless a snapshot may have this name.
 void CheckSnapshotName(const std::string& name);
 
-// Returns the absolute path of the new snapshot. Throws kInvalidArgument if the options name no
-// destination or two, if the destination cannot be a snapshot, or if the labels cannot be recorded.
+// Returns the absolute path of the new snapshot.
+// Throws kInvalidArgument if the options name no destination or two, if the path does not end in a
+// name, or if the labels cannot be recorded.
+// Throws kInvalidConfig if the name is invalid.
 std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
                                     const ClientState& client);
 

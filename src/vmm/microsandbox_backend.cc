@@ -136,7 +136,12 @@ void ReadRootDisk(const std::filesystem::path& dir, SandboxRecord& record) {
                         ? base::ReadAll(entry.fd.get(), kMaxConfigBytes)
                         : std::nullopt;
   if (!text) refuse(fmt::format("must be a regular file of at most {} bytes", kMaxConfigBytes));
-  const Json journal = base::ParseJson(*text);
+  Json journal;
+  try {
+    journal = base::ParseJson(*text);
+  } catch (const std::invalid_argument& e) {
+    refuse(fmt::format("is malformed: {}", e.what()));
+  }
   const Json& layers = Member(journal, "layers");
   if (!layers.is_array() || layers.empty()) refuse("lists no layers");
   record.upper.reset();

@@ -119,7 +119,8 @@ TEST_F(ChainTest, AParentThatIsAnotherByNowIsNotTaken) {
   CreateSandbox(ctx_, "other", {WithImage(dir_ / "base.img")}, client_).Close();
   Snapshot::Remove(ctx_, "first", true, client_);
   Snapshot::Create(ctx_, "other", {.name = "first"}, client_);
-  EXPECT_MSB_ERROR(artifact::CheckUnreplaced(file), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(artifact::CheckUnreplaced(file), ErrorKind::kSnapshotNotFound,
+                   "/snapshots/first was replaced while it was read", "try again");
 }
 
 TEST_F(ChainTest, AChainMayBeOfAnyLength) {
@@ -167,8 +168,9 @@ TEST_F(ChainTest, WhatASandboxStandsOnSurvivesTheRemovalOfTheSnapshot) {
   Create("baseline", "first");
   Boot("worker", "first");
   Create("worker", "second");
-  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "first", false, client_),
-                   ErrorKind::kSnapshotHasChildren);
+  EXPECT_MSB_ERROR(
+      Snapshot::Remove(ctx_, "first", false, client_), ErrorKind::kSnapshotHasChildren,
+      "first (sha256:", "is the parent of second (sha256:", "remove these first, or use force");
   Snapshot::Remove(ctx_, "first", true, client_);
   const auto check =
       RunCommand("qemu-io -r -f qcow2 -c 'read -P 0x11 1024k 64k' '" + UpperOf("worker") + "'");
@@ -204,9 +206,11 @@ TEST_F(ChainTest, AChainWithoutItsImageSaysWhatIsMissing) {
   Client other({.home = dir_ / "other", .backend = "local"});
   const auto head = Snapshot::Import(ctx_, dir_ / "x", "", other);
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot(head.Path())}, other),
-                   ErrorKind::kSnapshotImageMissing);
+                   ErrorKind::kSnapshotImageMissing, "/upper.qcow2 is backed by the image '",
+                   "/base.img', which cannot be opened");
   EXPECT_MSB_ERROR(Snapshot::Flatten(ctx_, head.Path(), dir_ / "flat", {}, other),
-                   ErrorKind::kSnapshotImageMissing);
+                   ErrorKind::kSnapshotImageMissing, "/upper.qcow2 is backed by the image '",
+                   "/base.img', which cannot be opened");
   EXPECT_FALSE(fs::exists(dir_ / "flat"));
 }
 
@@ -214,7 +218,8 @@ TEST_F(ChainTest, ForceDoesNotReplaceWhatTheNewSnapshotStandsOn) {
   Create("baseline", "s");
   const auto before = ListTree(dir_ / "home/snapshots");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "baseline", {.name = "s", .force = true}, client_),
-                   ErrorKind::kSnapshotHasChildren);
+                   ErrorKind::kSnapshotHasChildren, "/snapshots/s cannot be replaced",
+                   "sandbox 'baseline'", "choose another name");
   EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
 }
 
@@ -223,10 +228,11 @@ TEST_F(ChainTest, AFailedCreateLeavesTheSandboxAsItWas) {
   WriteAsGuest("baseline", 0x44, 1024);
   const auto before = ListTree(dir_ / "home");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "baseline", {.name = "taken"}, client_),
-                   ErrorKind::kSnapshotAlreadyExists);
+                   ErrorKind::kSnapshotAlreadyExists, "/snapshots/taken exists",
+                   "set force to replace it");
   const Context cancelled = ctx_.WithTimeout(std::chrono::nanoseconds(0));
   EXPECT_MSB_ERROR(Snapshot::Create(cancelled, "baseline", {.name = "s"}, client_),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_EQ(ListTree(dir_ / "home"), before);
   WriteAsGuest("baseline", 0x55, 2048);
   Create("baseline", "s");
@@ -235,7 +241,8 @@ TEST_F(ChainTest, AFailedCreateLeavesTheSandboxAsItWas) {
 
 TEST_F(ChainTest, ARunningSandboxIsNotSealed) {
   StartSandbox(ctx_, "baseline", client_).Detach(ctx_);
-  EXPECT_MSB_ERROR(Create("baseline", "s"), ErrorKind::kSnapshotSandboxRunning);
+  EXPECT_MSB_ERROR(Create("baseline", "s"), ErrorKind::kSnapshotSandboxRunning,
+                   "sandbox 'baseline' is running", "stop it first");
   GetSandbox(ctx_, "baseline", client_).Stop(ctx_);
   EXPECT_FALSE(fs::exists(dir_ / "home/snapshots/s"));
 }
@@ -264,9 +271,11 @@ TEST_F(ChainTest, ADiskThatNamesAnotherThanItsParentIsRefused) {
   const std::string bytes = ReadFile(upper);
   PatchFile(upper, bytes.find("sha256_"), "sha256_" + std::string(64, '0'));
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot("t")}, client_),
-                   ErrorKind::kSnapshotIntegrity);
+                   ErrorKind::kSnapshotIntegrity, "/t/upper.qcow2 is backed by 'sha256_000",
+                   "neither its parent's disk nor its image");
   EXPECT_MSB_ERROR(Snapshot::Flatten(ctx_, "t", dir_ / "flat", {}, client_),
-                   ErrorKind::kSnapshotIntegrity);
+                   ErrorKind::kSnapshotIntegrity, "/t/upper.qcow2 is backed by 'sha256_000",
+                   "neither its parent's disk nor its image");
   EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/w"));
   EXPECT_FALSE(fs::exists(dir_ / "flat"));
 }

@@ -254,7 +254,8 @@ TEST_F(GroupParentTest, GetFindsParentsByDigestAndBySnapshotId) {
   EXPECT_EQ(Snapshot::Get(ctx_, *parent.Parent(), client_).Path(), plain.Path());
   const auto of_parent = Snapshot::Get(ctx_, parent.Digest(), client_);
   EXPECT_EQ(Snapshot::Get(ctx_, *of_parent.ParentDigest(), client_).Path(), plain.Path());
-  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "snap_0123", client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "snap_0123", client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot 'snap_0123' in the index", "call Reindex");
 }
 
 TEST_F(GroupParentTest, GetFindsThemInAnIndexOfItsOwn) {

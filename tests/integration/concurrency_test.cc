@@ -136,7 +136,8 @@ TEST_P(ConcurrentReaderTest, CompletesAlthoughTheSnapshotIsReplaced) {
 
 TEST_P(ConcurrentReaderTest, CompletesAlthoughTheSnapshotIsRemoved) {
   ExpectOldContent([&] { Snapshot::Remove(ctx_, "a", /*force=*/false, client_); });
-  EXPECT_MSB_ERROR(Snapshot::Open(ctx_, "a", client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Open(ctx_, "a", client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot at ", "/snapshots/a");
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, ConcurrentReaderTest, ::testing::ValuesIn(Readers()),
@@ -154,17 +155,18 @@ TEST_F(ConcurrencyTest, ASandboxOfASnapshotThatIsRemovedMeanwhileIsNotCreated) {
   Run(
       [&](const Context& ctx) {
         EXPECT_MSB_ERROR(CreateSandbox(ctx, "w", {WithSnapshot("a")}, client_),
-                         ErrorKind::kSnapshotNotFound);
+                         ErrorKind::kSnapshotNotFound, "no snapshot at ", "/snapshots/a");
       },
       [&] { Snapshot::Remove(ctx_, "a", /*force=*/false, client_); });
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "w", client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "w", client_), ErrorKind::kSandboxNotFound, "no sandbox 'w'");
 }
 
 TEST_F(ConcurrencyTest, OneOfTwoCreatesMakesTheSnapshot) {
   Run(
       [&](const Context& ctx) {
         EXPECT_MSB_ERROR(Snapshot::Create(ctx, "one", {.name = "a"}, client_),
-                         ErrorKind::kSnapshotAlreadyExists);
+                         ErrorKind::kSnapshotAlreadyExists, "/snapshots/a exists",
+                         "remove it, or set force to replace it");
       },
       [&] { Create("two", "a"); });
   EXPECT_TRUE(ReadFile(Snapshot::Open(ctx_, "a", client_).Path() + "/upper.ext4") ==
@@ -217,7 +219,7 @@ TEST_F(ConcurrencyTest, ASandboxThatIsRemovedWhileItIsCopiedIsReportedAsSuch) {
   Run(
       [&](const Context& ctx) {
         EXPECT_MSB_ERROR(Snapshot::Create(ctx, "one", {.name = "a"}, client_),
-                         ErrorKind::kSandboxNotFound);
+                         ErrorKind::kSandboxNotFound, "no sandbox 'one'");
       },
       [&] { RemoveSandbox(ctx_, "one", client_); });
   EXPECT_TRUE(Snapshot::ListDir(ctx_, "", client_).empty());

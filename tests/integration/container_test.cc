@@ -109,7 +109,8 @@ TEST_F(ContainerTest, OwnerInAnotherPidNamespaceIsSeenToRunAndToEnd) {
   while (!fs::exists(dir_ / "created")) std::this_thread::yield();
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client_),
-                   ErrorKind::kSnapshotSandboxRunning);
+                   ErrorKind::kSnapshotSandboxRunning,
+                   "sandbox 'a' is running, as process 1 in another container", "stop it first");
   owner.Kill();
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kCrashed);
   Snapshot::Create(ctx_, "a", {.name = "s"}, client_);

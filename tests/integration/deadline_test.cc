@@ -53,7 +53,8 @@ class DeadlineTest : public ::testing::Test {
     const std::jthread other([&] {
       Client client = LocalClient(dir_ / "home");
       begun.count_down();
-      EXPECT_MSB_ERROR(Snapshot::Reindex(other_.first, "", client), ErrorKind::kCancelled);
+      EXPECT_MSB_ERROR(Snapshot::Reindex(other_.first, "", client), ErrorKind::kCancelled,
+                       "cancelled");
       other_ended = true;
     });
     begun.wait();
@@ -79,7 +80,8 @@ TEST_F(DeadlineTest, CreateWaitsForALockedIndexNoLongerThanItsDeadline) {
                         HasSubstr("snapshots/s is complete, but could not be added to the index"),
                         HasSubstr("locked"), HasSubstr("Reindex"))));
   UnlockIndex();
-  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "s", client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "s", client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot 's' in the index", "call Reindex");
   std::ignore = Snapshot::Open(ctx_, "s", client_);
   EXPECT_EQ(Snapshot::Get(ctx_, "s", client_).Name(), "s");
 }
@@ -97,7 +99,7 @@ TEST_F(DeadlineTest, ImportWaitsForALockedIndexNoLongerThanItsDeadline) {
 TEST_F(DeadlineTest, ReindexEndsAtItsDeadline) {
   LockIndex();
   EXPECT_MSB_ERROR(Snapshot::Reindex(ctx_.WithTimeout(milliseconds(100)), "", client_),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "deadline exceeded");
 }
 
 // Another program has opened the index exclusively.
@@ -108,8 +110,9 @@ TEST_F(DeadlineTest, ListAndGetEndAtTheirDeadline) {
   database.Execute("PRAGMA journal_mode = DELETE");
   database.Execute("BEGIN EXCLUSIVE");
   const Context limited = ctx_.WithTimeout(milliseconds(100));
-  EXPECT_MSB_ERROR(Snapshot::List(limited, client_), ErrorKind::kCancelled);
-  EXPECT_MSB_ERROR(Snapshot::Get(limited, "first", client_), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Snapshot::List(limited, client_), ErrorKind::kCancelled, "deadline exceeded");
+  EXPECT_MSB_ERROR(Snapshot::Get(limited, "first", client_), ErrorKind::kCancelled,
+                   "deadline exceeded");
   database.Execute("ROLLBACK");
   EXPECT_EQ(Snapshot::List(ctx_, client_).size(), 1U);
 }
@@ -118,14 +121,15 @@ TEST_F(DeadlineTest, ACancelledCallThatWaitsForTheIndexEnds) {
   LockIndex();
   const auto [ctx, cancel] = ctx_.WithCancel();
   const std::jthread canceller([&end = cancel] { end(); });
-  EXPECT_MSB_ERROR(Snapshot::Reindex(ctx, "", client_), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Snapshot::Reindex(ctx, "", client_), ErrorKind::kCancelled, "cancelled");
 }
 
 TEST_F(DeadlineTest, ALockedSandboxIsAwaitedUntilTheDeadline) {
   const base::UniqueFd sandbox = base::OpenDirectory(dir_ / "home" / "sandboxes" / "baseline");
   ASSERT_TRUE(base::TryLock(sandbox.get()));
   const Context limited = ctx_.WithTimeout(milliseconds(100));
-  EXPECT_MSB_ERROR(StartSandbox(limited, "baseline", client_), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(StartSandbox(limited, "baseline", client_), ErrorKind::kCancelled,
+                   "deadline exceeded");
 }
 
 }  // namespace

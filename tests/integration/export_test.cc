@@ -222,7 +222,8 @@ TEST_F(ExportTest, AnImageThatIsGoneIsNamedAndNothingIsWritten) {
   fs::remove_all(dir_ / "home/cache");
   fs::create_directory(dir_ / "out");
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", dir_ / "out/x", {.with_image = true}, client_),
-                   ErrorKind::kSnapshotImageMissing);
+                   ErrorKind::kSnapshotImageMissing, "image '" + (dir_ / "base.img").native() + "'",
+                   "is not in ", "/home/cache");
   EXPECT_TRUE(ListTree(dir_ / "out").empty());
 }
 
@@ -233,7 +234,8 @@ TEST_F(ExportTest, ADamagedDiskImageIsNotExported) {
   PatchFile(image, 0, "damage");
   fs::create_directory(dir_ / "out");
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", dir_ / "out/x", {.with_image = true}, client_),
-                   ErrorKind::kSnapshotIntegrity);
+                   ErrorKind::kSnapshotIntegrity, "sha256_" + digest.substr(7) + ".raw is damaged",
+                   "remove the file and add the image again");
   EXPECT_TRUE(ListTree(dir_ / "out").empty());
 }
 
@@ -301,15 +303,19 @@ TEST_F(ExportTest, ReplacesAFileButNothingElse) {
   const auto before = ListTree(out);
   for (const char* name : {"directory", "link"}) {
     EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / name, {}, client_),
-                     ErrorKind::kInvalidArgument);
+                     ErrorKind::kInvalidArgument,
+                     "/" + std::string(name) + " must be absent or a regular file, but is a ",
+                     "choose another path");
   }
-  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / "file/x", {}, client_), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / "file/x", {}, client_), ErrorKind::kIO,
+                   "/out/file: ", "correct the path");
   for (const int level : {0, 20, -5}) {
     EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", out / "x", {.level = level}, client_),
-                     ErrorKind::kInvalidArgument);
+                     ErrorKind::kInvalidArgument,
+                     "compression level " + std::to_string(level) + " is invalid", "from 1 to 19");
   }
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "absent", out / "x", {}, client_),
-                   ErrorKind::kSnapshotNotFound);
+                   ErrorKind::kSnapshotNotFound, "no snapshot at ", "/snapshots/absent");
   EXPECT_EQ(ListTree(out), before);
 }
 
@@ -323,7 +329,8 @@ TEST_F(ExportTest, DoesNotReplaceADirectoryThatAppearsMeanwhile) {
     WriteFile(out / "x/thesis", "precious");
   });
   EXPECT_MSB_ERROR(Snapshot::Export(meddling, "s", out / "x", {}, client_),
-                   ErrorKind::kInvalidArgument);
+                   ErrorKind::kInvalidArgument, "/out/x is a directory",
+                   "only a regular file can be replaced");
   EXPECT_EQ(ReadFile(out / "x/thesis"), "precious");
   EXPECT_EQ(ListTree(out).size(), 2U);
 }
@@ -333,13 +340,16 @@ TEST_F(ExportTest, DoesNotReplaceWhatItExports) {
   const auto before = ListTree(dir_ / "home/snapshots");
   for (const char* name : {"upper.ext4", "snapshot.json", "new"}) {
     EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", fs::path(snapshot.Path()) / name, {}, client_),
-                     ErrorKind::kInvalidArgument);
+                     ErrorKind::kInvalidArgument, "/snapshots/s is a snapshot",
+                     "write it elsewhere");
   }
   const fs::path image =
       dir_ / ("home/cache/disks/sha256_" + snapshot.ImageManifestDigest().substr(7) + ".raw");
   const std::string content = ReadFile(image);
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", image, {.with_image = true}, client_),
-                   ErrorKind::kInvalidArgument);
+                   ErrorKind::kInvalidArgument,
+                   image.filename().native() + " is one of the files to export",
+                   "choose another path");
   EXPECT_EQ(ReadFile(image) == content, true);
   EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
 }
@@ -357,7 +367,7 @@ TEST_F(ExportTest, AHoleOfADenseEntryDoesNotKeepItFromStopping) {
   MakeSnapshot("s", {"", std::uint64_t{1} << 40, {}}, client, false);
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_.WithTimeout(std::chrono::milliseconds(50)), "s",
                                     dir_ / "x", {}, client),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_FALSE(fs::exists(dir_ / "x"));
 }
 
@@ -377,18 +387,19 @@ TEST_F(ExportTest, AQcow2DiskThatNamesAnotherFileDoesNotGoOut) {
   CreateSandbox(ctx_, "cow", {WithImage(dir_ / "base.qcow2")}, client_).Close();
   const std::string upper =
       Snapshot::Create(ctx_, "cow", {.name = "cow"}, client_).Path() + "/upper.qcow2";
-  const auto expect_refusal = [&](ErrorKind kind) {
+  const auto expect_refusal = [&](ErrorKind kind, const char* found) {
     for (const bool with_image : {false, true}) {
       EXPECT_MSB_ERROR(
-          Snapshot::Export(ctx_, "cow", dir_ / "x", {.with_image = with_image}, client_), kind);
+          Snapshot::Export(ctx_, "cow", dir_ / "x", {.with_image = with_image}, client_), kind,
+          "/cow/upper.qcow2", found);
       EXPECT_FALSE(fs::exists(dir_ / "x"));
     }
   };
   PatchFile(upper, 8, std::string("\0\0\0\0\0\0\2\0\0\0\0\x0b", 12));
   PatchFile(upper, 0x200, "/etc/shadow");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);
+  expect_refusal(ErrorKind::kSnapshotIntegrity, "is backed by '/etc/shadow'");
   PatchFile(upper, 79, "\4");  // Now the data is in another file.
-  expect_refusal(ErrorKind::kUnsupportedOperation);
+  expect_refusal(ErrorKind::kUnsupportedOperation, "convert it with qemu-img convert");
 }
 
 TEST_F(ExportTest, TellsItsProgressAndAbandonsAtOnceWhenCancelled) {
@@ -410,7 +421,7 @@ TEST_F(ExportTest, TellsItsProgressAndAbandonsAtOnceWhenCancelled) {
   const auto [cancelled, cancel] = ctx_.WithCancel();
   const Context stopping = cancelled.WithProgress([cancel = cancel](const Progress&) { cancel(); });
   EXPECT_MSB_ERROR(Snapshot::Export(stopping, "s", dir_ / "out/x", {}, client_),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "cancelled");
   EXPECT_TRUE(ListTree(dir_ / "out").empty());
 }
 

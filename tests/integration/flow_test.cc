@@ -139,12 +139,15 @@ TEST_F(FlowTest, ASnapshotOfASandboxBootedFromOneNamesItAsParent) {
   const auto second = GetSandbox(ctx_, "worker", client_).Snapshot(ctx_, "second");
   EXPECT_EQ(second.Parent(), first.Digest());
   EXPECT_EQ(Snapshot::Get(ctx_, "second", client_).ParentDigest(), first.Digest());
-  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "first", false, client_),
-                   ErrorKind::kSnapshotHasChildren);
+  EXPECT_MSB_ERROR(
+      Snapshot::Remove(ctx_, "first", false, client_), ErrorKind::kSnapshotHasChildren,
+      "first (sha256:", "is the parent of second (sha256:", "remove these first, or use force");
   EXPECT_EQ(Snapshot::Open(ctx_, "first", client_).Digest(), first.Digest());
   Snapshot::Remove(ctx_, "first", true, client_);
-  EXPECT_MSB_ERROR(Snapshot::Open(ctx_, "first", client_), ErrorKind::kSnapshotNotFound);
-  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "first", client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Open(ctx_, "first", client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot at ", "/snapshots/first");
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "first", client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot 'first' in the index", "call Reindex");
 }
 
 TEST_F(FlowTest, ListIsNewestFirstAndListDirByName) {
@@ -205,7 +208,8 @@ TEST_F(FlowTest, ForceReplacesASnapshotAndItsRow) {
   EXPECT_EQ(ReadFile(now.Path() + "/upper.ext4").substr(kMarkerAt, 5), "newer");
   ASSERT_EQ(Snapshot::List(ctx_, client_).size(), 1U);
   EXPECT_EQ(Snapshot::List(ctx_, client_)[0].Digest(), now.Digest());
-  EXPECT_MSB_ERROR(old.Verify(ctx_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(old.Verify(ctx_), ErrorKind::kSnapshotNotFound, "/snapshots/s was replaced",
+                   "expected " + old.Digest(), "open it again");
 }
 
 TEST_F(FlowTest, VerifySaysWhenNothingWasRecorded) {
@@ -225,7 +229,9 @@ TEST_F(FlowTest, BothGenerationsRecordAndVerifyTheirOwnAlgorithm) {
     EXPECT_TRUE(std::filesystem::exists(snapshot.Path() + "/" + file));
     EXPECT_EQ(snapshot.Verify(ctx_).upper.algorithm, algorithm);
     PatchFile(snapshot.Path() + "/upper.ext4", 7 << 20, "x");
-    EXPECT_MSB_ERROR(snapshot.Verify(ctx_), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(snapshot.Verify(ctx_), ErrorKind::kSnapshotIntegrity,
+                     "/snapshots/s/upper.ext4 is damaged: expected " + std::string(algorithm),
+                     "but found ");
   }
 }
 

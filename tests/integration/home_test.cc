@@ -82,7 +82,8 @@ TEST_F(HomeTest, AnIndexThatCannotBeWrittenIsLoggedNotThrown) {
   const auto snapshot = Create("b");
   EXPECT_EQ(Snapshot::Open(ctx_, "b", client_).Digest(), snapshot.Digest());
   EXPECT_FALSE(log_.empty());
-  EXPECT_MSB_ERROR(Snapshot::List(ctx_, client_), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(Snapshot::List(ctx_, client_), ErrorKind::kUnsupportedOperation,
+                   "/db/msb.db has no column 'name'");
 }
 
 TEST_F(HomeTest, OnlyARuntimeWithoutAnIndexPredatesDescriptors) {
@@ -107,13 +108,15 @@ TEST_F(HomeTest, OnlyARuntimeWithoutAnIndexPredatesDescriptors) {
 TEST_F(HomeTest, OpenAddsWhatTheIndexLacksAndGetDoesNot) {
   Create("a");
   fs::rename(home_ / "snapshots/a", home_ / "snapshots/b");
-  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "b", client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "b", client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot 'b' in the index", "call Reindex");
   std::ignore = Snapshot::Open(ctx_, "b", client_);
   EXPECT_EQ(Snapshot::Get(ctx_, "b", client_).Path(), home_ / "snapshots/b");
   // An artifact outside the snapshots directory does not belong to this home.
   fs::rename(home_ / "snapshots/b", dir_ / "c");
   std::ignore = Snapshot::Open(ctx_, dir_ / "c", client_);
-  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, dir_ / "c", client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, dir_ / "c", client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot '" + (dir_ / "c").native() + "' in the index", "call Reindex");
 }
 
 TEST_F(HomeTest, ReindexFindsWhatIsThereAndDropsWhatIsGone) {
@@ -183,10 +186,12 @@ TEST_F(HomeTest, AProjectWithAManifestOfItsOwnIsNoSnapshot) {
     WriteFile(dir_ / "project/src/main.js", "precious");
     const auto before = ListTree(dir_ / "project");
     EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, dir_ / "project", true, client_),
-                     ErrorKind::kSnapshotNotFound);
+                     ErrorKind::kSnapshotNotFound,
+                     "no snapshot '" + (dir_ / "project").native() + "'");
     EXPECT_MSB_ERROR(
         Snapshot::Create(ctx_, "baseline", {.path = dir_ / "project", .force = true}, client_),
-        ErrorKind::kSnapshotAlreadyExists);
+        ErrorKind::kSnapshotAlreadyExists, "/project exists and is a directory, not a snapshot",
+        "choose another name");
     EXPECT_EQ(ListTree(dir_ / "project"), before);
     fs::remove_all(dir_ / "project");
   }
@@ -203,8 +208,12 @@ TEST_F(HomeTest, MembersOfGroupsAreSafeInAnyIndex) {
   for (const std::string key : {"group:plain", "group:labelled", "group"}) {
     const auto handle = Snapshot::Get(ctx_, key, client_);
     EXPECT_EQ(Snapshot::Open(ctx_, key, client_).Digest(), handle.Digest()) << key;
-    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, key, true, client_), ErrorKind::kUnsupportedOperation);
-    EXPECT_MSB_ERROR(handle.Remove(ctx_, true), ErrorKind::kUnsupportedOperation);
+    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, key, true, client_), ErrorKind::kUnsupportedOperation,
+                     "snapshot '" + key + "' belongs to a group",
+                     "remove it with 'msb snapshot remove'");
+    EXPECT_MSB_ERROR(handle.Remove(ctx_, true), ErrorKind::kUnsupportedOperation,
+                     "/snapshots/group/snap_", "belongs to a group",
+                     "remove it with 'msb snapshot remove'");
   }
   EXPECT_EQ(ListTree(home_ / "snapshots"), before);
 }
@@ -234,7 +243,7 @@ TEST_F(HomeTest, ACancelledFirstReadingOfTheArtifactsIsDoneAgain) {
   // The first reading may have created the database before it was cancelled.
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(Snapshot::List(ctx, fresh), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Snapshot::List(ctx, fresh), ErrorKind::kCancelled, "cancelled");
   fs::create_directories(home_ / "db");
   { base::Database(home_ / "db/snapshots.db", base::Database::Mode::kCreate).Execute("VACUUM"); }
   EXPECT_EQ(NamesIn(fresh).size(), 3U);
@@ -254,7 +263,8 @@ TEST_F(HomeTest, WaitingForAnotherProcessEndsWithTheDeadline) {
   base::Database db(home_ / "db/snapshots.db", base::Database::Mode::kReadWrite);
   db.Execute("BEGIN IMMEDIATE");
   const Context soon = ctx_.WithTimeout(std::chrono::milliseconds(50));
-  EXPECT_MSB_ERROR(Snapshot::Reindex(soon, "", client_), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Snapshot::Reindex(soon, "", client_), ErrorKind::kCancelled,
+                   "deadline exceeded");
   db.Execute("ROLLBACK");
   EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
 }

@@ -101,7 +101,8 @@ TEST_F(ImportNameTest, ImportRefusesANameThatIsTakenOrInvalid) {
   for (const std::string& name :
        std::vector<std::string>{"a/b", "..", ".hidden", "~x", "a:b", std::string(256, 'x')}) {
     SCOPED_TRACE(name);
-    EXPECT_MSB_ERROR(ImportAs(archive, name), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(ImportAs(archive, name), ErrorKind::kInvalidConfig, "snapshot name '",
+                     "is invalid: it must not ");
   }
 }
 

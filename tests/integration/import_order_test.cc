@@ -154,12 +154,14 @@ TEST_F(ImportOrderTest, ImportSkipsTrailingSkippableFrames) {
     for (std::size_t size = 1; size < note.size(); ++size) {
       SCOPED_TRACE(size);
       StartAgain();
-      EXPECT_MSB_ERROR(Import(frame + note.substr(0, size)), ErrorKind::kSnapshotIntegrity);
+      EXPECT_MSB_ERROR(Import(frame + note.substr(0, size)), ErrorKind::kSnapshotIntegrity,
+                       "the archive is not a valid zstd frame: ", "copy or export it again");
     }
     for (const std::string& bad : {note + "x", note + frame, note + std::string(8, '\0'),
                                    SkippableFrame(std::string((16 << 20) + 1, 'x'))}) {
       StartAgain();
-      EXPECT_MSB_ERROR(Import(frame + bad), ErrorKind::kSnapshotIntegrity);
+      EXPECT_MSB_ERROR(Import(frame + bad), ErrorKind::kSnapshotIntegrity,
+                       "the archive is not a valid zstd frame: ", "copy or export it again");
     }
   }
 }

@@ -33,8 +33,9 @@ TEST_F(ImportTargetTest, TheSecondOfTwo) {
     const SampleArchive child = MakeSampleArchive({chain.snapshots[1]});
     ExpectSound(Import(child.Tar()), child.snapshots[0]);
     ExpectRefused(chain.Tar(), ErrorKind::kSnapshotAlreadyExists);
-    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, chain.snapshots[0].digest, client_),
-                     ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(
+        Snapshot::Get(ctx_, chain.snapshots[0].digest, client_), ErrorKind::kSnapshotNotFound,
+        "no snapshot '" + chain.snapshots[0].digest + "' in the index", "call Reindex");
   }
 }
 
@@ -94,12 +95,14 @@ TEST_F(ImportTargetTest, ADamagedArchiveLeavesAnUnusedHomeAlone) {
     SCOPED_TRACE(archive.entries[0].name);
     Client unused = LocalClient(dir_ / "unused", &log_);
     EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Stored(archive.Tar().substr(0, 20'000)), "", unused),
-                     ErrorKind::kSnapshotIntegrity);
+                     ErrorKind::kSnapshotIntegrity,
+                     "the archive is damaged: ", "copy or export it again");
     EXPECT_FALSE(fs::exists(dir_ / "unused"));
     std::ignore = Snapshot::List(ctx_, unused);
     const auto before = ListTree(dir_ / "unused");
     EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Stored(archive.Tar().substr(0, 20'000)), "", unused),
-                     ErrorKind::kSnapshotIntegrity);
+                     ErrorKind::kSnapshotIntegrity,
+                     "the archive is damaged: ", "copy or export it again");
     EXPECT_EQ(ListTree(dir_ / "unused"), before);
     fs::remove_all(dir_ / "unused");
   }

@@ -160,7 +160,8 @@ TEST_F(IncrementalTest, SinceMayNameASnapshotThatOnlyTheReceiverHas) {
   Client other = Other();
   Snapshot::Import(ctx_, Export("a", {.with_image = true}), "", other);
   Snapshot::Remove(ctx_, "a", true, client_);
-  EXPECT_MSB_ERROR(Export("c", {}), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Export("c", {}), ErrorKind::kSnapshotNotFound,
+                   "/snapshots/b has the parent " + digests_["a"], "import the parent, or reindex");
   const auto head = Snapshot::Import(ctx_, Export("c", {.since = digests_["a"]}), "", other);
   ExpectBoots(head, {"a", "b", "c"}, other);
 }
@@ -203,8 +204,9 @@ TEST_F(IncrementalTest, SinceCutsTheHistoryOfRawSnapshots) {
     return Snapshot::Import(ctx_, dir_ / "x", "", client).Digest();
   };
   Client other = Other();
-  EXPECT_MSB_ERROR(import({.with_parents = true, .since = "a"}, other),
-                   ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(
+      import({.with_parents = true, .since = "a"}, other), ErrorKind::kSnapshotNotFound,
+      "needs snapshot sha256:", "import that snapshot first, or export the archive again without");
   // Nothing is left out, so nothing is needed.
   EXPECT_EQ(import({.since = "a"}, other), b.Digest());
 }
@@ -214,11 +216,13 @@ TEST_F(IncrementalTest, ExportRefusesSinceThatIsNotAnAncestor) {
   Snapshot::Create(ctx_, "v", {.name = "side"}, client_);
   for (const std::string since : {"side", "c", "b"}) {
     SCOPED_TRACE(since);
-    EXPECT_MSB_ERROR(Export("b", {.since = since}), ErrorKind::kInvalidArgument);
+    EXPECT_MSB_ERROR(Export("b", {.since = since}), ErrorKind::kInvalidArgument, "/snapshots/b");
   }
   EXPECT_MSB_ERROR(Export("b", {.since = "sha256:" + std::string(64, '0')}),
-                   ErrorKind::kInvalidArgument);
-  EXPECT_MSB_ERROR(Export("b", {.since = "absent"}), ErrorKind::kSnapshotNotFound);
+                   ErrorKind::kInvalidArgument, "/snapshots/b does not descend from sha256:000",
+                   "that since names");
+  EXPECT_MSB_ERROR(Export("b", {.since = "absent"}), ErrorKind::kSnapshotNotFound,
+                   "no snapshot at ", "/snapshots/absent");
   EXPECT_FALSE(fs::exists(dir_ / "archive"));
 }
 
@@ -260,7 +264,8 @@ TEST_F(IncompleteTest, ImportLogsAnImageThatIsMissing) {
   const std::string image = Snapshot::Open(ctx_, "a", client_).ImageManifestDigest();
   EXPECT_THAT(log_, ElementsAre(AllOf(HasSubstr(image), HasSubstr("cache"))));
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "v", {WithSnapshot(head.Path())}, other),
-                   ErrorKind::kSnapshotImageMissing);
+                   ErrorKind::kSnapshotImageMissing, "/upper.qcow2 is backed by the image '",
+                   "which cannot be opened");
 }
 
 // Without an inventory, only the header of the disk says what is needed.

@@ -236,7 +236,8 @@ TEST_F(RuntimeDamageTest, ADirectoryOrADanglingLinkInItsPlaceIsRefused) {
   ExpectRefused();
   EXPECT_TRUE(fs::is_symlink(runtime_));
   EXPECT_FALSE(fs::exists(index_));
-  EXPECT_MSB_ERROR(Client(Config{.home = home_}), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Client(Config{.home = home_}), ErrorKind::kIO, "/db/msb.db", "symbolic link",
+                   "restore the database");
 }
 
 TEST_F(RuntimeDamageTest, ALinkToTheRuntimesDatabaseIsFollowed) {

@@ -243,7 +243,8 @@ TEST_F(FullDiskTest, AFullDiskIsReadAndEmptiedByAnOpenClient) {
   Snapshot::Remove(kCtx, "s1", false, *client_);
   EXPECT_GE(Free(), 3U << 20) << "the disk of a snapshot has 4 MiB";
   EXPECT_THAT(NamesIn(*client_), UnorderedElementsAre("s2", "s3"));
-  EXPECT_MSB_ERROR(Snapshot::Open(kCtx, "s1", *client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Open(kCtx, "s1", *client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot at ", "/snapshots/s1");
   Snapshot::Get(kCtx, "s2", *client_).Remove(kCtx, false);
   EXPECT_THAT(NamesIn(*client_), UnorderedElementsAre("s3"));
   Client fresh = LocalClient(full_, &log_);

@@ -110,14 +110,16 @@ TEST_F(LogTest, ACallbackMayCallTheLibraryForTheSameSandbox) {
   std::ignore = GetSandbox(ctx_, "baseline", *client_);
   EXPECT_THAT(failures, IsEmpty());
   EXPECT_EQ(Snapshot::List(ctx_, *client_).size(), 1U);
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "baseline", *client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "baseline", *client_), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'baseline'");
 }
 
 TEST_F(LogTest, MessagesArriveBeforeACallReturnsOrThrows) {
   std::ignore = GetSandbox(ctx_, "baseline", *client_);
   EXPECT_THAT(messages_, ElementsAre("inspecting"));
   messages_.clear();
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "absent", *client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "absent", *client_), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'absent'");
   EXPECT_THAT(messages_, ElementsAre("inspecting"));
 }
 

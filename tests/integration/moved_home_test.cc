@@ -97,7 +97,8 @@ TEST_F(MovedHomeTest, ACopyOfARuntimesHomeMeansItsOwnSnapshots) {
     }
     fs::remove_all(dir / "copy/snapshots/plain");
     EXPECT_EQ(Snapshot::List(ctx_, copy).size(), 1U) << "the other one is in the original only";
-    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "plain", copy), ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "plain", copy), ErrorKind::kSnapshotNotFound,
+                     "no snapshot 'plain' in the index of ", "/copy", "call Reindex");
     Snapshot::List(ctx_, copy).at(0).Remove(ctx_, true);
     EXPECT_TRUE(Snapshot::List(ctx_, copy).empty());
     EXPECT_TRUE(fs::exists(home / "snapshots/labelled"));
@@ -173,7 +174,8 @@ TEST_F(MovedHomeTest, SymbolicLinksToTheDirectoriesOfAHomeAreThatHome) {
   EXPECT_THAT(PathsIn(client), UnorderedElementsAre(home_ / "snapshots/a", home_ / "snapshots/b"));
   Snapshot::Export(ctx_, "a", dir_ / "a.tar", {}, client);
   EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "a.tar", dir_ / "disk/snapshots", client),
-                   ErrorKind::kSnapshotAlreadyExists);
+                   ErrorKind::kSnapshotAlreadyExists, "already exists, named 'a'",
+                   "/home/snapshots/a", "use it, or remove it first");
   Snapshot::Remove(ctx_, dir_ / "disk/snapshots/b", false, client);
   EXPECT_THAT(PathsIn(client), UnorderedElementsAre(home_ / "snapshots/a"));
   EXPECT_THAT(log_, testing::IsEmpty());
@@ -228,7 +230,9 @@ TEST_F(MovedHomeTest, OneOfTwoCopiesOfAParentMayBeRemoved) {
   Snapshot::Remove(ctx_, "parent", false, client);
   EXPECT_EQ(Snapshot::Open(ctx_, "child", client).Verify(ctx_).upper.kind,
             Snapshot::Open(ctx_, "copy", client).Verify(ctx_).upper.kind);
-  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "copy", false, client), ErrorKind::kSnapshotHasChildren);
+  EXPECT_MSB_ERROR(
+      Snapshot::Remove(ctx_, "copy", false, client), ErrorKind::kSnapshotHasChildren,
+      "copy (sha256:", "is the parent of child (sha256:", "remove these first, or use force");
 }
 
 TEST_F(MovedHomeTest, AHandleRemovesTheArtifactThatItDescribes) {

@@ -71,14 +71,14 @@ TEST_F(OutputDirectoryTest, TheyAreRemovedAgainOnFailureAndCancellation) {
     const auto [ctx, cancel] = ctx_.WithCancel();
     const Context stopping = ctx.WithProgress([cancel = cancel](const Progress&) { cancel(); });
     const auto before = ListTree(dir_.path());
-    EXPECT_MSB_ERROR(write(stopping, dir_ / "new/deep/out"), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(write(stopping, dir_ / "new/deep/out"), ErrorKind::kCancelled, "cancelled");
     EXPECT_EQ(ListTree(dir_.path()), before);
     // A directory that was there before stays, even if it is empty.
     fs::create_directory(dir_ / "mine");
     const auto [again, cancel_again] = ctx_.WithCancel();
     EXPECT_MSB_ERROR(write(again.WithProgress([c = cancel_again](const Progress&) { c(); }),
                            dir_ / "mine/deep/out"),
-                     ErrorKind::kCancelled);
+                     ErrorKind::kCancelled, "cancelled");
     EXPECT_TRUE(fs::is_empty(dir_ / "mine"));
     fs::remove(dir_ / "mine");
   }
@@ -89,7 +89,8 @@ TEST_F(OutputDirectoryTest, NothingIsCreatedInsideASnapshot) {
   for (const auto& [name, write] : Operations()) {
     SCOPED_TRACE(name);
     for (const char* out : {"out", "new/out", "deep/er/out"}) {
-      EXPECT_MSB_ERROR(write(ctx_, dir_ / "home/snapshots/s" / out), ErrorKind::kInvalidArgument);
+      EXPECT_MSB_ERROR(write(ctx_, dir_ / "home/snapshots/s" / out), ErrorKind::kInvalidArgument,
+                       "cannot write ", "/snapshots/s is a snapshot", "write it elsewhere");
       EXPECT_EQ(ListTree(dir_.path()), before);
     }
   }
@@ -100,7 +101,8 @@ TEST_F(OutputDirectoryTest, NothingIsImportedIntoASnapshot) {
   const auto before = ListTree(dir_.path());
   for (const char* destination : {"home/snapshots/s", "home/snapshots/s/new"}) {
     EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "s.tar.zst", dir_ / destination, client_),
-                     ErrorKind::kInvalidArgument);
+                     ErrorKind::kInvalidArgument, "cannot write ", "/snapshots/s is a snapshot",
+                     "write it elsewhere");
     EXPECT_EQ(ListTree(dir_.path()), before);
   }
 }
@@ -108,7 +110,8 @@ TEST_F(OutputDirectoryTest, NothingIsImportedIntoASnapshot) {
 TEST_F(OutputDirectoryTest, AFileInTheWayIsNamed) {
   for (const auto& [name, write] : Operations()) {
     SCOPED_TRACE(name);
-    EXPECT_MSB_ERROR(write(ctx_, dir_ / "base.img/deep/out"), ErrorKind::kIO);
+    EXPECT_MSB_ERROR(write(ctx_, dir_ / "base.img/deep/out"), ErrorKind::kIO,
+                     "/base.img: ", "correct the path");
   }
 }
 

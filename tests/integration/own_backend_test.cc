@@ -201,20 +201,23 @@ TEST_F(OwnBackendTest, WhileItRunsNothingElseUsesItsDisk) {
   Client client = MakeClient("{blockdev}", DiskFormat::kQcow2);
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
   const auto before = ListTree(dir_ / "home");
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
-  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'a' is running", "stop it first");
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'a' is running", "stop it first");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, client),
-                   ErrorKind::kSandboxAlreadyExists);
+                   ErrorKind::kSandboxAlreadyExists, "sandbox 'a' already exists",
+                   "replace it with WithReplace");
   const auto describe = [](const vmm::SandboxRecord&) -> vmm::SealSpec {
     ADD_FAILURE() << "described while it runs";
     return {};
   };
   const auto publish = [](const Disk&) { ADD_FAILURE() << "published while it runs"; };
   EXPECT_MSB_ERROR(client.backend()->Seal(ctx_, "a", describe, publish),
-                   ErrorKind::kSandboxStillRunning);
+                   ErrorKind::kSandboxStillRunning, "sandbox 'a' is running", "stop it first");
   EXPECT_EQ(ListTree(dir_ / "home"), before);
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client),
-                   ErrorKind::kSnapshotSandboxRunning);
+                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'a' is running", "stop it first");
   EXPECT_FALSE(fs::exists(dir_ / "home/snapshots/s"));
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   sandbox.Close();
@@ -232,7 +235,8 @@ TEST_F(OwnBackendTest, StopAsksAndAfterTheTimeOutKills) {
   SetGuest("deaf", kDeaf);
   Sandbox deaf = Create("deaf");
   const pid_t pid = PidOf("deaf");
-  EXPECT_MSB_ERROR(deaf.Stop(ctx_.WithTimeout(milliseconds(50))), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(deaf.Stop(ctx_.WithTimeout(milliseconds(50))), ErrorKind::kCancelled,
+                   "deadline exceeded");
   EXPECT_EQ(StatusOf("deaf"), SandboxStatus::kRunning);
   deaf.Stop(ctx_, {WithStopTimeout(milliseconds(50))});
   EXPECT_EQ(StatusOf("deaf"), SandboxStatus::kStopped);
@@ -268,7 +272,7 @@ TEST_F(OwnBackendTest, AVmmThatEndsByItselfHasCrashed) {
   kill(PidOf("a"), SIGKILL);
   EXPECT_EQ(again.WaitUntilStopped(ctx_), SandboxStatus::kCrashed);
   RemoveSandbox(ctx_, "a", client_);
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound, "no sandbox 'a'");
 }
 
 TEST_F(OwnBackendTest, ACrashedQcow2SandboxCanBeSealed) {
@@ -291,7 +295,8 @@ TEST_F(OwnBackendTest, AFailedBootLeavesNothing) {
   }
   EXPECT_THAT(ListTree(sandboxes_), IsEmpty());
   Client nowhere = MakeClient(DiskFormat::kRaw, {dir_ / "no-such-vmm"});
-  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, nowhere), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, nowhere), ErrorKind::kIO,
+                   "/no-such-vmm");
   EXPECT_THAT(ListTree(sandboxes_), IsEmpty());
 }
 
@@ -303,7 +308,8 @@ TEST_F(OwnBackendTest, ACancelledBootLeavesNothing) {
         [&] { return fs::exists(dir_ / "guests/pid") && fs::file_size(dir_ / "guests/pid") > 0; });
     stop();
   });
-  EXPECT_MSB_ERROR(CreateSandbox(ctx, "a", {WithImage(image_)}, client_), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx, "a", {WithImage(image_)}, client_), ErrorKind::kCancelled,
+                   "cancelled");
   EXPECT_THAT(ListTree(sandboxes_), IsEmpty());
   const pid_t pid = std::stoi(ReadFile(dir_ / "guests/pid"));
   AwaitTrue([&] { return !base::ProcessIdentity::Of(pid); });
@@ -313,9 +319,10 @@ TEST_F(OwnBackendTest, AFailedStartLeavesItStopped) {
   Create("a").Close();
   const std::string disk = DiskOf("a");
   SetGuest("a", "exit 3");
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig,
+                   "the VMM of 'a' ended");
   Client nowhere = MakeClient(DiskFormat::kRaw, {dir_ / "no-such-vmm"});
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", nowhere), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", nowhere), ErrorKind::kIO, "/no-such-vmm");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
   EXPECT_EQ(DiskOf("a"), disk);
   SetGuest("a", "");
@@ -348,7 +355,7 @@ TEST_F(OwnBackendTest, OutlivesACrashOfItsProgramAndIsStoppedByAnother) {
   ASSERT_EQ(status, 0);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client_),
-                   ErrorKind::kSnapshotSandboxRunning);
+                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'a' is running", "stop it first");
   GetSandbox(ctx_, "a", client_).Stop(ctx_);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
   EXPECT_THAT(LogOf("a"), HasSubstr("asked to end"));
@@ -382,7 +389,8 @@ TEST_F(OwnBackendTest, DetachedItGoesOn) {
   Create("b", {WithDetached()}).Close();
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   EXPECT_EQ(StatusOf("b"), SandboxStatus::kRunning);
-  EXPECT_MSB_ERROR(client_.backend()->Detach(ctx_, "c"), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(client_.backend()->Detach(ctx_, "c"), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'c'");
 }
 
 // Has every sandbox that it is asked for, and records their names.
@@ -419,11 +427,11 @@ TEST(OwnBackendClientTest, BackendIsNotAskedForNamesThatLeadOutOfADirectory) {
   for (const std::string& name :
        {std::string("../a"), std::string("a/b"), std::string(".."), std::string(".hidden"),
         std::string(), std::string("a\0b", 3), std::string(256, 'a')}) {
-    EXPECT_MSB_ERROR(GetSandbox(ctx, name, client), ErrorKind::kSandboxNotFound);
-    EXPECT_MSB_ERROR(StartSandbox(ctx, name, client), ErrorKind::kSandboxNotFound);
-    EXPECT_MSB_ERROR(RemoveSandbox(ctx, name, client), ErrorKind::kSandboxNotFound);
+    EXPECT_MSB_ERROR(GetSandbox(ctx, name, client), ErrorKind::kSandboxNotFound, "no sandbox '");
+    EXPECT_MSB_ERROR(StartSandbox(ctx, name, client), ErrorKind::kSandboxNotFound, "no sandbox '");
+    EXPECT_MSB_ERROR(RemoveSandbox(ctx, name, client), ErrorKind::kSandboxNotFound, "no sandbox '");
     EXPECT_MSB_ERROR(Snapshot::Create(ctx, name, {.name = "s"}, client),
-                     ErrorKind::kSandboxNotFound);
+                     ErrorKind::kSandboxNotFound, "no sandbox '");
   }
   EXPECT_THAT(backend->names, IsEmpty());
   EXPECT_EQ(GetSandbox(ctx, "a b", client).Name(), "a b");

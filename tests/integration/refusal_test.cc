@@ -19,16 +19,17 @@ class RefusalTest : public ::testing::Test {
     Snapshot::Create(ctx_, "baseline", {.name = "s", .record_integrity = true}, client_);
   }
 
-  void ExpectRefused(const SnapshotCreateOptions& options, ErrorKind kind,
+  void ExpectRefused(const SnapshotCreateOptions& options, ErrorKind kind, const std::string& named,
                      const std::string& sandbox = "baseline") {
     const auto before = ListTree(dir_.path());
-    EXPECT_MSB_ERROR(Snapshot::Create(ctx_, sandbox, options, client_), kind);
+    EXPECT_MSB_ERROR(Snapshot::Create(ctx_, sandbox, options, client_), kind, named);
     EXPECT_EQ(ListTree(dir_.path()), before);
   }
 
-  void ExpectOpenRefused(const std::string& path_or_name, ErrorKind kind) {
+  void ExpectOpenRefused(const std::string& path_or_name, ErrorKind kind,
+                         const std::string& named) {
     const auto before = ListTree(dir_ / "home/snapshots");
-    EXPECT_MSB_ERROR(Snapshot::Open(ctx_, path_or_name, client_), kind);
+    EXPECT_MSB_ERROR(Snapshot::Open(ctx_, path_or_name, client_), kind, named);
     EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
   }
 
@@ -40,16 +41,27 @@ class RefusalTest : public ::testing::Test {
 };
 
 TEST_F(RefusalTest, InvalidNames) {
-  const std::vector<std::string> names = {"a/b",     "../a", "/a",  ".hidden",
-                                          "~a",      "a\\b", "a:b", std::string(256, 'a'),
-                                          "caf\xe9", "a\nb", "..",  std::string("a\0b", 3)};
-  for (const std::string& name : names) {
-    ExpectRefused({.name = name}, ErrorKind::kInvalidConfig);
+  const std::vector<std::pair<std::string, std::string>> names = {
+      {"a/b", "'a/b' is invalid: it must not contain '/'"},
+      {"../a", "'../a' is invalid: it must not begin with '.'"},
+      {"/a", "'/a' is invalid: it must not contain '/'"},
+      {".hidden", "'.hidden' is invalid: it must not begin with '.'"},
+      {"~a", "'~a' is invalid: it must not begin with '~'"},
+      {"a\\b", "'a\\b' is invalid: it must not contain '\\'"},
+      {"a:b", "'a:b' is invalid: it must not contain ':'"},
+      {std::string(256, 'a'), "it must not be longer than 255 bytes"},
+      {"caf\xe9", "'caf\\xe9' is invalid: it must be UTF-8"},
+      {"a\nb", "'a\\x0ab' is invalid: it must not contain control characters"},
+      {"..", "'..' is invalid: it must not begin with '.'"},
+      {std::string("a\0b", 3), "'a\\x00b' is invalid: it must not contain control characters"}};
+  for (const auto& [name, message] : names) {
+    ExpectRefused({.name = name}, ErrorKind::kInvalidConfig, message);
     // The name is checked before anything else.
-    ExpectRefused({.name = name}, ErrorKind::kInvalidConfig, "no such sandbox");
+    ExpectRefused({.name = name}, ErrorKind::kInvalidConfig, message, "no such sandbox");
   }
   const auto handle = GetSandbox(ctx_, "baseline", client_);
-  EXPECT_MSB_ERROR(handle.Snapshot(ctx_, ""), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(handle.Snapshot(ctx_, ""), ErrorKind::kInvalidConfig, "snapshot name ''",
+                   "it must not be empty");
 }
 
 TEST_F(RefusalTest, NamesThatAreUnusualAreFine) {
@@ -61,37 +73,46 @@ TEST_F(RefusalTest, NamesThatAreUnusualAreFine) {
 }
 
 TEST_F(RefusalTest, NeitherOrBothOfNameAndPath) {
-  ExpectRefused({}, ErrorKind::kInvalidArgument);
-  ExpectRefused({.name = "x", .path = dir_ / "x"}, ErrorKind::kInvalidArgument);
-  ExpectRefused({.path = "/"}, ErrorKind::kInvalidArgument);
+  const std::string either = "exactly one of SnapshotCreateOptions::name and path";
+  ExpectRefused({}, ErrorKind::kInvalidArgument, either);
+  ExpectRefused({.name = "x", .path = dir_ / "x"}, ErrorKind::kInvalidArgument, either);
+  ExpectRefused({.path = "/"}, ErrorKind::kInvalidArgument,
+                "path '/' is invalid: it must end in the name of a directory");
 }
 
 TEST_F(RefusalTest, LabelsThatNoManifestCanHold) {
-  ExpectRefused({.name = "x", .labels = {{"k", "\xff"}}}, ErrorKind::kInvalidArgument);
+  ExpectRefused({.name = "x", .labels = {{"k", "\xff"}}}, ErrorKind::kInvalidArgument,
+                "label 'k' is not UTF-8");
   ExpectRefused({.name = "x", .labels = {{"k", std::string(10 << 20, 'v')}}},
-                ErrorKind::kInvalidArgument);
+                ErrorKind::kInvalidArgument,
+                "the labels have 10485761 bytes, but at most 1048576 are supported");
 }
 
 TEST_F(RefusalTest, AbsentOrRunningSandboxes) {
   for (const std::string name : {"nobody", "../baseline", "", ".", "baseline/x"}) {
-    ExpectRefused({.name = "x"}, ErrorKind::kSandboxNotFound, name);
+    ExpectRefused({.name = "x"}, ErrorKind::kSandboxNotFound, "no sandbox '" + name + "'", name);
   }
   const Sandbox running = StartSandbox(ctx_, "baseline", client_);
-  ExpectRefused({.name = "x"}, ErrorKind::kSnapshotSandboxRunning);
+  ExpectRefused({.name = "x"}, ErrorKind::kSnapshotSandboxRunning, "sandbox 'baseline' is running");
 }
 
 TEST_F(RefusalTest, DestinationsThatExist) {
-  ExpectRefused({.name = "s"}, ErrorKind::kSnapshotAlreadyExists);
+  ExpectRefused({.name = "s"}, ErrorKind::kSnapshotAlreadyExists,
+                "/snapshots/s exists; remove it, or set force to replace it");
+  const std::string not_replaced = "not a snapshot, so it is not replaced; choose another name";
   WriteFile(dir_ / "file", "mine");
-  ExpectRefused({.path = dir_ / "file"}, ErrorKind::kSnapshotAlreadyExists);
+  ExpectRefused({.path = dir_ / "file"}, ErrorKind::kSnapshotAlreadyExists,
+                "/file exists and is a regular file, " + not_replaced);
   // Force replaces snapshots only.
-  ExpectRefused({.path = dir_ / "file", .force = true}, ErrorKind::kSnapshotAlreadyExists);
+  ExpectRefused({.path = dir_ / "file", .force = true}, ErrorKind::kSnapshotAlreadyExists,
+                "/file exists and is a regular file, " + not_replaced);
   WriteFile(dir_ / "precious/file", "mine");
-  ExpectRefused({.path = dir_ / "precious", .force = true}, ErrorKind::kSnapshotAlreadyExists);
+  ExpectRefused({.path = dir_ / "precious", .force = true}, ErrorKind::kSnapshotAlreadyExists,
+                "/precious exists and is a directory, " + not_replaced);
 }
 
 TEST_F(RefusalTest, AParentThatIsAFile) {
-  ExpectRefused({.path = dir_ / "base.img/place"}, ErrorKind::kIO);
+  ExpectRefused({.path = dir_ / "base.img/place"}, ErrorKind::kIO, "/base.img: ");
 }
 
 TEST_F(RefusalTest, AnUpperThatChangesWhileItIsCopied) {
@@ -112,9 +133,12 @@ TEST_F(RefusalTest, AnUpperThatChangesWhileItIsCopied) {
       if (!std::exchange(changed, true)) change();
     });
     EXPECT_MSB_ERROR(Snapshot::Create(ctx, "baseline", {.name = "x"}, client_),
-                     ErrorKind::kSnapshotSandboxRunning);
+                     ErrorKind::kSnapshotSandboxRunning,
+                     "/baseline/upper.ext4 changed while it was copied",
+                     "stop the program that writes to it");
     EXPECT_EQ(ListTree(dir_ / "home/snapshots").size(), 3U);  // s and its two files.
-    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "x", client_), ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "x", client_), ErrorKind::kSnapshotNotFound,
+                     "no snapshot 'x' in the index", "call Reindex");
   }
 }
 
@@ -124,7 +148,8 @@ TEST_F(RefusalTest, ASandboxThatIsStartedWhileItIsCopied) {
     if (!running) running = StartSandbox(ctx_, "baseline", client_);
   });
   EXPECT_MSB_ERROR(Snapshot::Create(ctx, "baseline", {.name = "x"}, client_),
-                   ErrorKind::kSnapshotSandboxRunning);
+                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'baseline' is running",
+                   "stop it first");
   EXPECT_EQ(ListTree(dir_ / "home/snapshots").size(), 3U);
 }
 
@@ -132,10 +157,11 @@ TEST_F(RefusalTest, AnUpperThatIsNoRegularFile) {
   const fs::path upper = GetSandbox(ctx_, "baseline", client_).Upper().path;
   fs::rename(upper, dir_ / "kept");
   fs::create_symlink(dir_ / "kept", upper);
-  ExpectRefused({.name = "x"}, ErrorKind::kIO);
+  const std::string regular = "/baseline/upper.ext4 must be a regular file, but is a ";
+  ExpectRefused({.name = "x"}, ErrorKind::kIO, regular + "symbolic link");
   fs::remove(upper);
   ASSERT_EQ(mkfifo(upper.c_str(), 0600), 0);
-  ExpectRefused({.name = "x"}, ErrorKind::kIO);
+  ExpectRefused({.name = "x"}, ErrorKind::kIO, regular + "special file");
 }
 
 TEST_F(RefusalTest, ACancelledCreateLeavesNothing) {
@@ -143,50 +169,63 @@ TEST_F(RefusalTest, ACancelledCreateLeavesNothing) {
   const Context cancelling = ctx.WithProgress([cancel = cancel](const Progress&) { cancel(); });
   const auto before = ListTree(dir_.path());
   EXPECT_MSB_ERROR(Snapshot::Create(cancelling, "baseline", {.name = "x"}, client_),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "cancelled");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_.WithTimeout(std::chrono::seconds(0)), "baseline",
                                     {.name = "s", .force = true}, client_),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
 
 TEST_F(RefusalTest, ArtifactsThatAreNotThere) {
-  for (const std::string key : {"nobody", "/nowhere/s", "./s", "~/no-such-snapshot", "s:member"}) {
-    ExpectOpenRefused(key, ErrorKind::kSnapshotNotFound);
-    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, key, client_), ErrorKind::kSnapshotNotFound);
-    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, key, true, client_), ErrorKind::kSnapshotNotFound);
+  const std::vector<std::pair<std::string, std::string>> absent = {
+      {"nobody", "no snapshot at " + (dir_ / "home/snapshots/nobody").native()},
+      {"/nowhere/s", "no snapshot at /nowhere/s"},
+      {"./s", "no snapshot at " + (fs::current_path() / "s").native()},
+      {"~/no-such-snapshot", "/no-such-snapshot"},
+      {"s:member", "/snapshots/s has no snapshot 'member'"}};
+  for (const auto& [key, message] : absent) {
+    ExpectOpenRefused(key, ErrorKind::kSnapshotNotFound, message);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, key, client_), ErrorKind::kSnapshotNotFound,
+                     "no snapshot '" + key + "' in the index", "call Reindex");
+    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, key, true, client_), ErrorKind::kSnapshotNotFound,
+                     "no snapshot '" + key + "' in ");
   }
   const std::string digest = "sha256:" + std::string(64, 'a');
-  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, digest, client_), ErrorKind::kSnapshotNotFound);
-  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, digest, false, client_), ErrorKind::kSnapshotNotFound);
-  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "", true, client_), ErrorKind::kSnapshotNotFound);
-  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, dir_.path(), true, client_),
-                   ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, digest, client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot '" + digest + "' in the index", "call Reindex");
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, digest, false, client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot '" + digest + "' in ");
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "", true, client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot '' in ");
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, dir_.path(), true, client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot '" + dir_.path().native() + "' in ");
   fs::create_directory(dir_ / "home/snapshots/empty");
-  ExpectOpenRefused("empty", ErrorKind::kSnapshotNotFound);
+  ExpectOpenRefused("empty", ErrorKind::kSnapshotNotFound, "/snapshots/empty");
 }
 
 TEST_F(RefusalTest, UppersThatAreNotWhatTheManifestSays) {
   const fs::path upper = artifact_ / "upper.ext4";
   const fs::path kept = dir_ / "kept";
   fs::rename(upper, kept);
-  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity, "but is absent");
   fs::create_symlink(kept, upper);
-  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity, "but is a symbolic link");
   fs::remove(upper);
   fs::create_directory(upper);
-  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity, "but is a directory");
   fs::remove(upper);
   ASSERT_EQ(mkfifo(upper.c_str(), 0600), 0);
-  EXPECT_MSB_ERROR(Snapshot::Open(ctx_, "s", client_), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Snapshot::Open(ctx_, "s", client_), ErrorKind::kSnapshotIntegrity,
+                   "/s/upper.ext4 must be a regular file, but is a special file", "restore it");
   fs::remove(upper);
   fs::copy(kept, upper);
   fs::resize_file(upper, fs::file_size(kept) - 1);
-  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity, "but has 3145727");
   fs::resize_file(upper, fs::file_size(kept) + 1);
-  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity, "but has 3145729");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot("s")}, client_),
-                   ErrorKind::kSnapshotIntegrity);
+                   ErrorKind::kSnapshotIntegrity, "/s/upper.ext4 must have 3145728 bytes",
+                   "but has 3145729");
   EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/w"));
 }
 
@@ -214,8 +253,8 @@ TEST_F(RefusalTest, ManifestsThatAreMalformed) {
                                         over_deep};
   for (const std::string& content : bad) {
     WriteFile(manifest, content);
-    ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
-    ExpectOpenRefused(artifact_, ErrorKind::kSnapshotIntegrity);
+    ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity, "/s/snapshot.json");
+    ExpectOpenRefused(artifact_, ErrorKind::kSnapshotIntegrity, "/s/snapshot.json");
   }
   EXPECT_TRUE(Snapshot::ListDir(ctx_, dir_ / "home/snapshots", client_).empty());
   EXPECT_FALSE(log_.empty());
@@ -227,14 +266,16 @@ TEST_F(RefusalTest, ManifestsThatAreMalformed) {
 TEST_F(RefusalTest, ANameThatIsALinkElsewhere) {
   fs::rename(artifact_, dir_ / "elsewhere");
   fs::create_directory_symlink(dir_ / "elsewhere", artifact_);
-  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity);
+  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity,
+                    "/snapshots/s must be a directory, but is a symbolic link; move it away");
 }
 
 TEST_F(RefusalTest, ABackendThatIsNotThereSaysSo) {
   EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = "nonesuch"}),
-                   ErrorKind::kInvalidConfig);
+                   ErrorKind::kInvalidConfig, "unknown backend 'nonesuch'",
+                   "local, microsandbox or qemu");
   EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = std::shared_ptr<vmm::Backend>()}),
-                   ErrorKind::kInvalidConfig);
+                   ErrorKind::kInvalidConfig, "Config::backend must not be a null pointer");
 }
 
 TEST_F(RefusalTest, SnapshotsThatNeedWhatIsNotKnownCanBeOpenedButNotBooted) {
@@ -245,7 +286,8 @@ TEST_F(RefusalTest, SnapshotsThatNeedWhatIsNotKnownCanBeOpenedButNotBooted) {
   EXPECT_EQ(Snapshot::Open(ctx_, "s", client_).Verify(ctx_).upper.kind, "verified");
   const auto before = ListTree(dir_ / "home/sandboxes");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot("s")}, client_),
-                   ErrorKind::kUnsupportedOperation);
+                   ErrorKind::kUnsupportedOperation, "/snapshots/s cannot be used",
+                   "requires the extension 'x.y'");
   EXPECT_EQ(ListTree(dir_ / "home/sandboxes"), before);
 }
 

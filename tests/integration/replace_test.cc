@@ -125,9 +125,11 @@ TEST_F(ReplaceTest, SandboxesReplaceNothingButSandboxesOfTheirBackend) {
   for (const char* image : {"base.img", "missing.img"}) {
     EXPECT_MSB_ERROR(
         CreateSandbox(ctx_, "victim", {WithImage(dir_ / image), WithReplace()}, client_),
-        ErrorKind::kSandboxAlreadyExists);
+        ErrorKind::kSandboxAlreadyExists, "/sandboxes/victim exists and is not a sandbox",
+        "choose another name");
   }
-  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "victim", client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "victim", client_), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'victim'");
   EXPECT_EQ(ListTree(home_ / "sandboxes"), before);
 }
 
@@ -159,7 +161,8 @@ TEST_F(ReplaceTest, RemoveChangesNothingWhileTheIndexIsLocked) {
   db.Execute("BEGIN IMMEDIATE");
   const auto before = ListTree(home_ / "snapshots");
   const Context soon = ctx_.WithTimeout(std::chrono::milliseconds(100));
-  EXPECT_MSB_ERROR(Snapshot::Remove(soon, "s", false, client_), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Snapshot::Remove(soon, "s", false, client_), ErrorKind::kCancelled,
+                   "deadline exceeded");
   EXPECT_EQ(ListTree(home_ / "snapshots"), before);
   EXPECT_EQ(Snapshot::Get(ctx_, "s", client_).Path(), home_ / "snapshots/s");
   db.Execute("ROLLBACK");
@@ -179,7 +182,8 @@ TEST_F(ReplaceTest, RemoveNamesTheFilesThatItCannotDeleteAndALaterCallDeletesThe
       EXPECT_EQ(e.kind(), ErrorKind::kIO);
       EXPECT_THAT(e.what(), HasSubstr((home_ / "snapshots/.msb-stage-").native()));
     }
-    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "s", client_), ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "s", client_), ErrorKind::kSnapshotNotFound,
+                     "no snapshot 's' in the index", "call Reindex");
     Create("s");
     ASSERT_FALSE(log_.empty());
     EXPECT_THAT(log_[0], HasSubstr("the next call tries again"));
@@ -199,7 +203,7 @@ TEST_F(ReplaceTest, RemoveSandboxNamesTheFilesThatItCannotDelete) {
       EXPECT_EQ(e.kind(), ErrorKind::kIO);
       EXPECT_THAT(e.what(), HasSubstr((home_ / "sandboxes/.msb-stage-").native()));
     }
-    EXPECT_MSB_ERROR(GetSandbox(ctx_, "b", client_), ErrorKind::kSandboxNotFound);
+    EXPECT_MSB_ERROR(GetSandbox(ctx_, "b", client_), ErrorKind::kSandboxNotFound, "no sandbox 'b'");
   }
   MakeStoppedSandbox(client_, "c", dir_ / "base.img");
   EXPECT_EQ(std::distance(fs::directory_iterator(home_ / "sandboxes"), {}), 1);
@@ -214,7 +218,8 @@ TEST_F(ReplaceTest, RemoveInACopyOfAHomeKeepsTheOriginal) {
     Client other = LocalClient(copy);
     Snapshot::Remove(ctx_, by_digest ? digest : name, false, other);
     EXPECT_FALSE(fs::exists(copy / "snapshots" / name));
-    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, digest, other), ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(Snapshot::Get(ctx_, digest, other), ErrorKind::kSnapshotNotFound,
+                     "no snapshot '" + digest + "' in the index", "call Reindex");
     EXPECT_EQ(Snapshot::Open(ctx_, name, client_).Digest(), digest);
   }
 }
@@ -229,14 +234,16 @@ TEST_F(ReplaceTest, RemoveOfAPathKeepsAnotherCopyOfTheSnapshot) {
   fs::remove_all(elsewhere);
   Snapshot::Remove(ctx_, elsewhere, true, client_);
   EXPECT_NO_THROW(Snapshot::Open(ctx_, "s", client_).Verify(ctx_));
-  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, elsewhere, true, client_), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, elsewhere, true, client_), ErrorKind::kSnapshotNotFound,
+                   "no snapshot '" + elsewhere.native() + "' in ");
 }
 
 TEST_F(ReplaceTest, RemoveRefusesALinkToASnapshot) {
   const auto snapshot = Create("s");
   fs::create_directory_symlink("s", home_ / "snapshots/link");
   EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, home_ / "snapshots/link", false, client_),
-                   ErrorKind::kInvalidArgument);
+                   ErrorKind::kInvalidArgument, "/snapshots/link is a symbolic link",
+                   "remove the snapshot that it points to");
   EXPECT_EQ(Snapshot::Open(ctx_, "s", client_).Digest(), snapshot.Digest());
 }
 
@@ -285,7 +292,8 @@ TEST_F(ReplaceTest, ExportDoesNotReplaceADirectoryThatAppears) {
   const Context ctx = ctx_.WithProgress([&](const Progress&) {
     if (!fs::exists(out)) WriteFile(out / "file", "precious");
   });
-  EXPECT_MSB_ERROR(Snapshot::Export(ctx, "s", out, {}, client_), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Snapshot::Export(ctx, "s", out, {}, client_), ErrorKind::kInvalidArgument,
+                   "/out.tar.zst is a directory", "only a regular file can be replaced");
   EXPECT_EQ(ReadFile(out / "file"), "precious");
 }
 

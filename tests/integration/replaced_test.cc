@@ -98,7 +98,9 @@ TEST_F(ReplacedTest, VerifySaysThatTheSnapshotWasReplaced) {
   std::string manifest = ReadFile(now.Path() + "/snapshot.json");
   manifest.replace(manifest.find("\"two\""), 5, "\"owt\"");
   WriteFile(now.Path() + "/snapshot.json", manifest);
-  EXPECT_MSB_ERROR(now.Verify(ctx_), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(now.Verify(ctx_), ErrorKind::kSnapshotIntegrity,
+                   "/snapshots/a changed since it was opened", "expected " + now.Digest(),
+                   "found sha256:");
 }
 
 TEST_F(ReplacedTest, ConcurrentReplacementIsNeverDamage) {

@@ -41,8 +41,10 @@ TEST_F(SandboxTest, RunsUntilItIsStoppedAndMayBeStartedAgain) {
   Sandbox sandbox = Create("a");
   EXPECT_EQ(sandbox.Name(), "a");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning);
-  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'a' is running", "stop it first");
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'a' is running", "stop it first");
   sandbox.Stop(ctx_, {WithStopTimeout(std::chrono::seconds(1))});
   sandbox.Stop(ctx_);
   EXPECT_EQ(sandbox.WaitUntilStopped(ctx_), SandboxStatus::kStopped);
@@ -86,7 +88,8 @@ TEST_F(SandboxTest, AnOldHandleDoesNotEndALaterBoot) {
 
 TEST_F(SandboxTest, ARecordHasRoomForWhatIsToCome) {
   EXPECT_MSB_ERROR(Create("a", {WithLabel("k", std::string(600'000, 'v'))}),
-                   ErrorKind::kInvalidArgument);
+                   ErrorKind::kInvalidArgument, "/sandboxes/a would be longer than 524288 bytes",
+                   "use fewer or shorter labels");
   EXPECT_TRUE(ListTree(dir_ / "home/sandboxes").empty());
   Create("a", {WithLabel("k", std::string(500'000, 'v'))}).Close();
   StartSandbox(ctx_, "a", client_).Close();
@@ -94,11 +97,14 @@ TEST_F(SandboxTest, ARecordHasRoomForWhatIsToCome) {
 
 TEST_F(SandboxTest, WhatNoBackendCouldTakeIsRefused) {
   const std::string nul("k\0x", 3);
-  EXPECT_MSB_ERROR(Create("a", {WithLabel(nul, "v")}), ErrorKind::kInvalidArgument);
-  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", nul)}), ErrorKind::kInvalidArgument);
-  EXPECT_MSB_ERROR(Create("a", {WithOCIUpperSize(0)}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("a", {WithLabel(nul, "v")}), ErrorKind::kInvalidArgument,
+                   "label 'k\\x00x' contains a NUL byte");
+  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", nul)}), ErrorKind::kInvalidArgument,
+                   "label 'k' contains a NUL byte");
+  EXPECT_MSB_ERROR(Create("a", {WithOCIUpperSize(0)}), ErrorKind::kInvalidArgument,
+                   "at least 1 MiB");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_.native() + nul)}, client_),
-                   ErrorKind::kInvalidArgument);
+                   ErrorKind::kInvalidArgument, "/base.imgk\\x00x' contains a NUL byte");
   EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
 }
 
@@ -123,12 +129,14 @@ TEST_F(SandboxTest, AClosedHandleIsInvalid) {
   Sandbox sandbox = Create("a");
   sandbox.Close();
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
-  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle);
-  EXPECT_MSB_ERROR(sandbox.Stop(ctx_), ErrorKind::kInvalidHandle);
-  EXPECT_MSB_ERROR(sandbox.Kill(ctx_), ErrorKind::kInvalidHandle);
-  EXPECT_MSB_ERROR(sandbox.Detach(ctx_), ErrorKind::kInvalidHandle);
-  EXPECT_MSB_ERROR(sandbox.Name(), ErrorKind::kInvalidHandle);
-  EXPECT_MSB_ERROR(sandbox.WaitUntilStopped(ctx_), ErrorKind::kInvalidHandle);
+  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
+  EXPECT_MSB_ERROR(sandbox.Stop(ctx_), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
+  EXPECT_MSB_ERROR(sandbox.Kill(ctx_), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
+  EXPECT_MSB_ERROR(sandbox.Detach(ctx_), ErrorKind::kInvalidHandle,
+                   "the sandbox handle was closed");
+  EXPECT_MSB_ERROR(sandbox.Name(), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
+  EXPECT_MSB_ERROR(sandbox.WaitUntilStopped(ctx_), ErrorKind::kInvalidHandle,
+                   "the sandbox handle was closed");
 }
 
 TEST_F(SandboxTest, GoingOutOfScopeStopsIt) {
@@ -150,7 +158,7 @@ TEST_F(SandboxTest, ADetachedOneGoesOn) {
   Sandbox sandbox = Create("a");
   sandbox.Detach(ctx_);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
-  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle);
+  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
   Create("b", {WithDetached()}).Close();
   EXPECT_EQ(StatusOf("b"), SandboxStatus::kRunning);
 }
@@ -173,16 +181,21 @@ TEST_F(SandboxTest, CountsAsCrashedWhenItsProcessIsGone) {
   EXPECT_EQ(StatusOf("detached"), SandboxStatus::kRunning);
   Snapshot::Create(ctx_, "attached", {.name = "s"}, client_);
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "detached", {.name = "t"}, client_),
-                   ErrorKind::kSnapshotSandboxRunning);
+                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'detached' is running",
+                   "stop it first");
   StartSandbox(ctx_, "attached", client_).Close();
   EXPECT_EQ(StatusOf("attached"), SandboxStatus::kStopped);
 }
 
 TEST_F(SandboxTest, WantsExactlyOneOfImageAndSnapshot) {
-  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument);
-  EXPECT_MSB_ERROR(Create("a", {WithSnapshot("s")}), ErrorKind::kInvalidArgument);
-  EXPECT_MSB_ERROR(Create("a", {WithCPUs(0)}), ErrorKind::kInvalidArgument);
-  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", "\xff")}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument,
+                   "exactly one of WithImage and WithSnapshot");
+  EXPECT_MSB_ERROR(Create("a", {WithSnapshot("s")}), ErrorKind::kInvalidArgument,
+                   "exactly one of WithImage and WithSnapshot");
+  EXPECT_MSB_ERROR(Create("a", {WithCPUs(0)}), ErrorKind::kInvalidArgument,
+                   "at least one CPU and 1 MiB of memory");
+  EXPECT_MSB_ERROR(Create("a", {WithLabel("k", "\xff")}), ErrorKind::kInvalidArgument,
+                   "label 'k' is not UTF-8");
   EXPECT_FALSE(fs::exists(dir_ / "home"));
 }
 
@@ -192,14 +205,16 @@ TEST_F(SandboxTest, OptionsMayBeGivenAsAConfig) {
       .Stop(ctx_, StopConfig{.timeout = std::chrono::seconds(1)});
   EXPECT_EQ(fs::file_size(GetSandbox(ctx_, "a", client_).Upper().path), 8U << 20);
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", SandboxConfig{.image = image_}, client_),
-                   ErrorKind::kSandboxAlreadyExists);
+                   ErrorKind::kSandboxAlreadyExists, "sandbox 'a' already exists",
+                   "replace it with WithReplace");
   const Sandbox replaced = CreateSandbox(
       ctx_, "a", SandboxConfig{.image = image_, .replace = true, .detached = true}, client_);
   EXPECT_EQ(fs::file_size(GetSandbox(ctx_, "a", client_).Upper().path), 4U << 20);
-  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "b", SandboxConfig{}, client_), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "b", SandboxConfig{}, client_), ErrorKind::kInvalidArgument,
+                   "exactly one of WithImage and WithSnapshot");
   EXPECT_MSB_ERROR(
       CreateSandbox(ctx_, "b", SandboxConfig{.image = image_, .snapshot = "s"}, client_),
-      ErrorKind::kInvalidArgument);
+      ErrorKind::kInvalidArgument, "exactly one of WithImage and WithSnapshot");
   const SandboxHandle handle = GetSandbox(ctx_, "a", client_);
   handle.Stop(ctx_, StopConfig{.timeout = std::chrono::milliseconds(-1)});
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
@@ -210,7 +225,8 @@ TEST_F(SandboxTest, ListsOfOptionsAreNotAmbiguous) {
   const SandboxOption image = WithImage(image_);
   const auto replace = [](SandboxConfig& config) { config.replace = true; };
   const std::vector<SandboxOption> options = {image, replace};
-  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument,
+                   "exactly one of WithImage and WithSnapshot");
   CreateSandbox(ctx_, "a", {image}, client_).Stop(ctx_);
   CreateSandbox(ctx_, "a", {image, WithReplace()}, client_).Stop(ctx_, {});
   CreateSandbox(ctx_, "a", {image, replace}, client_)
@@ -231,18 +247,25 @@ TEST_F(SandboxTest, RefusesInvalidNamesImagesAndSnapshots) {
   const std::string long_name(129, 'a');
   for (const std::string& name :
        {std::string(), std::string("a/b"), std::string(".a"), std::string(".."), long_name}) {
-    EXPECT_MSB_ERROR(Create(name), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(Create(name), ErrorKind::kInvalidConfig, "sandbox name '",
+                     "is invalid: it must not ");
   }
   const auto create = [&](const SandboxOption& option) {
     std::ignore = CreateSandbox(ctx_, "a", {option}, client_);
   };
-  EXPECT_MSB_ERROR(create(WithImage(dir_ / "nothing")), ErrorKind::kImageNotFound);
-  EXPECT_MSB_ERROR(create(WithImage(dir_.path())), ErrorKind::kImageNotFound);
-  EXPECT_MSB_ERROR(create(WithImage("sha256:" + std::string(64, '0'))), ErrorKind::kImageNotFound);
-  EXPECT_MSB_ERROR(create(WithSnapshot("nothing")), ErrorKind::kSnapshotNotFound);
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
-  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(create(WithImage(dir_ / "nothing")), ErrorKind::kImageNotFound,
+                   "/nothing' must be the path of a disk image file", "/nothing is absent");
+  EXPECT_MSB_ERROR(create(WithImage(dir_.path())), ErrorKind::kImageNotFound,
+                   dir_.path().filename().native() + "' must be the path of a disk image file",
+                   "is a directory");
+  EXPECT_MSB_ERROR(create(WithImage("sha256:" + std::string(64, '0'))), ErrorKind::kImageNotFound,
+                   "no image sha256:000", "/cache/disks");
+  EXPECT_MSB_ERROR(create(WithSnapshot("nothing")), ErrorKind::kSnapshotNotFound, "no snapshot at ",
+                   "/snapshots/nothing");
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound, "no sandbox 'a'");
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound, "no sandbox 'a'");
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'a'");
 }
 
 // Only a program that answers on the control socket is needed, so this runs without QEMU.
@@ -276,13 +299,15 @@ TEST_F(SandboxTest, ProgramThatDoesNotSpeakQmpIsAnInvalidConfig) {
 TEST_F(SandboxTest, ANameIsTakenOnceUnlessReplaced) {
   Create("a", {WithLabel("n", "1")}).Close();
   const auto before = ListTree(dir_ / "home/sandboxes");
-  EXPECT_MSB_ERROR(Create("a"), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_MSB_ERROR(Create("a"), ErrorKind::kSandboxAlreadyExists, "sandbox 'a' already exists",
+                   "remove it, or replace it with WithReplace");
   EXPECT_EQ(ListTree(dir_ / "home/sandboxes"), before);
   Sandbox replaced = Create("a", {WithReplace(), WithLabels({{"n", "2"}})});
   EXPECT_THAT(GetSandbox(ctx_, "a", client_).ConfigJSON(), ::testing::HasSubstr(R"("n":"2")"));
   // A directory that is not a sandbox must not be replaced.
   WriteFile(dir_ / "home/sandboxes/mine/file", "precious");
-  EXPECT_MSB_ERROR(Create("mine", {WithReplace()}), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_MSB_ERROR(Create("mine", {WithReplace()}), ErrorKind::kSandboxAlreadyExists,
+                   "/sandboxes/mine exists and is not a sandbox", "choose another name");
   EXPECT_EQ(ReadFile(dir_ / "home/sandboxes/mine/file"), "precious");
 }
 
@@ -298,16 +323,18 @@ TEST_F(SandboxTest, WhatItsRecordCannotHoldIsRefused) {
   const fs::path image = dir_ / "caf\xe9.img";
   WriteFile(image, "disk");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image)}, client_),
-                   ErrorKind::kInvalidArgument);
+                   ErrorKind::kInvalidArgument, "/caf\\xe9.img' is not UTF-8");
   EXPECT_MSB_ERROR(Create("a", {WithLabel("k", std::string(2 << 20, 'v'))}),
-                   ErrorKind::kInvalidArgument);
+                   ErrorKind::kInvalidArgument, "/sandboxes/a would be longer than 524288 bytes",
+                   "use fewer or shorter labels");
   EXPECT_TRUE(ListTree(dir_ / "home/sandboxes").empty());
 }
 
 TEST_F(SandboxTest, OneWithADamagedRecordCanBeRemovedOrReplaced) {
   Create("a").Close();
   WriteFile(dir_ / "home/sandboxes/a/sandbox.json", "{");
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig,
+                   "malformed record of sandbox ", "/sandboxes/a: ");
   EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
   Create("a", {WithReplace()}).Close();
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
@@ -345,7 +372,8 @@ TEST_F(SandboxTest, TheUpperMayGrowButNotShrink) {
   EXPECT_EQ(fs::file_size(upper), 6U << 20);
   EXPECT_EQ(ReadFile(upper).substr(0, 4 << 20), ReadFile(image_));
   EXPECT_EQ(ExtentsOf(upper), ExtentsOf(image_));
-  EXPECT_MSB_ERROR(Create("b", {WithOCIUpperSize(3)}), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Create("b", {WithOCIUpperSize(3)}), ErrorKind::kInvalidArgument,
+                   "a disk of 3 MiB is too small", "has 4194304 bytes");
   EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/b"));
 }
 
@@ -382,7 +410,7 @@ TEST_F(SandboxTest, IsListedNewestFirstUntilRemoved) {
   handle.Start(ctx_).Close();
   EXPECT_GE(handle.UpdatedAt(), handle.CreatedAt());
   handle.Remove(ctx_);
-  EXPECT_MSB_ERROR(handle.Refresh(ctx_), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(handle.Refresh(ctx_), ErrorKind::kSandboxNotFound, "no sandbox 'c'");
   EXPECT_EQ(ListSandboxes(ctx_, client_).size(), 2U);
   EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/c"));
 }
@@ -418,18 +446,18 @@ TEST_F(SandboxTest, CancelledContextEndsNothing) {
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client_);
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(sandbox.Kill(ctx), ErrorKind::kCancelled);
-  EXPECT_MSB_ERROR(sandbox.Stop(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(sandbox.Kill(ctx), ErrorKind::kCancelled, "cancelled");
+  EXPECT_MSB_ERROR(sandbox.Stop(ctx), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(GetSandbox(ctx_, "a", client_).Status(), SandboxStatus::kRunning);
   sandbox.Kill(ctx_);
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_).Start(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_).Start(ctx), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(GetSandbox(ctx_, "a", client_).Status(), SandboxStatus::kStopped);
 }
 
 TEST_F(SandboxTest, WaitingIsCancelled) {
   const Sandbox sandbox = Create("a");
   EXPECT_MSB_ERROR(sandbox.WaitUntilStopped(ctx_.WithTimeout(std::chrono::milliseconds(1))),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "deadline exceeded");
 }
 
 }  // namespace

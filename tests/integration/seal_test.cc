@@ -280,7 +280,8 @@ TEST_F(SealTest, RemoveRefusesASnapshotThatASandboxIsBackedBy) {
                 [&] { Snapshot::Remove(ctx_, "a", false, client_); }),
       ::testing::AllOf(HasSubstr("backed by a ("), HasSubstr(": w;"), HasSubstr("use force")));
   EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "a", client_).Remove(ctx_, false),
-                   ErrorKind::kSnapshotHasChildren);
+                   ErrorKind::kSnapshotHasChildren, "backed by a (sha256:", "): w",
+                   "remove them first, or use force");
   EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
   RemoveSandbox(ctx_, "w", client_);
   EXPECT_NO_THROW(Snapshot::Remove(ctx_, "a", false, client_));

@@ -76,7 +76,8 @@ TEST_F(SquashTest, ForceMayReplaceTheSnapshotItself) {
   const std::string disk = DiskOf("s3", client_);
   RemoveSandbox(ctx_, "baseline", client_);
   EXPECT_MSB_ERROR(Snapshot::Squash(ctx_, "s3", {.name = "s3"}, client_),
-                   ErrorKind::kSnapshotAlreadyExists);
+                   ErrorKind::kSnapshotAlreadyExists, "/snapshots/s3 exists",
+                   "set force to replace it");
   const auto squashed = Snapshot::Squash(ctx_, "s3", {.name = "s3", .force = true}, client_);
   EXPECT_EQ(squashed.Format(), "raw");
   EXPECT_TRUE(DiskOf("s3", client_) == disk);
@@ -99,10 +100,12 @@ TEST_F(SquashTest, LeavesNothingWhenItFails) {
       ("sha256_" + Snapshot::Open(ctx_, "s1", client_).ImageManifestDigest().substr(7) + ".raw"));
   const auto before = ListTree(dir_ / "home/snapshots");
   EXPECT_MSB_ERROR(Snapshot::Squash(ctx_, "s3", {.name = "one"}, client_),
-                   ErrorKind::kSnapshotImageMissing);
-  EXPECT_MSB_ERROR(Snapshot::Squash(ctx_, "s3", {}, client_), ErrorKind::kInvalidArgument);
+                   ErrorKind::kSnapshotImageMissing, "/s1/upper.qcow2 is backed by the image '",
+                   "/base.img', which cannot be opened");
+  EXPECT_MSB_ERROR(Snapshot::Squash(ctx_, "s3", {}, client_), ErrorKind::kInvalidArgument,
+                   "exactly one of SnapshotCreateOptions::name and path");
   EXPECT_MSB_ERROR(Snapshot::Squash(ctx_, "absent", {.name = "one"}, client_),
-                   ErrorKind::kSnapshotNotFound);
+                   ErrorKind::kSnapshotNotFound, "no snapshot at ", "/snapshots/absent");
   EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
 }
 

@@ -137,7 +137,8 @@ TEST_P(ArchiveTest, TheReleasesOwnArchivesComeInAsWhatItsHomeHolds) {
     Client client = LocalClient(home);
     ExpectImported(Snapshot::Import(ctx_, Fixture(name), "", client));
     EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Fixture(name), "", client),
-                     ErrorKind::kSnapshotAlreadyExists);
+                     ErrorKind::kSnapshotAlreadyExists, "already exists, named '",
+                     "use it, or remove it first");
     const bool with_image = std::string_view(name).find("image") != std::string_view::npos;
     const auto images = with_image ? ListImages(home_) : decltype(ListImages(home_))();
     EXPECT_EQ(ListImages(home), images);

@@ -138,7 +138,9 @@ TEST_P(FixtureTest, OneFlippedByteIsFound) {
   const std::string content = ReadFile(upper);
   for (const std::size_t at : {std::size_t{0}, content.size() / 2, content.size() - 1}) {
     PatchFile(upper, at, std::string(1, static_cast<char>(content[at] ^ 1)));
-    EXPECT_MSB_ERROR(labelled.Verify(ctx_), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(labelled.Verify(ctx_), ErrorKind::kSnapshotIntegrity,
+                     upper.filename().native() + " is damaged: expected " + GetParam().algorithm,
+                     "but found ");
     PatchFile(upper, at, content.substr(at, 1));
   }
   EXPECT_EQ(labelled.Verify(ctx_).upper.kind, "verified");
@@ -255,7 +257,9 @@ TEST_P(FixtureTest, RemoveTakesTheArtifactAndTheRow) {
   if (release.version == "0.7.2") {
     // Only the runtime may change its groups.
     EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, release.plain_name, true, client_),
-                     ErrorKind::kUnsupportedOperation);
+                     ErrorKind::kUnsupportedOperation,
+                     "snapshot '" + release.plain_name + "' belongs to a group",
+                     "remove it with 'msb snapshot remove'");
     EXPECT_EQ(Snapshot::Open(ctx_, release.plain_name, client_).Digest(), release.plain_digest);
     return;
   }
@@ -323,7 +327,8 @@ TEST(RestoredTest, ASnapshotOfARestoredSandboxIsOneRawDisk) {
   // A damaged overlay is refused, and leaves no snapshot.
   PatchFile(overlay, 0, "none");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx, "baseline", {.name = "damaged"}, client),
-                   ErrorKind::kSnapshotIntegrity);
+                   ErrorKind::kSnapshotIntegrity,
+                   "upper-restore-86.qcow2' does not begin with the qcow2 signature");
   EXPECT_FALSE(fs::exists(home / "snapshots/damaged"));
   const fs::path peer = PeerPath("0.7.2");
   if (peer.empty()) return;

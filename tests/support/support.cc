@@ -24,6 +24,18 @@ namespace msb::test {
 
 namespace fs = std::filesystem;
 
+testing::AssertionResult Names(std::string_view message, std::initializer_list<std::string> named) {
+  testing::AssertionResult result = testing::AssertionSuccess();
+  for (const std::string& text : named) {
+    if (!text.empty() && message.find(text) != std::string_view::npos) continue;
+    if (result) {
+      result = testing::AssertionFailure() << "the message \"" << message << "\" does not contain";
+    }
+    result << " \"" << text << "\"";
+  }
+  return result;
+}
+
 TempDir::TempDir() : TempDir(ScratchDir()) {}
 
 TempDir::TempDir(const fs::path& parent) {

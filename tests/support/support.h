@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <map>
 #include <span>
 #include <string>
@@ -20,15 +21,20 @@
 
 namespace msb::test {
 
-// Evaluates expression, drops its result, and expects it to throw an msb::Error of this kind with a
-// message.
-#define EXPECT_MSB_ERROR(expression, expected_kind)                                         \
+// Returns success if message contains each of these texts, and otherwise a failure that lists the
+// absent ones.
+testing::AssertionResult Names(std::string_view message, std::initializer_list<std::string> named);
+
+// Evaluates expression, drops its result, and expects it to throw an msb::Error of this kind. Its
+// message must contain each of the texts that follow, of which there must be at least one: the name
+// of the object, what was expected or found, and the next step.
+#define EXPECT_MSB_ERROR(expression, expected_kind, named, ...)                             \
   try {                                                                                     \
     static_cast<void>(expression);                                                          \
     ADD_FAILURE() << "no error from " #expression;                                          \
   } catch (const msb::Error& e) {                                                           \
     EXPECT_EQ(msb::ErrorKindName(e.kind()), msb::ErrorKindName(expected_kind)) << e.what(); \
-    EXPECT_STRNE(e.what(), "");                                                             \
+    EXPECT_TRUE(msb::test::Names(e.what(), {named __VA_OPT__(, ) __VA_ARGS__}));            \
   }
 
 // A new directory that is removed at the end. Default: below the build directory rather than in

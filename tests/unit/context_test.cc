@@ -47,7 +47,7 @@ TEST(ContextTest, EndsWhenTheTimeIsUp) {
   while (!ctx.Done()) std::this_thread::yield();
   EXPECT_TRUE(ctx.Done());
   EXPECT_GE(steady_clock::now() - start, milliseconds(10));
-  EXPECT_MSB_ERROR(ctx.Check(), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(ctx.Check(), ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_NE(MessageOf(ctx).find("deadline"), std::string::npos);
   EXPECT_EQ(ctx.TimeLeft(), nanoseconds(0));
 }
@@ -67,7 +67,7 @@ TEST(ContextTest, HonoursADeadline) {
   EXPECT_LE(*ctx.TimeLeft(), hours(1));
   EXPECT_GT(*ctx.TimeLeft(), minutes(50));
   const Context late = Context::Background().WithDeadline(system_clock::now() - hours(1));
-  EXPECT_MSB_ERROR(late.Check(), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(late.Check(), ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_EQ(late.TimeLeft(), nanoseconds(0));
 }
 
@@ -107,7 +107,7 @@ TEST(ContextTest, EndsWhenItsCancelFunctionIsCalled) {
   EXPECT_FALSE(ctx.Done());
   cancel();
   EXPECT_TRUE(ctx.Done());
-  EXPECT_MSB_ERROR(ctx.Check(), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(ctx.Check(), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(MessageOf(ctx).find("deadline"), std::string::npos);
   EXPECT_EQ(ctx.TimeLeft(), std::nullopt);
   EXPECT_NO_THROW(cancel());
@@ -129,7 +129,7 @@ TEST(ContextTest, EndsWhenItsTokenIsStopped) {
   EXPECT_FALSE(ctx.Done());
   source.request_stop();
   EXPECT_TRUE(ctx.Done());
-  EXPECT_MSB_ERROR(ctx.Check(), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(ctx.Check(), ErrorKind::kCancelled, "cancelled");
   EXPECT_FALSE(Context::Background().WithCancel(std::stop_token()).Done());
 }
 

@@ -95,13 +95,14 @@ TEST_F(EndingTest, DeadlineOfStopLeavesTheVmRunning) {
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
   AwaitFirmware("a");
   // Stop gives up before it would end the VM by force.
-  EXPECT_MSB_ERROR(sandbox.Stop(ctx_.WithTimeout(milliseconds(300))), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(sandbox.Stop(ctx_.WithTimeout(milliseconds(300))), ErrorKind::kCancelled,
+                   "deadline exceeded");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   EXPECT_EQ(ProcessesIn(sandboxes_ / "a").size(), 1U);
   // The old sandbox is neither ended nor replaced.
   EXPECT_MSB_ERROR(
       CreateSandbox(ctx_.WithTimeout(seconds(1)), "a", {WithImage(image_), WithReplace()}, client),
-      ErrorKind::kCancelled);
+      ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
 
   sandbox.Stop(ctx_.WithTimeout(seconds(60)), {WithStopTimeout(milliseconds(300))});
@@ -114,13 +115,14 @@ TEST_F(EndingTest, CancelledContextEndsNothing) {
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(sandbox.Kill(ctx), ErrorKind::kCancelled);
-  EXPECT_MSB_ERROR(sandbox.Stop(ctx, {WithStopTimeout(milliseconds(0))}), ErrorKind::kCancelled);
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client).Kill(ctx), ErrorKind::kCancelled);
-  EXPECT_MSB_ERROR(sandbox.Detach(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(sandbox.Kill(ctx), ErrorKind::kCancelled, "cancelled");
+  EXPECT_MSB_ERROR(sandbox.Stop(ctx, {WithStopTimeout(milliseconds(0))}), ErrorKind::kCancelled,
+                   "cancelled");
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client).Kill(ctx), ErrorKind::kCancelled, "cancelled");
+  EXPECT_MSB_ERROR(sandbox.Detach(ctx), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   sandbox.Kill(ctx_);
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client).Start(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client).Start(ctx), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
   ExpectNoRemains("a");
 }
@@ -206,7 +208,8 @@ TEST_F(EndingTest, MachineOfASandboxWinsOverThatOfClients) {
             SandboxStatus::kStopped);
   EXPECT_MSB_ERROR(
       CreateSandbox(ctx_, "b", {WithImage(image_), WithQemu({.binary = "qemu"})}, panicking),
-      ErrorKind::kInvalidArgument);
+      ErrorKind::kInvalidArgument, "WithQemu must not set binary 'qemu'",
+      "set it in Config::qemu of the client");
   EXPECT_FALSE(fs::exists(sandboxes_ / "b"));
 }
 

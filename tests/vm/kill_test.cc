@@ -107,7 +107,8 @@ class KillTest : public SmallVmTest {
     EXPECT_NE(ListSandboxes(ctx_, client)[0].Status(), SandboxStatus::kRunning);
     if (n % 8 == 7) {
       RemoveSandbox(ctx_, name, client);
-      EXPECT_MSB_ERROR(GetSandbox(ctx_, name, client), ErrorKind::kSandboxNotFound);
+      EXPECT_MSB_ERROR(GetSandbox(ctx_, name, client), ErrorKind::kSandboxNotFound,
+                       "no sandbox '" + name + "'");
       RemoveOtherSnapshots();
       ExpectNothingLeft();
       return;
@@ -149,7 +150,7 @@ class KillTest : public SmallVmTest {
     }
     // Like every Create, deletes the stages that were left there.
     EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "absent", {.name = "other"}, client),
-                     ErrorKind::kSandboxNotFound);
+                     ErrorKind::kSandboxNotFound, "no sandbox 'absent'");
   }
 
   // Expects that no sandbox, no snapshot except "base", no stage and no process is left.

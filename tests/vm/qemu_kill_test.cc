@@ -134,10 +134,12 @@ TEST_F(QemuKillTest, AStopIsDoneWhateverQemuDiesOf) {
 
 TEST_F(QemuKillTest, OneThatDiesAtOnceIsReported) {
   Client dying = ClientOf("kill -9 $$");
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", dying), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", dying), ErrorKind::kIO, "did not start sandbox 'a'",
+                   "look at the kernel's log");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
   ExpectNoRemains("a");
-  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "b", {WithImage(image_)}, dying), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "b", {WithImage(image_)}, dying), ErrorKind::kIO,
+                   "did not start sandbox 'b'", "look at the kernel's log");
   EXPECT_FALSE(fs::exists(sandboxes_ / "b"));
   ExpectStartable();
 }
@@ -151,9 +153,11 @@ TEST_F(QemuKillTest, ADamagedRecordDoesNotHideAVm) {
   WriteFile(record, later.replace(later.find("msb.sandbox/1"), 13, "msb.sandbox/2"));
   const auto before = ListTree(sandboxes_);
   Client client = NewClient();
-  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'a' has a damaged record", "stop the VM first");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_), WithReplace()}, client),
-                   ErrorKind::kSandboxStillRunning);
+                   ErrorKind::kSandboxStillRunning, "sandbox 'a' has a damaged record",
+                   "stop the VM first");
   EXPECT_EQ(ListTree(sandboxes_), before);
   EXPECT_EQ(ProcessesIn(sandboxes_).size(), 1U);
   WriteFile(record, good);
@@ -168,7 +172,8 @@ TEST_F(QemuKillTest, QemuFollowsNoLinksOutOfTheSandbox) {
   const fs::path console = sandboxes_ / "a" / "console.log";
   fs::remove(console);
   fs::create_symlink(dir_ / "target", console);
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kIO,
+                   "/console.log must be a regular file, but is a symbolic link");
   EXPECT_FALSE(fs::exists(dir_ / "target"));
   fs::remove(console);
   for (const auto& entry : fs::directory_iterator(sandboxes_ / "a")) {
@@ -177,7 +182,8 @@ TEST_F(QemuKillTest, QemuFollowsNoLinksOutOfTheSandbox) {
     fs::create_symlink(dir_ / "private", entry.path());
     break;
   }
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kIO, "/sha256_",
+                   "must be a regular file, but is a symbolic link");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
   EXPECT_TRUE(ProcessesIn(sandboxes_).empty());
 }

@@ -26,10 +26,12 @@ TEST_F(VmStopTest, AGuestThatIsAskedToShutsDown) {
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   WaitForConsole(ctx_, client, "a", "GUEST-READY");
   // While it runs, nothing else may use its disk.
-  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
-  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'a' is running", "stop it first");
+  EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'a' is running", "stop it first");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client),
-                   ErrorKind::kSnapshotSandboxRunning);
+                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'a' is running", "stop it first");
   EXPECT_EQ(ProcessesIn(home_ / "sandboxes/a").size(), 1U);
 
   sandbox.Stop(ctx_, {WithStopTimeout(seconds(100))});

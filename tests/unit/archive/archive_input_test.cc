@@ -169,8 +169,10 @@ void ExpectRefused(const std::string& bytes, const std::string& content) {
   test::WriteFile(dir / "archive", bytes);
   Input input(dir / "archive");
   std::string before;
-  EXPECT_MSB_ERROR(ReadAll(input, before), ErrorKind::kSnapshotIntegrity);
-  EXPECT_MSB_ERROR(input.Next(), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(ReadAll(input, before), ErrorKind::kSnapshotIntegrity,
+                   "not a valid zstd frame: ", "copy or export it again");
+  EXPECT_MSB_ERROR(input.Next(), ErrorKind::kSnapshotIntegrity,
+                   "not a valid zstd frame: ", "copy or export it again");
   EXPECT_TRUE(content.starts_with(before));
 }
 
@@ -195,7 +197,8 @@ TEST(ArchiveInputTest, RefusesADamagedFrame) {
     test::WriteFile(dir / "archive", damaged);
     Input input(dir / "archive");
     std::string before;
-    EXPECT_MSB_ERROR(ReadAll(input, before), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(ReadAll(input, before), ErrorKind::kSnapshotIntegrity,
+                     "not a valid zstd frame: ", "copy or export it again");
   }
 }
 
@@ -246,7 +249,7 @@ TEST(ArchiveInputTest, RefusesLargeWindows) {
 TEST(ArchiveInputTest, SaysThatAFileCannotBeRead) {
   // It can be opened, but not read from its beginning.
   Input input("/proc/self/mem");
-  EXPECT_MSB_ERROR(input.Next(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(input.Next(), ErrorKind::kIO, "cannot read /proc/self/mem: ");
 }
 
 // A pipe that delivers some bytes and then stalls without an end.
@@ -295,8 +298,8 @@ TEST(ArchiveInputTest, StopsWaitingForAPipeWhenCancelled) {
     Input input(pipe.path(), ctx);
     EXPECT_EQ(bytes.empty() ? 0 : input.Next().size(), bytes.size());
     const std::jthread canceller([&cancel = cancel] { cancel(); });
-    EXPECT_MSB_ERROR(input.Next(), ErrorKind::kCancelled);
-    EXPECT_MSB_ERROR(input.Next(), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(input.Next(), ErrorKind::kCancelled, "cancelled");
+    EXPECT_MSB_ERROR(input.Next(), ErrorKind::kCancelled, "cancelled");
   }
 }
 

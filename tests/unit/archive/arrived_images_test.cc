@@ -244,7 +244,9 @@ TEST_F(ArrivedImagesTest, RefusesACacheThatNoVmdkCanName) {
   sample.Write(staged_);
   const auto before = test::ListTree(dir_.path());
   ArrivedImages images(staged_, sample.Names(), dir_ / "a\"b");
-  EXPECT_MSB_ERROR(images.Check(ctx_, {sample.image}), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(images.Check(ctx_, {sample.image}), ErrorKind::kUnsupportedOperation,
+                   "/a\"b: ", "an absolute path in UTF-8 without quotation marks",
+                   "set Config::cache_dir");
   EXPECT_EQ(test::ListTree(dir_.path()), before);
 }
 
@@ -265,7 +267,7 @@ TEST_F(ArrivedImagesTest, NeverReplacesWhatHasAppearedSinceTheCheck) {
         images.Install(ctx_);
         EXPECT_EQ(FilesOfImage(cache_, sample.image).size(), sample.files.size());
       } else {
-        EXPECT_MSB_ERROR(images.Install(ctx_), ErrorKind::kSnapshotIntegrity);
+        EXPECT_MSB_ERROR(images.Install(ctx_), ErrorKind::kSnapshotIntegrity, cache_ / file);
         EXPECT_EQ(test::ListTree(cache_), before);
       }
       EXPECT_EQ(test::ReadFile(cache_ / file), appeared);
@@ -280,9 +282,9 @@ TEST_F(ArrivedImagesTest, LeavesNothingWhenItIsCancelled) {
   images.Check(ctx_, {sample.image});
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(images.Install(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(images.Install(ctx), ErrorKind::kCancelled, "cancelled");
   EXPECT_FALSE(fs::exists(cache_.parent_path()));
-  EXPECT_MSB_ERROR(images.Check(ctx, {sample.image}), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(images.Check(ctx, {sample.image}), ErrorKind::kCancelled, "cancelled");
 }
 
 TEST_F(ArrivedImagesTest, DoesNotFollowALinkOfTheCache) {

@@ -177,12 +177,12 @@ TEST(ByteSinkTest, SaysThatAFileCannotBeWritten) {
   const base::UniqueFd fd(open((dir / "file").c_str(), O_RDONLY | O_CLOEXEC));
   const std::string content = Noise(100, 1);
   const auto plain = MakeFileSink(fd.get());
-  EXPECT_MSB_ERROR(plain->Write(Bytes(content)), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(plain->Write(Bytes(content)), ErrorKind::kIO, "cannot write ", "/file: ");
   plain->WriteZeros(100);
-  EXPECT_MSB_ERROR(plain->Finish(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(plain->Finish(), ErrorKind::kIO, "cannot resize ", "/file: ");
   const auto zstd = MakeZstdSink(fd.get(), 3, 1);
   zstd->Write(Bytes(content));
-  EXPECT_MSB_ERROR(zstd->Finish(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(zstd->Finish(), ErrorKind::kIO, "cannot write ", "/file: ");
   EXPECT_EQ(ReadFile(dir / "file"), "old");
 }
 

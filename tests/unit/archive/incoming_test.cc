@@ -71,8 +71,8 @@ std::vector<std::string> Order(const std::vector<SampleSnapshot>& samples) {
   return ids;
 }
 
-void ExpectNoOrder(const std::vector<SampleSnapshot>& samples) {
-  EXPECT_MSB_ERROR(Order(samples), ErrorKind::kSnapshotIntegrity);
+void ExpectNoOrder(const std::vector<SampleSnapshot>& samples, const char* message) {
+  EXPECT_MSB_ERROR(Order(samples), ErrorKind::kSnapshotIntegrity, message);
 }
 
 // Returns a chain in which each snapshot is the parent of the next.
@@ -119,7 +119,8 @@ TEST(IncomingTest, RefusesTheManifestOfAnotherSnapshot) {
     const std::string path = PathsOf(MakeSampleSnapshot(layout, {.seed = 2})).front();
     IncomingSnapshots snapshots;
     EXPECT_MSB_ERROR(snapshots.Add(LayoutOf(sample), *ParseMemberPath(path), path, sample.manifest),
-                     ErrorKind::kSnapshotIntegrity);
+                     ErrorKind::kSnapshotIntegrity, path + " must match the name of its directory",
+                     "the manifest of " + sample.id);
     EXPECT_TRUE(snapshots.empty());
   }
 }
@@ -135,7 +136,7 @@ TEST(IncomingTest, RefusesManifestsOfOtherLayoutsAndNone) {
     }
     for (const std::string& text : texts) {
       EXPECT_MSB_ERROR(snapshots.Add(LayoutOf(sample), *ParseMemberPath(path), path, text),
-                       ErrorKind::kSnapshotIntegrity);
+                       ErrorKind::kSnapshotIntegrity, "malformed manifest " + path);
     }
     EXPECT_TRUE(snapshots.empty());
   }
@@ -150,7 +151,9 @@ TEST(IncomingTest, RefusesCheckpoints) {
                                                 {"manifest", "sha256:" + std::string(64, 'a')}};
                          }});
   IncomingSnapshots snapshots;
-  EXPECT_MSB_ERROR(Add(snapshots, sample), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(Add(snapshots, sample), ErrorKind::kUnsupportedOperation,
+                   "/snapshot.json is a checkpoint of a running sandbox",
+                   "only its runtime can import it");
   EXPECT_TRUE(snapshots.empty());
 }
 
@@ -229,7 +232,8 @@ TEST(IncomingTest, RefusesSnapshotsWithoutTheirDisk) {
       IncomingSnapshots snapshots;
       for (const SampleSnapshot& sample : chain) Add(snapshots, sample);
       Arrive(snapshots, chain[1 - without]);
-      EXPECT_MSB_ERROR(snapshots.InOrder(), ErrorKind::kSnapshotIntegrity);
+      EXPECT_MSB_ERROR(snapshots.InOrder(), ErrorKind::kSnapshotIntegrity,
+                       "snapshot " + chain[without].id + " lacks its disk '");
       Arrive(snapshots, chain[without]);
       EXPECT_EQ(snapshots.InOrder().size(), 2U);
     }
@@ -237,25 +241,30 @@ TEST(IncomingTest, RefusesSnapshotsWithoutTheirDisk) {
 }
 
 TEST(IncomingTest, RefusesAllButOneChain) {
-  EXPECT_MSB_ERROR(IncomingSnapshots().InOrder(), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(IncomingSnapshots().InOrder(), ErrorKind::kSnapshotIntegrity,
+                   "0 snapshots must form a single chain");
   for (const SampleLayout layout : kSampleLayouts) {
     const std::vector<SampleSnapshot> chain = Chain(layout, 3);
     const SampleSnapshot sibling = MakeSampleSnapshot(layout, {.seed = 9, .parent = chain[0].id});
     // Two heads with one parent, two heads without parents, and a chain with a gap.
-    ExpectNoOrder({chain[0], chain[1], sibling});
-    ExpectNoOrder({chain[0], MakeSampleSnapshot(layout, {.seed = 9})});
-    ExpectNoOrder({chain[0], chain[2]});
+    ExpectNoOrder({chain[0], chain[1], sibling}, "the archive must have one head, but has ");
+    ExpectNoOrder({chain[0], MakeSampleSnapshot(layout, {.seed = 9})},
+                  "the archive must have one head, but has ");
+    ExpectNoOrder({chain[0], chain[2]}, "the archive must have one head, but has ");
   }
 }
 
 TEST(IncomingTest, RefusesCircles) {
-  ExpectNoOrder({Layered(1, 1)});
-  ExpectNoOrder({Layered(1, 2), Layered(2, 1)});
-  ExpectNoOrder({Layered(1, 3), Layered(2, 1), Layered(3, 2)});
+  ExpectNoOrder({Layered(1, 1)}, "must form a single chain of parents");
+  ExpectNoOrder({Layered(1, 2), Layered(2, 1)}, "must form a single chain of parents");
+  ExpectNoOrder({Layered(1, 3), Layered(2, 1), Layered(3, 2)},
+                "must form a single chain of parents");
   // With a head on the circle, or beside it.
-  ExpectNoOrder({Layered(1, 2), Layered(2, 1), Layered(3, 2)});
-  ExpectNoOrder({Layered(1, 1), Layered(2, 1)});
-  ExpectNoOrder({Layered(1, 2), Layered(2, 1), Layered(3, 4)});
+  ExpectNoOrder({Layered(1, 2), Layered(2, 1), Layered(3, 2)},
+                "must form a single chain of parents");
+  ExpectNoOrder({Layered(1, 1), Layered(2, 1)}, "must form a single chain of parents");
+  ExpectNoOrder({Layered(1, 2), Layered(2, 1), Layered(3, 4)},
+                "must form a single chain of parents");
 }
 
 }  // namespace

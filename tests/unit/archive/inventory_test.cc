@@ -293,10 +293,12 @@ TEST_P(InventoryCheckTest, WhatArrivedMayNotBeMore) {
   Inventory more = fixture_.arrived;
   more.members.push_back(more.members[0]);
   more.members.back().path = "files/" + std::string(64, '0') + "/upper.ext4";
-  EXPECT_MSB_ERROR(CheckInventory(fixture_.text, more), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(CheckInventory(fixture_.text, more), ErrorKind::kSnapshotIntegrity,
+                   "archive.json: entries[0].path is ", ", not \"files/000");
   more = fixture_.arrived;
   more.snapshots.push_back(more.snapshots[0]);
-  EXPECT_MSB_ERROR(CheckInventory(fixture_.text, more), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(CheckInventory(fixture_.text, more), ErrorKind::kSnapshotIntegrity,
+                   "archive.json: ", " has 1 elements, not 2");
 }
 
 TEST_P(InventoryCheckTest, TheSuggestedNameIsOneFileName) {

@@ -174,7 +174,8 @@ TEST(MemberTest, BuildsThePathsThatItKnows) {
 }
 
 TEST(MemberTest, NoInventoryListsItself) {
-  EXPECT_MSB_ERROR(KindName(MemberKind::kInventory), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(KindName(MemberKind::kInventory), ErrorKind::kInternal,
+                   "archive.json must not list itself");
 }
 
 }  // namespace

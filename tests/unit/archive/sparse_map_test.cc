@@ -119,7 +119,7 @@ TEST(SparseMapTest, MapsTheExtentsOfAFile) {
 
   test::MakeSparseFile(dir / "hole", 1 << 20, {});
   EXPECT_EQ(Pairs(MapPath(dir / "hole", 1 << 20).Listed()), (Ranges{{1 << 20, 0}}));
-  EXPECT_MSB_ERROR(MapPath(dir / "absent", 1), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(MapPath(dir / "absent", 1), ErrorKind::kIO, "the extents of an open file");
 }
 
 // Extents of 4 KiB, one after each of these holes, and a hole at the end.
@@ -178,7 +178,8 @@ TEST(SparseMapTest, StopsWhenCancelled) {
     if (++n == 10'000) cancel();
     return std::optional(Extent{n * 8 * kKi, 4 * kKi});
   };
-  EXPECT_MSB_ERROR(MapExtents(ctx, next, std::uint64_t{1} << 62), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(MapExtents(ctx, next, std::uint64_t{1} << 62), ErrorKind::kCancelled,
+                   "cancelled");
 }
 
 }  // namespace

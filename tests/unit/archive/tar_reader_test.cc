@@ -136,7 +136,8 @@ test::TarEntry SparseEntry(std::size_t ranges, bool hole_at_end) {
 }
 
 void ExpectRefused(const std::string& tar) {
-  EXPECT_MSB_ERROR(ReadTar(tar), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(ReadTar(tar), ErrorKind::kSnapshotIntegrity, "the archive is ",
+                   "copy or export it again");
 }
 
 TEST(TarReaderTest, ReadsFilesAndDirectories) {
@@ -319,7 +320,7 @@ TEST(TarReaderTest, PassesOnWhyTheInputEnds) {
       }
     } while (reading.reader().Next());
   };
-  EXPECT_MSB_ERROR(read_all(), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(read_all(), ErrorKind::kCancelled, "cancelled");
 }
 
 }  // namespace

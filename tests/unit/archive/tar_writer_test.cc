@@ -214,10 +214,13 @@ TEST(TarWriterTest, PathsOf100BytesAndNoMore) {
   EXPECT_EQ(DenseHeader(longest, 1), TarHeader({.name = longest, .size = 1}));
   MemorySink sink;
   TarWriter tar(sink, kTime);
-  EXPECT_MSB_ERROR(tar.AddFile(longest + "p", "content"), ErrorKind::kUnsupportedOperation);
-  EXPECT_MSB_ERROR(tar.BeginFile(longest + "p", 1), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(tar.AddFile(longest + "p", "content"), ErrorKind::kUnsupportedOperation,
+                   "path '" + longest + "p'", "at most 100 bytes");
+  EXPECT_MSB_ERROR(tar.BeginFile(longest + "p", 1), ErrorKind::kUnsupportedOperation,
+                   "path '" + longest + "p'", "at most 100 bytes");
   EXPECT_MSB_ERROR(tar.BeginSparseFile(longest + "p", MapOf({}, 512)),
-                   ErrorKind::kUnsupportedOperation);
+                   ErrorKind::kUnsupportedOperation, "path '" + longest + "p'",
+                   "at most 100 bytes");
   EXPECT_EQ(sink.written(), "");
 }
 
@@ -229,11 +232,11 @@ TEST(TarWriterTest, AFileOfAnotherSizeThanItSaidIsABug) {
     tar.BeginFile("file", 10);
     tar.WriteZeros(written / 2);
     tar.Write(Bytes(Noise(written - written / 2, 1)));
-    EXPECT_MSB_ERROR(tar.EndFile(), ErrorKind::kInternal);
+    EXPECT_MSB_ERROR(tar.EndFile(), ErrorKind::kInternal, "does not have the size in its header");
 
     tar.BeginSparseFile("sparse", MapOf({{512, 10}}, 522));
     tar.Write(Bytes(Noise(written, 1)));
-    EXPECT_MSB_ERROR(tar.EndFile(), ErrorKind::kInternal);
+    EXPECT_MSB_ERROR(tar.EndFile(), ErrorKind::kInternal, "does not have the size in its header");
   }
 }
 

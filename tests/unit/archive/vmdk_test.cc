@@ -92,7 +92,9 @@ TEST(VmdkTest, NamesTheCacheThatItIsWrittenFor) {
       FormatVmdk("/home/é x/cache", extents),
       Text(Flat(1, "/home/é x/cache/" + kMetadataFile) + Flat(2, "/home/é x/cache/" + kLayer)));
   for (const char* cache : {"c", "", "/c\"", "/c\nRW 1 FLAT", "/c\xff"}) {
-    EXPECT_MSB_ERROR(FormatVmdk(cache, extents), ErrorKind::kUnsupportedOperation);
+    EXPECT_MSB_ERROR(FormatVmdk(cache, extents), ErrorKind::kUnsupportedOperation,
+                     "cannot store images in ", "an absolute path in UTF-8",
+                     "set Config::cache_dir");
   }
 }
 

@@ -84,7 +84,9 @@ TEST_F(StoreCreateTest, RecordsTheIntegrityThatItIsAskedFor) {
     };
     EXPECT_EQ(verify(), layer.integrity);
     test::PatchFile(opened.path / "upper.ext4", 10 << 20, "?");
-    EXPECT_MSB_ERROR(verify(), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(verify(), ErrorKind::kSnapshotIntegrity,
+                     "/upper.ext4 is damaged: expected " + layer.integrity->algorithm,
+                     "but found ");
   }
 }
 
@@ -95,7 +97,8 @@ TEST_F(StoreCreateTest, RefusesWhatExistsAndLeavesItAsItIs) {
   fs::create_directory(snapshots_ / "dir");
   const auto before = ListTree(dir_.path());
   for (const char* name : {"taken", "file", "link", "dir"}) {
-    EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec(name)), ErrorKind::kSnapshotAlreadyExists);
+    EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec(name)), ErrorKind::kSnapshotAlreadyExists,
+                     "/snapshots/" + std::string(name) + " exists");
   }
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
@@ -138,7 +141,9 @@ TEST_F(StoreCreateTest, DoesNotReplaceWhatIsNoArtifactEvenWhenForced) {
   for (const char* name : {"thesis", "file", "empty"}) {
     NewArtifact spec = Spec(name);
     spec.force = true;
-    EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotAlreadyExists);
+    EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotAlreadyExists,
+                     "/snapshots/" + std::string(name) + " exists", "not a snapshot",
+                     "choose another name");
   }
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
@@ -149,7 +154,9 @@ TEST_F(StoreCreateTest, DoesNotReplaceWhatAppearsAtTheDestinationMeanwhile) {
     NewArtifact spec = Spec(target.filename());
     spec.force = force;
     spec.confirm = [&] { test::WriteFile(target / "chapter-1", "precious"); };
-    EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotAlreadyExists);
+    EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotAlreadyExists,
+                     target.filename().native() + " exists and is a directory, not a snapshot",
+                     "choose another name");
     EXPECT_EQ(test::ReadFile(target / "chapter-1"), "precious");
   }
   EXPECT_EQ(ListTree(snapshots_).size(), 4U);
@@ -161,7 +168,8 @@ TEST_F(StoreCreateTest, ForceDoesNotReplaceALinkToAnArtifact) {
   const auto before = ListTree(snapshots_);
   NewArtifact spec = Spec("link");
   spec.force = true;
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotAlreadyExists);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotAlreadyExists,
+                   "/link exists and is a symbolic link, not a snapshot", "choose another name");
   EXPECT_EQ(ListTree(snapshots_), before);
 }
 
@@ -174,7 +182,8 @@ TEST_F(StoreCreateTest, ForceAsksAboutTheArtifactThatItReplaces) {
     EXPECT_EQ(replaced.manifest.digest, old.manifest.digest);
     throw Error(ErrorKind::kSnapshotHasChildren, "it has children");
   };
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotHasChildren);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kSnapshotHasChildren,
+                   "it has children");
   EXPECT_EQ(ListTree(snapshots_), before);
 }
 
@@ -194,7 +203,9 @@ TEST_F(StoreCreateTest, RefusesAnUpperThatChangesWhileItIsCopied) {
       if (!done) change();
       done = true;
     });
-    EXPECT_MSB_ERROR(CreateArtifact(ctx, Spec("base")), ErrorKind::kSnapshotSandboxRunning);
+    EXPECT_MSB_ERROR(CreateArtifact(ctx, Spec("base")), ErrorKind::kSnapshotSandboxRunning,
+                     "/upper.ext4 changed while it was copied",
+                     "stop the program that writes to it");
     EXPECT_TRUE(done);
     EXPECT_EQ(ListTree(snapshots_).size(), 0U);
     if (fs::exists(dir_ / "moved")) fs::rename(dir_ / "moved", upper_);
@@ -225,7 +236,7 @@ TEST_F(StoreCreateTest, LeavesNothingWhenItIsCancelled) {
   const auto before = ListTree(dir_.path());
   const auto [cancelled, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(CreateArtifact(cancelled, Spec("base")), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(CreateArtifact(cancelled, Spec("base")), ErrorKind::kCancelled, "cancelled");
   for (const bool late : {false, true}) {
     const auto [ctx, cancel_now] = ctx_.WithCancel();
     NewArtifact spec = Spec("base");
@@ -233,7 +244,8 @@ TEST_F(StoreCreateTest, LeavesNothingWhenItIsCancelled) {
     if (late) spec.confirm = cancel_now;
     const Context reporting =
         ctx.WithProgress([late, stop = cancel_now](const Progress&) { late ? void() : stop(); });
-    EXPECT_MSB_ERROR(CreateArtifact(reporting, std::move(spec)), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(CreateArtifact(reporting, std::move(spec)), ErrorKind::kCancelled,
+                     "cancelled");
   }
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
@@ -242,7 +254,7 @@ TEST_F(StoreCreateTest, MakesMissingParentsAndRemovesThemOnFailure) {
   NewArtifact spec = Spec("a");
   spec.destination = dir_ / "made/for/it";
   spec.confirm = [] { throw Error(ErrorKind::kSnapshotSandboxRunning, "it runs"); };
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, spec), ErrorKind::kSnapshotSandboxRunning);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, spec), ErrorKind::kSnapshotSandboxRunning, "it runs");
   EXPECT_FALSE(fs::exists(dir_ / "made"));
   spec.confirm = {};
   EXPECT_EQ(CreateArtifact(ctx_, std::move(spec)).path, dir_ / "made/for/it");
@@ -250,19 +262,23 @@ TEST_F(StoreCreateTest, MakesMissingParentsAndRemovesThemOnFailure) {
 
 TEST_F(StoreCreateTest, RefusesAnUpperThatIsNoRegularFile) {
   fs::rename(upper_, dir_ / "elsewhere");
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("base")), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("base")), ErrorKind::kIO,
+                   "/upper.ext4 must be a regular file, but is absent", "restore it");
   fs::create_symlink("elsewhere", upper_);
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("base")), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("base")), ErrorKind::kIO,
+                   "/upper.ext4 must be a regular file, but is a symbolic link", "restore it");
   fs::remove(upper_);
   ASSERT_EQ(mkfifo(upper_.c_str(), 0600), 0);
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("base")), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("base")), ErrorKind::kIO,
+                   "/upper.ext4 must be a regular file, but is a special file", "restore it");
   EXPECT_EQ(ListTree(snapshots_).size(), 0U);
 }
 
 TEST_F(StoreCreateTest, RefusesAnIntegrityAlgorithmThatItDoesNotKnow) {
   NewArtifact spec = Spec("base");
   spec.integrity_algorithm = "md5";
-  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kUnsupportedOperation,
+                   "unknown integrity algorithm 'md5'");
   EXPECT_EQ(ListTree(snapshots_).size(), 0U);
 }
 

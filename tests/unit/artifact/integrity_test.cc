@@ -109,7 +109,8 @@ TEST(IntegrityTest, RefusesAnAlgorithmThatItDoesNotKnow) {
   const test::TempDir dir;
   test::WriteFile(dir / "disk", "content");
   for (const char* algorithm : {"", "md5", "SHA256", "msb-sparse-sha256-v2"}) {
-    EXPECT_MSB_ERROR(DigestOf(dir / "disk", algorithm), ErrorKind::kUnsupportedOperation);
+    EXPECT_MSB_ERROR(DigestOf(dir / "disk", algorithm), ErrorKind::kUnsupportedOperation,
+                     "unknown integrity algorithm '" + std::string(algorithm) + "'");
   }
 }
 
@@ -121,8 +122,8 @@ TEST(IntegrityTest, EndsWhenItIsCancelled) {
   const auto [ctx, cancel] = Context::Background().WithCancel();
   cancel();
   for (const std::string_view algorithm : kAlgorithms) {
-    EXPECT_MSB_ERROR(DigestOf(dir / "data", algorithm, ctx), ErrorKind::kCancelled);
-    EXPECT_MSB_ERROR(DigestOf(dir / "hole", algorithm, ctx), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(DigestOf(dir / "data", algorithm, ctx), ErrorKind::kCancelled, "cancelled");
+    EXPECT_MSB_ERROR(DigestOf(dir / "hole", algorithm, ctx), ErrorKind::kCancelled, "cancelled");
   }
 }
 
@@ -131,7 +132,8 @@ TEST(IntegrityTest, EndsAtItsDeadlineInTheMiddleOfAHole) {
   MakeSparseFile(dir / "hole", std::uint64_t{1} << 40, {});
   for (const std::string_view algorithm : {kSha256, kSparseSha256}) {
     const Context ctx = Context::Background().WithTimeout(std::chrono::milliseconds(20));
-    EXPECT_MSB_ERROR(DigestOf(dir / "hole", algorithm, ctx), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(DigestOf(dir / "hole", algorithm, ctx), ErrorKind::kCancelled,
+                     "deadline exceeded");
   }
 }
 

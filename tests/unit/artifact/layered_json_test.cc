@@ -279,18 +279,21 @@ TEST(LayeredJsonTest, RefusesMalformedFilesBesideIt) {
         R"({"schema":"microsandbox.snapshot-metadata/1","labels":null})",
         R"({"schema":"microsandbox.snapshot-metadata/1","labels":{"a":1}})",
         R"({"schema":"microsandbox.snapshot-metadata/2","labels":{}})"}) {
-    EXPECT_MSB_ERROR(ParseLayeredMetadata(text, "metadata.json"), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(ParseLayeredMetadata(text, "metadata.json"), ErrorKind::kSnapshotIntegrity,
+                     "malformed manifest metadata.json: ");
   }
   for (const std::string_view text :
        {"", "{}", R"({"schema":"microsandbox.snapshot-group-member/1","name":""})",
         R"({"schema":"microsandbox.snapshot-group-member/1","name":1})",
         R"({"schema":"microsandbox.snapshot-group/1","name":"plain"})"}) {
-    EXPECT_MSB_ERROR(ParseGroupMember(text, "group-member.json"), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(ParseGroupMember(text, "group-member.json"), ErrorKind::kSnapshotIntegrity,
+                     "malformed manifest group-member.json: ");
   }
   for (const std::string_view text :
        {"", "{}", R"({"schema":"microsandbox.snapshot-group/1","head":null})",
         R"({"schema":1,"head":"snap_1"})"}) {
-    EXPECT_MSB_ERROR(ParseGroupHead(text, "group.json"), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(ParseGroupHead(text, "group.json"), ErrorKind::kSnapshotIntegrity,
+                     "malformed manifest group.json: ");
   }
 }
 

@@ -142,7 +142,8 @@ TEST_F(StoreTest, OpensAMemberThoughAnotherIsDamaged) {
   const fs::path group = MakeGroup();
   test::WriteFile(group / kLabelledId / "group-member.json", "{");
   EXPECT_EQ(Open("baseline:plain").path, group / kPlainId);
-  EXPECT_MSB_ERROR(Open("baseline:labelled"), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Open("baseline:labelled"), ErrorKind::kSnapshotIntegrity, "malformed manifest ",
+                   "/group-member.json", "invalid JSON at byte 2");
 }
 
 TEST_F(StoreTest, FindsTheLayerOfAMigratedSnapshotBesideTheManifest) {
@@ -157,54 +158,66 @@ TEST_F(StoreTest, DoesNotFindWhatIsNotThere) {
   MakeGroup();
   fs::create_directory(snapshots_ / "empty");
   test::WriteFile(dir_ / "file", "");
-  for (const std::string& name :
-       {std::string("gone"), (dir_ / "gone").native(), (dir_ / "file").native(),
-        (dir_ / "file" / "x").native(), std::string("empty"), (snapshots_ / "empty").native(),
-        std::string("baseline:gone"), std::string("gone:plain"), std::string("base:plain"),
-        std::string("baseline:"), std::string(255, 'n')}) {
-    EXPECT_MSB_ERROR(Open(name), ErrorKind::kSnapshotNotFound);
+  const std::vector<std::pair<std::string, std::string>> names = {
+      {"gone", "/snapshots/gone"},
+      {dir_ / "gone", "/gone"},
+      {dir_ / "file", "/file"},
+      {dir_ / "file" / "x", "/file/x"},
+      {"empty", "/snapshots/empty"},
+      {snapshots_ / "empty", "/snapshots/empty"},
+      {"baseline:gone", "/baseline has no snapshot 'gone'"},
+      {"gone:plain", "/snapshots/gone"},
+      {"base:plain", "/base has no snapshot 'plain'"},
+      {"baseline:", "/baseline has no snapshot ''"},
+      {std::string(255, 'n'), "/snapshots/nnn"}};
+  for (const auto& [name, missing] : names) {
+    EXPECT_MSB_ERROR(Open(name), ErrorKind::kSnapshotNotFound, "snapshot", missing);
   }
-  EXPECT_MSB_ERROR(OpenIn(dir_ / "no-snapshots", "base"), ErrorKind::kSnapshotNotFound);
+  EXPECT_MSB_ERROR(OpenIn(dir_ / "no-snapshots", "base"), ErrorKind::kSnapshotNotFound,
+                   "no snapshot at ", "/no-snapshots/base");
 }
 
 TEST_F(StoreTest, RefusesWhatIsNeitherAPathNorAName) {
   for (const std::string& name : {std::string(), std::string("a\\b"), std::string(":plain"),
                                   std::string(256, 'n'), std::string("a\nb")}) {
-    EXPECT_MSB_ERROR(Open(name), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(Open(name), ErrorKind::kInvalidConfig, "snapshot name '",
+                     "is invalid: it must not ");
   }
 }
 
 TEST_F(StoreTest, RefusesAnUpperThatIsNotTheFileTheManifestTellsOf) {
   const fs::path path = Make("base");
   const fs::path upper = path / "upper.ext4";
-  const auto refused = [&] {
-    EXPECT_MSB_ERROR(Open("base"), ErrorKind::kSnapshotIntegrity);
-    EXPECT_MSB_ERROR(Open(path.native()), ErrorKind::kSnapshotIntegrity);
+  const auto refused = [&](const char* found) {
+    EXPECT_MSB_ERROR(Open("base"), ErrorKind::kSnapshotIntegrity, "/base/upper.ext4 must ", found);
+    EXPECT_MSB_ERROR(Open(path.native()), ErrorKind::kSnapshotIntegrity, "/base/upper.ext4 must ",
+                     found);
   };
   fs::resize_file(upper, kDiskSize - 1);
-  refused();
+  refused("but has 299999");
   fs::resize_file(upper, kDiskSize + 1);
-  refused();
+  refused("but has 300001");
   fs::resize_file(upper, kDiskSize);
   EXPECT_NO_THROW(Open("base"));
   fs::rename(upper, dir_ / "elsewhere");
-  refused();
+  refused("but is absent");
   fs::create_symlink(dir_ / "elsewhere", upper);
-  refused();
+  refused("but is a symbolic link");
   fs::remove(upper);
   fs::create_directory(upper);
-  refused();
+  refused("but is a directory");
   fs::remove(upper);
   // To open it for reading would wait forever for a writer.
   ASSERT_EQ(mkfifo(upper.c_str(), 0600), 0);
-  refused();
+  refused("but is a special file");
 }
 
 TEST_F(StoreTest, RefusesALayerThatIsReachedThroughALink) {
   const fs::path layers = MakeGroup() / kPlainId / "layers";
   fs::rename(layers, dir_ / "layers");
   fs::create_directory_symlink(dir_ / "layers", layers);
-  EXPECT_MSB_ERROR(Open("baseline:plain"), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Open("baseline:plain"), ErrorKind::kSnapshotIntegrity,
+                   ".raw must be a regular file, but is absent");
 }
 
 TEST_F(StoreTest, RefusesAManifestThatIsNoRegularFileOfReasonableLength) {
@@ -212,24 +225,25 @@ TEST_F(StoreTest, RefusesAManifestThatIsNoRegularFileOfReasonableLength) {
   for (const ManifestForm form : {ManifestForm::kManifest, ManifestForm::kDescriptor}) {
     const fs::path manifest = path / ManifestFileName(form);
     fs::remove(path / "snapshot.json");
-    const auto refused = [&] {
-      EXPECT_MSB_ERROR(Open("base"), ErrorKind::kSnapshotIntegrity);
+    const auto refused = [&](const char* found) {
+      EXPECT_MSB_ERROR(Open("base"), ErrorKind::kSnapshotIntegrity,
+                       "/base/" + manifest.filename().native(), found);
       fs::remove(manifest);
     };
     fs::create_symlink("upper.ext4", manifest);
-    refused();
+    refused("but is a symbolic link");
     fs::create_symlink("nowhere", manifest);
-    refused();
+    refused("but is a symbolic link");
     fs::create_directory(manifest);
-    refused();
+    refused("but is a directory");
     ASSERT_EQ(mkfifo(manifest.c_str(), 0600), 0);
-    refused();
+    refused("but is a special file");
     test::WriteFile(manifest, std::string(10 << 20, ' '));
-    refused();
+    refused("is longer than 8388608 bytes");
     test::MakeSparseFile(manifest, std::uint64_t{1} << 40, {});
-    refused();
+    refused("is longer than 8388608 bytes");
     test::WriteFile(manifest, "");
-    refused();
+    refused("invalid JSON at byte 1");
   }
 }
 
@@ -244,10 +258,12 @@ TEST_F(StoreTest, CountsTheNewerManifestWhereThereAreTwo) {
 TEST_F(StoreTest, RefusesALinkInPlaceOfANamedArtifactButFollowsThePathOfAUser) {
   const fs::path path = Make("base");
   fs::create_directory_symlink(path, snapshots_ / "link");
-  EXPECT_MSB_ERROR(Open("link"), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Open("link"), ErrorKind::kSnapshotIntegrity,
+                   "/link must be a directory, but is a symbolic link", "move it away");
   EXPECT_EQ(Open((snapshots_ / "link").native()).manifest.digest, Open("base").manifest.digest);
   test::WriteFile(snapshots_ / "file", "");
-  EXPECT_MSB_ERROR(Open("file"), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Open("file"), ErrorKind::kSnapshotIntegrity,
+                   "/file must be a directory, but is a regular file", "move it away");
 }
 
 TEST_F(StoreTest, RefusesAGroupWhoseHeadIsNotInIt) {
@@ -257,7 +273,7 @@ TEST_F(StoreTest, RefusesAGroupWhoseHeadIsNotInIt) {
                                   (snapshots_ / "base").native()}) {
     test::WriteFile(group / "group.json",
                     R"({"schema":"microsandbox.snapshot-group/1","head":")" + head + "\"}");
-    EXPECT_MSB_ERROR(Open("baseline"), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(Open("baseline"), ErrorKind::kSnapshotIntegrity, "/baseline", head);
   }
 }
 
@@ -310,7 +326,7 @@ TEST_F(StoreTest, EndsAWalkThatIsCancelled) {
   EXPECT_MSB_ERROR(
       WalkArtifacts(
           ctx, snapshots_, [](const Artifact&) { ADD_FAILURE(); }, [](const Error&) {}),
-      ErrorKind::kCancelled);
+      ErrorKind::kCancelled, "cancelled");
 }
 
 TEST_F(StoreTest, FindsTheOneFlippedByteWhenItVerifies) {
@@ -323,7 +339,9 @@ TEST_F(StoreTest, FindsTheOneFlippedByteWhenItVerifies) {
   const auto [offset, length] = test::ExtentsOf(upper).back();
   const char last = test::ReadFile(upper).at(offset + length - 1);
   test::PatchFile(upper, offset + length - 1, std::string(1, static_cast<char>(last ^ 1)));
-  EXPECT_MSB_ERROR(Verify(ctx, artifact.path), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Verify(ctx, artifact.path), ErrorKind::kSnapshotIntegrity,
+                   "/labelled/upper.ext4 is damaged: expected msb-file-merkle-blake3-v1",
+                   "but found blake3:");
   test::PatchFile(upper, offset + length - 1, std::string(1, last));
   EXPECT_NO_THROW(Verify(ctx, artifact.path));
 }
@@ -343,7 +361,9 @@ TEST_F(StoreTest, RefusesAFileThatChangesWhileItIsVerified) {
   // Called after everything was read, too late to change the hash.
   const Context ctx = Context::Background().WithProgress(
       [&](const Progress&) { test::PatchFile(upper, 0, start); });
-  EXPECT_MSB_ERROR(Verify(ctx, artifact.path), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Verify(ctx, artifact.path), ErrorKind::kSnapshotIntegrity,
+                   "/labelled/upper.ext4 changed while it was verified",
+                   "stop the program that writes to it");
 }
 
 TEST_F(StoreTest, SaysThatItCannotVerifyByAnAlgorithmThatItDoesNotKnow) {
@@ -351,7 +371,8 @@ TEST_F(StoreTest, SaysThatItCannotVerifyByAnAlgorithmThatItDoesNotKnow) {
   std::vector<DiskFile> files;
   files.push_back(FileOfLayer(opened, 0));
   files[0].integrity = {"crc32", "crc32:0"};
-  EXPECT_MSB_ERROR(VerifyFiles(Context::Background(), files), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(VerifyFiles(Context::Background(), files), ErrorKind::kUnsupportedOperation,
+                   "unknown integrity algorithm 'crc32'");
 }
 
 }  // namespace

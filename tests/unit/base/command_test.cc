@@ -94,9 +94,11 @@ TEST(CommandTest, RunsWithSignalsAsTheyAreByDefault) {
 }
 
 TEST(CommandTest, RefusesWhatItCouldNotTellOrLearn) {
-  EXPECT_MSB_ERROR(RunShell(std::string("exit 0\0", 7)), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(RunShell(std::string("exit 0\0", 7)), ErrorKind::kInvalidArgument, "/bin/sh",
+                   "'exit 0\\x00'", "NUL byte");
   const auto handler = signal(SIGCHLD, SIG_IGN);
-  EXPECT_MSB_ERROR(RunShell("exit 0"), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(RunShell("exit 0"), ErrorKind::kUnsupportedOperation, "/bin/sh",
+                   "ignores SIGCHLD", "set SIGCHLD to SIG_DFL");
   signal(SIGCHLD, handler);
   EXPECT_EQ(RunShell("exit 0").exit_status, 0);
 }
@@ -150,16 +152,17 @@ class HangingCommandTest : public testing::Test {
     return ShellCommand("trap '' TERM; sleep 1000 & echo $$ $! > '" + fifo_.native() + "'; wait");
   }
 
-  // Calls react once the program hangs. After that, both programs must have ended.
+  // Calls react once the program hangs. After that, the call must fail for this reason, and both
+  // programs must have ended.
   template <typename React>
-  void ExpectCancelled(const Context& ctx, React react) {
+  void ExpectCancelled(const Context& ctx, const char* reason, React react) {
     pid_t pid = 0;
     pid_t child = 0;
     std::thread reader([&] {
       std::ifstream(fifo_) >> pid >> child;
       react();
     });
-    EXPECT_MSB_ERROR(RunCommand(ctx, Hanging()), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(RunCommand(ctx, Hanging()), ErrorKind::kCancelled, reason);
     reader.join();
     ASSERT_NE(pid, 0);
     EXPECT_FALSE(ProcessIdentity::Of(pid)) << "it must have been waited for";
@@ -172,11 +175,12 @@ class HangingCommandTest : public testing::Test {
 
 TEST_F(HangingCommandTest, ACancellationEndsAllOfIt) {
   const auto [ctx, cancel] = test::Soon().WithCancel();
-  ExpectCancelled(ctx, cancel);
+  ExpectCancelled(ctx, "cancelled", cancel);
 }
 
 TEST_F(HangingCommandTest, ADeadlineEndsAllOfIt) {
-  ExpectCancelled(test::Soon().WithTimeout(std::chrono::milliseconds(500)), [] {});
+  ExpectCancelled(test::Soon().WithTimeout(std::chrono::milliseconds(500)), "deadline exceeded",
+                  [] {});
 }
 
 TEST(CommandTest, ACancelledContextStartsNothing) {
@@ -184,7 +188,7 @@ TEST(CommandTest, ACancelledContextStartsNothing) {
   const auto [ctx, cancel] = test::Soon().WithCancel();
   cancel();
   EXPECT_MSB_ERROR(RunCommand(ctx, ShellCommand("touch '" + (dir / "made").native() + "'")),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "cancelled");
   EXPECT_TRUE(fs::is_empty(dir.path()));
 }
 

@@ -152,7 +152,8 @@ TEST(FileTest, ReadsFilesWhoseSizeTellsNothing) {
 
 TEST(FileTest, RefusesToReadADirectory) {
   const TempDir dir;
-  EXPECT_MSB_ERROR(ReadAll(OpenDirectory(dir.path()).get(), 1 << 20), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(ReadAll(OpenDirectory(dir.path()).get(), 1 << 20), ErrorKind::kIO,
+                   "cannot read ", dir.path().filename(), "give the path of a file");
 }
 
 TEST(FileTest, ReadsAndWritesAtOffsets) {
@@ -162,7 +163,8 @@ TEST(FileTest, ReadsAndWritesAtOffsets) {
   std::string read(4, '?');
   ReadExactly(fd.get(), read.data(), 4, 4);
   EXPECT_EQ(read, std::string("\0abc", 4));
-  EXPECT_MSB_ERROR(ReadExactly(fd.get(), read.data(), 4, 5), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(ReadExactly(fd.get(), read.data(), 4, 5), ErrorKind::kIO,
+                   "/file ends at byte 8, 1 bytes before its expected end", "try again");
   Resize(fd.get(), 6);
   EXPECT_EQ(ReadAll(fd.get(), 100), std::string("\0\0\0\0\0a", 6));
 }
@@ -171,8 +173,8 @@ TEST(FileTest, SaysThatAFileCannotBeWritten) {
   const TempDir dir;
   WriteFile(dir / "file", "old");
   const UniqueFd fd = OpenFile(dir / "file");
-  EXPECT_MSB_ERROR(WriteExactly(fd.get(), "new", 3, 0), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Resize(fd.get(), 1), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(WriteExactly(fd.get(), "new", 3, 0), ErrorKind::kIO, "cannot write ", "/file: ");
+  EXPECT_MSB_ERROR(Resize(fd.get(), 1), ErrorKind::kIO, "cannot resize ", "/file: ");
   EXPECT_EQ(ReadFile(dir / "file"), "old");
 }
 
@@ -181,8 +183,10 @@ TEST(FileTest, CreatesOnlyWhatIsNotThere) {
   WriteFile(dir / "file", "old");
   fs::create_symlink("elsewhere", dir / "link");
   const UniqueFd fd = OpenDirectory(dir.path());
-  EXPECT_MSB_ERROR(WriteNewFileAt(fd.get(), "file", "new", 0600), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(WriteNewFileAt(fd.get(), "link", "new", 0600), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(WriteNewFileAt(fd.get(), "file", "new", 0600), ErrorKind::kIO, "cannot create ",
+                   "/file: ", "move it away");
+  EXPECT_MSB_ERROR(WriteNewFileAt(fd.get(), "link", "new", 0600), ErrorKind::kIO, "cannot create ",
+                   "/link: ", "move it away");
   EXPECT_EQ(ReadFile(dir / "file"), "old");
   EXPECT_FALSE(fs::exists(dir / "elsewhere"));
   WriteNewFileAt(fd.get(), "new", "content", 0600);
@@ -213,7 +217,7 @@ TEST(FileTest, LeavesNoTemporaryWhenItCannotReplace) {
   const TempDir dir;
   fs::create_directory(dir / "taken");
   EXPECT_MSB_ERROR(ReplaceFileAt(OpenDirectory(dir.path()).get(), "taken", "new", 0600),
-                   ErrorKind::kIO);
+                   ErrorKind::kIO, "/taken: ", "give the path of a file");
   EXPECT_EQ(test::ListTree(dir.path()), (std::map<std::string, std::string>{{"taken", "dir"}}));
 }
 
@@ -245,8 +249,10 @@ TEST(FileTest, OpensDirectoriesOnly) {
   EXPECT_FALSE(TryOpenDirectory(dir / "absent"));
   EXPECT_FALSE(TryOpenDirectory(dir / "file"));
   EXPECT_FALSE(TryOpenDirectory(dir / "file/below"));
-  EXPECT_MSB_ERROR(OpenDirectory(dir / "absent"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(OpenDirectory(dir / "file"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(OpenDirectory(dir / "absent"), ErrorKind::kIO, "cannot open directory ",
+                   "/absent: ", "create it, or correct the path");
+  EXPECT_MSB_ERROR(OpenDirectory(dir / "file"), ErrorKind::kIO, "cannot open directory ",
+                   "/file: ", "not a directory: correct the path");
 }
 
 TEST(FileTest, MakesADirectoryWithItsParents) {
@@ -255,8 +261,10 @@ TEST(FileTest, MakesADirectoryWithItsParents) {
   EXPECT_TRUE(MakeDirectory(dir / "a/b/c"));
   EXPECT_TRUE(fs::is_directory(dir / "a/b/c"));
   WriteFile(dir / "file", "");
-  EXPECT_MSB_ERROR(MakeDirectory(dir / "file"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(MakeDirectory(dir / "file/below"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(MakeDirectory(dir / "file"), ErrorKind::kIO,
+                   "/file: ", "not a directory: correct the path");
+  EXPECT_MSB_ERROR(MakeDirectory(dir / "file/below"), ErrorKind::kIO,
+                   "/file: ", "not a directory: correct the path");
 }
 
 TEST(FileTest, StampsRegularFilesOnly) {
@@ -287,7 +295,8 @@ TEST(FileTest, RemovesAFileOnce) {
   WriteFile(dir / "file", "");
   EXPECT_TRUE(RemoveFile(dir / "file"));
   EXPECT_FALSE(RemoveFile(dir / "file"));
-  EXPECT_MSB_ERROR(RemoveFile(dir.path()), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(RemoveFile(dir.path()), ErrorKind::kIO, "cannot remove ", dir.path().filename(),
+                   "give the path of a file");
 }
 
 TEST(FileTest, RemovesATreeAndNothingThatItsLinksPointTo) {
@@ -320,7 +329,8 @@ TEST(FileTest, MakesPathsAbsoluteAndPlain) {
   EXPECT_EQ(AbsolutePath("/../a"), "/a");
   EXPECT_EQ(AbsolutePath("/"), "/");
   EXPECT_EQ(AbsolutePath("/a/.."), "/");
-  EXPECT_MSB_ERROR(AbsolutePath(""), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(AbsolutePath(""), ErrorKind::kIO, "an empty path",
+                   "give the path of a file or directory");
 }
 
 TEST(FileTest, ExpandsALeadingTildeOnly) {
@@ -336,7 +346,8 @@ TEST(FileTest, ExpandsALeadingTildeOnly) {
 TEST(FileTest, RefusesATildeWithoutAHome) {
   for (const char* home : {"", static_cast<const char*>(nullptr)}) {
     const ScopedHome scoped(home);
-    EXPECT_MSB_ERROR(AbsolutePath("~/a"), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(AbsolutePath("~/a"), ErrorKind::kInvalidConfig, "~/a", "HOME is not set",
+                     "use an absolute path");
     EXPECT_EQ(AbsolutePath("/a"), "/a");
   }
 }
@@ -353,7 +364,8 @@ TEST(FileTest, MovesAFileOverNoOther) {
   EXPECT_EQ(MoveFileAt(from.get(), "file", to.get(), "moved"), MoveResult::kMoved);
   EXPECT_EQ(ReadFile(dir / "b" / "moved"), "new");
   EXPECT_FALSE(fs::exists(dir / "a" / "file"));
-  EXPECT_MSB_ERROR(MoveFileAt(from.get(), "file", to.get(), "again"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(MoveFileAt(from.get(), "file", to.get(), "again"), ErrorKind::kIO,
+                   "cannot rename to ", "/b/again: ");
 }
 
 TEST(FileTest, SetsModes) {
@@ -372,8 +384,10 @@ TEST(FileTest, LinksAFileUnderANameThatIsFree) {
   EXPECT_EQ(StampOf(dir / "name")->inode, StampOf(dir / "file")->inode);
   EXPECT_EQ(ReadFile(dir / "name"), "content");
   const auto before = test::ListTree(dir.path());
-  EXPECT_MSB_ERROR(LinkFile(dir / "file", dir / "taken"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(LinkFile(dir / "absent", dir / "free"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(LinkFile(dir / "file", dir / "taken"), ErrorKind::kIO, "cannot link to ",
+                   "/taken: ", "move it away");
+  EXPECT_MSB_ERROR(LinkFile(dir / "absent", dir / "free"), ErrorKind::kIO, "cannot link to ",
+                   "/free: ", "correct the path");
   EXPECT_EQ(test::ListTree(dir.path()), before);
 }
 
@@ -385,7 +399,8 @@ TEST(FileTest, MakesADirectoryOnlyWhereNothingIs) {
   const auto before = test::ListTree(dir.path());
   const UniqueFd fd = OpenDirectory(dir.path());
   for (const char* name : {"file", "dir", "link", "absent/new"}) {
-    EXPECT_MSB_ERROR(MakeDirectoryAt(fd.get(), name), ErrorKind::kIO);
+    EXPECT_MSB_ERROR(MakeDirectoryAt(fd.get(), name), ErrorKind::kIO, "cannot create directory ",
+                     name);
   }
   EXPECT_EQ(test::ListTree(dir.path()), before);
   MakeDirectoryAt(fd.get(), "new");
@@ -399,7 +414,8 @@ TEST(FileTest, FlushesDirectoriesButNotWhatLinksPointTo) {
   const auto before = test::ListTree(dir.path());
   EXPECT_NO_THROW(SyncDirectories(OpenDirectory(dir.path()).get()));
   EXPECT_EQ(test::ListTree(dir.path()), before);
-  EXPECT_MSB_ERROR(SyncDirectories(OpenFile(dir / "a/b/file").get()), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(SyncDirectories(OpenFile(dir / "a/b/file").get()), ErrorKind::kIO,
+                   "/a/b/file: ", "not a directory");
 }
 
 TEST(FileTest, TellsTheSpaceThatIsFree) {
@@ -414,7 +430,7 @@ TEST(FileTest, TellsTheSpaceThatIsFree) {
   EXPECT_GT(FreeSpace(OpenFile(dir / "file").get()), 0U);
   // /proc reports 0 blocks in total, like a tmpfs without a limit.
   EXPECT_EQ(FreeSpace(OpenDirectory("/proc").get()), std::nullopt);
-  EXPECT_MSB_ERROR(FreeSpace(-1), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(FreeSpace(-1), ErrorKind::kIO, "the free space of an open file");
 }
 
 TEST(FileTest, MakesSuffixesThatDiffer) {

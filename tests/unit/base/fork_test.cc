@@ -177,7 +177,7 @@ TEST(ForkTest, AForkedProcessTakesLocksOfItsOwn) {
   char byte = 0;
   EXPECT_EQ(read(to_parent.first.get(), &byte, 1), 1);
   db.Bind(Context::Background().WithTimeout(std::chrono::milliseconds(1)));
-  EXPECT_MSB_ERROR(Transaction{db}, ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Transaction{db}, ErrorKind::kCancelled, "deadline exceeded");
   to_child.second.Reset(-1);
   int status = -1;
   waitpid(pid, &status, 0);

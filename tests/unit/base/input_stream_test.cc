@@ -82,9 +82,12 @@ TEST(InputStreamTest, ReadsDevices) {
 
 TEST(InputStreamTest, OpensNothingThatCannotBeRead) {
   const TempDir dir;
-  EXPECT_MSB_ERROR(InputStream(dir / "absent"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(InputStream(dir.path()), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(InputStream(""), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(InputStream(dir / "absent"), ErrorKind::kIO, "cannot open ",
+                   "/absent: ", "create it, or correct the path");
+  EXPECT_MSB_ERROR(InputStream(dir.path()), ErrorKind::kIO, "cannot read ", dir.path().filename(),
+                   "give the path of a file");
+  EXPECT_MSB_ERROR(InputStream(""), ErrorKind::kIO, "cannot open an empty path",
+                   "correct the path");
   EXPECT_TRUE(test::ListTree(dir.path()).empty());
 }
 

@@ -68,10 +68,14 @@ TEST(NewDirectoryTest, LeavesNothingWhereItCannotBe) {
   WriteFile(dir / "file", "content");
   fs::create_symlink("nowhere", dir / "dangling");
   const auto before = ListTree(dir.path());
-  EXPECT_MSB_ERROR(NewDirectory(dir / "file"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(NewDirectory(dir / "file/a/b"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(NewDirectory(dir / "dangling/a"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(NewDirectory(dir / ("a/b/" + std::string(256, 'n'))), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(NewDirectory(dir / "file"), ErrorKind::kIO,
+                   "/file: ", "not a directory: correct the path");
+  EXPECT_MSB_ERROR(NewDirectory(dir / "file/a/b"), ErrorKind::kIO,
+                   "/file: ", "not a directory: correct the path");
+  EXPECT_MSB_ERROR(NewDirectory(dir / "dangling/a"), ErrorKind::kIO,
+                   "/dangling: ", "correct the path");
+  EXPECT_MSB_ERROR(NewDirectory(dir / ("a/b/" + std::string(256, 'n'))), ErrorKind::kIO, "/a/b/nnn",
+                   "choose a shorter name");
   EXPECT_EQ(ListTree(dir.path()), before);
 }
 

@@ -120,11 +120,11 @@ TEST(ProgressTest, StopsWhenCancelledOrLate) {
   ProgressMeter meter(ctx, "copy", 10);
   EXPECT_NO_THROW(meter.Add(1));
   cancel();
-  EXPECT_MSB_ERROR(meter.Add(1), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(meter.Add(1), ErrorKind::kCancelled, "cancelled");
 
   const Context late = Context::Background().WithTimeout(milliseconds(0));
   ProgressMeter late_meter(late, "copy", 10);
-  EXPECT_MSB_ERROR(late_meter.Add(1), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(late_meter.Add(1), ErrorKind::kCancelled, "deadline exceeded");
 }
 
 TEST(ProgressTest, KnowsWhetherAnybodyListens) {

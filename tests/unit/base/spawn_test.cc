@@ -172,7 +172,7 @@ TEST(SpawnTest, NothingOfTheProgramRunsIfItMayNot) {
     announced = process;
     throw Error(ErrorKind::kCancelled, "not now");
   };
-  EXPECT_MSB_ERROR(Spawn(program, leash, refuse), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Spawn(program, leash, refuse), ErrorKind::kCancelled, "not now");
   EXPECT_TRUE(HasEnded(announced));
   EXPECT_EQ(StampOf(output.get()).size, 0U);
   ExpectNoChildren();
@@ -185,16 +185,21 @@ TEST(SpawnTest, WhatCannotBeExecutedLeavesNothing) {
   const Leash leash;
   Program program = Shell("true");
   program.directory = dir / "absent";
-  EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Spawn({.path = dir / "absent"}, leash), ErrorKind::kInvalidConfig);
-  EXPECT_MSB_ERROR(Spawn({.path = dir / "file"}, leash), ErrorKind::kInvalidConfig);
-  EXPECT_MSB_ERROR(Spawn({.path = dir.path()}, leash), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO, "cannot change to directory ",
+                   "/absent: ", "create it, or correct the path");
+  EXPECT_MSB_ERROR(Spawn({.path = dir / "absent"}, leash), ErrorKind::kInvalidConfig,
+                   "cannot execute ", "/absent: ", "give the path of a program");
+  EXPECT_MSB_ERROR(Spawn({.path = dir / "file"}, leash), ErrorKind::kInvalidConfig,
+                   "cannot execute ", "/file: ", "give the path of a program");
+  EXPECT_MSB_ERROR(Spawn({.path = dir.path()}, leash), ErrorKind::kInvalidConfig, "cannot execute ",
+                   dir.path().filename(), "give the path of a program");
   program = Shell("true");
   program.inherited = {1 << 20};  // Nothing is open under that number.
-  EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO, "cannot set up a process for /bin/sh");
   program.inherited = {};
   program.output = 1 << 20;
-  EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Spawn(program, leash), ErrorKind::kIO,
+                   "cannot duplicate the descriptor of an open file");
   ExpectNoChildren();
   // Plus the two of the leash.
   EXPECT_EQ(ListDirectory(OpenDirectory("/proc/self/fd").get()).size(), open_before + 2);

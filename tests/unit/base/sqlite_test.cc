@@ -115,17 +115,21 @@ TEST(SqliteTest, RollsBackAfterAFailedStatement) {
     db.Execute("INSERT INTO t VALUES (1, 'taken')");
     transaction.Commit();
   };
-  EXPECT_MSB_ERROR(insert_twice(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(insert_twice(), ErrorKind::kIO, "cannot write the database ", "/db: ");
   EXPECT_EQ(CountRows(db), 1);
 }
 
 TEST(SqliteTest, MakesADatabaseOnlyWhenToldTo) {
   const TempDir dir;
-  EXPECT_MSB_ERROR(Database(dir / "db", Database::Mode::kReadOnly), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Database(dir / "db", Database::Mode::kReadWrite), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Database(dir / "db", Database::Mode::kReadOnly), ErrorKind::kIO,
+                   "cannot open the database ", "/db: ", "create it, or correct the path");
+  EXPECT_MSB_ERROR(Database(dir / "db", Database::Mode::kReadWrite), ErrorKind::kIO,
+                   "cannot open the database ", "/db: ", "create it, or correct the path");
   EXPECT_FALSE(fs::exists(dir / "db"));
-  EXPECT_MSB_ERROR(Database(dir / "absent/db", Database::Mode::kCreate), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Database(dir.path(), Database::Mode::kReadWrite), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Database(dir / "absent/db", Database::Mode::kCreate), ErrorKind::kIO,
+                   "cannot open the database ", "/absent/db: ", "correct the path");
+  EXPECT_MSB_ERROR(Database(dir.path(), Database::Mode::kReadWrite), ErrorKind::kIO,
+                   "cannot open the database ", dir.path().filename(), "give the path of a file");
   const Database db = MakeTable(dir / "db");
   EXPECT_EQ(db.path(), dir / "db");
   EXPECT_TRUE(fs::exists(dir / "db"));
@@ -135,7 +139,8 @@ TEST(SqliteTest, WritesNothingWhenOnlyReading) {
   const TempDir dir;
   { MakeTable(dir / "db"); }
   Database db(dir / "db", Database::Mode::kReadOnly);
-  EXPECT_MSB_ERROR(db.Execute("INSERT INTO t VALUES (1, 'x')"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(db.Execute("INSERT INTO t VALUES (1, 'x')"), ErrorKind::kIO,
+                   "cannot write the database ", "/db: ");
   EXPECT_EQ(CountRows(db), 0);
 }
 
@@ -144,9 +149,12 @@ TEST(SqliteTest, RefusesAFileThatIsNoDatabase) {
   const std::string content(8192, 'x');
   test::WriteFile(dir / "db", content);
   Database db(dir / "db", Database::Mode::kReadWrite);
-  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM t"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(db.Execute("CREATE TABLE t (id)"), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Transaction{db}, ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM t"), ErrorKind::kIO, "cannot query the database ",
+                   "/db: ", "restore it from a backup, or move it away");
+  EXPECT_MSB_ERROR(db.Execute("CREATE TABLE t (id)"), ErrorKind::kIO, "cannot write the database ",
+                   "/db: ", "restore it from a backup, or move it away");
+  EXPECT_MSB_ERROR(Transaction{db}, ErrorKind::kIO, "cannot write the database ",
+                   "/db: ", "restore it from a backup, or move it away");
   EXPECT_EQ(test::ReadFile(dir / "db"), content);
 }
 
@@ -159,13 +167,15 @@ TEST(SqliteTest, RefusesADatabaseWithDamagedPages) {
   // Damages the page of the table. The first page has the schema.
   test::PatchFile(dir / "db", 4096, std::string(4096, '\xff'));
   const Database db(dir / "db", Database::Mode::kReadOnly);
-  EXPECT_MSB_ERROR(CountRows(db), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(CountRows(db), ErrorKind::kIO, "cannot query the database ",
+                   "/db: ", "restore it from a backup, or move it away");
 }
 
 TEST(SqliteTest, RefusesADatabaseWithoutTheTable) {
   const TempDir dir;
   const Database db = MakeTable(dir / "db");
-  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM other"), ErrorKind::kInternal);
+  EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM other"), ErrorKind::kInternal,
+                   "cannot query the database ", "/db: ", "other");
 }
 
 TEST(SqliteTest, CopiesADatabaseIntoMemory) {
@@ -178,7 +188,8 @@ TEST(SqliteTest, CopiesADatabaseIntoMemory) {
   EXPECT_EQ(copy.path(), dir / "db");
   copy.Execute("INSERT INTO t VALUES (2, 'y')");
   EXPECT_EQ(CountRows(db), 1);
-  EXPECT_MSB_ERROR(Database::CopyToMemory(dir / "absent", Context::Background()), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Database::CopyToMemory(dir / "absent", Context::Background()), ErrorKind::kIO,
+                   "cannot open the database ", "/absent: ", "create it, or correct the path");
 }
 
 TEST(SqliteTest, CreatesNoFileForAnImmutableDatabase) {
@@ -192,7 +203,8 @@ TEST(SqliteTest, CreatesNoFileForAnImmutableDatabase) {
   Database db(dir / "db 100%?#", Database::Mode::kImmutable);
   EXPECT_EQ(CountRows(db), 1);
   EXPECT_TRUE(db.IsReadOnly());
-  EXPECT_MSB_ERROR(db.Execute("INSERT INTO t VALUES (2, 'x')"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(db.Execute("INSERT INTO t VALUES (2, 'x')"), ErrorKind::kIO,
+                   "cannot write the database ", "/db 100%?#: ");
   EXPECT_EQ(test::ListTree(dir.path()), before);
 }
 

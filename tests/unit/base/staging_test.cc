@@ -114,7 +114,8 @@ TEST(StageTest, LeavesNothingWhenItIsNotPublished) {
 
 TEST(StageTest, NeedsADirectoryToStandIn) {
   const TempDir dir;
-  EXPECT_MSB_ERROR(Stage(dir / "absent"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Stage(dir / "absent"), ErrorKind::kIO, "cannot open directory ",
+                   "/absent: ", "create it, or correct the path");
   EXPECT_FALSE(fs::exists(dir / "absent"));
 }
 
@@ -227,7 +228,8 @@ TEST(StageTest, WaitsForTheCallThatHasLockedWhatItReplaces) {
   {
     Stage late(dir.path());
     const Context ctx = Context::Background().WithTimeout(std::chrono::milliseconds(20));
-    EXPECT_MSB_ERROR(late.PublishOver(ctx, "name", any), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(late.PublishOver(ctx, "name", any), ErrorKind::kCancelled,
+                     "deadline exceeded");
   }
   EXPECT_EQ(ListTree(dir.path()), before);
   Stage stage(dir.path());
@@ -329,7 +331,8 @@ TEST(StageTest, PublishesAFileOverNothingButARegularFile) {
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
     Watch watch(dir.path());
     for (const char* target : {"directory", "empty", "link"}) {
-      EXPECT_MSB_ERROR(stage.PublishFile("file", target), ErrorKind::kInvalidArgument);
+      EXPECT_MSB_ERROR(stage.PublishFile("file", target), ErrorKind::kInvalidArgument,
+                       "/" + std::string(target) + " is a ", "only a regular file can be replaced");
     }
     EXPECT_EQ(watch.Take(), std::vector<std::string>());
   }
@@ -344,7 +347,8 @@ TEST(StageTest, MovesOneFileOut) {
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
     WriteNewFileAt(stage.fd(), "scrap", "scrap", 0600);
     stage.PublishFile("file", "target");
-    EXPECT_MSB_ERROR(stage.PublishFile("absent", "target"), ErrorKind::kIO);
+    EXPECT_MSB_ERROR(stage.PublishFile("absent", "target"), ErrorKind::kIO, "cannot rename to ",
+                     "/target: ");
   }
   EXPECT_EQ(ReadFile(dir / "target"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 1U);
@@ -412,7 +416,8 @@ TEST(StageTest, TakesEntriesBackIfOneCannotBePublished) {
     FillStage(stage);
     const Tree staged = ListTree(stage.path());
     Watch watch(dir.path());
-    EXPECT_MSB_ERROR(stage.PublishEntries({"b", "a", "absent", "c"}), ErrorKind::kIO);
+    EXPECT_MSB_ERROR(stage.PublishEntries({"b", "a", "absent", "c"}), ErrorKind::kIO,
+                     "cannot rename to ", "/absent: ");
     EXPECT_EQ(watch.Take(), (std::vector<std::string>{"+b", "+a", "-a", "-b"}));
     EXPECT_EQ(ListTree(stage.path()), staged);
   }

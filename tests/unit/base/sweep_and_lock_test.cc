@@ -130,7 +130,8 @@ TEST(LockedDirectoryTest, NeverHidesADirectoryThatIsNotLocked) {
   LockedDirectory name = LockedDirectory::Open(Context::Background(), dir.path(), "name");
   fs::rename(dir / "name", dir / "moved");
   WriteFile(dir / "name/file", "precious");
-  EXPECT_MSB_ERROR(name.Hide(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(name.Hide(), ErrorKind::kIO, "/name was replaced by another program",
+                   "try again");
   EXPECT_EQ(ReadFile(dir / "name/file"), "precious");
 }
 
@@ -205,10 +206,10 @@ TEST(LockTest, StopsWaitingWhenCancelledOrLate) {
   ASSERT_TRUE(TryLock(first.get()));
   const auto [ctx, cancel] = Context::Background().WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(Lock(ctx, second.get()), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Lock(ctx, second.get()), ErrorKind::kCancelled, "cancelled");
   EXPECT_MSB_ERROR(
       Lock(Context::Background().WithTimeout(std::chrono::milliseconds(20)), second.get()),
-      ErrorKind::kCancelled);
+      ErrorKind::kCancelled, "deadline exceeded");
 }
 
 }  // namespace

@@ -59,14 +59,17 @@ TEST(TextTest, RefusesNamesThatAreNotBare) {
   for (const std::string_view name :
        {""sv, "a/b"sv, "/"sv, "a\\b"sv, "group:member"sv, "."sv, ".."sv, ".hidden"sv, "~"sv,
         "~root"sv, "a\nb"sv, "a\tb"sv, "a\0b"sv, "a\x1f"sv, "a\x7f"sv, "\xff"sv, "a\xc3"sv}) {
-    EXPECT_MSB_ERROR(CheckBareName("snapshot", name, 255), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(CheckBareName("snapshot", name, 255), ErrorKind::kInvalidConfig,
+                     "snapshot name '", "is invalid: it must ");
   }
 }
 
 TEST(TextTest, CountsTheBytesOfANameNotItsCharacters) {
-  EXPECT_MSB_ERROR(CheckBareName("sandbox", std::string(129, 'n'), 128), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(CheckBareName("sandbox", std::string(129, 'n'), 128), ErrorKind::kInvalidConfig,
+                   "sandbox name 'nnn", "not be longer than 128 bytes");
   EXPECT_NO_THROW(CheckBareName("sandbox", "\u00e9\u00e9", 4));
-  EXPECT_MSB_ERROR(CheckBareName("sandbox", "\u00e9\u00e9", 3), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(CheckBareName("sandbox", "\u00e9\u00e9", 3), ErrorKind::kInvalidConfig,
+                   "sandbox name '\u00e9\u00e9'", "not be longer than 3 bytes");
 }
 
 TEST(TextTest, SaysWhichNameIsRefused) {

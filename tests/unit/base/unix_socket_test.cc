@@ -83,7 +83,8 @@ TEST(UnixSocketTest, TakesThePlaceOfNothingElse) {
   std::filesystem::create_directory(dir / "directory");
   std::filesystem::create_symlink("socket", dir / "link");
   for (const char* name : {"file", "directory", "link"}) {
-    EXPECT_MSB_ERROR(ListenAt(fd.get(), name), ErrorKind::kIO);
+    EXPECT_MSB_ERROR(ListenAt(fd.get(), name), ErrorKind::kIO, "cannot listen at ",
+                     "/" + std::string(name) + ": ", "not a socket; move it away");
     EXPECT_FALSE(TryConnectAt(fd.get(), name)) << name;
   }
   EXPECT_EQ(test::ReadFile(dir / "file"), "content");
@@ -98,7 +99,8 @@ TEST(UnixSocketTest, AnAbsentNameHasNoListener) {
 TEST(UnixSocketTest, ANameMayBeTooLong) {
   const test::TempDir dir;
   const UniqueFd fd = OpenDirectory(dir.path());
-  EXPECT_MSB_ERROR(ListenAt(fd.get(), std::string(200, 'n')), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(ListenAt(fd.get(), std::string(200, 'n')), ErrorKind::kIO,
+                   "cannot use the socket nnn", "choose a shorter name");
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
   // A socket gets such a name only by being renamed.
   const UniqueFd listener = ListenAt(fd.get(), "socket");
@@ -114,7 +116,7 @@ TEST(UnixSocketTest, RefusesToWaitForAListenerThatIsBusy) {
   const auto fill = [&] {
     for (int i = 0; i < 1000; ++i) clients.push_back(TryConnectAt(fd.get(), "socket"));
   };
-  EXPECT_MSB_ERROR(fill(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(fill(), ErrorKind::kIO, "cannot connect to ", "/socket: ");
   EXPECT_FALSE(clients.empty());
 }
 
@@ -140,11 +142,12 @@ TEST(UnixSocketTest, BothEndWithTheirContext) {
   Pair pair;
   const Context late = Context::Background().WithTimeout(std::chrono::milliseconds(70));
   std::array<char, 16> buffer{};
-  EXPECT_MSB_ERROR(ReceiveSome(late, pair.here.get(), buffer), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(ReceiveSome(late, pair.here.get(), buffer), ErrorKind::kCancelled,
+                   "deadline exceeded");
   const std::string bytes(4 << 20, 'x');
   const auto [ctx, cancel] = test::Soon().WithCancel();
   std::thread other(cancel);
-  EXPECT_MSB_ERROR(SendAll(ctx, pair.here.get(), bytes), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(SendAll(ctx, pair.here.get(), bytes), ErrorKind::kCancelled, "cancelled");
   other.join();
 }
 

@@ -102,7 +102,7 @@ TEST_F(WritersTest, WatchWaitsForAWriterThatGoesAway) {
 TEST_F(WritersTest, CancelledWatchDoesNotWait) {
   const UniqueFd writer = OpenToWrite();
   const Context ended = ctx_.WithTimeout(std::chrono::milliseconds(0));
-  EXPECT_MSB_ERROR(WriteWatch(ended, fd_.get()), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(WriteWatch(ended, fd_.get()), ErrorKind::kCancelled, "deadline exceeded");
 }
 
 }  // namespace

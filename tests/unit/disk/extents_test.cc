@@ -112,7 +112,7 @@ TEST(ExtentsTest, TakesAFileWithoutHolesForOneExtent) {
 TEST(ExtentsTest, SaysThatAFileHasNoExtents) {
   const base::UniqueFd closed;
   ExtentReader reader(closed.get(), 100);
-  EXPECT_MSB_ERROR(reader.Next(), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(reader.Next(), ErrorKind::kIO, "the extents of an open file");
 }
 
 TEST(ExtentsTest, StopsCountingWhenCancelled) {
@@ -120,7 +120,7 @@ TEST(ExtentsTest, StopsCountingWhenCancelled) {
   MakeSparseFile(dir / "file", kExtentUnit, {{0, Noise(kExtentUnit, 1)}});
   const auto [ctx, cancel] = Context::Background().WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(Count(ctx, dir / "file", kExtentUnit), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Count(ctx, dir / "file", kExtentUnit), ErrorKind::kCancelled, "cancelled");
 }
 
 }  // namespace

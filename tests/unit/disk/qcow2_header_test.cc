@@ -138,7 +138,7 @@ TEST_F(Qcow2HeaderTest, EveryShorterFileIsRefused) {
   const std::string whole = file_;
   for (std::size_t size = 0; size < 3 * 4096; size += size < 120 ? 1 : 1000) {
     file_ = whole.substr(0, size);
-    EXPECT_MSB_ERROR(Read(), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(Read(), ErrorKind::kSnapshotIntegrity, "qcow2 file 'the file' ");
   }
 }
 
@@ -150,10 +150,12 @@ TEST_F(Qcow2HeaderTest, BackingFilesAreBesideTheFile) {
   }
   for (const char* name : {"/etc/shadow", "../a", "a/b", "..", ".", "nbd:host:1", "json:{}"}) {
     header.backing_file = name;
-    EXPECT_MSB_ERROR(CheckBackingName(header, "a"), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(CheckBackingName(header, "a"), ErrorKind::kSnapshotIntegrity,
+                     "'a' names the backing file '" + std::string(name) + "'", "a plain file name");
   }
   header.backing_file = std::string("a\0b", 3);
-  EXPECT_MSB_ERROR(CheckBackingName(header, "a"), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(CheckBackingName(header, "a"), ErrorKind::kSnapshotIntegrity,
+                   "'a' names the backing file 'a\\x00b'", "a plain file name");
 }
 
 }  // namespace

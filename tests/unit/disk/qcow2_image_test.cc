@@ -178,34 +178,39 @@ TEST_F(Qcow2ImageTest, AnL1TableMayBeAHoleButForItsLastEntry) {
   EXPECT_EQ(Read(*image, last / 2, 100), std::string(100, '\0'));
   // An entry after the hole may be damaged like any other.
   test::PatchFile(dir_ / "a", kL1AtTheEnd + (kEntries - 2) * 8, Number(kL2));
-  EXPECT_MSB_ERROR(Open(), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Open(), ErrorKind::kSnapshotIntegrity, "'a' is damaged",
+                   "L2 table at offset 16384 is used twice");
 }
 
 TEST_F(Qcow2ImageTest, ChainsMustFit) {
-  const auto expect_refusal = [&](ErrorKind kind) {
-    EXPECT_MSB_ERROR(Open(), kind);
+  const auto expect_refusal = [&](ErrorKind kind, const char* message) {
+    EXPECT_MSB_ERROR(Open(), kind, message);
     names_.clear();
   };
   const std::string on_b = test::Qcow2Sample("x", "b");
-  expect_refusal(ErrorKind::kUnsupportedOperation);  // No files at all.
+  expect_refusal(ErrorKind::kUnsupportedOperation, "1 to 256 files, but has 0");
   Add("a", DiskFormat::kQcow2, on_b);
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // The next one is missing.
+  expect_refusal(ErrorKind::kSnapshotIntegrity,
+                 "'a' must have no backing file, but has the backing file 'b'");
   Add("a", DiskFormat::kQcow2, on_b);
   Add("c", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // The next file has another name.
+  expect_refusal(ErrorKind::kSnapshotIntegrity,
+                 "'a' must have the backing file 'c', but has the backing file 'b'");
   Add("a", DiskFormat::kQcow2, test::Qcow2Sample("x"));
   Add("b", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // The first file has no backing file.
+  expect_refusal(ErrorKind::kSnapshotIntegrity,
+                 "'a' must have the backing file 'b', but has no backing file");
   Add("a", DiskFormat::kRaw, "x");
   Add("b", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // Nor has a raw file.
+  expect_refusal(ErrorKind::kSnapshotIntegrity, "'a' is raw, so it cannot be backed by 'b'");
   std::string says_qcow2 = on_b;
   says_qcow2.replace(8, 8, Number(200));
   says_qcow2.replace(200, 1, "b");
   says_qcow2.replace(104, 16, std::string("\xe2\x79\x2a\xca\0\0\0\5qcow2\0\0\0", 16));
   Add("a", DiskFormat::kQcow2, says_qcow2);
   Add("b", DiskFormat::kRaw, "x");
-  expect_refusal(ErrorKind::kSnapshotIntegrity);  // The header names another format.
+  expect_refusal(ErrorKind::kSnapshotIntegrity,
+                 "'a' must name the format raw for its backing file 'b', but names qcow2");
 }
 
 TEST_F(Qcow2ImageTest, LongChainsAreReadAndLongerOnesRefused) {
@@ -220,7 +225,7 @@ TEST_F(Qcow2ImageTest, LongChainsAreReadAndLongerOnesRefused) {
   EXPECT_TRUE(Read(*Open(), 0, content.size()) == content);
   names_.insert(names_.begin(), {"f0", DiskFormat::kQcow2});
   test::WriteFile(dir_ / "f0", test::Qcow2Sample("", "f1"));
-  EXPECT_MSB_ERROR(Open(), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(Open(), ErrorKind::kUnsupportedOperation, "1 to 256 files, but has 257");
 }
 
 TEST_F(Qcow2ImageTest, TablesThatAreUsedTwiceAreRefused) {
@@ -228,20 +233,25 @@ TEST_F(Qcow2ImageTest, TablesThatAreUsedTwiceAreRefused) {
   file.replace(36, 4, std::string("\0\0\0\2", 4));
   file.replace(kL1 + 8, 8, Number(kL2));
   Add("a", DiskFormat::kQcow2, file);
-  EXPECT_MSB_ERROR(Open(), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Open(), ErrorKind::kSnapshotIntegrity, "'a' is damaged",
+                   "L2 table at offset 16384 is used twice");
 }
 
 TEST_F(Qcow2ImageTest, DamagedEntriesAreFoundWhenRead) {
-  for (const std::uint64_t entry :
-       {std::uint64_t{1} << 40, std::uint64_t{kL2 + 512}, std::uint64_t{1} << 57 | kL2,
-        std::uint64_t{1} << 62 | std::uint64_t{1} << 40, std::uint64_t{kL2 | 2}}) {
+  for (const auto& [entry, reason] :
+       {std::pair(std::uint64_t{1} << 40, "a data cluster is at offset 1099511627776, outside"),
+        std::pair(std::uint64_t{kL2 + 512}, "not aligned to a cluster"),
+        std::pair(std::uint64_t{1} << 57 | kL2, "reserved bits"),
+        std::pair(std::uint64_t{1} << 62 | std::uint64_t{1} << 40,
+                  "a compressed cluster is at offset 1099511627776, outside"),
+        std::pair(std::uint64_t{kL2 | 2}, "reserved bits")}) {
     std::string file = test::Qcow2Sample("x");
     file.replace(kL2, 8, Number(entry));
     names_.clear();
     Add("a", DiskFormat::kQcow2, file);
     const auto image = Open();
-    EXPECT_MSB_ERROR(Read(*image, 0, 1), ErrorKind::kSnapshotIntegrity);
-    EXPECT_MSB_ERROR(image->NextData(0), ErrorKind::kSnapshotIntegrity);
+    EXPECT_MSB_ERROR(Read(*image, 0, 1), ErrorKind::kSnapshotIntegrity, "'a' is damaged", reason);
+    EXPECT_MSB_ERROR(image->NextData(0), ErrorKind::kSnapshotIntegrity, "'a' is damaged", reason);
     EXPECT_EQ(Read(*image, 1 << 20, 1), std::string(1, '\0'));
   }
 }

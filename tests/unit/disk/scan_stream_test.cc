@@ -154,7 +154,7 @@ TEST(ScanStreamTest, StopsSoonWhenCancelled) {
   FailingStream endless(std::uint64_t{1} << 30);
   Caller consumer(DoNothing, commit);
   EXPECT_MSB_ERROR(ScanTheStream(endless, std::uint64_t{1} << 50, consumer, ctx),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "cancelled");
   EXPECT_GE(consumer.committed().size(), 4U);
   EXPECT_LE(consumer.committed().size(), 4U + 16U);
 }

@@ -155,7 +155,8 @@ TEST(ScanTest, StopsSoonWhenCancelled) {
     if (region.offset == 3 * kRegionBytes) cancel();
   };
   Caller consumer(DoNothing, commit);
-  EXPECT_MSB_ERROR(Scan(ctx, dir / "file", 100 * kRegionBytes, consumer), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Scan(ctx, dir / "file", 100 * kRegionBytes, consumer), ErrorKind::kCancelled,
+                   "cancelled");
   // Each worker may have been working on one more.
   EXPECT_GE(consumer.committed().size(), 4U);
   EXPECT_LE(consumer.committed().size(), 4U + 16U);
@@ -215,7 +216,8 @@ TEST(ScanRangesTest, SaysThatAFileIsShorterThanItsRanges) {
   const TempDir dir;
   test::WriteFile(dir / "file", Noise(1000, 1));
   Caller consumer(DoNothing, DoNothing);
-  EXPECT_MSB_ERROR(ScanTheRanges(dir / "file", 5000, {{0, 5000}}, consumer), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(ScanTheRanges(dir / "file", 5000, {{0, 5000}}, consumer), ErrorKind::kIO,
+                   "/file ends at byte 1000, 4000 bytes before its expected end", "try again");
   EXPECT_TRUE(consumer.committed().empty());
 }
 
@@ -226,7 +228,8 @@ TEST(ScanTest, SaysThatAFileCannotBeRead) {
   const Context ctx = Context::Background();
   base::ProgressMeter meter(ctx, "scan", 0);
   RegionConsumer nothing;
-  EXPECT_MSB_ERROR(ScanData(fd.get(), 7, meter, nothing), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(ScanData(fd.get(), 7, meter, nothing), ErrorKind::kIO, "cannot read ",
+                   "/file: ");
 }
 
 }  // namespace

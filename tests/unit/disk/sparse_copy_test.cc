@@ -210,12 +210,15 @@ TEST(SparseCopyTest, DoesNotCopyWhenCancelledOrLate) {
   cancel();
   const Context late = Context::Background().WithTimeout(std::chrono::nanoseconds(0));
   RegionConsumer nothing;
-  for (const Context& ctx : {cancelled, late}) {
-    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kExtentUnit), ErrorKind::kCancelled);
-    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kExtentUnit, nothing), ErrorKind::kCancelled);
+  for (const auto& [ctx, reason] :
+       {std::pair(cancelled, "cancelled"), std::pair(late, "deadline exceeded")}) {
+    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kExtentUnit), ErrorKind::kCancelled, reason);
+    EXPECT_MSB_ERROR(CopySparse(ctx, source, target, kExtentUnit, nothing), ErrorKind::kCancelled,
+                     reason);
     EXPECT_EQ(fs::file_size(dir / "target"), 0U);
     base::ProgressMeter meter(ctx, "copy", 0);
-    EXPECT_MSB_ERROR(CopyInKernel(source, target, kExtentUnit, meter), ErrorKind::kCancelled);
+    EXPECT_MSB_ERROR(CopyInKernel(source, target, kExtentUnit, meter), ErrorKind::kCancelled,
+                     reason);
     base::Resize(target, 0);
   }
 }
@@ -238,7 +241,7 @@ TEST(SparseCopyTest, StopsHalfWayWhenCancelled) {
   Caller consumer(cancel);
   EXPECT_MSB_ERROR(
       CopySparse(ctx, files.source.get(), files.target.get(), 4 * kRegionBytes, consumer),
-      ErrorKind::kCancelled);
+      ErrorKind::kCancelled, "cancelled");
 }
 
 TEST(SparseCopyTest, PassesOnWhatTheConsumerThrows) {
@@ -268,7 +271,7 @@ TEST(SparseCopyTest, SaysThatTheTargetCannotBeWritten) {
   const base::UniqueFd read_only(open((dir / "target").c_str(), O_RDONLY | O_CLOEXEC));
   EXPECT_MSB_ERROR(
       CopySparse(Context::Background(), files.source.get(), read_only.get(), kExtentUnit),
-      ErrorKind::kIO);
+      ErrorKind::kIO, "cannot resize ", "/target: ");
 }
 
 TEST(SparseCopyTest, CopiesNothingInTheKernelWhereItCannot) {

@@ -77,10 +77,12 @@ TEST_F(HomePathsTest, FindsTheRuntimesDatabaseThroughALink) {
   fs::create_symlink(dir_ / "real.db", RuntimeDatabase(home_));
   EXPECT_EQ(FindRuntimeDatabase(home_), dir_ / "real.db");
   fs::remove(dir_ / "real.db");
-  EXPECT_MSB_ERROR(FindRuntimeDatabase(home_), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(FindRuntimeDatabase(home_), ErrorKind::kIO, "/db/msb.db must be the database",
+                   "is a symbolic link", "restore the database");
   fs::remove(RuntimeDatabase(home_));
   fs::create_directory(RuntimeDatabase(home_));
-  EXPECT_MSB_ERROR(FindRuntimeDatabase(home_), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(FindRuntimeDatabase(home_), ErrorKind::kIO, "/db/msb.db must be the database",
+                   "is a directory", "restore the database");
 }
 
 }  // namespace

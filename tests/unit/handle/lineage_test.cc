@@ -73,7 +73,8 @@ TEST_F(LineageTest, ParentsAreFoundInTheIndex) {
     const SampleSnapshot sample = Sample(1, {}, layout);
     const Artifact parent = Put(dir / "elsewhere/parent", sample);
     const Artifact child = Put(dir / "here/child", Sample(2, sample.id, layout));
-    EXPECT_MSB_ERROR(Lineage(child), ErrorKind::kSnapshotNotFound);
+    EXPECT_MSB_ERROR(Lineage(child), ErrorKind::kSnapshotNotFound,
+                     "/here/child has the parent " + sample.id, "import the parent, or reindex");
     catalog_.Record(ctx_, parent);
     EXPECT_THAT(Lineage(child), ElementsAre(parent.path, child.path));
   }
@@ -151,11 +152,11 @@ TEST_F(LineageTest, RefusesCircles) {
     return Put(snapshots_ / ("s" + std::to_string(seed)),
                Sample(seed, id(parent), SampleLayout::kLayered));
   };
-  EXPECT_MSB_ERROR(Lineage(put(1, 1)), ErrorKind::kSnapshotIntegrity);
-  EXPECT_MSB_ERROR(Lineage(put(2, 1)), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Lineage(put(1, 1)), ErrorKind::kSnapshotIntegrity, "/s1 is its own ancestor");
+  EXPECT_MSB_ERROR(Lineage(put(2, 1)), ErrorKind::kSnapshotIntegrity, "/s1 is its own ancestor");
   put(3, 5);
   put(4, 3);
-  EXPECT_MSB_ERROR(Lineage(put(5, 4)), ErrorKind::kSnapshotIntegrity);
+  EXPECT_MSB_ERROR(Lineage(put(5, 4)), ErrorKind::kSnapshotIntegrity, "/s5 is its own ancestor");
 }
 
 TEST_F(LineageTest, StopsWhenCancelled) {
@@ -164,7 +165,7 @@ TEST_F(LineageTest, StopsWhenCancelled) {
   const Artifact child = Put(snapshots_ / "child", Sample(2, sample.id));
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(Lineage(ctx, child), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(Lineage(ctx, child), ErrorKind::kCancelled, "cancelled");
 }
 
 }  // namespace

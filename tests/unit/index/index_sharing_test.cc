@@ -124,16 +124,21 @@ TEST(IndexSharingTest, ADatabaseOfItsOwnIsNotBuiltUntilThatIsSaid) {
 
 TEST(IndexSharingTest, DoesNotMakeADatabaseOfTheRuntime) {
   const test::TempDir dir;
-  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db"), ErrorKind::kIO, "cannot open the database ",
+                   "/msb.db: ", "create it, or correct the path");
   EXPECT_FALSE(fs::exists(dir / "msb.db"));
-  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "gone" / "snapshots.db"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "gone" / "snapshots.db"), ErrorKind::kIO,
+                   "/gone/snapshots.db: ", "create it, or correct the path");
 }
 
 TEST(IndexSharingTest, RefusesAFileThatIsNoDatabase) {
   const test::TempDir dir;
   test::WriteFile(dir / "msb.db", test::Noise(8192, 1));
-  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db").All(), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "msb.db"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(Index::OpenRuntime(dir / "msb.db").All(), ErrorKind::kIO,
+                   "cannot query the database ",
+                   "/msb.db: ", "restore it from a backup, or move it away");
+  EXPECT_MSB_ERROR(Index::OpenOwn(dir / "msb.db"), ErrorKind::kIO,
+                   "/msb.db: ", "restore it from a backup, or move it away");
   EXPECT_EQ(test::ReadFile(dir / "msb.db"), test::Noise(8192, 1));
 }
 

@@ -298,19 +298,25 @@ TEST_P(IndexTest, ReadsButDoesNotWriteATableWithAColumnThatItCannotFill) {
   Execute(sql.insert(sql.rfind(')'), ", mystery TEXT NOT NULL"));
   Execute("INSERT INTO snapshot_index SELECT *, 'x' FROM before; DROP TABLE before");
   EXPECT_THAT(Names(), ElementsAre("labelled", "plain"));
-  EXPECT_MSB_ERROR(index_.Upsert(MakeRow("plain")), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(index_.Upsert(MakeRow("plain")), ErrorKind::kUnsupportedOperation,
+                   "/msb.db: its column 'mystery' is unknown", "use the runtime that created it");
   EXPECT_MSB_ERROR(index_.Rebuild("/srv/msb/snapshots", {MakeRow("new")}),
-                   ErrorKind::kUnsupportedOperation);
+                   ErrorKind::kUnsupportedOperation, "/msb.db: its column 'mystery' is unknown",
+                   "use the runtime that created it");
   EXPECT_THAT(Names(), ElementsAre("labelled", "plain"));
   EXPECT_NE(Find("labelled").has_value(), Layered());
 }
 
 TEST_P(IndexTest, RefusesADatabaseWhoseTableIsGone) {
   Execute("DROP TABLE snapshot_index");
-  EXPECT_MSB_ERROR(index_.All(), ErrorKind::kUnsupportedOperation);
-  EXPECT_MSB_ERROR(index_.WithDigest("sha256:0"), ErrorKind::kUnsupportedOperation);
-  EXPECT_MSB_ERROR(index_.Upsert(MakeRow("new")), ErrorKind::kUnsupportedOperation);
-  EXPECT_MSB_ERROR(index_.Rebuild(snapshots_, {}), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(index_.All(), ErrorKind::kUnsupportedOperation,
+                   "/msb.db has no table 'snapshot_index'");
+  EXPECT_MSB_ERROR(index_.WithDigest("sha256:0"), ErrorKind::kUnsupportedOperation,
+                   "/msb.db has no table 'snapshot_index'");
+  EXPECT_MSB_ERROR(index_.Upsert(MakeRow("new")), ErrorKind::kUnsupportedOperation,
+                   "/msb.db has no table 'snapshot_index'");
+  EXPECT_MSB_ERROR(index_.Rebuild(snapshots_, {}), ErrorKind::kUnsupportedOperation,
+                   "/msb.db has no table 'snapshot_index'");
 }
 
 TEST_P(IndexTest, ChangesNothingWhenARowCannotBeWritten) {
@@ -320,8 +326,9 @@ TEST_P(IndexTest, ChangesNothingWhenARowCannotBeWritten) {
   Row bad = MakeRow("bad");
   bad.artifact_path = index_.All().front().artifact_path;
   bad.image_ref = "bad";
-  EXPECT_MSB_ERROR(index_.Upsert(bad), ErrorKind::kIO);
-  EXPECT_MSB_ERROR(index_.Rebuild("/srv/msb/snapshots", {MakeRow("good"), bad}), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(index_.Upsert(bad), ErrorKind::kIO, "the database ", "/msb.db: refused");
+  EXPECT_MSB_ERROR(index_.Rebuild("/srv/msb/snapshots", {MakeRow("good"), bad}), ErrorKind::kIO,
+                   "the database ", "/msb.db: refused");
   EXPECT_THAT(Names(), ElementsAre("labelled", "plain"));
   index_.Upsert(MakeRow("good"));
   EXPECT_THAT(Names(), ElementsAre("good", "labelled", "plain"));

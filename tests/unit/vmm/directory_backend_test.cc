@@ -69,7 +69,7 @@ class DirectoryBackendTest : public ::testing::Test {
 TEST_F(DirectoryBackendTest, ReplacementThatCannotBootLeavesTheOldSandbox) {
   backend_.Create(ctx_, Spec("old"));
   backend_.on_boot = [] { base::Throw(ErrorKind::kIO, "it does not boot"); };
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("new")), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("new")), ErrorKind::kIO, "it does not boot");
   EXPECT_EQ(Which(), "old");
   EXPECT_EQ(std::distance(fs::directory_iterator(sandboxes_), {}), 1);
   backend_.on_boot = [] {};
@@ -80,7 +80,7 @@ TEST_F(DirectoryBackendTest, ReplacementThatCannotBootLeavesTheOldSandbox) {
 
 TEST_F(DirectoryBackendTest, NewSandboxThatCannotBootLeavesNothing) {
   backend_.on_boot = [] { base::Throw(ErrorKind::kIO, "it does not boot"); };
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("new")), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("new")), ErrorKind::kIO, "it does not boot");
   EXPECT_TRUE(fs::is_empty(sandboxes_));
 }
 
@@ -93,10 +93,11 @@ TEST_F(DirectoryBackendTest, NeverReplacesADirectoryThatTookTheSandboxesPlace) {
     fs::rename(sandboxes_ / "a", dir_ / "moved");
     WriteFile(sandboxes_ / "a/file", "precious");
   };
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("new")), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("new")), ErrorKind::kSandboxAlreadyExists,
+                   "/sandboxes/a exists and is not a sandbox", "choose another name");
   EXPECT_EQ(ReadFile(sandboxes_ / "a/file"), "precious");
   EXPECT_EQ(std::distance(fs::directory_iterator(sandboxes_), {}), 1);
-  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "a"), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "a"), ErrorKind::kSandboxNotFound, "no sandbox 'a'");
   EXPECT_EQ(ReadFile(sandboxes_ / "a/file"), "precious");
 }
 
@@ -105,9 +106,9 @@ TEST_F(DirectoryBackendTest, ReplacementWaitsForTheCallThatUsesTheSandbox) {
   const base::LockedDirectory other = base::LockedDirectory::Open(ctx_, sandboxes_, "a");
   const auto before = ListTree(sandboxes_);
   const Context soon = ctx_.WithTimeout(std::chrono::milliseconds(200));
-  EXPECT_MSB_ERROR(backend_.Create(soon, Spec("new")), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.Create(soon, Spec("new")), ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_MSB_ERROR(backend_.Remove(ctx_.WithTimeout(std::chrono::milliseconds(20)), "a"),
-                   ErrorKind::kCancelled);
+                   ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_EQ(ListTree(sandboxes_), before);
 }
 

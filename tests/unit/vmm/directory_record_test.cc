@@ -112,7 +112,8 @@ TEST(DirectoryRecordTest, RefusesMalformedMachineSettings) {
     SCOPED_TRACE(machine.dump());
     for (const char* field : {"/machine", "/machine_defaults"}) {
       EXPECT_MSB_ERROR(DirectoryRecord::Parse(With(field, machine), kDir),
-                       ErrorKind::kInvalidConfig);
+                       ErrorKind::kInvalidConfig,
+                       "record of sandbox /home/sandboxes/worker: ", std::string(field).substr(1));
     }
   }
 }
@@ -143,7 +144,8 @@ TEST(DirectoryRecordTest, ReadsBackTheOwnersLock) {
   EXPECT_EQ(read.process->pid_namespace, base::PidNamespace());
   for (const char* lock : {"../run.lock", "/run.lock", "."}) {
     EXPECT_MSB_ERROR(DirectoryRecord::Parse(With("/process/lock", lock), kDir),
-                     ErrorKind::kInvalidConfig);
+                     ErrorKind::kInvalidConfig,
+                     "record of sandbox /home/sandboxes/worker: process.lock ", lock);
   }
 }
 
@@ -177,7 +179,8 @@ TEST(DirectoryRecordTest, RefusesARecordWithoutOneOfItsFields) {
     const Pointer pointer(field);
     document.at(pointer.parent_pointer()).erase(pointer.back());
     SCOPED_TRACE(field);
-    EXPECT_MSB_ERROR(DirectoryRecord::Parse(document.dump(), kDir), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(DirectoryRecord::Parse(document.dump(), kDir), ErrorKind::kInvalidConfig,
+                     "record of sandbox /home/sandboxes/worker: ", pointer.back() + " is missing");
   }
 }
 
@@ -211,7 +214,9 @@ TEST(DirectoryRecordTest, RefusesValuesThatItCannotUse) {
                                                          {"/updated_at", 0}};
   for (const auto& [field, value] : bad) {
     SCOPED_TRACE(field + " = " + value.dump());
-    EXPECT_MSB_ERROR(DirectoryRecord::Parse(With(field, value), kDir), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(
+        DirectoryRecord::Parse(With(field, value), kDir), ErrorKind::kInvalidConfig,
+        "record of sandbox /home/sandboxes/worker: ", field.substr(1, field.find('/', 1) - 1));
   }
 }
 
@@ -219,11 +224,16 @@ TEST(DirectoryRecordTest, RefusesDamagedText) {
   const std::string text = MakeRecord().Write();
   for (std::size_t length = 0; length < text.size(); ++length) {
     EXPECT_MSB_ERROR(DirectoryRecord::Parse(text.substr(0, length), kDir),
-                     ErrorKind::kInvalidConfig);
+                     ErrorKind::kInvalidConfig,
+                     "record of sandbox /home/sandboxes/worker: invalid JSON at byte ");
   }
-  EXPECT_MSB_ERROR(DirectoryRecord::Parse(text + "x", kDir), ErrorKind::kInvalidConfig);
-  EXPECT_MSB_ERROR(DirectoryRecord::Parse("[]", kDir), ErrorKind::kInvalidConfig);
-  EXPECT_MSB_ERROR(DirectoryRecord::Parse("\xff", kDir), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(DirectoryRecord::Parse(text + "x", kDir), ErrorKind::kInvalidConfig,
+                   "record of sandbox /home/sandboxes/worker: invalid JSON at byte ");
+  EXPECT_MSB_ERROR(
+      DirectoryRecord::Parse("[]", kDir), ErrorKind::kInvalidConfig,
+      "record of sandbox /home/sandboxes/worker: ", "must be an object, but is an array");
+  EXPECT_MSB_ERROR(DirectoryRecord::Parse("\xff", kDir), ErrorKind::kInvalidConfig,
+                   "record of sandbox /home/sandboxes/worker: invalid JSON at byte 1");
 }
 
 }  // namespace

@@ -51,9 +51,11 @@ TEST_F(ImageStoreTest, KeepsAnImageUnderItsHash) {
 
 TEST_F(ImageStoreTest, RefusesImagesThatAreNotRawOrQcow2AndKeepsNothing) {
   test::WriteFile(image_, "");
-  EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kInvalidArgument);
+  EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kInvalidArgument, "/base.img is empty",
+                   "give a raw or qcow2 disk image", "qemu-img create -f qcow2");
   test::WriteFile(image_, "KDMV" + std::string(1000, '\0'));
-  EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kUnsupportedOperation,
+                   "/base.img is a VMDK image", "qemu-img convert -f vmdk -O qcow2");
   EXPECT_FALSE(fs::exists(cache_));
 }
 
@@ -129,7 +131,8 @@ TEST_F(ImageStoreTest, FindsACachedImageByItsDigest) {
   EXPECT_EQ(pinned.image.ref, digest);
   EXPECT_EQ(pinned.image.manifest_digest, digest);
   EXPECT_EQ(test::ReadFile(pinned.disk.path), "content");
-  EXPECT_MSB_ERROR(Pin("sha256:" + std::string(64, '0')), ErrorKind::kImageNotFound);
+  EXPECT_MSB_ERROR(Pin("sha256:" + std::string(64, '0')), ErrorKind::kImageNotFound,
+                   "no image sha256:000", "/cache/disks");
 }
 
 TEST_F(ImageStoreTest, DoesNotFindWhatIsNoFile) {
@@ -141,7 +144,8 @@ TEST_F(ImageStoreTest, DoesNotFindWhatIsNoFile) {
        {(dir_ / "gone").native(), (dir_ / "directory").native(), (dir_ / "fifo").native(),
         (dir_ / "dangling").native(), (dir_ / "loop").native(), std::string("alpine:3.20"),
         std::string("/"), std::string("sha256:short")}) {
-    EXPECT_MSB_ERROR(Pin(reference), ErrorKind::kImageNotFound);
+    EXPECT_MSB_ERROR(Pin(reference), ErrorKind::kImageNotFound,
+                     "image '" + reference + "' must be the path of a disk image file, but ");
   }
 }
 
@@ -187,7 +191,7 @@ TEST_F(ImageStoreTest, LeavesNothingWhenItIsCancelled) {
   test::WriteFile(image_, test::Noise(100'000, 1));
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(store_.Pin(ctx, image_.native()), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(store_.Pin(ctx, image_.native()), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(Count(), 0U);
   EXPECT_EQ(test::ListTree(cache_ / "disks").size(), 1U);
 }
@@ -197,7 +201,8 @@ TEST_F(ImageStoreTest, RefusesAFileThatChangesWhileItIsCopied) {
   fs::last_write_time(image_, fs::file_time_type::clock::now() - std::chrono::hours(1));
   const Context ctx =
       ctx_.WithProgress([&](const Progress&) { test::PatchFile(image_, 50'000, "changed"); });
-  EXPECT_MSB_ERROR(store_.Pin(ctx, image_.native()), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(store_.Pin(ctx, image_.native()), ErrorKind::kIO,
+                   "/base.img changed while it was copied", "try again");
   EXPECT_EQ(Count(), 0U);
 }
 

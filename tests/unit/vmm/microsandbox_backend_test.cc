@@ -115,24 +115,27 @@ TEST_P(MicrosandboxBackendTest, OneSandboxThatMakesNoSenseDoesNotHideTheOthers) 
 
 TEST_P(MicrosandboxBackendTest, AConfigurationOfManyMegabytesIsRefused) {
   Execute("UPDATE sandbox SET config = '{\"x\":\"' || hex(zeroblob(2000000)) || '\"}'");
-  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig, "configuration of sandbox 'baseline'",
+                   "more than 1048576 bytes");
 }
 
 TEST_P(MicrosandboxBackendTest, AViewInPlaceOfTheTableIsRefused) {
   Execute("ALTER TABLE sandbox RENAME TO real_sandbox");
   Execute("CREATE VIEW sandbox AS SELECT * FROM real_sandbox");
-  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation, "/msb.db has no table 'sandbox'");
 }
 
 TEST_P(MicrosandboxBackendTest, DoesNotFindASandboxThatIsNotThere) {
   for (const char* name : {"gone", "", "BASELINE", "baseline'--", "%"}) {
-    EXPECT_MSB_ERROR(Inspect(name), ErrorKind::kSandboxNotFound);
+    EXPECT_MSB_ERROR(Inspect(name), ErrorKind::kSandboxNotFound,
+                     "no sandbox '" + std::string(name) + "' in ", "msb.db");
   }
 }
 
 TEST_P(MicrosandboxBackendTest, FindsNoSandboxWhereThereIsNoDatabase) {
   MicrosandboxBackend backend(dir_ / "gone.db", home_ / "sandboxes", home_, {}, nullptr);
-  EXPECT_MSB_ERROR(backend.Inspect(ctx_, "baseline"), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(backend.Inspect(ctx_, "baseline"), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'baseline' in ", "/gone.db");
   EXPECT_TRUE(backend.List(ctx_).empty());
   EXPECT_FALSE(fs::exists(dir_ / "gone.db"));
 }
@@ -154,7 +157,8 @@ TEST_P(MicrosandboxBackendTest, TellsEachStatus) {
 TEST_P(MicrosandboxBackendTest, RefusesAStatusThatItDoesNotKnow) {
   for (const char* status : {"Hibernating", "", "running"}) {
     Set("status", status);
-    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation);
+    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation,
+                     "sandbox 'baseline' has the unknown status '" + std::string(status) + "'");
   }
 }
 
@@ -190,7 +194,8 @@ TEST_P(MicrosandboxBackendTest, CountsASandboxWhoseDiskIsOpenForWritingAsRunning
     const base::UniqueFd vm = base::OpenAt(AT_FDCWD, disk.c_str(), O_RDWR);
     EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);
     EXPECT_EQ(backend_.List(ctx_).at(0).status, SandboxStatus::kRunning);
-    EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kSandboxStillRunning);
+    EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kSandboxStillRunning,
+                     "sandbox 'baseline' is running", "stop it first");
   }
   EXPECT_EQ(Inspect().status, SandboxStatus::kCrashed);
 }
@@ -289,7 +294,8 @@ TEST_P(MicrosandboxBackendTest, ReadsLabels) {
 TEST_P(MicrosandboxBackendTest, RefusesAConfigurationThatIsNoJson) {
   for (const char* config : {"", "{", "\xff", R"({"image":1,"image":2})"}) {
     Set("config", config);
-    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig,
+                     "configuration of sandbox 'baseline' is malformed");
   }
   for (const char* config : {"[]", "null", "{}"}) {
     Set("config", config);
@@ -354,15 +360,15 @@ TEST_P(MicrosandboxBackendTest, DoesNotGuessTheUpperWhereTheJournalMakesNoSense)
         Journal({{"/x/y", "vmdk"}}).dump(), Journal({{"/x/..", "raw"}}).dump(),
         Journal({{"", "raw"}}).dump(), std::string(2 << 20, ' ')}) {
     test::WriteFile(journal, content);
-    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig);
+    EXPECT_MSB_ERROR(Inspect(), ErrorKind::kInvalidConfig, "sandbox 'baseline'", "root-disk.json");
   }
 }
 
 TEST_P(MicrosandboxBackendTest, EndsWhenItIsCancelled) {
   const auto [ctx, cancel] = ctx_.WithCancel();
   cancel();
-  EXPECT_MSB_ERROR(backend_.Inspect(ctx, "baseline"), ErrorKind::kCancelled);
-  EXPECT_MSB_ERROR(backend_.List(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.Inspect(ctx, "baseline"), ErrorKind::kCancelled, "cancelled");
+  EXPECT_MSB_ERROR(backend_.List(ctx), ErrorKind::kCancelled, "cancelled");
 }
 
 }  // namespace

@@ -122,14 +122,17 @@ TEST_F(MicrosandboxLifecycleTest, CreateReturnsWhatTheRuntimeMade) {
 }
 
 TEST_F(MicrosandboxLifecycleTest, CreateDoesNotTouchATakenName) {
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("baseline")), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec("baseline")), ErrorKind::kSandboxAlreadyExists,
+                   "sandbox 'baseline' already exists",
+                   "remove it, or replace it with WithReplace");
   EXPECT_THAT(Calls(), IsEmpty());
 }
 
 TEST_F(MicrosandboxLifecycleTest, CreateLeavesASandboxAloneThatSomebodyElseMadeMeanwhile) {
   InstallActing({[&] { Insert("new", "Running"); }},
                 "echo 'error: sandbox already exists: new' >&2; exit 1");
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec()), ErrorKind::kSandboxAlreadyExists);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec()), ErrorKind::kSandboxAlreadyExists,
+                   "cannot create sandbox 'new': ", "sandbox already exists: new");
   EXPECT_EQ(Calls().size(), 1U);
   EXPECT_EQ(StatusOf("new"), SandboxStatus::kRunning);
 }
@@ -165,14 +168,15 @@ TEST_F(MicrosandboxLifecycleTest, ACancelledCreateLeavesNothing) {
                  },
                  [&] { Execute("DELETE FROM sandbox WHERE name = 'new'"); }},
                 "[ \"$1\" = remove ] || exec sleep 1000");
-  EXPECT_MSB_ERROR(backend_.Create(ctx, Spec()), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.Create(ctx, Spec()), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(backend_.List(ctx_).size(), 1U);
   EXPECT_FALSE(fs::exists(sandbox));
 }
 
 TEST_F(MicrosandboxLifecycleTest, WhatAFailedCreateCannotRemoveIsLogged) {
   InstallActing({[&] { Insert("new", "Stopped"); }, [] {}}, "echo 'error: io error' >&2; exit 1");
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec()), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec()), ErrorKind::kIO, "cannot create sandbox 'new': ",
+                   "/bin/msb run ended with status 1: error: io error");
   ASSERT_EQ(log_.size(), 1U);
   EXPECT_THAT(log_[0], HasSubstr("parts of it remain"));
 }
@@ -197,11 +201,13 @@ TEST_F(MicrosandboxLifecycleTest, NothingIsReplacedByWhatCannotBeBooted) {
   SandboxSpec spec = Spec("baseline");
   spec.replace = true;
   spec.snapshot->upper.format = DiskFormat::kQcow2;
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, spec), ErrorKind::kUnsupportedOperation);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, spec), ErrorKind::kUnsupportedOperation, "/snapshots/base",
+                   "Snapshot::Squash");
   spec = Spec("baseline");
   spec.replace = true;
   fs::remove(program_);
-  EXPECT_MSB_ERROR(backend_.Create(ctx_, spec), ErrorKind::kInvalidConfig);
+  EXPECT_MSB_ERROR(backend_.Create(ctx_, spec), ErrorKind::kInvalidConfig, "/bin/msb'",
+                   "install it, or set Config::msb_path");
   EXPECT_EQ(StatusOf("baseline"), SandboxStatus::kStopped);
 }
 
@@ -209,7 +215,8 @@ TEST_F(MicrosandboxLifecycleTest, StartBootsAStoppedSandboxOnly) {
   InstallActing({[&] { SetStatus("Running"); }});
   EXPECT_EQ(backend_.Start(ctx_, "baseline", false).status, SandboxStatus::kRunning);
   EXPECT_THAT(Calls(), ElementsAre("start baseline"));
-  EXPECT_MSB_ERROR(backend_.Start(ctx_, "baseline", false), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(backend_.Start(ctx_, "baseline", false), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'baseline' is running", "stop it first");
   EXPECT_EQ(Calls().size(), 1U);
 }
 
@@ -221,7 +228,7 @@ TEST_F(MicrosandboxLifecycleTest, AStartThatIsCancelledLeavesTheSandboxStopped) 
                  },
                  [&] { SetStatus("Stopped"); }},
                 "[ \"$1\" = stop ] || exec sleep 1000");
-  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled, "cancelled");
   EXPECT_THAT(Calls(), ElementsAre("start baseline", "stop --force baseline"));
   EXPECT_EQ(StatusOf("baseline"), SandboxStatus::kStopped);
 }
@@ -238,7 +245,7 @@ TEST_F(MicrosandboxLifecycleTest, ACancelledStartLeavesAVmAloneThatIsAnothers) {
                   cancel();
                 }},
                 "exec sleep 1000");
-  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled, "cancelled");
   EXPECT_THAT(Calls(), ElementsAre("start baseline"));
   EXPECT_EQ(StatusOf("baseline"), SandboxStatus::kRunning);
   kill(child, SIGKILL);
@@ -258,7 +265,7 @@ TEST_F(MicrosandboxLifecycleTest, ACancelledStartEndsTheVmThatItBooted) {
   const std::string boot =
       "[ \"$1\" = start ] && { setsid sleep 1000 & echo $! > '" + pid_file + "'; }\n";
   test::WriteFile(program_, std::string(script).insert(script.find("echo > "), boot));
-  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.Start(ctx, "baseline", false), ErrorKind::kCancelled, "cancelled");
   EXPECT_THAT(Calls(), ElementsAre("start baseline", "stop --force baseline"));
   EXPECT_FALSE(base::ProcessIdentity::Of(std::stoi(test::ReadFile(pid_file))));
 }
@@ -267,7 +274,8 @@ TEST_F(MicrosandboxLifecycleTest, AStartThatSomebodyElseWonDoesNotEndTheSandbox)
   InstallActing(
       {[&] { SetStatus("Running"); }},
       "echo \"error: sandbox still running: cannot start sandbox 'baseline'\" >&2; exit 1");
-  EXPECT_MSB_ERROR(backend_.Start(ctx_, "baseline", false), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(backend_.Start(ctx_, "baseline", false), ErrorKind::kSandboxStillRunning,
+                   "cannot start sandbox 'baseline': ", "error: sandbox still running");
   EXPECT_EQ(Calls().size(), 1U);
 }
 
@@ -317,7 +325,8 @@ TEST_F(MicrosandboxLifecycleTest, StopWithNoPatienceAndKillAreTheSame) {
 TEST_F(MicrosandboxLifecycleTest, AFailedKillIsAnError) {
   SetStatus("Running");
   Install("echo 'error: io error: denied' >&2; exit 1");
-  EXPECT_MSB_ERROR(backend_.Kill(ctx_, "baseline"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(backend_.Kill(ctx_, "baseline"), ErrorKind::kIO,
+                   "cannot kill sandbox 'baseline': ", "error: io error: denied");
 }
 
 TEST_F(MicrosandboxLifecycleTest, StopWaitsForTheRuntimeAndMayBeCancelledThere) {
@@ -328,12 +337,13 @@ TEST_F(MicrosandboxLifecycleTest, StopWaitsForTheRuntimeAndMayBeCancelledThere) 
     SetStatus("Draining");
     cancel();
   }});
-  EXPECT_MSB_ERROR(backend_.Stop(ctx, "baseline", seconds(1)), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(backend_.Stop(ctx, "baseline", seconds(1)), ErrorKind::kCancelled, "cancelled");
 }
 
 TEST_F(MicrosandboxLifecycleTest, RemoveTakesAStoppedSandboxOnly) {
   SetStatus("Running");
-  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kSandboxStillRunning);
+  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kSandboxStillRunning,
+                   "sandbox 'baseline' is running", "stop it first");
   EXPECT_THAT(Calls(), IsEmpty());
   SetStatus("Stopped");
   InstallActing({[&] { Execute("DELETE FROM sandbox"); }});
@@ -351,15 +361,21 @@ TEST_F(MicrosandboxLifecycleTest, RemoveTakesACrashedSandboxAndOneOfASenselessCo
 
 TEST_F(MicrosandboxLifecycleTest, ARemoveThatRemovesNothingIsAnError) {
   Install("exit 0");
-  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kIO);
+  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "baseline"), ErrorKind::kIO,
+                   "sandbox 'baseline', but it still exists", "msb remove --force");
 }
 
 TEST_F(MicrosandboxLifecycleTest, NobodyIsAskedAboutASandboxThatIsNotThere) {
-  EXPECT_MSB_ERROR(backend_.Start(ctx_, "gone", false), ErrorKind::kSandboxNotFound);
-  EXPECT_MSB_ERROR(backend_.Stop(ctx_, "gone", seconds(1)), ErrorKind::kSandboxNotFound);
-  EXPECT_MSB_ERROR(backend_.Kill(ctx_, "gone"), ErrorKind::kSandboxNotFound);
-  EXPECT_MSB_ERROR(backend_.Detach(ctx_, "gone"), ErrorKind::kSandboxNotFound);
-  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "gone"), ErrorKind::kSandboxNotFound);
+  EXPECT_MSB_ERROR(backend_.Start(ctx_, "gone", false), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'gone' in ", "msb.db");
+  EXPECT_MSB_ERROR(backend_.Stop(ctx_, "gone", seconds(1)), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'gone' in ", "msb.db");
+  EXPECT_MSB_ERROR(backend_.Kill(ctx_, "gone"), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'gone' in ", "msb.db");
+  EXPECT_MSB_ERROR(backend_.Detach(ctx_, "gone"), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'gone' in ", "msb.db");
+  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "gone"), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'gone' in ", "msb.db");
   backend_.Detach(ctx_, "baseline");
   EXPECT_THAT(Calls(), IsEmpty());
 }

@@ -129,7 +129,7 @@ TEST_F(ProbeTest, ACacheThatCannotBeWrittenIsNoError) {
 TEST_F(ProbeTest, ACancelledProbeIsNotRemembered) {
   FakeQemu qemu("exec sleep 100");
   const Context ctx = Context::Background().WithTimeout(std::chrono::milliseconds(100));
-  EXPECT_MSB_ERROR(qemu.Choose(ctx), ErrorKind::kCancelled);
+  EXPECT_MSB_ERROR(qemu.Choose(ctx), ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_FALSE(std::filesystem::exists(qemu.cache_file()));
 }
 
@@ -138,7 +138,8 @@ TEST_F(ProbeTest, ABinaryThatCannotBeRunIsAnError) {
   test::WriteFile(dir / "qemu", "no program");
   for (const char* name : {"absent", "qemu", "."}) {
     EXPECT_MSB_ERROR(ChooseAccelerator(Context::Background(), dir / name, dir / "cache", kDevice),
-                     ErrorKind::kInvalidConfig);
+                     ErrorKind::kInvalidConfig, "cannot execute ", "/" + std::string(name) + ": ",
+                     "give the path of a program");
   }
   EXPECT_FALSE(std::filesystem::exists(dir / "cache"));
 }

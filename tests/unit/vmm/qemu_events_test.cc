@@ -67,7 +67,8 @@ TEST(QemuEventsTest, MakesAFifoThatEnablesEvents) {
     EXPECT_FALSE(EventLogHasBegun(fd.get()));
     WriteFile(dir / "qemu-events.out", "{\"return\": {}}\n");
     EXPECT_TRUE(EventLogHasBegun(fd.get()));
-    EXPECT_MSB_ERROR(base::MakeFifoAt(fd.get(), "qemu-events.in", ""), ErrorKind::kIO);
+    EXPECT_MSB_ERROR(base::MakeFifoAt(fd.get(), "qemu-events.in", ""), ErrorKind::kIO,
+                     "cannot create the FIFO ", "/qemu-events.in: ", "move it away");
   }
   RemoveEventLog(dir.path());
   RemoveEventLog(dir.path());

@@ -66,11 +66,16 @@ TEST(QemuMachineTest, RecordedPathsAreAbsolute) {
 }
 
 TEST(QemuMachineTest, RefusesTextThatCannotBeRecorded) {
-  for (const std::string& text : {"a\0b"s, "\xff"s}) {
-    EXPECT_MSB_ERROR(RecordableMachine({.kernel = text}), ErrorKind::kInvalidArgument);
-    EXPECT_MSB_ERROR(RecordableMachine({.initrd = text}), ErrorKind::kInvalidArgument);
-    EXPECT_MSB_ERROR(RecordableMachine({.append = text}), ErrorKind::kInvalidArgument);
-    EXPECT_MSB_ERROR(RecordableMachine({.extra_arguments = {text}}), ErrorKind::kInvalidArgument);
+  for (const auto& [text, reason] :
+       {std::pair("a\0b"s, "contains a NUL byte"), std::pair("\xff"s, "is not UTF-8")}) {
+    EXPECT_MSB_ERROR(RecordableMachine({.kernel = text}), ErrorKind::kInvalidArgument,
+                     "QemuConfig::kernel '", reason);
+    EXPECT_MSB_ERROR(RecordableMachine({.initrd = text}), ErrorKind::kInvalidArgument,
+                     "QemuConfig::initrd '", reason);
+    EXPECT_MSB_ERROR(RecordableMachine({.append = text}), ErrorKind::kInvalidArgument,
+                     "QemuConfig::append '", reason);
+    EXPECT_MSB_ERROR(RecordableMachine({.extra_arguments = {text}}), ErrorKind::kInvalidArgument,
+                     "QemuConfig::extra_arguments '", reason);
   }
 }
 
