@@ -22,7 +22,6 @@
 namespace msb::archive {
 namespace {
 
-using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 using disk::Extent;
@@ -220,10 +219,8 @@ class Exporter {
 
   void Scan(const SourceFile& file, const SparseMap& map, EntryContent& content) {
     const auto check_unchanged = [&] {
-      if (file.stamp.SameContent(base::StampOf(file.fd.get()))) return;
-      Throw(ErrorKind::kSnapshotIntegrity,
-            "{} changed while it was exported; stop the program that writes to it and try again",
-            file.name);
+      base::CheckUnchanged(file.stamp, base::StampOf(file.fd.get()), ErrorKind::kSnapshotIntegrity,
+                           file.name, "exported");
     };
     try {
       disk::ScanRanges(file.fd.get(), map.size, map.ranges, meter_, content);
@@ -289,26 +286,12 @@ std::uint64_t CountData(const Context& ctx, const ExportSpec& spec,
   return total;
 }
 
-void CheckOut(const std::filesystem::path& out) {
-  const UniqueFd parent = base::OpenDirectory(out.parent_path());
-  const EntryType type = base::OpenEntryAt(parent.get(), out.filename()).type;
-  if (type != EntryType::kAbsent && type != EntryType::kRegularFile) {
-    Throw(ErrorKind::kInvalidArgument,
-          "{} must be absent or a regular file, but is {}; choose another path for the archive",
-          out.native(), base::Describe(type));
-  }
-}
-
 }  // namespace
 
 void ExportArchive(const Context& ctx, const ExportSpec& spec) {
   ctx.Check();
-  if (!spec.out.has_filename()) {
-    Throw(ErrorKind::kInvalidArgument,
-          "archive path '{}' is invalid: it must end in the name of a file", spec.out.native());
-  }
-  base::NewDirectory directory = artifact::MakeOutputDirectory(spec.out);
-  CheckOut(spec.out);
+  base::NewDirectory directory = artifact::MakeOutputDirectory("archive", spec.out);
+  artifact::CheckOutputFile("archive", spec.out);
   const OutgoingChain chain = PrepareChain(spec.chain);
   std::vector<std::string> images = ImageFiles(spec);
   const std::size_t entries = 2 * chain.snapshots.size() + images.size() + 1;

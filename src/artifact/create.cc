@@ -90,10 +90,8 @@ void DescribeLayer(NewArtifact& spec, int source, std::uint64_t size) {
 
 void CheckUnchanged(const NewArtifact& spec, const base::FileStamp& before,
                     const base::FileStamp& now) {
-  if (before.SameContent(now)) return;
-  Throw(ErrorKind::kSnapshotSandboxRunning,
-        "{} changed while it was copied; stop the program that writes to it and try again",
-        spec.upper.native());
+  base::CheckUnchanged(before, now, ErrorKind::kSnapshotSandboxRunning, spec.upper.native(),
+                       "copied");
 }
 
 // Begins to watch the upper. Throws kSnapshotSandboxRunning if a process has it open for writing.

@@ -25,10 +25,8 @@ std::uint64_t CountData(const Context& ctx, const std::vector<DiskFile>& files) 
 }
 
 void CheckUnchanged(const DiskFile& file) {
-  if (file.file.stamp.SameContent(base::StampOf(file.file.fd.get()))) return;
-  Throw(ErrorKind::kSnapshotIntegrity,
-        "{} changed while it was verified; stop the program that writes to it and try again",
-        file.disk.path.native());
+  base::CheckUnchanged(file.file.stamp, base::StampOf(file.file.fd.get()),
+                       ErrorKind::kSnapshotIntegrity, file.disk.path.native(), "verified");
 }
 
 void VerifyFile(const Context& ctx, const DiskFile& file, base::ProgressMeter& meter) {

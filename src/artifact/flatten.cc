@@ -11,8 +11,6 @@
 namespace msb::artifact {
 namespace {
 
-using base::EntryType;
-using base::Throw;
 using base::UniqueFd;
 
 // A file of the disk and its stamp before it was read, to detect later changes.
@@ -22,28 +20,12 @@ struct Source {
   std::string name;
 };
 
-void CheckOut(const std::filesystem::path& out) {
-  if (!out.has_filename()) {
-    Throw(ErrorKind::kInvalidArgument,
-          "disk path '{}' is invalid: it must end in the name of a file", out.native());
-  }
-  const UniqueFd parent = base::OpenDirectory(out.parent_path());
-  const EntryType type = base::OpenEntryAt(parent.get(), out.filename()).type;
-  if (type != EntryType::kAbsent && type != EntryType::kRegularFile) {
-    Throw(ErrorKind::kInvalidArgument,
-          "{} must be absent or a regular file, but is {}; choose another path for the disk",
-          out.native(), base::Describe(type));
-  }
-}
-
 // Copies a raw disk; shares its blocks if the file system can.
 void CopyDisk(const Context& ctx, const DiskFile& source, NewArtifact& spec, int target) {
   const int fd = source.file.fd.get();
   const auto check_unchanged = [&] {
-    if (source.file.stamp.SameContent(base::StampOf(fd))) return;
-    Throw(ErrorKind::kSnapshotIntegrity,
-          "{} changed while it was read; stop the program that writes to it and try again",
-          source.disk.path.native());
+    base::CheckUnchanged(source.file.stamp, base::StampOf(fd), ErrorKind::kSnapshotIntegrity,
+                         source.disk.path.native(), "read");
   };
   try {
     CopyIntoLayer(ctx, spec, fd, target, source.file.stamp.size);
@@ -66,10 +48,7 @@ void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskForma
   }
   const auto check_unchanged = [&] {
     for (const Source& source : sources) {
-      if (source.stamp.SameContent(base::StampOf(source.fd))) continue;
-      Throw(changed,
-            "{} changed while it was read; stop the program that writes to it and try again",
-            source.name);
+      base::CheckUnchanged(source.stamp, base::StampOf(source.fd), changed, source.name, "read");
     }
   };
   const std::unique_ptr<disk::DiskImage> image = disk::OpenImage(std::move(files));
@@ -86,7 +65,6 @@ void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskForma
 void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format,
                  const std::filesystem::path& out) {
   ctx.Check();
-  CheckOut(out);
   base::Stage stage(out.parent_path());
   const auto replaced = base::StampOf(out);
   const UniqueFd target =

@@ -26,8 +26,6 @@ void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskForma
 
 // Writes the disk into one file at out. The file is written under a hidden name, flushed, and
 // renamed to out, replacing an existing file.
-// Throws kInvalidArgument if out does not name a file or is inside a snapshot, or if something
-// other than a regular file exists at out.
 // Throws kSnapshotIntegrity if a file is damaged, or changed while it was read.
 void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format,
                  const std::filesystem::path& out);

@@ -67,6 +67,13 @@ FileStamp StampOf(int fd) {
   return ToStamp(st);
 }
 
+void CheckUnchanged(const FileStamp& before, const FileStamp& now, ErrorKind kind,
+                    std::string_view name, std::string_view action) {
+  if (before.SameContent(now)) return;
+  Throw(kind, "{} changed while it was {}; stop the program that writes to it and try again", name,
+        action);
+}
+
 std::optional<FileStamp> StampOf(const std::filesystem::path& path) {
   struct stat st;
   if (lstat(path.c_str(), &st) != 0) {

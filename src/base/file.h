@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "msb/context.h"
+#include "msb/error.h"
 #include "src/base/descriptor.h"
 
 namespace msb::base {
@@ -51,6 +52,10 @@ FileStamp StampOf(int fd);
 // Returns the stamp of the file at path, or nullopt if path is absent or not a regular file. Does
 // not follow a symbolic link at path.
 std::optional<FileStamp> StampOf(const std::filesystem::path& path);
+// Throws an error of this kind, which names the file, unless now is a stamp of the same file with
+// the same content as before. action: what was done with the file meanwhile, such as "copied".
+void CheckUnchanged(const FileStamp& before, const FileStamp& now, ErrorKind kind,
+                    std::string_view name, std::string_view action);
 
 enum class EntryType { kAbsent, kRegularFile, kDirectory, kSymlink, kOther };
 

@@ -19,7 +19,8 @@ void FlattenSnapshot(const Context& ctx, ClientState& client, const std::string&
   artifact::DiskChain disk = OpenDisk(ctx, client, std::move(snapshot));
   const std::filesystem::path out = base::AbsolutePath(out_path.native());
   client.SweepBeside(ctx, out);
-  base::NewDirectory directory = artifact::MakeOutputDirectory(out);
+  base::NewDirectory directory = artifact::MakeOutputDirectory("disk", out);
+  artifact::CheckOutputFile("disk", out);
   artifact::FlattenDisk(ctx, std::move(disk), options.format, out);
   directory.Keep();
 }
