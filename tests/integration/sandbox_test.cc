@@ -189,9 +189,9 @@ TEST_F(SandboxTest, CountsAsCrashedWhenItsProcessIsGone) {
 
 TEST_F(SandboxTest, WantsExactlyOneOfImageAndSnapshot) {
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument,
-                   "exactly one of WithImage and WithSnapshot");
+                   "exactly one of image and snapshot");
   EXPECT_MSB_ERROR(Create("a", {WithSnapshot("s")}), ErrorKind::kInvalidArgument,
-                   "exactly one of WithImage and WithSnapshot");
+                   "exactly one of image and snapshot");
   EXPECT_MSB_ERROR(Create("a", {WithCPUs(0)}), ErrorKind::kInvalidArgument,
                    "at least one CPU and 1 MiB of memory");
   EXPECT_MSB_ERROR(Create("a", {WithLabel("k", "\xff")}), ErrorKind::kInvalidArgument,
@@ -211,10 +211,10 @@ TEST_F(SandboxTest, OptionsMayBeGivenAsAConfig) {
       ctx_, "a", SandboxConfig{.image = image_, .replace = true, .detached = true}, client_);
   EXPECT_EQ(fs::file_size(GetSandbox(ctx_, "a", client_).Upper().path), 4U << 20);
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "b", SandboxConfig{}, client_), ErrorKind::kInvalidArgument,
-                   "exactly one of WithImage and WithSnapshot");
+                   "exactly one of image and snapshot");
   EXPECT_MSB_ERROR(
       CreateSandbox(ctx_, "b", SandboxConfig{.image = image_, .snapshot = "s"}, client_),
-      ErrorKind::kInvalidArgument, "exactly one of WithImage and WithSnapshot");
+      ErrorKind::kInvalidArgument, "exactly one of image and snapshot");
   const SandboxHandle handle = GetSandbox(ctx_, "a", client_);
   handle.Stop(ctx_, StopConfig{.timeout = std::chrono::milliseconds(-1)});
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
@@ -226,7 +226,7 @@ TEST_F(SandboxTest, ListsOfOptionsAreNotAmbiguous) {
   const auto replace = [](SandboxConfig& config) { config.replace = true; };
   const std::vector<SandboxOption> options = {image, replace};
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {}, client_), ErrorKind::kInvalidArgument,
-                   "exactly one of WithImage and WithSnapshot");
+                   "exactly one of image and snapshot");
   CreateSandbox(ctx_, "a", {image}, client_).Stop(ctx_);
   CreateSandbox(ctx_, "a", {image, WithReplace()}, client_).Stop(ctx_, {});
   CreateSandbox(ctx_, "a", {image, replace}, client_)
