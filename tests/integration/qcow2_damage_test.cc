@@ -427,7 +427,8 @@ TEST_P(Qcow2PackedTest, DamagedDataIsFoundWhenRead) {
   WriteFile(path, image.bytes());
   EXPECT_EQ(Run("qemu-img check -f qcow2 a.qcow2"), 0) << output_;
   EXPECT_NE(Run("qemu-img convert -f qcow2 -O raw a.qcow2 b.raw"), 0);
-  EXPECT_MSB_ERROR(ReadAll(path), ErrorKind::kSnapshotIntegrity, "qcow2 file 'a'", "compressed");
+  EXPECT_MSB_ERROR(ReadAll(path), ErrorKind::kSnapshotIntegrity, "qcow2 file 'a.qcow2'",
+                   "compressed");
 }
 
 Damages OfPackedData() {
