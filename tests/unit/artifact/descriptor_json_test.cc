@@ -7,59 +7,58 @@
 
 #include "src/artifact/manifest.h"
 #include "tests/support/support.h"
+#include "tests/unit/artifact/json_document.h"
 
 namespace msb::artifact {
 namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-using Pointer = json::json_pointer;
 
-// Written by release 0.6.18; tests/fixtures/README.md has their digests.
-constexpr std::string_view kPlain =
-    R"({"schema":1,"artifact":"snapshot","scope":"disk","created_at":)"
-    R"("2026-11-23T12:59:23.010523011Z","parent":null,"image":{"ref":"fixture:1",)"
-    R"("manifest_digest":)"
-    R"("sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"},)"
-    R"("source_sandbox":"baseline","state":{"kind":"file","format":"raw","fstype":"ext4",)"
-    R"("upper":{"file":"upper.ext4","size_bytes":16777216,"integrity":null}},"labels":{},)"
-    R"("extensions":{},"requires":[]})";
-constexpr std::string_view kPlainDigest =
-    "sha256:aa185ae31d5b60f19ce72be2190975e0c4c676e1e13c644d4fc9ec828a40bd81";
-constexpr std::string_view kLabelled =
-    R"({"schema":1,"artifact":"snapshot","scope":"disk","created_at":)"
-    R"("2026-11-23T12:59:23.02858503Z","parent":null,"image":{"ref":"fixture:1",)"
-    R"("manifest_digest":)"
-    R"("sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"},)"
-    R"("source_sandbox":"baseline","state":{"kind":"file","format":"raw","fstype":"ext4",)"
-    R"("upper":{"file":"upper.ext4","size_bytes":16777216,"integrity":{"algorithm":)"
-    R"("msb-file-merkle-blake3-v1","root":)"
-    R"("blake3:f7e0d8f21477e5147305333e9bf7343ae63bd27d908ed0a85ccf16f249e99397",)"
-    R"("logical_size":16777216,"leaf_size":65536}}},"labels":{"owner":"fixture","stage":)"
-    R"("post-deps"},"extensions":{},"requires":[]})";
-constexpr std::string_view kLabelledDigest =
-    "sha256:182ae3892aaf75922cd7718458517ba700a0eeb34a06fdb6a33846393de42580";
-constexpr std::string_view kSomeDigest =
-    "sha256:917062a46c3df41088df6127163ac59ce9ebcf1981da05b6101e03e120df14b5";
+class DescriptorJsonTest : public testing::Test {
+ protected:
+  // Written by release 0.6.18; tests/fixtures/README.md has their digests.
+  static constexpr std::string_view kPlain =
+      R"({"schema":1,"artifact":"snapshot","scope":"disk","created_at":)"
+      R"("2026-11-23T12:59:23.010523011Z","parent":null,"image":{"ref":"fixture:1",)"
+      R"("manifest_digest":)"
+      R"("sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"},)"
+      R"("source_sandbox":"baseline","state":{"kind":"file","format":"raw","fstype":"ext4",)"
+      R"("upper":{"file":"upper.ext4","size_bytes":16777216,"integrity":null}},"labels":{},)"
+      R"("extensions":{},"requires":[]})";
+  static constexpr std::string_view kPlainDigest =
+      "sha256:aa185ae31d5b60f19ce72be2190975e0c4c676e1e13c644d4fc9ec828a40bd81";
+  static constexpr std::string_view kLabelled =
+      R"({"schema":1,"artifact":"snapshot","scope":"disk","created_at":)"
+      R"("2026-11-23T12:59:23.02858503Z","parent":null,"image":{"ref":"fixture:1",)"
+      R"("manifest_digest":)"
+      R"("sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"},)"
+      R"("source_sandbox":"baseline","state":{"kind":"file","format":"raw","fstype":"ext4",)"
+      R"("upper":{"file":"upper.ext4","size_bytes":16777216,"integrity":{"algorithm":)"
+      R"("msb-file-merkle-blake3-v1","root":)"
+      R"("blake3:f7e0d8f21477e5147305333e9bf7343ae63bd27d908ed0a85ccf16f249e99397",)"
+      R"("logical_size":16777216,"leaf_size":65536}}},"labels":{"owner":"fixture","stage":)"
+      R"("post-deps"},"extensions":{},"requires":[]})";
+  static constexpr std::string_view kLabelledDigest =
+      "sha256:182ae3892aaf75922cd7718458517ba700a0eeb34a06fdb6a33846393de42580";
+  static constexpr std::string_view kSomeDigest =
+      "sha256:917062a46c3df41088df6127163ac59ce9ebcf1981da05b6101e03e120df14b5";
 
-std::string With(const std::string& pointer, const json& value) {
-  json document = json::parse(kLabelled);
-  document[Pointer(pointer)] = value;
-  return document.dump();
-}
+  // Returns the canonical bytes of a document in which one field has another value.
+  std::string Sealed(const std::string& pointer, const json& value) const {
+    Manifest manifest = ParseSnapshotJson(document_.With(pointer, value), "snapshot.json");
+    return SealManifest(manifest);
+  }
 
-// Returns the canonical bytes of a document in which one field has another value.
-std::string Sealed(const std::string& pointer, const json& value) {
-  Manifest manifest = ParseSnapshotJson(With(pointer, value), "snapshot.json");
-  return SealManifest(manifest);
-}
+  // Returns created_at as the canonical form has it.
+  std::string Normalised(const std::string& time) const {
+    return ParseSnapshotJson(document_.With("/created_at", time), "snapshot.json").created_at;
+  }
 
-// Returns created_at as the canonical form has it.
-std::string Normalised(const std::string& time) {
-  return ParseSnapshotJson(With("/created_at", time), "snapshot.json").created_at;
-}
+  const JsonDocument document_{kLabelled, "snapshot.json", ParseSnapshotJson};
+};
 
-TEST(DescriptorJsonTest, GivesBackTheVeryBytesThatAReleaseWrote) {
+TEST_F(DescriptorJsonTest, GivesBackTheVeryBytesThatAReleaseWrote) {
   for (const auto& [text, digest] :
        {std::pair(kPlain, kPlainDigest), std::pair(kLabelled, kLabelledDigest)}) {
     Manifest manifest = ParseManifest(ManifestForm::kDescriptor, text, "snapshot.json");
@@ -69,7 +68,7 @@ TEST(DescriptorJsonTest, GivesBackTheVeryBytesThatAReleaseWrote) {
   }
 }
 
-TEST(DescriptorJsonTest, ReadsEachField) {
+TEST_F(DescriptorJsonTest, ReadsEachField) {
   const Manifest manifest = ParseSnapshotJson(kLabelled, "snapshot.json");
   EXPECT_EQ(manifest.form, ManifestForm::kDescriptor);
   EXPECT_EQ(base::FormatIndexTime(manifest.created), "2026-11-23 12:59:23.028585030");
@@ -91,15 +90,16 @@ TEST(DescriptorJsonTest, ReadsEachField) {
                        "blake3:f7e0d8f21477e5147305333e9bf7343ae63bd27d908ed0a85ccf16f249e99397"}));
 }
 
-TEST(DescriptorJsonTest, HasTheSameIdentityHoweverItIsLaidOut) {
+TEST_F(DescriptorJsonTest, HasTheSameIdentityHoweverItIsLaidOut) {
   EXPECT_EQ(ParseSnapshotJson(json::parse(kLabelled).dump(2), "").digest, kLabelledDigest);
   EXPECT_EQ(ParseSnapshotJson(std::string(kLabelled) + "\n \t\r\n", "").digest, kLabelledDigest);
-  EXPECT_EQ(ParseSnapshotJson(With("/created_at", "2026-11-23T12:59:23.028585030Z"), "").digest,
-            kLabelledDigest);
+  EXPECT_EQ(
+      ParseSnapshotJson(document_.With("/created_at", "2026-11-23T12:59:23.028585030Z"), "").digest,
+      kLabelledDigest);
 }
 
 // The releases accept all of these, and write the same canonical form.
-TEST(DescriptorJsonTest, WritesEveryFormOfATimeInUtc) {
+TEST_F(DescriptorJsonTest, WritesEveryFormOfATimeInUtc) {
   EXPECT_EQ(Normalised("2026-11-23T14:59:10.50+02:00"), "2026-11-23T12:59:10.5Z");
   EXPECT_EQ(Normalised("2026-11-23 12:59:10Z"), "2026-11-23T12:59:10Z");
   EXPECT_EQ(Normalised("2026-11-23t12:59:10z"), "2026-11-23T12:59:10Z");
@@ -111,7 +111,7 @@ TEST(DescriptorJsonTest, WritesEveryFormOfATimeInUtc) {
   EXPECT_EQ(Normalised("2024-02-28T23:30:00-01:00"), "2024-02-29T00:30:00Z");
 }
 
-TEST(DescriptorJsonTest, SortsTheKeysOfExtensionsAtEveryDepth) {
+TEST_F(DescriptorJsonTest, SortsTheKeysOfExtensionsAtEveryDepth) {
   const std::string bytes =
       Sealed("/extensions", json::parse(R"({"z":null,"a":{"d":[{"y":1.50,"x":-2}],"c":1e2},
           "B":[true,"\u00e9\/\u001f"],"f":0.1,"n":18446744073709551615})"));
@@ -123,7 +123,7 @@ TEST(DescriptorJsonTest, SortsTheKeysOfExtensionsAtEveryDepth) {
             bytes.substr(bytes.find("{\"B\""), bytes.find(",\"requires\"") - bytes.find("{\"B\"")));
 }
 
-TEST(DescriptorJsonTest, ReadsWhatASnapshotRequires) {
+TEST_F(DescriptorJsonTest, ReadsWhatASnapshotRequires) {
   json document = json::parse(kPlain);
   document["extensions"] = {{"b", 1}, {"a", nullptr}, {"c", json::object()}};
   document["requires"] = {"a", "c"};
@@ -133,7 +133,7 @@ TEST(DescriptorJsonTest, ReadsWhatASnapshotRequires) {
                                                R"("requires":["a","c"]})"));
 }
 
-TEST(DescriptorJsonTest, TakesACheckpointOfEitherScope) {
+TEST_F(DescriptorJsonTest, TakesACheckpointOfEitherScope) {
   for (const char* scope : {"disk", "resumable"}) {
     json document = json::parse(kPlain);
     document["scope"] = scope;
@@ -154,7 +154,7 @@ TEST(DescriptorJsonTest, TakesACheckpointOfEitherScope) {
   }
 }
 
-TEST(DescriptorJsonTest, TakesAQcow2UpperOfAnyFileSystem) {
+TEST_F(DescriptorJsonTest, TakesAQcow2UpperOfAnyFileSystem) {
   json document = json::parse(kPlain);
   document["state"]["format"] = "qcow2";
   document["state"]["fstype"] = "btrfs";
@@ -166,7 +166,7 @@ TEST(DescriptorJsonTest, TakesAQcow2UpperOfAnyFileSystem) {
                         R"("upper.qcow2","size_bytes":16777216,"integrity":null}})"));
 }
 
-TEST(DescriptorJsonTest, TakesEachPlainHashAsIntegrity) {
+TEST_F(DescriptorJsonTest, TakesEachPlainHashAsIntegrity) {
   for (const std::string algorithm : {"sha256", "msb-sparse-sha256-v1"}) {
     const json integrity = {{"algorithm", algorithm}, {"digest", kSomeDigest}};
     EXPECT_THAT(Sealed("/state/upper/integrity", integrity),
@@ -175,7 +175,7 @@ TEST(DescriptorJsonTest, TakesEachPlainHashAsIntegrity) {
   }
 }
 
-TEST(DescriptorJsonTest, EscapesOnlyWhatMustBe) {
+TEST_F(DescriptorJsonTest, EscapesOnlyWhatMustBe) {
   const std::string bytes = Sealed("/labels", {{"b", "\"\\/"},
                                                {"a", "\b\t\n\f\r\x01\x1f\x7f"},
                                                {"Z", "\u2028\u00e9\U0001f600"},
@@ -185,7 +185,7 @@ TEST(DescriptorJsonTest, EscapesOnlyWhatMustBe) {
   EXPECT_THAT(Sealed("/labels", {{"nul", std::string("a\0b", 3)}}), HasSubstr(R"("a\u0000b")"));
 }
 
-TEST(DescriptorJsonTest, WritesAParentAndTheLackOfASandbox) {
+TEST_F(DescriptorJsonTest, WritesAParentAndTheLackOfASandbox) {
   EXPECT_THAT(Sealed("/parent", kSomeDigest),
               HasSubstr(R"("parent":")" + std::string(kSomeDigest) + R"(","image")"));
   EXPECT_THAT(Sealed("/source_sandbox", nullptr), HasSubstr(R"("source_sandbox":null,"state")"));

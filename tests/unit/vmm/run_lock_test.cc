@@ -76,8 +76,8 @@ TEST_F(RunLockTest, LockIsHeldByTheProgramThatInheritsIt) {
   // A copy without FD_CLOEXEC. posix_spawn runs no fork handler, which would close it.
   base::UniqueFd inherited(fcntl(lock.fd.get(), F_DUPFD, 3));
   std::string program = "sleep";
-  std::string seconds = "1000";
-  std::array<char*, 3> arguments = {program.data(), seconds.data(), nullptr};
+  std::string argument = "1000";
+  std::array<char*, 3> arguments = {program.data(), argument.data(), nullptr};
   pid_t child = 0;
   ASSERT_EQ(posix_spawn(&child, "/bin/sleep", nullptr, nullptr, arguments.data(), environ), 0);
   const Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
