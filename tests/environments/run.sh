@@ -40,11 +40,11 @@ environment() {
   elif [ "$(id -u)" -eq 0 ]; then
     mkdir -p "$work/$name"
     (cd "$work/$name" && export program && unshare -m bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      printf 'skipped\tcannot be made: %s\n' "$(tail -1 "$out.err")" >"$out"
+      printf 'skipped\tcannot be made: %s\n' "$(grep -v 'dmesg(1)' "$out.err" | tail -1)" >"$out"
   else
     mkdir -p "$work/$name"
     (cd "$work/$name" && export program && bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      printf 'skipped\tcannot be made: %s\n' "$(tail -1 "$out.err")" >"$out"
+      printf 'skipped\tcannot be made: %s\n' "$(grep -v 'dmesg(1)' "$out.err" | tail -1)" >"$out"
   fi
   echo "$title: $(grep -c $'\tok$' "$out" || true) ok, $(grep -vc $'\tok$' "$out" || true) not" >&2
 }
