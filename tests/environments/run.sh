@@ -18,6 +18,9 @@ results=$work/results
 mkdir "$results"
 trap 'rm -rf "$work"' EXIT
 
+# reason LOG: prints the last message, without the directory of this run and the full stop.
+reason() { grep -v 'dmesg(1)' "$1" | tail -1 | sed "s|$work/||; s/\\.\$//"; }
+
 names=() titles=()
 # environment NAME TITLE REQUIREMENT... -- COMMAND: runs COMMAND, which prints the results. As root,
 # runs it in a mount namespace of its own. REQUIREMENT: root, a program, or a path that must exist.
@@ -40,11 +43,11 @@ environment() {
   elif [ "$(id -u)" -eq 0 ]; then
     mkdir -p "$work/$name"
     (cd "$work/$name" && export program && unshare -m bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      printf 'skipped\tcannot be made: %s\n' "$(grep -v 'dmesg(1)' "$out.err" | tail -1)" >"$out"
+      printf 'skipped\tcannot be made: %s\n' "$(reason "$out.err")" >"$out"
   else
     mkdir -p "$work/$name"
     (cd "$work/$name" && export program && bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      printf 'skipped\tcannot be made: %s\n' "$(grep -v 'dmesg(1)' "$out.err" | tail -1)" >"$out"
+      printf 'skipped\tcannot be made: %s\n' "$(reason "$out.err")" >"$out"
   fi
   echo "$title: $(grep -c $'\tok$' "$out" || true) ok, $(grep -vc $'\tok$' "$out" || true) not" >&2
 }
