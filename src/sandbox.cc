@@ -46,7 +46,10 @@ namespace {
 
 // Returns the state of a handle that is still open. Throws kInvalidHandle if it was closed.
 SandboxState& Open(const std::unique_ptr<SandboxState>& state) {
-  if (!state) base::Throw(ErrorKind::kInvalidHandle, "the sandbox handle was closed");
+  if (!state) {
+    base::Throw(ErrorKind::kInvalidHandle,
+                "the sandbox handle was closed; get another with GetSandbox");
+  }
   return *state;
 }
 

@@ -47,10 +47,12 @@ void CheckSettings(const SandboxConfig& config) {
           "SandboxConfig");
   }
   if (config.cpus == 0U || config.memory_mib == 0U) {
-    Throw(ErrorKind::kInvalidArgument, "a sandbox needs at least one CPU and 1 MiB of memory");
+    Throw(ErrorKind::kInvalidArgument,
+          "SandboxConfig::cpus and memory_mib must be at least 1, or absent");
   }
   if (config.oci_upper_size_mib == 0U) {
-    Throw(ErrorKind::kInvalidArgument, "a writable disk needs at least 1 MiB");
+    Throw(ErrorKind::kInvalidArgument,
+          "SandboxConfig::oci_upper_size_mib must be at least 1, or absent");
   }
   const auto has_nul = [](const std::string& text) { return text.find('\0') != std::string::npos; };
   if (has_nul(config.image)) {

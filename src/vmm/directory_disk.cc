@@ -55,8 +55,9 @@ std::uint64_t SizeFor(const SandboxSpec& spec, std::uint64_t source_size) {
   const std::uint64_t size = *spec.upper_size_mib * kMiB;
   if (size < source_size) {
     Throw(ErrorKind::kInvalidArgument,
-          "a disk of {} MiB is too small: its image or snapshot has {} bytes", *spec.upper_size_mib,
-          source_size);
+          "a disk of {} MiB is too small for sandbox '{}': its image or snapshot has {} bytes; "
+          "choose a larger oci_upper_size_mib, or none",
+          *spec.upper_size_mib, spec.name, source_size);
   }
   return size;
 }

@@ -102,7 +102,7 @@ TEST_F(SandboxTest, WhatNoBackendCouldTakeIsRefused) {
   EXPECT_MSB_ERROR(Create("a", {WithLabel("k", nul)}), ErrorKind::kInvalidArgument,
                    "label 'k' contains a NUL byte");
   EXPECT_MSB_ERROR(Create("a", {WithOCIUpperSize(0)}), ErrorKind::kInvalidArgument,
-                   "at least 1 MiB");
+                   "SandboxConfig::oci_upper_size_mib must be at least 1");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_.native() + nul)}, client_),
                    ErrorKind::kInvalidArgument, "/base.imgk\\x00x' contains a NUL byte");
   EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
@@ -129,14 +129,18 @@ TEST_F(SandboxTest, AClosedHandleIsInvalid) {
   Sandbox sandbox = Create("a");
   sandbox.Close();
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
-  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
-  EXPECT_MSB_ERROR(sandbox.Stop(ctx_), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
-  EXPECT_MSB_ERROR(sandbox.Kill(ctx_), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
-  EXPECT_MSB_ERROR(sandbox.Detach(ctx_), ErrorKind::kInvalidHandle,
-                   "the sandbox handle was closed");
-  EXPECT_MSB_ERROR(sandbox.Name(), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
+  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle, "the sandbox handle was closed",
+                   "GetSandbox");
+  EXPECT_MSB_ERROR(sandbox.Stop(ctx_), ErrorKind::kInvalidHandle, "the sandbox handle was closed",
+                   "GetSandbox");
+  EXPECT_MSB_ERROR(sandbox.Kill(ctx_), ErrorKind::kInvalidHandle, "the sandbox handle was closed",
+                   "GetSandbox");
+  EXPECT_MSB_ERROR(sandbox.Detach(ctx_), ErrorKind::kInvalidHandle, "the sandbox handle was closed",
+                   "GetSandbox");
+  EXPECT_MSB_ERROR(sandbox.Name(), ErrorKind::kInvalidHandle, "the sandbox handle was closed",
+                   "GetSandbox");
   EXPECT_MSB_ERROR(sandbox.WaitUntilStopped(ctx_), ErrorKind::kInvalidHandle,
-                   "the sandbox handle was closed");
+                   "the sandbox handle was closed", "GetSandbox");
 }
 
 TEST_F(SandboxTest, GoingOutOfScopeStopsIt) {
@@ -158,7 +162,8 @@ TEST_F(SandboxTest, ADetachedOneGoesOn) {
   Sandbox sandbox = Create("a");
   sandbox.Detach(ctx_);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
-  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle, "the sandbox handle was closed");
+  EXPECT_MSB_ERROR(sandbox.Close(), ErrorKind::kInvalidHandle, "the sandbox handle was closed",
+                   "GetSandbox");
   Create("b", {WithDetached()}).Close();
   EXPECT_EQ(StatusOf("b"), SandboxStatus::kRunning);
 }
@@ -193,7 +198,7 @@ TEST_F(SandboxTest, WantsExactlyOneOfImageAndSnapshot) {
   EXPECT_MSB_ERROR(Create("a", {WithSnapshot("s")}), ErrorKind::kInvalidArgument,
                    "exactly one of image and snapshot");
   EXPECT_MSB_ERROR(Create("a", {WithCPUs(0)}), ErrorKind::kInvalidArgument,
-                   "at least one CPU and 1 MiB of memory");
+                   "SandboxConfig::cpus and memory_mib must be at least 1");
   EXPECT_MSB_ERROR(Create("a", {WithLabel("k", "\xff")}), ErrorKind::kInvalidArgument,
                    "label 'k' is not UTF-8");
   EXPECT_FALSE(fs::exists(dir_ / "home"));
@@ -373,7 +378,8 @@ TEST_F(SandboxTest, TheUpperMayGrowButNotShrink) {
   EXPECT_EQ(ReadFile(upper).substr(0, 4 << 20), ReadFile(image_));
   EXPECT_EQ(ExtentsOf(upper), ExtentsOf(image_));
   EXPECT_MSB_ERROR(Create("b", {WithOCIUpperSize(3)}), ErrorKind::kInvalidArgument,
-                   "a disk of 3 MiB is too small", "has 4194304 bytes");
+                   "a disk of 3 MiB is too small for sandbox 'b'", "has 4194304 bytes",
+                   "oci_upper_size_mib");
   EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/b"));
 }
 
