@@ -4,11 +4,14 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <optional>
+#include <utility>
 
 #include "src/archive/image_files.h"
 #include "src/base/file.h"
+#include "src/base/lock.h"
 #include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 #include "tests/unit/archive/image_sample.h"
@@ -285,6 +288,24 @@ TEST_F(ArrivedImagesTest, LeavesNothingWhenItIsCancelled) {
   EXPECT_MSB_ERROR(images.Install(ctx), ErrorKind::kCancelled, "cancelled");
   EXPECT_FALSE(fs::exists(cache_.parent_path()));
   EXPECT_MSB_ERROR(images.Check(ctx, {sample.image}), ErrorKind::kCancelled, "cancelled");
+}
+
+TEST_F(ArrivedImagesTest, WaitsForAnImportThatInstallsIntoTheSameCache) {
+  const ImageSample sample = MakeOciImage("a");
+  sample.Write(staged_);
+  ArrivedImages images = Arrived(sample.Names());
+  images.Check(ctx_, {sample.image});
+  fs::create_directories(cache_);
+  {
+    base::UniqueFd dir = base::OpenDirectory(cache_);
+    base::Lock(ctx_, dir.get());
+    const base::LockedFd other(std::move(dir));
+    const Context ctx = ctx_.WithTimeout(std::chrono::milliseconds(200));
+    EXPECT_MSB_ERROR(images.Install(ctx), ErrorKind::kCancelled, "deadline exceeded");
+    EXPECT_TRUE(fs::is_empty(cache_));
+  }
+  images.Install(ctx_);
+  ExpectInstalled(sample);
 }
 
 TEST_F(ArrivedImagesTest, DoesNotFollowALinkOfTheCache) {
