@@ -227,7 +227,7 @@ TEST(StageTest, WaitsForTheCallThatHasLockedWhatItReplaces) {
   const Tree before = ListTree(dir.path());
   {
     Stage late(dir.path());
-    const Context ctx = Context::Background().WithTimeout(std::chrono::milliseconds(20));
+    const Context ctx = Context::Background().WithTimeout(std::chrono::milliseconds(200));
     EXPECT_MSB_ERROR(late.PublishOver(ctx, "name", any), ErrorKind::kCancelled,
                      "deadline exceeded");
   }
