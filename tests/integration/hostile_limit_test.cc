@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/fed_pipe.h"
@@ -83,6 +84,18 @@ TEST_F(HostileLimitTest, ASparseDiskThatNoFileSystemHolds) {
   }
 }
 
+// SHA-256 hashes holes as zeros. Without the limit, the import would run into the deadline.
+TEST_F(HostileLimitTest, ImportRefusesADiskThatTakesTooLongToHash) {
+  const auto edit = [](Json& manifest) { SetSize(SampleLayout::kLegacy, 2 * kTi, manifest); };
+  SampleArchive archive = MakeSampleArchive(SampleLayout::kLegacy, {.edit = edit});
+  TarEntry& upper = archive.entries.back();
+  upper.apparent_size = 2 * kTi;
+  upper.ranges.back().offset = 2 * kTi;
+  const Context ctx = ctx_.WithTimeout(std::chrono::seconds(20));
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx, Stored(archive.Tar()), "", client_),
+                   ErrorKind::kSnapshotIntegrity, "exceeds the limit of ", "bytes to hash");
+}
+
 TEST_F(HostileLimitTest, AnImageFileOfATebibyte) {
   for (const SampleLayout layout : kSampleLayouts) {
     SampleArchive archive = MakeSampleWithImage(layout);
@@ -138,6 +151,20 @@ TEST_F(HostileLimitTest, MetadataThatIsLongInSum) {
     }
     ExpectRefused(StoredFrame(parts), kTooLarge);
   }
+}
+
+// The archive is as large as its metadata, so only the limit on the total applies.
+TEST_F(HostileLimitTest, ImportRefusesMoreMetadataThanItKeepsInMemory) {
+  const SampleArchive archive = MakeSampleArchive(SampleLayout::kInventory);
+  std::string bytes;
+  for (const TarEntry& entry : archive.entries) bytes += TarBytes(entry);
+  const std::string content(8 << 20, 'a');
+  for (int i = 0; i < 7; ++i) {
+    bytes +=
+        TarBytes({.name = fmt::format("images/manifests/{:064x}.json", i), .content = content});
+  }
+  EXPECT_MSB_ERROR(Import(bytes), ErrorKind::kSnapshotIntegrity, "brings the metadata to ",
+                   "too much for an archive of this size");
 }
 
 // Each entry has a name of its own, which an image file may have.
