@@ -280,5 +280,20 @@ TEST_F(ChainTest, ADiskThatNamesAnotherThanItsParentIsRefused) {
   EXPECT_FALSE(fs::exists(dir_ / "flat"));
 }
 
+TEST_F(ChainTest, OpenRefusesADiskThatNamesItsParentsDiskInAnotherFormat) {
+  Create("baseline", "s");
+  Create("baseline", "t");
+  const fs::path upper = dir_ / "home/snapshots/t/upper.qcow2";
+  const std::string bytes = ReadFile(upper);
+  const std::size_t name = bytes.find("sha256_");
+  const std::size_t suffix = bytes.find(".qcow2", name);
+  PatchFile(upper, suffix, std::string(".raw\0\0", 6));
+  // The last byte of the length of the name.
+  PatchFile(upper, 19, std::string(1, static_cast<char>(suffix + 4 - name)));
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "w", {WithSnapshot("t")}, client_),
+                   ErrorKind::kSnapshotIntegrity, "/t/upper.qcow2 is backed by 'sha256_",
+                   ".raw', but its parent's disk is 'sha256_", ".qcow2'");
+}
+
 }  // namespace
 }  // namespace msb::test
