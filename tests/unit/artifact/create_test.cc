@@ -103,6 +103,13 @@ TEST_F(StoreCreateTest, RefusesWhatExistsAndLeavesItAsItIs) {
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
 
+TEST_F(StoreCreateTest, RefusesWhatExistsBeforeItReadsTheUpper) {
+  CreateArtifact(ctx_, Spec("taken"));
+  fs::remove(upper_);
+  EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("taken")), ErrorKind::kSnapshotAlreadyExists,
+                   "/snapshots/taken exists");
+}
+
 TEST_F(StoreCreateTest, ReplacesAnArtifactWhenForced) {
   const Artifact old = CreateArtifact(ctx_, Spec("base"));
   test::WriteFile(old.path / "extra", "of the old one");
