@@ -106,6 +106,19 @@ TEST_F(RunLockTest, ForkedProcessDoesNotHoldTheLock) {
   waitpid(child, nullptr, 0);
 }
 
+// With a copy of the descriptor, the forked process would hold the lock after its owner has ended.
+TEST_F(RunLockTest, ForkedProcessHasNoDescriptorOfTheLock) {
+  const RunLock lock = MakeRunLock(fd_.get());
+  const int descriptor = lock.fd.get();
+  const fs::path file = dir_ / lock.file;
+  EXPECT_TRUE(base::LeadsTo(file, descriptor));
+  const pid_t child = fork();
+  if (child == 0) _exit(base::LeadsTo(file, descriptor) ? 1 : 0);
+  int status = -1;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
 // Another process removes the sandboxes that a long-running one boots.
 TEST_F(RunLockTest, ALockIsDroppedOnceItsFileIsDeleted) {
   RunLock first = MakeRunLock(fd_.get());
