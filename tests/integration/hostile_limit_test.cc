@@ -167,6 +167,16 @@ TEST_F(HostileLimitTest, ImportRefusesMoreMetadataThanItKeepsInMemory) {
                    "too much for an archive of this size");
 }
 
+// Directories are the only entries that do not count against another limit first.
+TEST_F(HostileLimitTest, ImportRefusesTooManyEntries) {
+  std::string bytes;
+  for (int i = 0; i <= 1 << 14; ++i) {
+    bytes += TarBytes({.name = fmt::format("sha256-{:016x}/", i), .type = '5'});
+  }
+  EXPECT_MSB_ERROR(Import(bytes), ErrorKind::kSnapshotIntegrity,
+                   "exceeds the limit of 16384 entries");
+}
+
 // Each entry has a name of its own, which an image file may have.
 TEST_F(HostileLimitTest, ImportRefusesAMillionEntriesEarly) {
   const SampleArchive archive = MakeSampleArchive(SampleLayout::kInventory);
