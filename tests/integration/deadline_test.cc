@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "src/base/file.h"
+#include "src/base/lock.h"
 #include "src/base/sqlite.h"
 #include "src/base/staging.h"
 #include "tests/support/support.h"
@@ -71,6 +72,18 @@ class DeadlineTest : public ::testing::Test {
   std::optional<base::Database> database_;
   std::optional<base::Transaction> transaction_;
 };
+
+// Only one process at a time may create the index, or set a damaged one aside.
+TEST_F(DeadlineTest, FirstCallOfAClientWaitsForAProcessThatOpensTheIndex) {
+  base::UniqueFd dir = base::OpenDirectory(dir_ / "home" / "db");
+  base::Lock(ctx_, dir.get());
+  std::optional<base::LockedFd> other(std::move(dir));
+  Client client = LocalClient(dir_ / "home", &log_);
+  EXPECT_MSB_ERROR(Snapshot::List(ctx_.WithTimeout(milliseconds(200)), client),
+                   ErrorKind::kCancelled, "deadline exceeded");
+  other.reset();
+  EXPECT_EQ(Snapshot::List(ctx_, client).size(), 1U);
+}
 
 TEST_F(DeadlineTest, CreateWaitsForALockedIndexNoLongerThanItsDeadline) {
   LockIndex();
