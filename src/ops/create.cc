@@ -9,7 +9,6 @@
 #include "src/base/digest.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
-#include "src/base/time.h"
 #include "src/handle/dependents.h"
 #include "src/handle/finder.h"
 #include "src/handle/lineage.h"
@@ -54,14 +53,10 @@ void CheckDescribable(const vmm::SandboxRecord& sandbox) {
 artifact::Manifest ManifestFor(const vmm::SandboxRecord& sandbox, ManifestForm form,
                                const SnapshotCreateOptions& options) {
   CheckDescribable(sandbox);
-  artifact::Manifest manifest;
-  manifest.form = form;
-  manifest.created = base::UtcTime::Now();
-  manifest.created_at = base::FormatManifestTime(manifest.created);
+  artifact::Manifest manifest = NewManifest(form, options);
   manifest.parent = sandbox.snapshot_digest;
   manifest.image = *sandbox.image;
   manifest.source_sandbox = sandbox.name;
-  manifest.labels = options.labels;
   manifest.fstype = sandbox.upper->fstype;
   manifest.layers = {
       {.file = artifact::UpperFileName(sandbox.upper->format), .format = sandbox.upper->format}};
@@ -140,9 +135,7 @@ void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
   CheckNotRunning(sandbox);
   handle::IndexParent(ctx_, client_.catalog, sandbox);
   form_ = FormFor(ctx_, client_);
-  spec_.force = options_.force;
-  spec_.integrity_algorithm = AlgorithmFor(form_, options_);
-  RefuseReplacing(ctx_, client_, spec_);
+  ApplyOptions(ctx_, client_, form_, options_, spec_);
   artifact::CheckOutputDirectory(spec_.destination);
 }
 

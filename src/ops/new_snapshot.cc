@@ -2,12 +2,14 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/base/time.h"
 #include "src/handle/dependents.h"
 
 namespace msb::ops {
@@ -33,6 +35,13 @@ void CheckLabels(const std::map<std::string, std::string>& labels) {
     Throw(ErrorKind::kInvalidArgument, "the labels have {} bytes, but at most {} are supported",
           bytes, kMaxLabelBytes);
   }
+}
+
+// Returns the integrity algorithm of that form, or nullopt if the options ask for none.
+std::optional<std::string> AlgorithmFor(ManifestForm form, const SnapshotCreateOptions& options) {
+  if (!options.record_integrity) return std::nullopt;
+  return std::string(form == ManifestForm::kManifest ? artifact::kSparseSha256
+                                                     : artifact::kFileMerkle);
 }
 
 }  // namespace
@@ -73,13 +82,19 @@ artifact::ManifestForm FormFor(const Context& ctx, ClientState& client) {
                                                         : ManifestForm::kDescriptor;
 }
 
-std::optional<std::string> AlgorithmFor(ManifestForm form, const SnapshotCreateOptions& options) {
-  if (!options.record_integrity) return std::nullopt;
-  return std::string(form == ManifestForm::kManifest ? artifact::kSparseSha256
-                                                     : artifact::kFileMerkle);
+artifact::Manifest NewManifest(ManifestForm form, const SnapshotCreateOptions& options) {
+  artifact::Manifest manifest;
+  manifest.form = form;
+  manifest.created = base::UtcTime::Now();
+  manifest.created_at = base::FormatManifestTime(manifest.created);
+  manifest.labels = options.labels;
+  return manifest;
 }
 
-void RefuseReplacing(const Context& ctx, ClientState& client, artifact::NewArtifact& spec) {
+void ApplyOptions(const Context& ctx, ClientState& client, ManifestForm form,
+                  const SnapshotCreateOptions& options, artifact::NewArtifact& spec) {
+  spec.force = options.force;
+  spec.integrity_algorithm = AlgorithmFor(form, options);
   if (!spec.force) return;
   spec.confirm_replace = [&ctx, &client](const artifact::Artifact& old) {
     handle::CheckReplaceable(ctx, client.catalog, client.config.snapshots_dir, *client.backend,

@@ -4,7 +4,6 @@
 #define MSB_SRC_OPS_NEW_SNAPSHOT_H_
 
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include "msb/context.h"
@@ -29,13 +28,14 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
 // reads.
 artifact::ManifestForm FormFor(const Context& ctx, ClientState& client);
 
-// Returns the integrity algorithm of that form, or nullopt if the options ask for none.
-std::optional<std::string> AlgorithmFor(artifact::ManifestForm form,
-                                        const SnapshotCreateOptions& options);
+// Returns a manifest of this form that was created now, with the labels of the options.
+artifact::Manifest NewManifest(artifact::ManifestForm form, const SnapshotCreateOptions& options);
 
-// If spec.force is set, refuses to replace a snapshot whose disk is needed by others. Checks that
-// now, and again under the lock of the destination. Refers to ctx and client until spec is gone.
-void RefuseReplacing(const Context& ctx, ClientState& client, artifact::NewArtifact& spec);
+// Sets what the options say about replacing and about integrity. If they force, refuses to replace
+// a snapshot whose disk is needed by others: checks that now, and again under the lock of the
+// destination. Refers to ctx and client until spec is gone.
+void ApplyOptions(const Context& ctx, ClientState& client, artifact::ManifestForm form,
+                  const SnapshotCreateOptions& options, artifact::NewArtifact& spec);
 
 }  // namespace msb::ops
 

@@ -6,7 +6,6 @@
 #include "src/artifact/flatten.h"
 #include "src/artifact/manifest.h"
 #include "src/artifact/output_directory.h"
-#include "src/base/time.h"
 #include "src/handle/lineage.h"
 #include "src/ops/new_snapshot.h"
 #include "src/ops/open.h"
@@ -17,13 +16,9 @@ namespace {
 // Returns the manifest of a raw copy of a snapshot's complete disk.
 artifact::Manifest SquashedManifest(const artifact::Manifest& source, artifact::ManifestForm form,
                                     const SnapshotCreateOptions& options) {
-  artifact::Manifest manifest;
-  manifest.form = form;
-  manifest.created = base::UtcTime::Now();
-  manifest.created_at = base::FormatManifestTime(manifest.created);
+  artifact::Manifest manifest = NewManifest(form, options);
   manifest.image = source.image;
   manifest.source_sandbox = source.source_sandbox;
-  manifest.labels = options.labels;
   manifest.fstype = source.fstype;
   manifest.layers = {{.file = artifact::UpperFileName(DiskFormat::kRaw)}};
   return manifest;
@@ -38,9 +33,7 @@ artifact::Artifact SquashSnapshot(const Context& ctx, ClientState& client,
   artifact::OpenedArtifact source = OpenSnapshot(ctx, client, name_or_path);
   handle::CheckBootable(source.artifact);
   spec.manifest = SquashedManifest(source.artifact.manifest, FormFor(ctx, client), options);
-  spec.force = options.force;
-  spec.integrity_algorithm = AlgorithmFor(spec.manifest.form, options);
-  RefuseReplacing(ctx, client, spec);
+  ApplyOptions(ctx, client, spec.manifest.form, options, spec);
   artifact::DiskChain chain = OpenDisk(ctx, client, std::move(source));
   client.SweepBeside(ctx, spec.destination);
   artifact::CheckOutputDirectory(spec.destination);
