@@ -291,16 +291,21 @@ class MSB_EXPORT Snapshot {
   // stays if the last step, a flush, fails (kIO); the message says so. Where directories cannot be
   // flushed, a crash of the machine may undo the rename.
   //
+  // If out_path is a named pipe, or names a descriptor of this process ("/dev/stdout",
+  // "/dev/fd/N"), the archive is written there as it is made, and nothing is staged. The call waits
+  // until a named pipe has a reader, and a call that fails may have written the beginning of the
+  // archive, which Import refuses. If the reader closes the pipe, the call throws kIO; no SIGPIPE
+  // is raised.
+  //
   // Throws kSnapshotNotFound if the snapshot, or a parent that must be included, is missing.
   // Throws kSnapshotImageMissing if with_image is set and a file of the image is missing.
   // Throws kSnapshotIntegrity if a file is damaged, changes meanwhile, or names a backing file that
   // is neither the disk of its parent nor its image.
-  // Throws kInvalidArgument if the level is out of range; if out_path exists and is not a regular
-  // file, is inside a snapshot, or is one of the files to export; or if the snapshot does not
-  // descend from since.
-  // Throws kUnsupportedOperation for a checkpoint, for a disk of several layers, for parents of
-  // another generation (no archive can carry both), for more than about 8,000 snapshots, and for a
-  // 0.7 snapshot if since is set.
+  // Throws kInvalidArgument if the level is out of range; if out_path exists and is neither a
+  // regular file nor a named pipe, is inside a snapshot, or is one of the files to export; or if
+  // the snapshot does not descend from since. Throws kUnsupportedOperation for a checkpoint, for a
+  // disk of several layers, for parents of another generation (no archive can carry both), for more
+  // than about 8,000 snapshots, and for a 0.7 snapshot if since is set.
   static void Export(const Context& ctx, const std::string& name_or_path,
                      const std::filesystem::path& out_path, const SnapshotExportOptions& options,
                      const Client& client = Client::Default());
@@ -346,10 +351,10 @@ class MSB_EXPORT Snapshot {
 
   // Imports the snapshots of an archive of any release into the directory dest, and adds them to
   // the index. Returns the head: the snapshot that descends from all the others. archive is the
-  // path of a file or a pipe ("/dev/stdin"); whether it is compressed is detected from its content.
-  // dest is created if it is absent; "" means the snapshots directory. Each snapshot becomes a
-  // directory named after its identity, as released runtimes name it; the head is named
-  // options.name if that is set.
+  // path of a file or a named pipe, or names a descriptor ("/dev/stdin"); whether it is compressed
+  // is detected from its content. dest is created if it is absent; "" means the snapshots
+  // directory. Each snapshot becomes a directory named after its identity, as released runtimes
+  // name it; the head is named options.name if that is set.
   //
   // A home keeps one copy of a snapshot. If the archive is imported to the snapshots directory and
   // the home has the head already, Import throws kSnapshotAlreadyExists, and the message names the

@@ -8,6 +8,9 @@
 #include <memory>
 #include <span>
 
+#include "msb/context.h"
+#include "src/base/output_stream.h"
+
 namespace msb::archive {
 
 // Not thread-safe: calls must not overlap, but may come from different threads.
@@ -25,12 +28,16 @@ class ByteSink {
 // file. The sink does not flush the file to disk.
 std::unique_ptr<ByteSink> MakeFileSink(int fd);
 
-// Returns a sink that compresses to an empty file, as one zstd frame with a checksum of its
-// content. level is 1 to 19. threads is the number of compression threads; 0 means one for each
-// core. At most 8 are used, since more do not help. The same bytes give the same frame, regardless
-// of the number of threads, with one exception: if libzstd cannot create any thread, the caller's
-// thread compresses, which may give a different frame with the same content.
-std::unique_ptr<ByteSink> MakeZstdSink(int fd, int level, unsigned threads);
+// Returns a sink that writes to a stream. Its writes wait for the reader and check ctx. ctx and
+// stream must outlive the sink.
+std::unique_ptr<ByteSink> MakeStreamSink(const Context& ctx, base::OutputStream& stream);
+
+// Returns a sink that compresses to out, as one zstd frame with a checksum of its content. level is
+// 1 to 19. threads is the number of compression threads; 0 means one for each core. At most 8 are
+// used, since more do not help. The same bytes give the same frame, regardless of the number of
+// threads, with one exception: if libzstd cannot create any thread, the caller's thread compresses,
+// which may give a different frame with the same content.
+std::unique_ptr<ByteSink> MakeZstdSink(std::unique_ptr<ByteSink> out, int level, unsigned threads);
 
 }  // namespace msb::archive
 

@@ -1,7 +1,9 @@
 #include "src/archive/export.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "src/archive/byte_sink.h"
 #include "src/archive/export_chain.h"
@@ -286,12 +288,8 @@ std::uint64_t CountData(const Context& ctx, const ExportSpec& spec,
   return total;
 }
 
-}  // namespace
-
-void ExportArchive(const Context& ctx, const ExportSpec& spec) {
-  ctx.Check();
-  base::NewDirectory directory = artifact::MakeOutputDirectory("archive", spec.out);
-  artifact::CheckOutputFile("archive", spec.out);
+// Writes the complete archive to the sink. The archive is compressed unless spec.plain_tar is set.
+void WriteArchive(const Context& ctx, const ExportSpec& spec, std::unique_ptr<ByteSink> sink) {
   const OutgoingChain chain = PrepareChain(spec.chain);
   std::vector<std::string> images = ImageFiles(spec);
   const std::size_t entries = 2 * chain.snapshots.size() + images.size() + 1;
@@ -301,21 +299,33 @@ void ExportArchive(const Context& ctx, const ExportSpec& spec) {
           chain.snapshots.size(), entries, kMaxEntries);
   }
   base::ProgressMeter meter(ctx, "export", CountData(ctx, spec, images));
+  if (!spec.plain_tar) sink = MakeZstdSink(std::move(sink), spec.level, spec.threads);
+  Exporter(ctx, spec, chain, std::move(images), meter, *sink).Run();
+  meter.Finish();
+}
 
+}  // namespace
+
+void ExportArchive(const Context& ctx, const ExportSpec& spec) {
+  ctx.Check();
+  base::NewDirectory directory = artifact::MakeOutputDirectory("archive", spec.out);
+  artifact::CheckOutputFile("archive", spec.out);
   base::Stage stage(spec.out.parent_path());
   const std::string name = spec.out.filename();
   // Keep the permissions: users who could not read the replaced archive must not read this one.
   const auto replaced = base::StampOf(spec.out);
   const UniqueFd file =
       base::CreateFileAt(stage.fd(), name, replaced ? replaced->mode & 0666 : 0666);
-  const auto sink = spec.plain_tar ? MakeFileSink(file.get())
-                                   : MakeZstdSink(file.get(), spec.level, spec.threads);
-  Exporter(ctx, spec, chain, std::move(images), meter, *sink).Run();
+  WriteArchive(ctx, spec, MakeFileSink(file.get()));
   base::Sync(file.get());
-  meter.Finish();
   ctx.Check();
   stage.PublishFile(name, name);
   directory.Keep();
+}
+
+void ExportArchive(const Context& ctx, const ExportSpec& spec, base::OutputStream& stream) {
+  ctx.Check();
+  WriteArchive(ctx, spec, MakeStreamSink(ctx, stream));
 }
 
 }  // namespace msb::archive

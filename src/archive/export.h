@@ -9,6 +9,7 @@
 
 #include "msb/context.h"
 #include "src/artifact/store.h"
+#include "src/base/output_stream.h"
 
 namespace msb::archive {
 
@@ -41,6 +42,9 @@ struct ExportSpec {
 // Throws kInvalidArgument if spec.out does not name a file, is inside a snapshot, is one of the
 // files to export, or exists and is not a regular file.
 void ExportArchive(const Context& ctx, const ExportSpec& spec);
+// Writes the archive to a stream instead of to spec.out, which only messages name. A failure may
+// leave the beginning of the archive in the stream.
+void ExportArchive(const Context& ctx, const ExportSpec& spec, base::OutputStream& stream);
 
 }  // namespace msb::archive
 

@@ -2,6 +2,7 @@
 #include <zstd_errors.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "src/archive/byte_sink.h"
@@ -30,8 +31,8 @@ std::size_t CheckedZstd(std::size_t result) {
 
 class ZstdSink : public ByteSink {
  public:
-  ZstdSink(int fd, int level, unsigned threads)
-      : file_(MakeFileSink(fd)), context_(ZSTD_createCCtx()), output_(ZSTD_CStreamOutSize()) {
+  ZstdSink(std::unique_ptr<ByteSink> out, int level, unsigned threads)
+      : out_(std::move(out)), context_(ZSTD_createCCtx()), output_(ZSTD_CStreamOutSize()) {
     if (!context_) throw std::bad_alloc();
     if (threads == 0) threads = base::CoreCount();
     Set(ZSTD_c_compressionLevel, level);
@@ -61,7 +62,7 @@ class ZstdSink : public ByteSink {
     ZSTD_inBuffer nothing{nullptr, 0, 0};
     while (Step(nothing, ZSTD_e_end) > 0) {
     }
-    file_->Finish();
+    out_->Finish();
   }
 
  private:
@@ -95,11 +96,11 @@ class ZstdSink : public ByteSink {
     }
     const std::size_t remaining = CheckedZstd(result);
     started_ = true;
-    if (output.pos > 0) file_->Write(std::span(output_).first(output.pos));
+    if (output.pos > 0) out_->Write(std::span(output_).first(output.pos));
     return remaining;
   }
 
-  std::unique_ptr<ByteSink> file_;
+  std::unique_ptr<ByteSink> out_;
   std::unique_ptr<ZSTD_CCtx, Free> context_;
   std::vector<std::byte> output_;
   bool started_ = false;
@@ -107,8 +108,8 @@ class ZstdSink : public ByteSink {
 
 }  // namespace
 
-std::unique_ptr<ByteSink> MakeZstdSink(int fd, int level, unsigned threads) {
-  return std::make_unique<ZstdSink>(fd, level, threads);
+std::unique_ptr<ByteSink> MakeZstdSink(std::unique_ptr<ByteSink> out, int level, unsigned threads) {
+  return std::make_unique<ZstdSink>(std::move(out), level, threads);
 }
 
 }  // namespace msb::archive

@@ -10,9 +10,12 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "src/base/fork.h"
@@ -36,6 +39,20 @@ struct Placeholders {
   std::array<bool, kFirstFree> held{};
 };
 constinit Placeholders placeholders;
+
+// Returns the number of the descriptor that path names (see DuplicateNamed).
+std::optional<int> NumberOf(std::string_view path) {
+  if (path == "/dev/stdin") return STDIN_FILENO;
+  if (path == "/dev/stdout") return STDOUT_FILENO;
+  if (path == "/dev/stderr") return STDERR_FILENO;
+  constexpr std::string_view kDirectory = "/dev/fd/";
+  if (!path.starts_with(kDirectory)) return std::nullopt;
+  path.remove_prefix(kDirectory.size());
+  int number = 0;
+  const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), number);
+  if (error != std::errc() || end != path.data() + path.size() || number < 0) return std::nullopt;
+  return number;
+}
 
 // A set of descriptors that several threads may change. Numbers from kMaxDescriptors on are not
 // recorded.
@@ -173,6 +190,14 @@ UniqueFd OpenAt(int dir, const char* path, int flags, mode_t mode) {
 UniqueFd Duplicate(int fd) {
   UniqueFd duplicate(fcntl(fd, F_DUPFD_CLOEXEC, kFirstFree));
   if (!duplicate) ThrowErrno("duplicate the descriptor of", fd);
+  return duplicate;
+}
+
+UniqueFd DuplicateNamed(const std::filesystem::path& path) {
+  const std::optional<int> number = NumberOf(path.native());
+  if (!number) return {};
+  UniqueFd duplicate(fcntl(*number, F_DUPFD_CLOEXEC, kFirstFree));
+  if (!duplicate) ThrowErrno("use", path.native());
   return duplicate;
 }
 

@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include <filesystem>
 #include <utility>
 
 namespace msb::base {
@@ -60,6 +61,11 @@ void ReleaseLock(int fd);
 UniqueFd OpenAt(int dir, const char* path, int flags, mode_t mode = 0);
 // Duplicates a descriptor, as dup(2) does. Throws kIO if it fails.
 UniqueFd Duplicate(int fd);
+// Duplicates the descriptor that path names: "/dev/stdin", "/dev/stdout", "/dev/stderr" or
+// "/dev/fd/N". Unlike opening such a path, this also works for sockets, and a file continues at its
+// current position. Returns an empty UniqueFd for any other path. Throws kIO if there is no such
+// descriptor.
+UniqueFd DuplicateNamed(const std::filesystem::path& path);
 // Creates a pipe. Returns its read end and its write end.
 std::pair<UniqueFd, UniqueFd> OpenPipe();
 // Creates a stream socket of the family AF_UNIX. flags is 0 or SOCK_NONBLOCK.

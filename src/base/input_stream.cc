@@ -18,12 +18,16 @@ constexpr int kPauseMilliseconds = 50;
 }  // namespace
 
 InputStream::InputStream(const std::filesystem::path& path)
-    : path_(path), fd_(OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY)) {
+    : path_(path), fd_(DuplicateNamed(path)) {
+  if (!fd_) fd_ = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY);
   struct stat status;
   if (!fd_ || fstat(fd_.get(), &status) != 0) ThrowErrno("open", path.native());
   if (S_ISDIR(status.st_mode)) ThrowErrno("read", path.native(), EISDIR);
   is_file_ = S_ISREG(status.st_mode);
-  if (is_file_) size_ = static_cast<std::uint64_t>(status.st_size);
+  if (!is_file_) return;
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  // A descriptor that the program has read from continues where it is.
+  position_ = static_cast<std::uint64_t>(std::max<off_t>(lseek(fd_.get(), 0, SEEK_CUR), 0));
 }
 
 bool InputStream::Await() const {

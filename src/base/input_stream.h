@@ -17,8 +17,9 @@ namespace msb::base {
 // An InputStream represents a source of bytes that was opened by its path.
 class InputStream {
  public:
-  // Opens path for reading. Does not wait for a writer if path is a named pipe. Throws kIO if path
-  // is absent, cannot be opened, or is a directory.
+  // Opens path for reading; a path that names a descriptor ("/dev/stdin", "/dev/fd/N") stands for
+  // that descriptor. Does not wait for a writer if path is a named pipe. Throws kIO if path is
+  // absent, cannot be opened, or is a directory.
   explicit InputStream(const std::filesystem::path& path);
 
   // Returns the size in bytes if the source is a regular file, and 0 otherwise.

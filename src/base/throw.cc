@@ -140,6 +140,12 @@ std::string NextStep(int error, const std::string& path,
     case EEXIST:
     case ENOTEMPTY:
       return "another program created it meanwhile: move it away, or try again";
+    case EPIPE:
+      return "its reader closed it before everything was written: see why the reader ended, and "
+             "try "
+             "again";
+    case EBADF:
+      return "the descriptor is not open, or not for this: open it before the call";
     case ENOEXEC:
       return "it is not a program for this machine: give the path of a program that is";
     case EXDEV:

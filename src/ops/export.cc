@@ -6,6 +6,7 @@
 #include "src/archive/export.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
+#include "src/base/output_stream.h"
 #include "src/base/throw.h"
 #include "src/handle/export_lineage.h"
 #include "src/handle/finder.h"
@@ -54,6 +55,10 @@ void ExportSnapshot(const Context& ctx, ClientState& client, const std::string& 
                                options.with_parents, SinceDigest(ctx, client, options.since));
   spec.chain = std::move(lineage.snapshots);
   if (lineage.needed) spec.needed.push_back(*lineage.needed);
+  if (auto stream = base::OutputStream::Open(ctx, spec.out)) {
+    archive::ExportArchive(ctx, spec, *stream);
+    return;
+  }
   client.SweepBeside(ctx, spec.out);
   archive::ExportArchive(ctx, spec);
 }

@@ -78,7 +78,7 @@ TEST(FileSinkTest, WritesLargeFilesAsTheyAre) {
 std::string Frame(int level, unsigned threads, const Writing& write) {
   const TempDir dir;
   const base::UniqueFd fd = NewFile(dir / "frame");
-  const auto sink = MakeZstdSink(fd.get(), level, threads);
+  const auto sink = MakeZstdSink(MakeFileSink(fd.get()), level, threads);
   write(*sink);
   sink->Finish();
   return ReadFile(dir / "frame");
@@ -180,7 +180,7 @@ TEST(ByteSinkTest, SaysThatAFileCannotBeWritten) {
   EXPECT_MSB_ERROR(plain->Write(Bytes(content)), ErrorKind::kIO, "cannot write ", "/file: ");
   plain->WriteZeros(100);
   EXPECT_MSB_ERROR(plain->Finish(), ErrorKind::kIO, "cannot resize ", "/file: ");
-  const auto zstd = MakeZstdSink(fd.get(), 3, 1);
+  const auto zstd = MakeZstdSink(MakeFileSink(fd.get()), 3, 1);
   zstd->Write(Bytes(content));
   EXPECT_MSB_ERROR(zstd->Finish(), ErrorKind::kIO, "cannot write ", "/file: ");
   EXPECT_EQ(ReadFile(dir / "file"), "old");

@@ -1,0 +1,37 @@
+#include <algorithm>
+#include <array>
+
+#include "src/archive/byte_sink.h"
+
+namespace msb::archive {
+namespace {
+
+class StreamSink : public ByteSink {
+ public:
+  StreamSink(const Context& ctx, base::OutputStream& stream) : ctx_(ctx), stream_(stream) {}
+
+  void Write(std::span<const std::byte> bytes) override { stream_.Write(ctx_, bytes); }
+
+  void WriteZeros(std::uint64_t count) override {
+    static constexpr std::array<std::byte, 64 << 10> kZeros{};
+    while (count > 0) {
+      const std::uint64_t step = std::min<std::uint64_t>(count, kZeros.size());
+      Write(std::span(kZeros).first(step));
+      count -= step;
+    }
+  }
+
+  void Finish() override {}
+
+ private:
+  const Context& ctx_;
+  base::OutputStream& stream_;
+};
+
+}  // namespace
+
+std::unique_ptr<ByteSink> MakeStreamSink(const Context& ctx, base::OutputStream& stream) {
+  return std::make_unique<StreamSink>(ctx, stream);
+}
+
+}  // namespace msb::archive
