@@ -1,0 +1,116 @@
+// create and squash.
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "tools/msb-snapshot/commands.h"
+#include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/text.h"
+
+namespace msb::program {
+namespace {
+
+// The options of a new snapshot, as they are given.
+struct NewSnapshot {
+  std::string name = {};
+  std::string path = {};
+  std::string parent_directory = {};
+  std::vector<std::string> labels = {};
+  bool integrity = false;
+  bool force = false;
+};
+
+void AddOptions(CLI::App& command, NewSnapshot& destination) {
+  command.add_option("NAME", destination.name, "Name of the new snapshot")->type_name("");
+  auto* const path =
+      command
+          .add_option("--path", destination.path,
+                      "Create the snapshot in this directory, outside the snapshots directory")
+          ->type_name(kDirectory);
+  command.add_option("--dest-dir", destination.parent_directory, "Create the snapshot in DIR/NAME")
+      ->type_name(kDirectory)
+      ->excludes(path);
+  command.add_option("--label", destination.labels, "Add a label; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  command.add_flag("--integrity", destination.integrity,
+                   "Record a hash of the content, so that it can be verified");
+  command.add_flag("-f,--force", destination.force, "Replace an existing snapshot");
+}
+
+std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels) {
+  std::map<std::string, std::string> result;
+  for (const std::string& label : labels) {
+    const std::size_t equals = label.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw CLI::ValidationError("--label",
+                                 fmt::format("'{}' must have the form KEY=VALUE", label));
+    }
+    result[label.substr(0, equals)] = label.substr(equals + 1);
+  }
+  return result;
+}
+
+SnapshotCreateOptions CreateOptions(const NewSnapshot& destination) {
+  if (destination.name.empty() == destination.path.empty()) {
+    throw CLI::ValidationError("NAME", "give either a name or --path DIR");
+  }
+  SnapshotCreateOptions options{.name = destination.name,
+                                .path = destination.path,
+                                .labels = ParseLabels(destination.labels),
+                                .force = destination.force,
+                                .record_integrity = destination.integrity};
+  if (!destination.parent_directory.empty()) {
+    options.path = std::filesystem::path(destination.parent_directory) / options.name;
+    options.name.clear();
+  }
+  return options;
+}
+
+Report CreatedReport(const SnapshotArtifact& artifact) {
+  return {ToJson(artifact),
+          fmt::format("created snapshot {} ({}, {})\n", Printable(artifact.Path()),
+                      ShortDigest(artifact.Digest()), HumanBytes(artifact.SizeBytes()))};
+}
+
+}  // namespace
+
+void AddCreate(CLI::App& app, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const create =
+      AddCommand(app, invocation, "create", "Create a snapshot from a stopped sandbox");
+  const auto destination = std::make_shared<NewSnapshot>();
+  const auto source = std::make_shared<std::string>();
+  AddOptions(*create, *destination);
+  create->add_option("--from,--from-sandbox", *source, "The sandbox, which must be stopped")
+      ->type_name(kSandbox)
+      ->required();
+  create->callback([&, destination, source] {
+    invocation.run = [&session, source, options = CreateOptions(*destination)] {
+      session.Print(
+          CreatedReport(Snapshot::Create(session.context(), *source, options, session.client())));
+      return 0;
+    };
+  });
+
+  CLI::App* const squash =
+      AddCommand(app, invocation, "squash",
+                 "Copy the complete disk of a snapshot into a new one without a parent");
+  const auto new_snapshot = std::make_shared<NewSnapshot>();
+  const auto old_snapshot = std::make_shared<std::string>();
+  squash->add_option("SNAPSHOT", *old_snapshot, "Name or path of the snapshot")
+      ->type_name("")
+      ->required();
+  AddOptions(*squash, *new_snapshot);
+  squash->callback([&, old_snapshot, new_snapshot] {
+    invocation.run = [&session, old_snapshot, options = CreateOptions(*new_snapshot)] {
+      session.Print(CreatedReport(
+          Snapshot::Squash(session.context(), *old_snapshot, options, session.client())));
+      return 0;
+    };
+  });
+}
+
+}  // namespace msb::program

@@ -1,0 +1,55 @@
+#include "tools/msb-snapshot/interrupt.h"
+
+#include <signal.h>
+
+#include <atomic>
+#include <thread>
+
+namespace msb::program {
+namespace {
+
+std::stop_source& Source() {
+  static auto* const source = new std::stop_source;
+  return *source;
+}
+
+std::atomic<int> first_signal = 0;
+
+sigset_t WatchedSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    // A signal that is ignored, as nohup(1) ignores SIGHUP, stays ignored.
+    struct sigaction action {};
+    sigaction(number, nullptr, &action);
+    if (action.sa_handler != SIG_IGN) sigaddset(&signals, number);
+  }
+  return signals;
+}
+
+void WaitForSignals(const sigset_t& signals) {
+  int number = 0;
+  if (sigwait(&signals, &number) != 0) return;
+  first_signal = number;
+  Source().request_stop();
+  if (sigwait(&signals, &number) != 0) return;
+  signal(number, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  raise(number);
+}
+
+}  // namespace
+
+void WatchSignals() {
+  // Unlike SIG_IGN, a handler is not inherited by the programs that the library starts.
+  signal(SIGPIPE, [](int) {});
+  const sigset_t signals = WatchedSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread([signals] { WaitForSignals(signals); }).detach();
+}
+
+std::stop_token Interrupted() { return Source().get_token(); }
+
+int InterruptingSignal() { return first_signal; }
+
+}  // namespace msb::program

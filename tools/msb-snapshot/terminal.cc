@@ -1,0 +1,66 @@
+#include "tools/msb-snapshot/terminal.h"
+
+#include <fmt/format.h>
+#include <langinfo.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+namespace msb::program {
+namespace {
+
+std::string_view Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string_view() : std::string_view(value);
+}
+
+int CodeOf(Color color) {
+  switch (color) {
+    case Color::kGreen:
+      return 32;
+    case Color::kYellow:
+      return 33;
+    case Color::kRed:
+      return 31;
+    case Color::kBold:
+      return 1;
+  }
+  return 0;
+}
+
+int output_error = 0;
+
+}  // namespace
+
+bool IsTerminal(Stream stream) {
+  return isatty(static_cast<int>(stream)) == 1 && Environment("TERM") != "dumb";
+}
+
+std::size_t TerminalColumns(Stream stream) {
+  winsize size{};
+  if (ioctl(static_cast<int>(stream), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
+bool IsUtf8Locale() { return std::string_view(nl_langinfo(CODESET)) == "UTF-8"; }
+
+std::string Colored(Color color, std::string_view text, Stream stream) {
+  if (!IsTerminal(stream) || !Environment("NO_COLOR").empty()) return std::string(text);
+  return fmt::format("\x1b[{}m{}\x1b[0m", CodeOf(color), text);
+}
+
+void Put(std::string_view text, Stream stream) {
+  std::FILE* const file = stream == Stream::kError ? stderr : stdout;
+  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  if (!written && stream == Stream::kOutput && output_error == 0) output_error = errno;
+}
+
+int FlushOutput() {
+  if (std::fflush(stdout) != 0 && output_error == 0) output_error = errno;
+  return output_error;
+}
+
+}  // namespace msb::program

@@ -1,0 +1,39 @@
+// What the standard streams can show.
+
+#ifndef MSB_TOOLS_MSB_SNAPSHOT_TERMINAL_H_
+#define MSB_TOOLS_MSB_SNAPSHOT_TERMINAL_H_
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace msb::program {
+
+enum class Stream { kInput = 0, kOutput = 1, kError = 2 };
+
+// Returns whether the stream is a terminal that can move its cursor: TERM is not "dumb".
+bool IsTerminal(Stream stream);
+
+// Returns the current number of columns of a terminal, or 80 if it is not known.
+std::size_t TerminalColumns(Stream stream);
+
+// Returns whether the locale's encoding is UTF-8.
+bool IsUtf8Locale();
+
+enum class Color { kGreen, kYellow, kRed, kBold };
+
+// Returns text in this color for standard output, or text itself if standard output is not a
+// terminal or the environment variable NO_COLOR is set and not empty.
+std::string Colored(Color color, std::string_view text, Stream stream = Stream::kOutput);
+
+// Writes text to standard output, which is buffered, or to standard error. The first failure to
+// write is kept for FlushOutput, so that a closed pipe does not end a command in the middle.
+void Put(std::string_view text, Stream stream = Stream::kOutput);
+
+// Writes what is buffered. Returns the errno of the first failure to write to standard output, or
+// 0.
+int FlushOutput();
+
+}  // namespace msb::program
+
+#endif  // MSB_TOOLS_MSB_SNAPSHOT_TERMINAL_H_

@@ -1,0 +1,41 @@
+// Formats values for people.
+
+#ifndef MSB_TOOLS_MSB_SNAPSHOT_TEXT_H_
+#define MSB_TOOLS_MSB_SNAPSHOT_TEXT_H_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace msb::program {
+
+// Returns text with its control characters escaped ("\x1b"), so that a name, label or message that
+// comes from an archive cannot control the terminal. Keeps line feeds if keep_lines is true.
+std::string Printable(std::string_view text, bool keep_lines = false);
+
+// Returns a size such as "512 B", "16.0 MiB" or "1.2 TiB".
+std::string HumanBytes(std::uint64_t bytes);
+
+// Returns a duration such as "0:03", "12:34" or "1:02:03".
+std::string HumanDuration(std::chrono::seconds duration);
+
+// Returns a time such as "2026-11-23 12:59:23" in the local time zone.
+std::string HumanTime(std::chrono::system_clock::time_point time);
+
+// Returns a time in UTC as RFC 3339 with nanoseconds.
+std::string Rfc3339(std::chrono::system_clock::time_point time);
+
+// Returns "sha256:" and the first 12 hex digits of a digest.
+std::string ShortDigest(std::string_view digest);
+
+// Returns how many columns text takes on a terminal, if every character is one column wide.
+std::size_t Columns(std::string_view text);
+
+// Returns "1 snapshot", "2 snapshots" and so on.
+std::string Count(std::size_t number, std::string_view noun);
+
+}  // namespace msb::program
+
+#endif  // MSB_TOOLS_MSB_SNAPSHOT_TEXT_H_

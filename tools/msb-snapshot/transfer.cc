@@ -1,0 +1,161 @@
+// export, import and flatten.
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "tools/msb-snapshot/commands.h"
+#include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/terminal.h"
+#include "tools/msb-snapshot/text.h"
+
+namespace msb::program {
+namespace {
+
+constexpr const char* kStandardStream = "-";
+
+struct Transfer {
+  std::string name = {};
+  std::string path = {};
+};
+
+void CheckStreams(const Session& session, const std::string& path, Stream stream) {
+  if (path != kStandardStream) return;
+  const bool output = stream == Stream::kOutput;
+  if (IsTerminal(stream)) {
+    throw CLI::ValidationError(
+        kStandardStream, output ? "an archive cannot be written to a terminal: redirect the output"
+                                : "an archive cannot be read from a terminal: redirect the input");
+  }
+  if (output && session.options.json) {
+    throw CLI::ValidationError("--json", "standard output is used for the archive");
+  }
+}
+
+int Export(Session& session, const Transfer& transfer, const SnapshotExportOptions& options) {
+  CheckStreams(session, transfer.path, Stream::kOutput);
+  const bool streamed = transfer.path == kStandardStream;
+  const std::filesystem::path out = streamed ? "/dev/stdout" : transfer.path;
+  Snapshot::Export(session.context(), transfer.name, out, options, session.client());
+  if (streamed) return 0;
+  std::error_code error;
+  const bool regular = std::filesystem::is_regular_file(out, error);
+  const std::uint64_t size = regular ? std::filesystem::file_size(out, error) : 0;
+  Json document;
+  document["name"] = transfer.name;
+  document["archive"] = std::filesystem::absolute(out).native();
+  document["archive_bytes"] = regular ? Json(size) : Json(nullptr);
+  session.Print(
+      {std::move(document),
+       fmt::format("exported {} to {}{}\n", Printable(transfer.name), Printable(out.native()),
+                   regular ? fmt::format(" ({})", HumanBytes(size)) : "")});
+  return 0;
+}
+
+int Import(Session& session, const Transfer& transfer, const std::string& destination,
+           const SnapshotImportOptions& options) {
+  CheckStreams(session, transfer.path, Stream::kInput);
+  const std::filesystem::path archive =
+      transfer.path == kStandardStream ? "/dev/stdin" : transfer.path;
+  const SnapshotHandle head =
+      Snapshot::Import(session.context(), archive, destination, options, session.client());
+  session.Print({ToJson(head), fmt::format("imported {} ({})\n", Printable(head.Path()),
+                                           ShortDigest(head.Digest()))});
+  return 0;
+}
+
+int Flatten(Session& session, const Transfer& transfer, DiskFormat format) {
+  Snapshot::Flatten(session.context(), transfer.name, transfer.path, {.format = format},
+                    session.client());
+  Json document;
+  document["name"] = transfer.name;
+  document["path"] = std::filesystem::absolute(transfer.path).native();
+  document["format"] = ToString(format);
+  session.Print(
+      {std::move(document), fmt::format("wrote the disk of {} to {}\n", Printable(transfer.name),
+                                        Printable(transfer.path))});
+  return 0;
+}
+
+void AddExport(CLI::App& app, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const command = AddCommand(app, invocation, "export", "Write a snapshot to an archive");
+  command->alias("save");
+  const auto transfer = std::make_shared<Transfer>();
+  const auto options = std::make_shared<SnapshotExportOptions>();
+  command->add_option("SNAPSHOT", transfer->name, "Name or path of the snapshot")
+      ->type_name("")
+      ->required();
+  command->add_option("FILE", transfer->path, "The archive to write; '-' is standard output")
+      ->type_name("")
+      ->required();
+  command->add_flag("--with-parents", options->with_parents,
+                    "Include every snapshot that it descends from");
+  command->add_flag("--with-image", options->with_image, "Include the image");
+  command->add_flag("--plain-tar", options->plain_tar, "Do not compress the archive");
+  command->add_flag("--sparse", options->sparse,
+                    "Write holes of an old manifest's disk as holes (read by 0.6.7 and later)");
+  command
+      ->add_option("--since", options->since,
+                   "Leave out this snapshot, which the receiver has, and what it is backed by")
+      ->type_name(kSnapshot);
+  command->add_option("--level", options->level, "Compression level, 1 to 19. Default: 3")
+      ->type_name("LEVEL");
+  command->add_option("--threads", options->threads, "Compression threads. Default: one per core")
+      ->type_name("COUNT");
+  command->callback([&, transfer, options] {
+    invocation.run = [&session, transfer, options] { return Export(session, *transfer, *options); };
+  });
+}
+
+void AddImport(CLI::App& app, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const command =
+      AddCommand(app, invocation, "import", "Read snapshots from an archive, after checking it");
+  command->alias("load");
+  const auto transfer = std::make_shared<Transfer>();
+  const auto destination = std::make_shared<std::string>();
+  const auto options = std::make_shared<SnapshotImportOptions>();
+  command->add_option("FILE", transfer->path, "The archive to read; '-' is standard input")
+      ->type_name("")
+      ->required();
+  command->add_option("--name", options->name, "Name of the imported snapshot. Default: its digest")
+      ->type_name("NAME");
+  command
+      ->add_option("--dest", *destination,
+                   "Directory to import into. Default: the snapshots directory")
+      ->type_name(kDirectory);
+  command->callback([&, transfer, destination, options] {
+    invocation.run = [&session, transfer, destination, options] {
+      return Import(session, *transfer, *destination, *options);
+    };
+  });
+}
+
+void AddFlatten(CLI::App& app, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const command =
+      AddCommand(app, invocation, "flatten", "Write the complete disk of a snapshot to one file");
+  const auto transfer = std::make_shared<Transfer>();
+  const auto format = std::make_shared<DiskFormat>(DiskFormat::kRaw);
+  command->add_option("SNAPSHOT", transfer->name, "Name or path of the snapshot")
+      ->type_name("")
+      ->required();
+  command->add_option("FILE", transfer->path, "The file to write")->type_name("")->required();
+  AddFormatOption(*command, "--format", "Format of the file. Default: raw",
+                  [format](DiskFormat given) { *format = given; });
+  command->callback([&, transfer, format] {
+    invocation.run = [&session, transfer, format] { return Flatten(session, *transfer, *format); };
+  });
+}
+
+}  // namespace
+
+void AddTransfer(CLI::App& app, Invocation& invocation) {
+  AddExport(app, invocation);
+  AddImport(app, invocation);
+  AddFlatten(app, invocation);
+}
+
+}  // namespace msb::program
