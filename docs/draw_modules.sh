@@ -6,16 +6,15 @@
 #   docs/draw_modules.sh --write   replaces it
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/includes.sh
 page=docs/architecture.md
 
 draw() {
   echo '```mermaid'
   echo 'graph TD'
-  grep -rnoE --include='*.cc' --include='*.h' '^#include "src/[^"]+"' src |
-    sed -E 's/^src\/([^:]+):[0-9]+:#include "src\/([^"]+)"/\1 \2/' |
+  module_includes |
     awk '
-      function module(file) { return file ~ /\// ? substr(file, 1, index(file, "/") - 1) : "API" }
-      { from = module($1); to = module($2); if (from != to) { edge[from, to] = 1; all[from]; all[to] } }
+      { edge[$1, $2] = 1; all[$1]; all[$2] }
       END {
         for (k in all) for (i in all) for (j in all)
           if (((i, k) in reach || (i, k) in edge) && ((k, j) in reach || (k, j) in edge)) reach[i, j] = 1

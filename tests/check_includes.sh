@@ -1,36 +1,33 @@
 #!/usr/bin/env bash
-# Fails if a module of the library includes a header of a module that is not below it:
-# facade (src/*.cc) -> ops -> archive, handle, vmm -> artifact, index -> disk -> base.
+# Fails if a module of the library includes a header that is not below it:
+# API (src/*.cc) -> ops -> archive, handle, vmm -> artifact, index -> disk -> base,
+# where vmm, which knows disks but not artifacts, includes only disk and base.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-declare -A level=([base]=0 [disk]=1 [artifact]=2 [index]=2 [archive]=3 [handle]=3 [vmm]=3 [ops]=4 [.]=5)
+. tests/includes.sh
+# The modules that each module may include.
+declare -A below=([base]="" [disk]="base" [index]="base" [artifact]="disk base" [vmm]="disk base"
+                  [archive]="artifact disk base" [handle]="artifact index disk base")
+below[ops]="archive handle vmm ${below[handle]}"
+below[API]="ops ${below[ops]}"
 # The public headers that only some modules may include; the others are for all.
-declare -A public=([msb/vmm/backend.h]=3 [msb/vmm/qemu.h]=3 [msb/client.h]=3 [msb/artifact.h]=4
-                   [msb/handle.h]=4 [msb/sandbox.h]=4 [msb/snapshot.h]=4 [msb/msb.h]=6)
+backends="handle vmm ops API"
+declare -A users=([msb/vmm/backend.h]=$backends [msb/vmm/qemu.h]=$backends [msb/client.h]=$backends
+                  [msb/artifact.h]="ops API" [msb/handle.h]="ops API" [msb/sandbox.h]="ops API"
+                  [msb/snapshot.h]="ops API" [msb/msb.h]="")
 failed=0
-# module_of FILE: sets module to the directory of a source, or to "." for a source of the facade.
-module_of() {
-  module=${1#src/}
-  case $module in
-    */*) module=${module%/*} ;;
-    *) module=. ;;
-  esac
-}
+fail() { echo "$*" >&2; failed=1; }
 
-while IFS=: read -r file include; do
-  case $include in
-    src/*) module_of "$include" && target=$module needed=${level[$module]:-9} ;;
-    *) target=$include needed=${public[$include]:-0} ;;
-  esac
-  module_of "$file"
-  [ "$target" != "$module" ] || continue
-  if [ -z "${level[$module]:-}" ]; then
-    echo "$file: add the module src/$module to tests/check_includes.sh" >&2
-    failed=1
-  elif [[ $include == src/* && $needed -ge ${level[$module]} || $needed -gt ${level[$module]} ]]; then
-    echo "$file must not include $include: $target is not below $module" >&2
-    failed=1
+while read -r file header; do
+  module_of "$file" && from=$module
+  if [ -z "${below[$from]+set}" ]; then
+    fail "$file: add the module src/$from to tests/check_includes.sh"
+  elif [[ $header == src/* ]]; then
+    module_of "$header"
+    [[ " $from ${below[$from]} " == *" $module "* ]] ||
+      fail "$file must not include $header: $module is not below $from"
+  elif [[ -n ${users[$header]+set} && " ${users[$header]} " != *" $from "* ]]; then
+    fail "$file must not include $header: it is not for $from"
   fi
-done < <(grep -rnoE --include='*.cc' --include='*.h' '^#include "[^"]+"' src |
-  sed -E 's/^([^:]+):[0-9]+:#include "([^"]+)"/\1:\2/')
+done < <(includes)
 exit $failed

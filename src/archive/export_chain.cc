@@ -1,6 +1,7 @@
 #include "src/archive/export_chain.h"
 
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 
 namespace msb::archive {
 namespace {
@@ -39,7 +40,7 @@ Manifest AsDescriptor(const OpenedArtifact& opened, const OutgoingSnapshot* pare
   manifest.parent.reset();
   if (parent != nullptr) manifest.parent = parent->manifest.digest;
   artifact::Layer& layer = manifest.layers.at(0);
-  layer.file = artifact::UpperFileName(layer.format);
+  layer.file = disk::UpperFileName(layer.format);
   layer.file_bytes = opened.layers.at(0).stamp.size;
   manifest.size_bytes = *layer.file_bytes;
   return manifest;

@@ -4,6 +4,7 @@
 
 #include "src/artifact/manifest.h"
 #include "src/base/digest.h"
+#include "src/disk/disk_names.h"
 
 namespace msb::archive {
 namespace {
@@ -81,7 +82,7 @@ std::string LayerFile(std::string_view diff_id) {
 }
 
 std::string DiskImageFile(std::string_view digest, DiskFormat format) {
-  return "disks/" + artifact::DiskFileName(digest, format);
+  return "disks/" + disk::DiskFileName(digest, format);
 }
 
 }  // namespace msb::archive

@@ -10,6 +10,7 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 
 namespace msb::archive {
 namespace {
@@ -35,7 +36,7 @@ class BackingChecker {
     if (IsImage(snapshot)) return CheckImage(snapshot);
     const Manifest parent = ParentOf(snapshot);
     const std::string disk = parent.layers.size() == 1
-                                 ? artifact::DiskFileName(parent.digest, parent.layers[0].format)
+                                 ? disk::DiskFileName(parent.digest, parent.layers[0].format)
                                  : std::string();
     if (disk == snapshot.backing_file) return;
     Throw(ErrorKind::kSnapshotIntegrity,
@@ -47,8 +48,8 @@ class BackingChecker {
  private:
   static bool IsImage(const IncomingSnapshot& snapshot) {
     const std::string& digest = snapshot.manifest.image.manifest_digest;
-    return snapshot.backing_file == artifact::DiskFileName(digest, DiskFormat::kRaw) ||
-           snapshot.backing_file == artifact::DiskFileName(digest, DiskFormat::kQcow2);
+    return snapshot.backing_file == disk::DiskFileName(digest, DiskFormat::kRaw) ||
+           snapshot.backing_file == disk::DiskFileName(digest, DiskFormat::kQcow2);
   }
 
   void CheckImage(const IncomingSnapshot& snapshot) {

@@ -10,6 +10,7 @@
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/writers.h"
+#include "src/disk/disk_names.h"
 #include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
 
@@ -129,7 +130,7 @@ void FlattenUpper(const Context& ctx, NewArtifact& spec, UniqueFd source, int st
                      file.disk.format, file.name});
   }
   layer.format = DiskFormat::kRaw;
-  layer.file = UpperFileName(layer.format);
+  layer.file = disk::UpperFileName(layer.format);
   const UniqueFd target = base::CreateFileAt(stage, layer.file, watch.stamp().mode & 0666);
   WriteDisk(ctx, std::move(files), layer.format, target.get(), ErrorKind::kSnapshotSandboxRunning);
   CheckUndisturbed(ctx, spec, watch, upper.get());

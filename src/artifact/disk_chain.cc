@@ -7,6 +7,7 @@
 #include "src/base/regular_file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 #include "src/disk/scan.h"
 
 namespace msb::artifact {
@@ -78,7 +79,7 @@ DiskFile FileOfLayer(OpenedArtifact& opened, std::size_t index) {
   const Manifest& manifest = opened.artifact.manifest;
   const Layer& layer = manifest.layers.at(index);
   return {.digest = manifest.digest,
-          .name = DiskFileName(manifest.digest, layer.format),
+          .name = disk::DiskFileName(manifest.digest, layer.format),
           .disk = {opened.artifact.path / layer.file, layer.format, manifest.fstype},
           .file = std::move(opened.layers.at(index)),
           .integrity = layer.integrity};

@@ -6,6 +6,7 @@
 #include "src/base/staging.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_image.h"
+#include "src/disk/disk_names.h"
 #include "src/disk/image_writer.h"
 
 namespace msb::artifact {
@@ -79,7 +80,7 @@ void SquashDisk(const Context& ctx, DiskChain chain, NewArtifact& spec, int stag
   const base::FileStamp stamp = chain.files[0].file.stamp;
   // A disk that was taken over is read-only; the new one is writable, as Create would make it.
   const UniqueFd target =
-      base::CreateFileAt(stage, UpperFileName(DiskFormat::kRaw), (stamp.mode & 0666) | 0200);
+      base::CreateFileAt(stage, disk::UpperFileName(DiskFormat::kRaw), (stamp.mode & 0666) | 0200);
   if (is_raw) return CopyDisk(ctx, chain.files[0], spec, target.get());
   WriteDisk(ctx, std::move(chain).TakeFiles(), DiskFormat::kRaw, target.get(),
             ErrorKind::kSnapshotIntegrity);

@@ -1,13 +1,10 @@
 #include "src/artifact/integrity.h"
 
-#include <algorithm>
-#include <array>
-#include <vector>
+#include <cstddef>
 
 #include "src/artifact/merkle.h"
-#include "src/base/digest.h"
-#include "src/base/fork.h"
 #include "src/base/throw.h"
+#include "src/disk/content_sha256.h"
 
 namespace msb::artifact {
 namespace {
@@ -22,53 +19,22 @@ class MerkleIntegrity : public IntegrityHasher {
   MerkleHasher hasher_;
 };
 
-// Computes the SHA-256 of the logical content. It cannot be computed in parts, so holes are hashed
-// as the zeros that they read as.
-class Sha256Integrity : public IntegrityHasher, disk::RegionConsumer {
+class Sha256Integrity : public IntegrityHasher {
  public:
-  Sha256Integrity(const Context& ctx, std::uint64_t size) : ctx_(ctx), size_(size) {}
+  Sha256Integrity(const Context& ctx, std::uint64_t size) : hasher_(ctx, size) {}
+  disk::RegionConsumer& consumer() override { return hasher_; }
+  std::string Finish() override { return hasher_.Finish(); }
 
-  void AddPreamble(std::string_view domain) {
-    hash_.Update(domain.data(), domain.size());
-    std::array<std::uint8_t, 8> size{};
-    for (std::size_t i = 0; i < size.size(); ++i) {
-      size[i] = static_cast<std::uint8_t>(size_ >> (8 * i));
-    }
-    hash_.Update(size.data(), size.size());
-  }
-
-  disk::RegionConsumer& consumer() override { return *this; }
-
-  void Commit(const disk::Region& region) override {
-    for (const disk::Extent& extent : region.data) {
-      AddZerosUpTo(extent.offset);
-      hash_.Update(region.bytes.data() + (extent.offset - region.offset), extent.length);
-      position_ = extent.end();
-    }
-  }
-
-  std::string Finish() override {
-    AddZerosUpTo(size_);
-    return hash_.Finish();
+  // Hashes the domain and the size of the file before its content.
+  void AddPreamble(std::string_view domain, std::uint64_t file_size) {
+    hasher_.AddPreamble(domain);
+    std::string size(8, '\0');
+    for (std::size_t i = 0; i < size.size(); ++i) size[i] = static_cast<char>(file_size >> (8 * i));
+    hasher_.AddPreamble(size);
   }
 
  private:
-  void AddZerosUpTo(std::uint64_t end) {
-    static constinit base::Lazy<std::vector<std::byte>> lazy_zeros;
-    const std::vector<std::byte>& zeros =
-        lazy_zeros.Get([] { return std::vector<std::byte>(1 << 20); });
-    while (position_ < end) {
-      ctx_.Check();
-      const std::size_t step = std::min<std::uint64_t>(zeros.size(), end - position_);
-      hash_.Update(zeros.data(), step);
-      position_ += step;
-    }
-  }
-
-  const Context& ctx_;
-  const std::uint64_t size_;
-  std::uint64_t position_ = 0;
-  base::Sha256 hash_;
+  disk::ContentSha256 hasher_;
 };
 
 }  // namespace
@@ -79,7 +45,7 @@ std::unique_ptr<IntegrityHasher> MakeIntegrityHasher(const Context& ctx, std::st
   if (algorithm == kFileMerkle) return std::make_unique<MerkleIntegrity>(size);
   auto hasher = std::make_unique<Sha256Integrity>(ctx, size);
   if (algorithm == kSparseSha256) {
-    hasher->AddPreamble("msb-sparse-sha256-v1\0"sv);
+    hasher->AddPreamble("msb-sparse-sha256-v1\0"sv, size);
   } else if (algorithm != kSha256) {
     base::Throw(ErrorKind::kUnsupportedOperation, "unknown integrity algorithm '{}'", algorithm);
   }

@@ -10,6 +10,7 @@
 #include "src/base/fields.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 
 namespace msb::artifact {
 namespace {
@@ -68,14 +69,6 @@ std::string_view ManifestFileName(ManifestForm form) {
   return form == ManifestForm::kManifest ? "manifest.json" : "snapshot.json";
 }
 
-std::string UpperFileName(DiskFormat format) {
-  return std::string(format == DiskFormat::kRaw ? kRawUpperFile : kQcow2UpperFile);
-}
-
-std::string DiskFileName(std::string_view digest, DiskFormat format) {
-  return fmt::format("sha256_{}.{}", digest.substr(digest.find(':') + 1), ToString(format));
-}
-
 bool IsReservedFile(std::string_view name) {
   return name == "snapshot.json" || name == "manifest.json" || name == ".manifest.json.legacy" ||
          name == ".snapshot-migration.lock";
@@ -83,8 +76,8 @@ bool IsReservedFile(std::string_view name) {
 
 bool IsBelow(const Manifest& manifest, std::string_view backing_file) {
   const auto is_of = [&](const std::string& digest) {
-    return backing_file == DiskFileName(digest, DiskFormat::kRaw) ||
-           backing_file == DiskFileName(digest, DiskFormat::kQcow2);
+    return backing_file == disk::DiskFileName(digest, DiskFormat::kRaw) ||
+           backing_file == disk::DiskFileName(digest, DiskFormat::kQcow2);
   };
   return is_of(manifest.image.manifest_digest) || (manifest.parent && is_of(*manifest.parent));
 }

@@ -8,6 +8,7 @@
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 
 namespace msb::artifact {
 namespace {
@@ -72,7 +73,7 @@ Manifest ParseManifestFile(const ManifestBytes& file) {
 // Returns true for the names of other files and directories that releases put into artifact
 // directories.
 bool IsArtifactFile(std::string_view name) {
-  return name == kRawUpperFile || name == kQcow2UpperFile || name == "layers" ||
+  return name == disk::kRawUpperFile || name == disk::kQcow2UpperFile || name == "layers" ||
          name == "metadata.json" || name == "group-member.json" ||
          name == ".manifest.json.legacy" || name == ".snapshot-migration.lock";
 }
@@ -83,8 +84,8 @@ void LocateMigratedLayer(int dir, Manifest& manifest) {
   if (manifest.layers.size() != 1) return;
   Layer& layer = manifest.layers[0];
   if (OpenBeneath(dir, layer.file).type == EntryType::kAbsent &&
-      base::OpenEntryAt(dir, std::string(kRawUpperFile)).type != EntryType::kAbsent) {
-    layer.file = kRawUpperFile;
+      base::OpenEntryAt(dir, std::string(disk::kRawUpperFile)).type != EntryType::kAbsent) {
+    layer.file = disk::kRawUpperFile;
   }
 }
 
@@ -395,7 +396,7 @@ std::optional<Manifest> ReadManifest(int dir, const std::filesystem::path& path)
 void CheckUnreplaced(const BackingFile& file) {
   const std::filesystem::path place = file.disk.path.parent_path();
   const auto now = ReadManifest(place);  // An image has no manifest beside it.
-  if (!now || DiskFileName(now->digest, file.disk.format) == file.name) return;
+  if (!now || disk::DiskFileName(now->digest, file.disk.format) == file.name) return;
   base::Throw(ErrorKind::kSnapshotNotFound,
               "{} was replaced while it was read: expected {}, found {}; try again", place.native(),
               file.name, now->digest);

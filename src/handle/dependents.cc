@@ -9,6 +9,7 @@
 
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 
 namespace msb::handle {
 namespace {
@@ -50,7 +51,7 @@ FoundOverlays OverlaysIn(const Context& ctx, const std::filesystem::path& dir,
 
 bool IsBackedBy(const vmm::SandboxRecord& sandbox, std::string_view snapshot_digest) {
   return std::any_of(sandbox.backing.begin(), sandbox.backing.end(), [&](const auto& file) {
-    return file.name == artifact::DiskFileName(snapshot_digest, file.disk.format);
+    return file.name == disk::DiskFileName(snapshot_digest, file.disk.format);
   });
 }
 

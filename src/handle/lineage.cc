@@ -9,6 +9,7 @@
 
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 #include "src/disk/qcow2_header.h"
 
 namespace msb::handle {
@@ -41,7 +42,7 @@ std::string BackingNameOf(const OpenedArtifact& opened) {
 // or nullopt if name is another file's.
 std::optional<DiskFormat> ImageFormat(const Artifact& artifact, const std::string& name) {
   for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
-    if (name == artifact::DiskFileName(artifact.manifest.image.manifest_digest, format)) {
+    if (name == disk::DiskFileName(artifact.manifest.image.manifest_digest, format)) {
       return format;
     }
   }

@@ -67,15 +67,27 @@ bool IsPublished(const std::filesystem::path& artifact, const std::string& diges
   return manifest && manifest->digest == digest;
 }
 
+// Throws kSnapshotNotFound if the snapshot or one of its parents was replaced, by force, between
+// being opened and being copied.
+void CheckUnreplaced(const vmm::SnapshotSource& snapshot) {
+  for (const BackingFile& file : snapshot.backing) artifact::CheckUnreplaced(file);
+  const std::string now = artifact::OpenArtifactAt(snapshot.artifact).manifest.digest;
+  if (now == snapshot.digest) return;
+  base::Throw(ErrorKind::kSnapshotNotFound,
+              "{} was replaced while it was copied: expected {}, found {}; try again",
+              snapshot.artifact.native(), snapshot.digest, now);
+}
+
 std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
   if (const auto* own = std::get_if<std::shared_ptr<vmm::Backend>>(&config.backend)) {
     if (!*own) base::Throw(ErrorKind::kInvalidConfig, "Config::backend must not be a null pointer");
     return *own;
   }
   const auto& name = std::get<std::string>(config.backend);
+  const vmm::SnapshotQueries queries{.is_published = IsPublished,
+                                     .check_unreplaced = CheckUnreplaced};
   if (name == "local") {
-    return std::make_shared<vmm::LocalBackend>(config, config.upper_format, IsPublished,
-                                               config.log);
+    return std::make_shared<vmm::LocalBackend>(config, config.upper_format, queries, config.log);
   }
   if (name == "microsandbox") {
     return std::make_shared<vmm::MicrosandboxBackend>(handle::RuntimeDatabase(config.home),
@@ -83,7 +95,7 @@ std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
                                                       config.msb_path, config.log);
   }
   if (name == "qemu") {
-    return std::make_shared<vmm::QemuBackend>(config, IsPublished, config.log);
+    return std::make_shared<vmm::QemuBackend>(config, queries, config.log);
   }
   base::Throw(ErrorKind::kInvalidConfig,
               "unknown backend '{}': it must be local, microsandbox or qemu", base::Quoted(name));

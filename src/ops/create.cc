@@ -9,6 +9,7 @@
 #include "src/base/digest.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 #include "src/handle/dependents.h"
 #include "src/handle/finder.h"
 #include "src/handle/lineage.h"
@@ -59,7 +60,7 @@ artifact::Manifest ManifestFor(const vmm::SandboxRecord& sandbox, ManifestForm f
   manifest.source_sandbox = sandbox.name;
   manifest.fstype = sandbox.upper->fstype;
   manifest.layers = {
-      {.file = artifact::UpperFileName(sandbox.upper->format), .format = sandbox.upper->format}};
+      {.file = disk::UpperFileName(sandbox.upper->format), .format = sandbox.upper->format}};
   return manifest;
 }
 

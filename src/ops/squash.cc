@@ -6,6 +6,7 @@
 #include "src/artifact/flatten.h"
 #include "src/artifact/manifest.h"
 #include "src/artifact/output_directory.h"
+#include "src/disk/disk_names.h"
 #include "src/handle/lineage.h"
 #include "src/ops/new_snapshot.h"
 #include "src/ops/open.h"
@@ -20,7 +21,7 @@ artifact::Manifest SquashedManifest(const artifact::Manifest& source, artifact::
   manifest.image = source.image;
   manifest.source_sandbox = source.source_sandbox;
   manifest.fstype = source.fstype;
-  manifest.layers = {{.file = artifact::UpperFileName(DiskFormat::kRaw)}};
+  manifest.layers = {{.file = disk::UpperFileName(DiskFormat::kRaw)}};
   return manifest;
 }
 

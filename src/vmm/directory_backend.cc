@@ -4,11 +4,11 @@
 
 #include <utility>
 
-#include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 #include "src/vmm/directory_disk.h"
 #include "src/vmm/record_file.h"
 #include "src/vmm/run_lock.h"
@@ -44,17 +44,6 @@ bool IsRunning(const DirectoryRecord& record) {
   return record.sandbox.status == SandboxStatus::kRunning;
 }
 
-// Throws kSnapshotNotFound if the snapshot or one of its parents was replaced, by force, between
-// being opened and being copied.
-void CheckUnreplaced(const SnapshotSource& snapshot) {
-  for (const BackingFile& file : snapshot.backing) artifact::CheckUnreplaced(file);
-  const std::string now = artifact::OpenArtifactAt(snapshot.artifact).manifest.digest;
-  if (now == snapshot.digest) return;
-  Throw(ErrorKind::kSnapshotNotFound,
-        "{} was replaced while it was copied: expected {}, found {}; try again",
-        snapshot.artifact.native(), snapshot.digest, now);
-}
-
 }  // namespace
 
 Warnings::~Warnings() {
@@ -68,11 +57,11 @@ Warnings::~Warnings() {
 }
 
 DirectoryBackend::DirectoryBackend(const Config& config, std::optional<DiskFormat> upper_format,
-                                   PublishedPredicate published, Log log)
+                                   SnapshotQueries queries, Log log)
     : home_(config.home),
       dir_(config.sandboxes_dir),
       upper_format_(upper_format),
-      published_(std::move(published)),
+      queries_(std::move(queries)),
       log_(std::move(log)),
       images_(config.cache_dir, log_) {}
 
@@ -146,7 +135,7 @@ std::optional<bool> DirectoryBackend::AskPublished(const std::filesystem::path& 
                                                    const std::string& digest,
                                                    Warnings& warnings) const {
   try {
-    return published_(artifact, digest);
+    return queries_.is_published(artifact, digest);
   } catch (const Error& e) {
     warnings.Add(
         fmt::format("cannot determine whether {} was published; assuming that it was not: {}",
@@ -214,7 +203,7 @@ DiskSource DirectoryBackend::SourceOf(const Context& ctx, const SandboxSpec& spe
     record.image = snapshot.image;
     record.snapshot_digest = snapshot.digest;
     SetSnapshotPath(record, home_, snapshot.artifact);
-    return {artifact::DiskFileName(snapshot.digest, snapshot.upper.format), snapshot.upper,
+    return {disk::DiskFileName(snapshot.digest, snapshot.upper.format), snapshot.upper,
             snapshot.backing};
   }
   PinnedImage pinned = images_.Pin(ctx, spec.image);
@@ -229,7 +218,7 @@ void DirectoryBackend::BuildInto(const Context& ctx, const SandboxSpec& spec,
   const DiskSource source = SourceOf(ctx, spec, sandbox);
   MakeUpper(ctx, spec, source, upper_format_.value_or(source.disk.format), stage.fd(), place,
             sandbox);
-  if (spec.snapshot) CheckUnreplaced(*spec.snapshot);
+  if (spec.snapshot) queries_.check_unreplaced(*spec.snapshot);
   sandbox.labels = spec.labels;
   sandbox.created_at = std::chrono::system_clock::now();
   sandbox.started_at = sandbox.created_at;

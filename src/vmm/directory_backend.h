@@ -45,11 +45,10 @@ class Warnings {
 class DirectoryBackend : public Backend {
  public:
   // config determines the directories. upper_format is the disk format of new sandboxes. Default:
-  // the format of the image or snapshot that they are created from. published reports whether the
-  // snapshot of a failed or interrupted seal exists, which decides whether the seal is rolled
-  // forward or back.
+  // the format of the image or snapshot that they are created from. queries must be
+  // complete.
   DirectoryBackend(const Config& config, std::optional<DiskFormat> upper_format,
-                   PublishedPredicate published, Log log);
+                   SnapshotQueries queries, Log log);
 
   SandboxRecord Inspect(const Context& ctx, const std::string& name) override;
   std::vector<SandboxRecord> List(const Context& ctx) override;
@@ -137,7 +136,7 @@ class DirectoryBackend : public Backend {
   const std::filesystem::path home_;
   const std::filesystem::path dir_;  // The directory of the sandboxes.
   const std::optional<DiskFormat> upper_format_;
-  const PublishedPredicate published_;
+  const SnapshotQueries queries_;
   const Log log_;
   ImageStore images_;
 };

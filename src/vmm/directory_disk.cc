@@ -5,7 +5,6 @@
 #include <set>
 #include <string_view>
 
-#include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/file_system.h"
 #include "src/base/owned_descriptor.h"
@@ -13,6 +12,7 @@
 #include "src/base/space.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_image.h"
+#include "src/disk/disk_names.h"
 #include "src/disk/image_writer.h"
 #include "src/disk/sparse_copy.h"
 
@@ -100,7 +100,7 @@ bool IsHexName(std::string_view name, std::string_view prefix, std::size_t digit
 // Returns true for file names that this library gives. The directory may also hold files of other
 // programs.
 bool IsOwn(std::string_view name) {
-  return name == artifact::kRawUpperFile || name == artifact::kQcow2UpperFile ||
+  return name == disk::kRawUpperFile || name == disk::kQcow2UpperFile ||
          name.starts_with(".sandbox.json.") || IsHexName(name, "run-", 16, ".lock") ||
          IsHexName(name, "upper-", 16, ".qcow2") || IsHexName(name, "sha256_", 64, ".raw") ||
          IsHexName(name, "sha256_", 64, ".qcow2");
@@ -129,7 +129,7 @@ void CopyOver(const Context& ctx, int dir, const std::filesystem::path& path, in
 void MakeUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source,
                DiskFormat format, int dir, const std::filesystem::path& place,
                SandboxRecord& record) {
-  const std::string name = artifact::UpperFileName(format);
+  const std::string name = disk::UpperFileName(format);
   record.upper = Disk{place / name, format, source.disk.fstype};
   if (format == DiskFormat::kRaw) return MakeRawUpper(ctx, spec, source, dir, name);
   // Opens the complete chain: a disk that cannot be read should be refused here, not by the VM.

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <optional>
 
-#include "src/artifact/manifest.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/base/space.h"
@@ -13,6 +12,8 @@
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/writers.h"
+#include "src/disk/content_sha256.h"
+#include "src/disk/disk_names.h"
 #include "src/disk/image_probe.h"
 #include "src/disk/sparse_copy.h"
 
@@ -63,7 +64,7 @@ std::optional<PinnedImage> FindCached(const std::filesystem::path& dir,
   const UniqueFd parent = base::TryOpenDirectory(dir);
   if (!parent) return std::nullopt;
   for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
-    const std::string name = artifact::DiskFileName(digest, format);
+    const std::string name = disk::DiskFileName(digest, format);
     const base::Entry entry = base::OpenEntryAt(parent.get(), name);
     if (entry.type != base::EntryType::kRegularFile) continue;
     const std::string fstype =
@@ -106,11 +107,11 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
   std::string digest;
   {
     const UniqueFd copy = base::CreateFileAt(stage.fd(), "image", before.mode & 0444);
-    const auto hasher = artifact::MakeIntegrityHasher(ctx, artifact::kSha256, before.size);
+    disk::ContentSha256 hasher(ctx, before.size);
     base::ReportingSpace(copy.get(), base::AllocatedBytes(before), [&] {
-      disk::CopySparse(ctx, source.get(), copy.get(), before.size, hasher->consumer());
+      disk::CopySparse(ctx, source.get(), copy.get(), before.size, hasher);
     });
-    digest = hasher->Finish();
+    digest = hasher.Finish();
   }
   // A program that only has the file open for writing does no harm.
   if (!before.SameContent(base::StampOf(source.get()))) {
@@ -119,7 +120,7 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
           path.native());
   }
   if (!FindCached(dir_, reference, digest)) {
-    stage.PublishFile("image", artifact::DiskFileName(digest, format));
+    stage.PublishFile("image", disk::DiskFileName(digest, format));
   }
   if (IsSettled(before)) {
     // Written through the stage, which is swept after a crash, so that no temporary file is left

@@ -10,7 +10,6 @@
 #include <thread>
 #include <utility>
 
-#include "src/artifact/manifest.h"
 #include "src/base/file.h"
 #include "src/base/fork.h"
 #include "src/base/json.h"
@@ -21,6 +20,7 @@
 #include "src/base/throw.h"
 #include "src/base/time.h"
 #include "src/base/writers.h"
+#include "src/disk/disk_names.h"
 #include "src/vmm/directory_record.h"
 
 namespace msb::vmm {
@@ -176,7 +176,7 @@ void ReadConfig(const Json& config, const std::filesystem::path& dir, SandboxRec
   }
   const Json& kind = Member(Member(oci, "root_disk"), "kind");
   if (!oci.is_null() && (kind.is_null() || kind == "managed")) {
-    record.upper = Disk{dir / artifact::kRawUpperFile, DiskFormat::kRaw, "ext4"};
+    record.upper = Disk{dir / disk::kRawUpperFile, DiskFormat::kRaw, "ext4"};
     ReadRootDisk(dir, record);
   }
   const Json& labels = Member(config, "labels");

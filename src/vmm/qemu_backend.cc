@@ -221,9 +221,9 @@ std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::str
   return arguments;
 }
 
-QemuBackend::QemuBackend(const Config& config, PublishedPredicate published, Log log)
-    : DirectoryBackend(config, config.upper_format.value_or(DiskFormat::kQcow2),
-                       std::move(published), std::move(log)),
+QemuBackend::QemuBackend(const Config& config, SnapshotQueries queries, Log log)
+    : DirectoryBackend(config, config.upper_format.value_or(DiskFormat::kQcow2), std::move(queries),
+                       std::move(log)),
       config_(config.qemu),
       cache_dir_(config.cache_dir) {}
 

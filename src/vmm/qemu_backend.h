@@ -31,7 +31,7 @@ namespace msb::vmm {
 
 class QemuBackend : public DirectoryBackend {
  public:
-  QemuBackend(const Config& config, PublishedPredicate published, Log log);
+  QemuBackend(const Config& config, SnapshotQueries queries, Log log);
 
   std::string_view Name() const override { return "qemu"; }
 

@@ -3,9 +3,9 @@
 #include <exception>
 #include <utility>
 
-#include "src/artifact/manifest.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/disk_names.h"
 #include "src/disk/qcow2_header.h"
 #include "src/vmm/directory_disk.h"
 
@@ -49,7 +49,7 @@ void Back(int dir, const std::filesystem::path& path, DirectoryRecord& record) {
 // Returns the snapshot's disk as a backing file of the sandbox.
 BackingFile BaseOf(const std::filesystem::path& path, const SealSpec& spec, const Disk& upper) {
   const DiskFormat format = spec.whole_disk ? spec.whole_disk->format : DiskFormat::kQcow2;
-  const std::string name = artifact::DiskFileName(spec.digest, format);
+  const std::string name = disk::DiskFileName(spec.digest, format);
   return {name, {path / name, format, upper.fstype}};
 }
 

@@ -31,12 +31,9 @@
 #include "msb/vmm/backend.h"
 #include "src/base/file.h"
 #include "src/vmm/directory_record.h"
+#include "src/vmm/snapshot_queries.h"
 
 namespace msb::vmm {
-
-// Returns whether the artifact directory holds a published snapshot with this digest.
-using PublishedPredicate =
-    std::function<bool(const std::filesystem::path& artifact, const std::string& digest)>;
 
 // Resolves a pending seal in the record of the sandbox at path, whose open directory is dir: rolls
 // the seal forward if the overlay and the sealed file exist and the artifact was published, and

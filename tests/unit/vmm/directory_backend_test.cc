@@ -25,7 +25,9 @@ class TestBackend : public DirectoryBackend {
   explicit TestBackend(const fs::path& home)
       : DirectoryBackend(
             {.home = home, .sandboxes_dir = home / "sandboxes", .cache_dir = home / "cache"},
-            std::nullopt, [](const fs::path&, const std::string&) { return false; },
+            std::nullopt,
+            {.is_published = [](const fs::path&, const std::string&) { return false; },
+             .check_unreplaced = [](const SnapshotSource&) {}},
             [](std::string_view message) { ADD_FAILURE() << message; }) {}
 
   std::string_view Name() const override { return "test"; }
