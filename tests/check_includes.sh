@@ -12,7 +12,7 @@ below[ops]="archive handle vmm ${below[handle]}"
 below[API]="ops ${below[ops]}"
 # The public headers that only some modules may include; the others are for all.
 backends="handle vmm ops API"
-declare -A users=([msb/vmm/backend.h]=$backends [msb/vmm/qemu.h]=$backends [msb/client.h]=$backends
+declare -A users=([msb/vmm/backend.h]=$backends [msb/vmm/qemu.h]=$backends [msb/client.h]="ops API"
                   [msb/artifact.h]="ops API" [msb/handle.h]="ops API" [msb/sandbox.h]="ops API"
                   [msb/snapshot.h]="ops API" [msb/msb.h]="")
 failed=0

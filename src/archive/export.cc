@@ -168,7 +168,7 @@ class Exporter {
                 OpenImageFile(spec_.cache_dir, file));
     // A disk image is named after the digest of its content.
     const std::string hex = member.integrity->digest.substr(member.integrity->digest.find(':') + 1);
-    if (file.starts_with("disks/") && file.find(hex) == std::string::npos) {
+    if (IsDiskImageFile(file) && file.find(hex) == std::string::npos) {
       Throw(ErrorKind::kSnapshotIntegrity,
             "{} is damaged: expected the digest in its name, found {}; remove the file and add the "
             "image again",

@@ -15,6 +15,7 @@
 #include "src/artifact/integrity.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
+#include "src/base/home.h"
 #include "src/base/new_directory.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
@@ -33,14 +34,13 @@ using base::Throw;
 using base::UniqueFd;
 
 // The order in which files are moved into the cache: each before those that refer to it.
-constexpr std::array<std::string_view, 5> kKinds = {"layers", "fsmeta", "disks", "vmdk",
+constexpr std::array<std::string_view, 5> kKinds = {"layers", "fsmeta", base::Home::kDisks, "vmdk",
                                                     "manifests"};
 
 std::string KindOf(const std::string& file) { return file.substr(0, file.find('/')); }
 std::string NameOf(const std::string& file) { return file.substr(file.find('/') + 1); }
 
 bool IsVmdk(std::string_view file) { return file.starts_with("vmdk/"); }
-bool IsDisk(std::string_view file) { return file.starts_with("disks/"); }
 
 // An ImageFolder is a directory that holds image files: the cache, or the files that arrived.
 class ImageFolder {
@@ -246,7 +246,8 @@ class Installation {
       Throw(ErrorKind::kIO, "{} was removed by another program: stop that program and try again",
             arrived.PathOf(file));
     // Disk images in the cache are read-only.
-    if (IsDisk(file)) base::SetMode(source->get(), base::StampOf(source->get()).mode & 0444);
+    if (IsDiskImageFile(file))
+      base::SetMode(source->get(), base::StampOf(source->get()).mode & 0444);
     base::Sync(source->get());
     const Entry target = OpenKind(KindOf(file));
     const base::MoveResult result = Move(file, source->get(), target.fd.get());

@@ -4,6 +4,7 @@
 
 #include "src/artifact/manifest.h"
 #include "src/base/digest.h"
+#include "src/base/home.h"
 #include "src/disk/disk_names.h"
 
 namespace msb::archive {
@@ -31,8 +32,12 @@ bool IsNamed(std::string_view file, std::string_view prefix, std::string_view su
 
 bool IsImageFile(std::string_view file) {
   return IsNamed(file, "manifests/", ".json") || IsJoinedFile(file) ||
-         IsNamed(file, "vmdk/sha256_", ".vmdk") || IsNamed(file, "disks/sha256_", ".raw") ||
-         IsNamed(file, "disks/sha256_", ".qcow2");
+         IsNamed(file, "vmdk/sha256_", ".vmdk") || IsDiskImageFile(file);
+}
+
+bool IsDiskImageFile(std::string_view file) {
+  const std::string prefix = fmt::format("{}/sha256_", base::Home::kDisks);
+  return IsNamed(file, prefix, ".raw") || IsNamed(file, prefix, ".qcow2");
 }
 
 bool IsJoinedFile(std::string_view file) {
@@ -82,7 +87,7 @@ std::string LayerFile(std::string_view diff_id) {
 }
 
 std::string DiskImageFile(std::string_view digest, DiskFormat format) {
-  return "disks/" + disk::DiskFileName(digest, format);
+  return fmt::format("{}/{}", base::Home::kDisks, disk::DiskFileName(digest, format));
 }
 
 }  // namespace msb::archive

@@ -13,6 +13,8 @@ namespace msb::archive {
 
 // Returns true if one of the functions below can return this name.
 bool IsImageFile(std::string_view file);
+// Returns true if DiskImageFile can return this name.
+bool IsDiskImageFile(std::string_view file);
 // Returns true if FsmetaFile or LayerFile can return this name, as for the files that a vmdk joins.
 bool IsJoinedFile(std::string_view file);
 

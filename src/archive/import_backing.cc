@@ -33,7 +33,10 @@ class BackingChecker {
   void Check(const IncomingSnapshot& snapshot) {
     // If the receiver has the snapshot already, its disk is used, not the one in the archive.
     if (snapshot.backing_file.empty() || snapshot.present) return;
-    if (IsImage(snapshot)) return CheckImage(snapshot);
+    const std::string& image = snapshot.manifest.image.manifest_digest;
+    if (const auto format = disk::FormatOfDiskFile(snapshot.backing_file, image)) {
+      return CheckImage(snapshot, *format);
+    }
     const Manifest parent = ParentOf(snapshot);
     const std::string disk = parent.layers.size() == 1
                                  ? disk::DiskFileName(parent.digest, parent.layers[0].format)
@@ -46,17 +49,11 @@ class BackingChecker {
   }
 
  private:
-  static bool IsImage(const IncomingSnapshot& snapshot) {
-    const std::string& digest = snapshot.manifest.image.manifest_digest;
-    return snapshot.backing_file == disk::DiskFileName(digest, DiskFormat::kRaw) ||
-           snapshot.backing_file == disk::DiskFileName(digest, DiskFormat::kQcow2);
-  }
-
-  void CheckImage(const IncomingSnapshot& snapshot) {
-    const std::string file = "disks/" + snapshot.backing_file;
+  void CheckImage(const IncomingSnapshot& snapshot, DiskFormat format) {
+    const Image& image = snapshot.manifest.image;
+    const std::string file = DiskImageFile(image.manifest_digest, format);
     if (std::find(image_files_.begin(), image_files_.end(), file) != image_files_.end()) return;
     if (base::StampOf(spec_.cache_dir / file) || !spec_.log) return;
-    const Image& image = snapshot.manifest.image;
     spec_.log(fmt::format(
         "snapshot {} is backed by the image '{}' ({}), which is neither in the archive nor in {}; "
         "it can be booted once the image is in the cache",

@@ -75,11 +75,8 @@ bool IsReservedFile(std::string_view name) {
 }
 
 bool IsBelow(const Manifest& manifest, std::string_view backing_file) {
-  const auto is_of = [&](const std::string& digest) {
-    return backing_file == disk::DiskFileName(digest, DiskFormat::kRaw) ||
-           backing_file == disk::DiskFileName(digest, DiskFormat::kQcow2);
-  };
-  return is_of(manifest.image.manifest_digest) || (manifest.parent && is_of(*manifest.parent));
+  return disk::FormatOfDiskFile(backing_file, manifest.image.manifest_digest) ||
+         (manifest.parent && disk::FormatOfDiskFile(backing_file, *manifest.parent));
 }
 
 Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin) {

@@ -12,4 +12,11 @@ std::string DiskFileName(std::string_view digest, DiskFormat format) {
   return fmt::format("sha256_{}.{}", digest.substr(digest.find(':') + 1), ToString(format));
 }
 
+std::optional<DiskFormat> FormatOfDiskFile(std::string_view name, std::string_view digest) {
+  for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
+    if (name == DiskFileName(digest, format)) return format;
+  }
+  return std::nullopt;
+}
+
 }  // namespace msb::disk

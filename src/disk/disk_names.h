@@ -3,6 +3,7 @@
 #ifndef MSB_SRC_DISK_DISK_NAMES_H_
 #define MSB_SRC_DISK_DISK_NAMES_H_
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,10 @@ std::string UpperFileName(DiskFormat format);
 // where HEX is the digest of its snapshot or image. The disk has this name in the cache and in
 // sandboxes, and as the backing file in the headers of overlays.
 std::string DiskFileName(std::string_view digest, DiskFormat format);
+
+// Returns the format in which the disk of the snapshot or image with this digest has this file
+// name, or nullopt if the name is another file's.
+std::optional<DiskFormat> FormatOfDiskFile(std::string_view name, std::string_view digest);
 
 }  // namespace msb::disk
 

@@ -60,19 +60,19 @@ bool IsIn(const std::filesystem::path& artifact, const std::filesystem::path& di
 
 }  // namespace
 
-Catalog::Catalog(std::filesystem::path home, std::filesystem::path snapshots_dir, Log log)
-    : paths_(std::move(home), std::move(snapshots_dir)),
+Catalog::Catalog(base::Home home, Log log)
+    : home_(std::move(home)),
       log_(std::move(log)),
-      store_(paths_, log_,
+      store_(home_, log_,
              [this](const Context& ctx, Index& index, std::vector<std::string>& warnings) {
-               return Rebuild(ctx, index, paths_.snapshots_dir(), warnings).is_complete;
+               return Rebuild(ctx, index, home_.snapshots_dir(), warnings).is_complete;
              }) {}
 
 Row Catalog::RowFor(const Artifact& artifact) const {
   Row row = RowOf(artifact);
-  if (artifact.member || IsIn(artifact.path, paths_.snapshots_dir())) return row;
+  if (artifact.member || IsIn(artifact.path, home_.snapshots_dir())) return row;
   // A name is looked up in the snapshots directory first, so an artifact there keeps it.
-  if (artifact::HoldsArtifact(paths_.snapshots_dir() / *row.name)) row.name.reset();
+  if (artifact::HoldsArtifact(home_.snapshots_dir() / *row.name)) row.name.reset();
   return row;
 }
 
@@ -110,7 +110,7 @@ std::optional<Row> Catalog::Resolve(const Index& index, Row row) const {
   const auto has_row = [&](const std::filesystem::path& path) {
     return index.FindByPath(path.native()).has_value();
   };
-  auto resolved = paths_.Resolve(row, has_row);
+  auto resolved = ResolveRow(home_, row, has_row);
   // In a database with relative paths, an absolute one does not come from a moved home, so it is
   // used as it is.
   if (!resolved && index.HasRelativePaths()) return row;
@@ -136,7 +136,7 @@ std::optional<Row> Catalog::Choose(const Index& index, std::vector<Row> rows) co
     int best_rank = -1;
     for (const Row& row : rows) {
       const int sound = HasDigest(row.artifact_path, row.digest) ? 1 : 0;
-      const int rank = 2 * sound + (sound != 0 && paths_.IsOwn(row.artifact_path) ? 1 : 0);
+      const int rank = 2 * sound + (sound != 0 && home_.IsOwn(row.artifact_path) ? 1 : 0);
       if (rank > best_rank) best = &row;
       best_rank = std::max(rank, best_rank);
     }
@@ -156,9 +156,9 @@ std::optional<Row> Catalog::FindByPath(const Index& index,
 }
 
 std::optional<Row> Catalog::Find(const Index& index, const std::string& key) const {
-  const std::filesystem::path& snapshots_dir = paths_.snapshots_dir();
+  const std::filesystem::path& snapshots_dir = home_.snapshots_dir();
   if (IsDigestKey(key)) return Choose(index, index.WithDigest(key));
-  if (artifact::IsPath(key)) return FindByPath(index, paths_.PathOf(key));
+  if (artifact::IsPath(key)) return FindByPath(index, PathOf(home_, key));
   if (const std::size_t colon = key.find(':'); colon != std::string::npos) {
     return Choose(index, index.WithName(key.substr(0, colon), key.substr(colon + 1)));
   }
@@ -179,7 +179,7 @@ std::optional<Row> Catalog::FindCopy(const Index& index, const std::string& key)
   if (IsDigestKey(key) || key.find(':') != std::string::npos || !index.HasUniqueDigests()) {
     return std::nullopt;
   }
-  const std::filesystem::path path = paths_.PathOf(key);
+  const std::filesystem::path path = PathOf(home_, key);
   const auto manifest = artifact::ReadManifest(path);
   if (!manifest || index.WithDigest(manifest->digest).empty()) return std::nullopt;
   return RowFor({.path = path, .manifest = *manifest, .member = std::nullopt});
@@ -191,12 +191,12 @@ Row Catalog::Get(const Context& ctx, const std::string& key) {
     if (!row) row = FindCopy(session.index(), key);
     if (!row && session.refusal()) {
       Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key),
-            paths_.snapshots_dir().native());
+            home_.snapshots_dir().native());
     }
     if (!row) {
       Throw(ErrorKind::kSnapshotNotFound,
             "no snapshot '{}' in the index of {}; call Reindex to add new snapshots to it",
-            base::Quoted(key), paths_.home().native());
+            base::Quoted(key), home_.path().native());
     }
     return *std::move(row);
   });
@@ -252,7 +252,7 @@ Row Catalog::Record(const Context& ctx, const Artifact& artifact) {
   try {
     return Add(ctx, artifact).first;
   } catch (const Error& e) {
-    log_(fmt::format("the index of {} could not be updated with {}: {}", paths_.home().native(),
+    log_(fmt::format("the index of {} could not be updated with {}: {}", home_.path().native(),
                      artifact.path.native(), e.what()));
     return RowOf(artifact);
   }
@@ -283,7 +283,7 @@ Row Catalog::AddPublished(IndexPatience& patience, const Artifact& artifact, Cop
     log_(fmt::format(
         "{} is complete, but could not be added to the index of {}: {}; to add it, open "
         "it by its name or call Reindex",
-        artifact.path.native(), paths_.home().native(), reason));
+        artifact.path.native(), home_.path().native(), reason));
   };
   for (;;) {
     try {
@@ -315,13 +315,13 @@ Row Catalog::RecordCopies(const Context& ctx, std::span<const Artifact> artifact
 std::uint32_t Catalog::Reindex(const Context& ctx, const std::filesystem::path& dir) {
   return store_.With(ctx, [&](Session& session) {
     if (session.refusal()) throw *session.refusal();
-    return Rebuild(ctx, session.index(), paths_.RespellDirectory(dir), session.warnings()).indexed;
+    return Rebuild(ctx, session.index(), home_.RespellDirectory(dir), session.warnings()).indexed;
   });
 }
 
 bool Catalog::RuntimePredatesDescriptors(const Context& ctx) {
   try {
-    if (!FindRuntimeDatabase(paths_.home())) return false;
+    if (!home_.FindRuntimeDatabase()) return false;
     return store_.With(ctx, [](Session& session) {
       if (!session.KnowsEra()) throw *session.refusal();
       return session.index().era() == index::Era::kManifest;

@@ -21,8 +21,8 @@
 #include "msb/context.h"
 #include "msb/error.h"
 #include "src/artifact/store.h"
-#include "src/handle/home_paths.h"
 #include "src/handle/index_store.h"
+#include "src/handle/row_paths.h"
 #include "src/index/index.h"
 
 namespace msb::handle {
@@ -32,12 +32,12 @@ class Catalog {
   using Log = std::function<void(std::string_view message)>;
 
   // log is called with no lock held, and may call the catalog.
-  Catalog(std::filesystem::path home, std::filesystem::path snapshots_dir, Log log);
+  Catalog(base::Home home, Log log);
 
-  const HomePaths& paths() const { return paths_; }
+  const base::Home& home() const { return home_; }
 
   // The functions below return rows with the paths of artifacts in this home, even if the home is a
-  // copy of the home in which the rows were written (HomePaths::Resolve).
+  // copy of the home in which the rows were written (ResolveRow).
 
   // Returns the row of a snapshot. In a database that has one row for each digest, also finds an
   // artifact without a row, by its name or path, if its digest is indexed.
@@ -151,7 +151,7 @@ class Catalog {
   // Drops the rows of artifacts that were replaced or removed since they were read.
   static void DropOutdated(const index::Index& index, std::vector<index::Row>& rows);
 
-  const HomePaths paths_;
+  const base::Home home_;
   const Log log_;
   IndexStore store_;
 };

@@ -31,8 +31,8 @@ std::string Describe(const Row& row) {
 
 // Returns the artifact directory that a path or a name leads to, even if the artifact is damaged,
 // or nullopt if there is no artifact.
-std::optional<std::filesystem::path> DirectoryOf(const HomePaths& paths, const std::string& key) {
-  std::filesystem::path path = paths.PathOf(key);
+std::optional<std::filesystem::path> DirectoryOf(const base::Home& home, const std::string& key) {
+  std::filesystem::path path = PathOf(home, key);
   if (!artifact::HoldsArtifact(path)) return std::nullopt;
   return path;
 }
@@ -76,7 +76,7 @@ Catalog::Target Catalog::FindTarget(const Index& index, const Key& given) const 
   Key key = given;
   if (!key.digest.empty() && !HasDigest(key.text, key.digest)) key.text = key.digest;
   Target target;
-  if (!IsDigestKey(key.text)) target.path = DirectoryOf(paths_, key.text);
+  if (!IsDigestKey(key.text)) target.path = DirectoryOf(home_, key.text);
   target.row = target.path ? FindByPath(index, *target.path) : Find(index, key.text);
   // A path stands for the artifact that is there, never for another copy of the same snapshot.
   if (!target.path && target.row && !artifact::IsPath(key.text) &&
@@ -85,7 +85,7 @@ Catalog::Target Catalog::FindTarget(const Index& index, const Key& given) const 
   }
   if (!target.path && !target.row) {
     Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key.text),
-          paths_.snapshots_dir().native());
+          home_.snapshots_dir().native());
   }
   if (IsGroupMember(target.row, target.path)) {
     Throw(ErrorKind::kUnsupportedOperation,
@@ -100,7 +100,7 @@ void Catalog::RefuseParent(const Index& index, const Target& target, const Users
   // Another copy in the snapshots directory serves the children as well.
   for (const Row& copy : ResolveAll(index, index.WithDigest(row.digest))) {
     const std::filesystem::path path = copy.artifact_path;
-    if (path != row.artifact_path && path.parent_path() == paths_.snapshots_dir() &&
+    if (path != row.artifact_path && path.parent_path() == home_.snapshots_dir() &&
         HasDigest(path, row.digest)) {
       return;
     }
@@ -183,7 +183,7 @@ void Catalog::EraseRows(const Context& ctx, const Removal& removal) {
     log_(
         fmt::format("{} was removed, but the index of {} may still have its row: {}; call Reindex "
                     "to drop the row",
-                    removal.found.path->native(), paths_.home().native(), e.what()));
+                    removal.found.path->native(), home_.path().native(), e.what()));
   }
 }
 

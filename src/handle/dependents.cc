@@ -51,7 +51,7 @@ FoundOverlays OverlaysIn(const Context& ctx, const std::filesystem::path& dir,
 
 bool IsBackedBy(const vmm::SandboxRecord& sandbox, std::string_view snapshot_digest) {
   return std::any_of(sandbox.backing.begin(), sandbox.backing.end(), [&](const auto& file) {
-    return file.name == disk::DiskFileName(snapshot_digest, file.disk.format);
+    return disk::FormatOfDiskFile(file.name, snapshot_digest) == file.disk.format;
   });
 }
 
@@ -65,8 +65,7 @@ std::vector<std::string> SandboxesBackedBy(const std::vector<vmm::SandboxRecord>
   return names;
 }
 
-void CheckReplaceable(const Context& ctx, Catalog& catalog,
-                      const std::filesystem::path& snapshots_dir, vmm::Backend& backend,
+void CheckReplaceable(const Context& ctx, Catalog& catalog, vmm::Backend& backend,
                       const Artifact& old) {
   FoundOverlays overlays;
   try {
@@ -76,7 +75,7 @@ void CheckReplaceable(const Context& ctx, Catalog& catalog,
   }
   // The index may lack children: while it cannot be written, artifacts that cannot be read have no
   // rows.
-  if (overlays.names.empty()) overlays = OverlaysIn(ctx, snapshots_dir, old);
+  if (overlays.names.empty()) overlays = OverlaysIn(ctx, catalog.home().snapshots_dir(), old);
   std::vector<std::string> users = std::move(overlays.names);
   for (const std::string& name : SandboxesBackedBy(backend.List(ctx), old.manifest.digest)) {
     users.push_back(fmt::format("sandbox '{}'", base::Quoted(name)));

@@ -25,11 +25,10 @@ std::vector<std::string> SandboxesBackedBy(const std::vector<vmm::SandboxRecord>
 // Throws kSnapshotHasChildren if the disks of indexed snapshots or of sandboxes are backed by the
 // disk of old, a snapshot that is about to be replaced. The message names these snapshots and
 // sandboxes. Children with a complete disk of their own do not count. If the index has no such
-// child, looks for children in snapshots_dir.
-// Throws kIO if no child is found, but an artifact in snapshots_dir, which may be a child, cannot
-// be read.
-void CheckReplaceable(const Context& ctx, Catalog& catalog,
-                      const std::filesystem::path& snapshots_dir, vmm::Backend& backend,
+// child, looks for children in the snapshots directory.
+// Throws kIO if no child is found, but an artifact in the snapshots directory, which may be a
+// child, cannot be read.
+void CheckReplaceable(const Context& ctx, Catalog& catalog, vmm::Backend& backend,
                       const artifact::Artifact& old);
 
 }  // namespace msb::handle

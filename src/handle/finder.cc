@@ -116,12 +116,12 @@ std::optional<OpenedArtifact> SnapshotFinder::Search(const std::string& id, cons
 OpenedArtifact SnapshotFinder::FindParent(const Artifact& child) {
   const std::string& id = *child.manifest.parent;
   auto parent =
-      Find(id, {child.path.parent_path(), snapshots_dir_}, [](const Error& e) { throw e; });
+      Find(id, {child.path.parent_path(), home().snapshots_dir()}, [](const Error& e) { throw e; });
   if (parent) return *std::move(parent);
   Throw(ErrorKind::kSnapshotNotFound,
         "{} has the parent {}, which is neither in the index, nor in {}, nor beside it; import the "
         "parent, or reindex the directory that holds it",
-        child.path.native(), id, snapshots_dir_.native());
+        child.path.native(), id, home().snapshots_dir().native());
 }
 
 }  // namespace msb::handle

@@ -29,10 +29,11 @@ class SnapshotFinder {
   using Report = std::function<void(const Error&)>;
 
   // ctx and catalog must outlive the finder.
-  SnapshotFinder(const Context& ctx, Catalog& catalog, std::filesystem::path snapshots_dir)
-      : ctx_(ctx), catalog_(catalog), snapshots_dir_(std::move(snapshots_dir)) {}
+  SnapshotFinder(const Context& ctx, Catalog& catalog) : ctx_(ctx), catalog_(catalog) {}
   SnapshotFinder(const SnapshotFinder&) = delete;
   SnapshotFinder& operator=(const SnapshotFinder&) = delete;
+
+  const base::Home& home() const { return catalog_.home(); }
 
   // Opens the snapshot with this id: the indexed artifact if it is intact, and otherwise an
   // artifact in dirs, which are searched in this order. Returns nullopt if the snapshot is missing.
@@ -68,7 +69,6 @@ class SnapshotFinder {
 
   const Context& ctx_;
   Catalog& catalog_;
-  const std::filesystem::path snapshots_dir_;
   std::map<std::filesystem::path, Directory> directories_;
   // Errors of the current search. unreadable_ is the error of the snapshot's own artifact.
   // unusable_ is the error of the index, or of an artifact that may be the snapshot.

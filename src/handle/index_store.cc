@@ -62,9 +62,9 @@ struct RuntimePlace {
   bool is_known = true;
 };
 
-RuntimePlace LookUpRuntime(const HomePaths& paths) {
+RuntimePlace LookUpRuntime(const base::Home& home) {
   try {
-    return {.path = FindRuntimeDatabase(paths.home())};
+    return {.path = home.FindRuntimeDatabase()};
   } catch (const DatabaseError& e) {
     if (!IsInaccessible(e)) throw;
     return {.is_known = false};
@@ -82,8 +82,8 @@ base::FileStamp StampIfThere(const std::filesystem::path& path) {
 
 }  // namespace
 
-IndexStore::IndexStore(HomePaths paths, Log log, Fill fill)
-    : paths_(std::move(paths)), log_(std::move(log)), fill_(std::move(fill)) {}
+IndexStore::IndexStore(base::Home home, Log log, Fill fill)
+    : home_(std::move(home)), log_(std::move(log)), fill_(std::move(fill)) {}
 
 IndexStore::~IndexStore() {
   if (connection_->generation != base::ForkGeneration()) base::KeepForever(std::move(connection_));
@@ -99,15 +99,15 @@ std::shared_ptr<IndexStore::Connection> IndexStore::OwnConnection() {
 }
 
 void IndexStore::Replace(const std::string& reason, std::vector<std::string>& warnings) {
-  const std::filesystem::path aside = index::SetAside(paths_.OwnDatabase());
+  const std::filesystem::path aside = index::SetAside(home_.OwnDatabase());
   warnings.push_back(
       fmt::format("the index of {} could not be used, so it was set aside as {} and rebuilt from "
                   "the artifacts: {}",
-                  paths_.home().native(), aside.native(), reason));
+                  home_.path().native(), aside.native(), reason));
 }
 
 Index IndexStore::OpenOwn(const Context& ctx, std::vector<std::string>& warnings) {
-  const std::filesystem::path path = paths_.OwnDatabase();
+  const std::filesystem::path path = home_.OwnDatabase();
   if (const auto misplaced = index::FindMisplaced(path)) Replace(*misplaced, warnings);
   const bool was_shared = index::Unshare(path);
   // An index that lacks artifacts which could not be read is not marked as built, so that the next
@@ -133,20 +133,20 @@ Index IndexStore::Open(const Context& ctx, bool is_runtime, const std::filesyste
                        std::vector<std::string>& warnings) {
   // Only one process at a time creates a database, or moves from this library's own to the
   // runtime's.
-  const base::UniqueFd dir = base::MakeDirectory(paths_.home() / "db");
+  const base::UniqueFd dir = base::MakeDirectory(home_.DatabaseDir());
   base::Lock(ctx, dir.get());
   if (!is_runtime) return OpenOwn(ctx, warnings);
   Index index = Index::OpenRuntime(path, ctx);
   RequireWritable(index);
-  const std::filesystem::path own = paths_.OwnDatabase();
+  const std::filesystem::path own = home_.OwnDatabase();
   if (base::StampOf(own) && fill_(ctx, index, warnings)) index::RemoveDatabase(own);
   return index;
 }
 
 void IndexStore::Connect(const Context& ctx, Connection& connection,
                          std::vector<std::string>& warnings) {
-  const auto runtime = FindRuntimeDatabase(paths_.home());
-  const std::filesystem::path path = runtime.value_or(paths_.OwnDatabase());
+  const auto runtime = home_.FindRuntimeDatabase();
+  const std::filesystem::path path = runtime.value_or(home_.OwnDatabase());
   const auto stamp = base::StampOf(path);
   const bool same = connection.index && connection.index->path() == path && stamp &&
                     stamp->device == connection.opened.device &&
@@ -174,15 +174,15 @@ void IndexStore::Connect(const Context& ctx, Connection& connection,
 std::vector<base::FileStamp> IndexStore::Sources(const std::filesystem::path& database) const {
   std::vector<base::FileStamp> stamps = {StampIfThere(database),
                                          StampIfThere(database.native() + "-wal")};
-  const base::UniqueFd dir = base::TryOpenDirectory(paths_.snapshots_dir());
+  const base::UniqueFd dir = base::TryOpenDirectory(home_.snapshots_dir());
   stamps.push_back(dir ? base::StampOf(dir.get()) : base::FileStamp{});
   return stamps;
 }
 
 IndexStore::Substitute IndexStore::MakeSubstitute(const Context& ctx,
                                                   std::vector<std::string>& warnings) {
-  const RuntimePlace runtime = LookUpRuntime(paths_);
-  const std::filesystem::path own = paths_.OwnDatabase();
+  const RuntimePlace runtime = LookUpRuntime(home_);
+  const std::filesystem::path own = home_.OwnDatabase();
   std::vector<base::FileStamp> sources = Sources(runtime.path.value_or(own));
   try {
     Substitute copy{.index = runtime.path ? Index::CopyOfRuntime(*runtime.path, ctx)
@@ -210,7 +210,7 @@ IndexStore::Substitute& IndexStore::Substituted(const Context& ctx, Connection& 
     return a.SameContent(b) && a.ctime_ns == b.ctime_ns;
   };
   auto& substitute = connection.substitute;
-  const auto sources = Sources(LookUpRuntime(paths_).path.value_or(paths_.OwnDatabase()));
+  const auto sources = Sources(LookUpRuntime(home_).path.value_or(home_.OwnDatabase()));
   const bool is_current =
       substitute && std::equal(sources.begin(), sources.end(), substitute->sources.begin(),
                                substitute->sources.end(), same_content);
@@ -224,7 +224,7 @@ IndexStore::Substitute& IndexStore::Substituted(const Context& ctx, Connection& 
     warnings.push_back(fmt::format(
         "the index of {} cannot be written: {}; until it can be, this process reads the artifacts "
         "instead, and records no changes in it",
-        paths_.home().native(), reason.what()));
+        home_.path().native(), reason.what()));
   }
   substitute->index.Bind(ctx);
   return *substitute;
@@ -232,11 +232,11 @@ IndexStore::Substitute& IndexStore::Substituted(const Context& ctx, Connection& 
 
 void IndexStore::ReplaceDamaged(const Context& ctx, Connection& connection,
                                 const DatabaseError& error, std::vector<std::string>& warnings) {
-  const base::UniqueFd dir = base::MakeDirectory(paths_.home() / "db");
+  const base::UniqueFd dir = base::MakeDirectory(home_.DatabaseDir());
   base::Lock(ctx, dir.get());
   connection.index.reset();
   // Another process may have replaced it already.
-  const auto now = base::StampOf(paths_.OwnDatabase());
+  const auto now = base::StampOf(home_.OwnDatabase());
   if (now && now->device == connection.opened.device && now->inode == connection.opened.inode) {
     Replace(error.what(), warnings);
   }
@@ -281,7 +281,7 @@ bool IndexStore::Session::Recover(const DatabaseError& error, std::optional<Erro
     refusal = error;
     return true;
   }
-  if (index_->path() != store_.paths_.OwnDatabase()) {
+  if (index_->path() != store_.home_.OwnDatabase()) {
     if (error.cause() == Cause::kDamaged) RefuseDamagedRuntime(error);
     return false;
   }

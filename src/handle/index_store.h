@@ -27,7 +27,7 @@
 #include "msb/error.h"
 #include "src/base/file.h"
 #include "src/base/fork.h"
-#include "src/handle/home_paths.h"
+#include "src/base/home.h"
 #include "src/index/index.h"
 
 namespace msb::handle {
@@ -43,7 +43,7 @@ class IndexStore {
   class Session;
 
   // log is called with no lock held, and may use the store.
-  IndexStore(HomePaths paths, Log log, Fill fill);
+  IndexStore(base::Home home, Log log, Fill fill);
   IndexStore(const IndexStore&) = delete;
   IndexStore& operator=(const IndexStore&) = delete;
   ~IndexStore();
@@ -95,7 +95,7 @@ class IndexStore {
   void ReplaceDamaged(const Context& ctx, Connection& connection, const base::DatabaseError& error,
                       std::vector<std::string>& warnings);
 
-  const HomePaths paths_;
+  const base::Home home_;
   const Log log_;
   const Fill fill_;
   std::mutex mutex_;  // Guards connection_; locked in a ForkSafeSection only.

@@ -41,12 +41,7 @@ std::string BackingNameOf(const OpenedArtifact& opened) {
 // Returns the format of the artifact's image if name is the file name of the image in that format,
 // or nullopt if name is another file's.
 std::optional<DiskFormat> ImageFormat(const Artifact& artifact, const std::string& name) {
-  for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
-    if (name == disk::DiskFileName(artifact.manifest.image.manifest_digest, format)) {
-      return format;
-    }
-  }
-  return std::nullopt;
+  return disk::FormatOfDiskFile(name, artifact.manifest.image.manifest_digest);
 }
 
 [[noreturn]] void Refuse(const Artifact& artifact, std::string_view why) {
@@ -79,8 +74,7 @@ void CheckBootable(const Artifact& artifact) {
   }
 }
 
-DiskChain OpenDisk(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
-                   OpenedArtifact opened) {
+DiskChain OpenDisk(SnapshotFinder& finder, OpenedArtifact opened) {
   DiskChain chain;
   CheckHasDisk(opened.artifact);
   std::string name = BackingNameOf(opened);
@@ -91,7 +85,7 @@ DiskChain OpenDisk(SnapshotFinder& finder, const std::filesystem::path& cache_di
     const std::string origin = chain.files.back().disk.path.native();
     const artifact::Manifest& manifest = opened.artifact.manifest;
     if (const auto format = ImageFormat(opened.artifact, name)) {
-      chain.files.push_back(artifact::OpenImageFile(cache_dir / "disks" / name, manifest.image,
+      chain.files.push_back(artifact::OpenImageFile(finder.home().DisksDir() / name, manifest.image,
                                                     *format, manifest.fstype, origin));
       break;
     }
@@ -114,21 +108,21 @@ DiskChain OpenDisk(SnapshotFinder& finder, const std::filesystem::path& cache_di
   return chain;
 }
 
-bool HasBacking(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
-                const vmm::SandboxRecord& sandbox, const Artifact& descendant) {
+bool HasBacking(SnapshotFinder& finder, const vmm::SandboxRecord& sandbox,
+                const Artifact& descendant) {
   if (sandbox.backing.empty()) return true;
   const artifact::Manifest& manifest = descendant.manifest;
   const std::string& name = sandbox.backing[0].name;
   DiskChain found;
   try {
     if (const auto format = ImageFormat(descendant, name)) {
-      found.files.push_back(artifact::OpenImageFile(cache_dir / "disks" / name, manifest.image,
+      found.files.push_back(artifact::OpenImageFile(finder.home().DisksDir() / name, manifest.image,
                                                     *format, manifest.fstype,
                                                     sandbox.upper->path.native()));
     } else if (manifest.parent) {
       OpenedArtifact parent = finder.FindParent(descendant);
       CheckBootable(parent.artifact);
-      found = OpenDisk(finder, cache_dir, std::move(parent));
+      found = OpenDisk(finder, std::move(parent));
     }
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kCancelled || e.kind() == ErrorKind::kIO) throw;

@@ -27,22 +27,21 @@ bool IsBackedByParent(const artifact::OpenedArtifact& opened);
 void CheckBootable(const artifact::Artifact& artifact);
 
 // Opens the files of a snapshot's disk: its own file, the disks of the parents that it is backed
-// by, and the image in cache_dir if the last of these disks is backed by the image. A raw disk is
+// by, and the image in the cache if the last of these disks is backed by the image. A raw disk is
 // not backed by anything. If the disk has several layers, returns all of them.
 // Throws kSnapshotNotFound if a parent is missing.
 // Throws kSnapshotImageMissing if the image is missing.
 // Throws kSnapshotIntegrity if a disk names a file that is neither its parent's nor its image's.
 // Throws kUnsupportedOperation for a checkpoint, if a parent does not pass CheckBootable, and if
 // the disk is backed by the disks of more than kMaxBackingFiles snapshots.
-artifact::DiskChain OpenDisk(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
-                             artifact::OpenedArtifact head);
+artifact::DiskChain OpenDisk(SnapshotFinder& finder, artifact::OpenedArtifact head);
 
 // Returns whether every file that the sandbox's disk is backed by also exists outside of the
-// sandbox: the disks of its snapshot and of that snapshot's parents, and the image in cache_dir. A
+// sandbox: the disks of its snapshot and of that snapshot's parents, and the image in the cache. A
 // snapshot that takes over the disk can be booted only if they do. descendant is a snapshot of the
 // sandbox, which need not exist yet.
-bool HasBacking(SnapshotFinder& finder, const std::filesystem::path& cache_dir,
-                const vmm::SandboxRecord& sandbox, const artifact::Artifact& descendant);
+bool HasBacking(SnapshotFinder& finder, const vmm::SandboxRecord& sandbox,
+                const artifact::Artifact& descendant);
 
 // Adds the snapshot that the sandbox descends from to the index again if its row is missing and it
 // is still at the path that the sandbox's record names. This is needed because a parent outside the

@@ -44,20 +44,24 @@ void LogToStandardError(std::string_view message) {
   std::fprintf(stderr, "msb: %.*s\n", static_cast<int>(message.size()), message.data());
 }
 
+base::Home HomeOf(const Config& config) {
+  return base::Home({.home = config.home.empty() ? DefaultHome() : config.home,
+                     .snapshots = config.snapshots_dir,
+                     .sandboxes = config.sandboxes_dir,
+                     .cache = config.cache_dir});
+}
+
 Config WithDefaults(Config config) {
-  if (config.home.empty()) config.home = DefaultHome();
-  config.home = base::AbsolutePath(config.home.native());
-  const auto default_below = [&](std::filesystem::path& dir, const char* name) {
-    dir = dir.empty() ? config.home / name : base::AbsolutePath(dir.native());
-  };
-  default_below(config.snapshots_dir, "snapshots");
-  default_below(config.sandboxes_dir, "sandboxes");
-  default_below(config.cache_dir, "cache");
+  const base::Home home = HomeOf(config);
+  config.home = home.path();
+  config.snapshots_dir = home.snapshots_dir();
+  config.sandboxes_dir = home.sandboxes_dir();
+  config.cache_dir = home.cache_dir();
   if (!config.log) config.log = LogToStandardError;
   config.log = base::DeferredLog(std::move(config.log));
   auto* backend = std::get_if<std::string>(&config.backend);
   if (backend != nullptr && backend->empty()) {
-    *backend = handle::FindRuntimeDatabase(config.home) ? "microsandbox" : "local";
+    *backend = home.FindRuntimeDatabase() ? "microsandbox" : "local";
   }
   return config;
 }
@@ -78,7 +82,7 @@ void CheckUnreplaced(const vmm::SnapshotSource& snapshot) {
               snapshot.artifact.native(), snapshot.digest, now);
 }
 
-std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
+std::shared_ptr<vmm::Backend> MakeBackend(const Config& config, const base::Home& home) {
   if (const auto* own = std::get_if<std::shared_ptr<vmm::Backend>>(&config.backend)) {
     if (!*own) base::Throw(ErrorKind::kInvalidConfig, "Config::backend must not be a null pointer");
     return *own;
@@ -87,15 +91,14 @@ std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
   const vmm::SnapshotQueries queries{.is_published = IsPublished,
                                      .check_unreplaced = CheckUnreplaced};
   if (name == "local") {
-    return std::make_shared<vmm::LocalBackend>(config, config.upper_format, queries, config.log);
+    return std::make_shared<vmm::LocalBackend>(home, config.upper_format, queries, config.log);
   }
   if (name == "microsandbox") {
-    return std::make_shared<vmm::MicrosandboxBackend>(handle::RuntimeDatabase(config.home),
-                                                      config.sandboxes_dir, config.home,
-                                                      config.msb_path, config.log);
+    return std::make_shared<vmm::MicrosandboxBackend>(home, config.msb_path, config.log);
   }
   if (name == "qemu") {
-    return std::make_shared<vmm::QemuBackend>(config, queries, config.log);
+    return std::make_shared<vmm::QemuBackend>(home, config.upper_format, config.qemu, queries,
+                                              config.log);
   }
   base::Throw(ErrorKind::kInvalidConfig,
               "unknown backend '{}': it must be local, microsandbox or qemu", base::Quoted(name));
@@ -105,8 +108,9 @@ std::shared_ptr<vmm::Backend> MakeBackend(const Config& config) {
 
 ClientState::ClientState(Config given)
     : config(WithDefaults(std::move(given))),
-      backend(MakeBackend(config)),
-      catalog(config.home, config.snapshots_dir, config.log) {}
+      home(HomeOf(config)),
+      backend(MakeBackend(config, home)),
+      catalog(home, config.log) {}
 
 void ClientState::SweepBeside(const Context& ctx, const std::filesystem::path& destination) const {
   base::SweepStages(ctx, destination.parent_path(),
@@ -114,8 +118,8 @@ void ClientState::SweepBeside(const Context& ctx, const std::filesystem::path& d
 }
 
 std::filesystem::path ClientState::DirectoryOrDefault(const std::filesystem::path& dir) const {
-  if (dir.empty()) return config.snapshots_dir;
-  return catalog.paths().RespellDirectory(base::AbsolutePath(dir.native()));
+  if (dir.empty()) return home.snapshots_dir();
+  return home.RespellDirectory(base::AbsolutePath(dir.native()));
 }
 
 }  // namespace msb::internal

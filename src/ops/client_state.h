@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "msb/client.h"
+#include "src/base/home.h"
 #include "src/handle/catalog.h"
 
 namespace msb::internal {
@@ -24,7 +25,8 @@ struct ClientState {
   // Returns the absolute path of dir, or the snapshots directory if dir is empty.
   std::filesystem::path DirectoryOrDefault(const std::filesystem::path& dir) const;
 
-  Config config;
+  Config config;  // With the paths of home.
+  base::Home home;
   std::shared_ptr<vmm::Backend> backend;
   handle::Catalog catalog;
 };

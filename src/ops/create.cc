@@ -181,9 +181,9 @@ artifact::Artifact Creation::Seal() {
 
 bool Creation::MustBeWhole(const vmm::SandboxRecord& sandbox) const {
   if (sandbox.backing.size() >= handle::kMaxBackingFiles) return true;
-  handle::SnapshotFinder finder(ctx_, client_.catalog, client_.config.snapshots_dir);
+  handle::SnapshotFinder finder(ctx_, client_.catalog);
   return !handle::HasBacking(
-      finder, client_.config.cache_dir, sandbox,
+      finder, sandbox,
       {.path = spec_.destination, .manifest = spec_.manifest, .member = std::nullopt});
 }
 

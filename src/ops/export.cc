@@ -41,7 +41,7 @@ void ExportSnapshot(const Context& ctx, ClientState& client, const std::string& 
                     const std::filesystem::path& out_path, const SnapshotExportOptions& options) {
   CheckLevel(options.level);
   archive::ExportSpec spec{.chain = {},
-                           .cache_dir = client.config.cache_dir,
+                           .cache_dir = client.home.cache_dir(),
                            .out = base::AbsolutePath(out_path.native()),
                            .with_parents = options.with_parents,
                            .with_image = options.with_image,
@@ -49,7 +49,7 @@ void ExportSnapshot(const Context& ctx, ClientState& client, const std::string& 
                            .sparse = options.sparse,
                            .level = options.level,
                            .threads = options.threads};
-  handle::SnapshotFinder finder(ctx, client.catalog, client.config.snapshots_dir);
+  handle::SnapshotFinder finder(ctx, client.catalog);
   handle::ExportLineage lineage =
       handle::LineageForExport(ctx, finder, OpenSnapshot(ctx, client, name_or_path),
                                options.with_parents, SinceDigest(ctx, client, options.since));

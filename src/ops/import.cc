@@ -24,7 +24,7 @@ namespace {
 void FindWith(const Context& ctx, ClientState& client, handle::SnapshotFinder& finder,
               archive::ImportSpec& spec) {
   const std::filesystem::path destination = spec.destination;
-  const std::filesystem::path snapshots_dir = client.config.snapshots_dir;
+  const std::filesystem::path snapshots_dir = client.home.snapshots_dir();
   // An explicit destination gets its own copy of snapshots that the home has.
   const bool copies = destination.lexically_normal() != snapshots_dir.lexically_normal();
   spec.find_present = [=, &client, &finder](const std::string& digest) {
@@ -74,14 +74,14 @@ index::Row ImportSnapshot(const Context& ctx, ClientState& client,
                           const SnapshotImportOptions& options) {
   archive::ImportSpec spec{.archive = base::AbsolutePath(archive.native()),
                            .destination = client.DirectoryOrDefault(dest),
-                           .cache_dir = client.config.cache_dir};
+                           .cache_dir = client.home.cache_dir()};
   client.SweepBeside(ctx, spec.destination / "");
   artifact::CheckOutputDirectory(spec.destination / "");
   if (!options.name.empty()) {
     CheckSnapshotName(options.name);
     spec.name = options.name;
   }
-  handle::SnapshotFinder finder(ctx, client.catalog, client.config.snapshots_dir);
+  handle::SnapshotFinder finder(ctx, client.catalog);
   FindWith(ctx, client, finder, spec);
   const std::vector<artifact::Artifact> imported = Unpack(ctx, spec);
   // From here on they exist, so neither a cancellation nor the index may make this fail.

@@ -56,9 +56,8 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
     Throw(ErrorKind::kInvalidArgument, "set exactly one of SnapshotCreateOptions::name and path");
   }
   CheckLabels(options.labels);
-  const handle::HomePaths& paths = client.catalog.paths();
   if (!options.path.empty()) {
-    std::filesystem::path path = paths.Respell(base::AbsolutePath(options.path.native()));
+    std::filesystem::path path = client.home.Respell(base::AbsolutePath(options.path.native()));
     if (!path.has_filename()) {
       Throw(ErrorKind::kInvalidArgument,
             "snapshot path '{}' is invalid: it must end in the name of a directory", path.native());
@@ -66,7 +65,7 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
     return path;
   }
   CheckSnapshotName(options.name);
-  return paths.snapshots_dir() / options.name;
+  return client.home.snapshots_dir() / options.name;
 }
 
 artifact::ManifestForm FormFor(const Context& ctx, ClientState& client) {
@@ -97,8 +96,7 @@ void ApplyOptions(const Context& ctx, ClientState& client, ManifestForm form,
   spec.integrity_algorithm = AlgorithmFor(form, options);
   if (!spec.force) return;
   spec.confirm_replace = [&ctx, &client](const artifact::Artifact& old) {
-    handle::CheckReplaceable(ctx, client.catalog, client.config.snapshots_dir, *client.backend,
-                             old);
+    handle::CheckReplaceable(ctx, client.catalog, *client.backend, old);
   };
   if (auto manifest = artifact::ReadManifest(spec.destination)) {
     spec.confirm_replace(

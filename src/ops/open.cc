@@ -5,16 +5,17 @@
 
 #include "src/handle/finder.h"
 #include "src/handle/lineage.h"
+#include "src/handle/row_paths.h"
 
 namespace msb::ops {
 
 artifact::OpenedArtifact OpenSnapshot(const Context& ctx, ClientState& client,
                                       const std::string& path_or_name) {
   ctx.Check();
-  const std::filesystem::path& snapshots_dir = client.config.snapshots_dir;
+  const std::filesystem::path& snapshots_dir = client.home.snapshots_dir();
   artifact::OpenedArtifact opened =
       artifact::IsPath(path_or_name)
-          ? artifact::OpenAt(ctx, client.catalog.paths().PathOf(path_or_name))
+          ? artifact::OpenAt(ctx, handle::PathOf(client.home, path_or_name))
           : artifact::OpenNamed(ctx, snapshots_dir, path_or_name);
   const artifact::Artifact& artifact = opened.artifact;
   const std::filesystem::path& place =
@@ -25,8 +26,8 @@ artifact::OpenedArtifact OpenSnapshot(const Context& ctx, ClientState& client,
 
 artifact::DiskChain OpenDisk(const Context& ctx, ClientState& client,
                              artifact::OpenedArtifact snapshot) {
-  handle::SnapshotFinder finder(ctx, client.catalog, client.config.snapshots_dir);
-  return handle::OpenDisk(finder, client.config.cache_dir, std::move(snapshot));
+  handle::SnapshotFinder finder(ctx, client.catalog);
+  return handle::OpenDisk(finder, std::move(snapshot));
 }
 
 }  // namespace msb::ops

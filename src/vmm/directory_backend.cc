@@ -56,14 +56,13 @@ Warnings::~Warnings() {
   }
 }
 
-DirectoryBackend::DirectoryBackend(const Config& config, std::optional<DiskFormat> upper_format,
+DirectoryBackend::DirectoryBackend(base::Home home, std::optional<DiskFormat> upper_format,
                                    SnapshotQueries queries, Log log)
-    : home_(config.home),
-      dir_(config.sandboxes_dir),
+    : home_(std::move(home)),
       upper_format_(upper_format),
       queries_(std::move(queries)),
       log_(std::move(log)),
-      images_(config.cache_dir, log_) {}
+      images_(home_, log_) {}
 
 base::LockedDirectory DirectoryBackend::LockSandbox(const Context& ctx,
                                                     const std::string& name) const {
@@ -144,6 +143,10 @@ std::optional<bool> DirectoryBackend::AskPublished(const std::filesystem::path& 
   }
 }
 
+SealedSandbox DirectoryBackend::SealedBy(Locked& sandbox) const {
+  return {sandbox.dir, sandbox.path, sandbox.record, home_};
+}
+
 void DirectoryBackend::Recover(Locked& sandbox, Warnings& warnings) const {
   bool is_certain = true;
   const auto published = [&](const std::filesystem::path& artifact, const std::string& digest) {
@@ -152,7 +155,7 @@ void DirectoryBackend::Recover(Locked& sandbox, Warnings& warnings) const {
     return answer.value_or(false);
   };
   try {
-    const bool resolved = ResolveSeal(sandbox.dir, sandbox.path, sandbox.record, home_, published);
+    const bool resolved = ResolveSeal(SealedBy(sandbox), published);
     // Do not save a guess: the next operation asks again, unless this one saves the record anyway.
     if (!is_certain) return;
     if (resolved) Save(sandbox);
@@ -417,7 +420,7 @@ void DirectoryBackend::Seal(const Context& ctx, const std::string& name,
   const SealSpec spec = describe(sandbox.record.sandbox);
   ctx.Check();
   Sealing sealing(
-      sandbox.dir, sandbox.path, sandbox.record, home_, [&] { Save(sandbox); },
+      SealedBy(sandbox), [&] { Save(sandbox); },
       [&](std::string message) { warnings.Add(std::move(message)); });
   const Disk sealed = sealing.Begin(ctx, spec);
   try {

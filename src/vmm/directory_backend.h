@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "msb/client.h"
 #include "msb/vmm/backend.h"
 #include "src/base/file.h"
+#include "src/base/home.h"
 #include "src/base/staging.h"
 #include "src/vmm/directory_disk.h"
 #include "src/vmm/image_store.h"
@@ -44,11 +44,11 @@ class Warnings {
 
 class DirectoryBackend : public Backend {
  public:
-  // config determines the directories. upper_format is the disk format of new sandboxes. Default:
+  // upper_format is the disk format of new sandboxes. Default:
   // the format of the image or snapshot that they are created from. queries must be
   // complete.
-  DirectoryBackend(const Config& config, std::optional<DiskFormat> upper_format,
-                   SnapshotQueries queries, Log log);
+  DirectoryBackend(base::Home home, std::optional<DiskFormat> upper_format, SnapshotQueries queries,
+                   Log log);
 
   SandboxRecord Inspect(const Context& ctx, const std::string& name) override;
   std::vector<SandboxRecord> List(const Context& ctx) override;
@@ -107,6 +107,7 @@ class DirectoryBackend : public Backend {
   // if the sandbox runs.
   Locked OpenIdle(const Context& ctx, const std::string& name, Warnings& warnings) const;
 
+  SealedSandbox SealedBy(Locked& sandbox) const;
   // Resolves a seal that a crash interrupted, saves the record, and removes the files that a crash
   // left. Throws if the seal cannot be resolved. A failure to save the record or to remove files
   // causes only a warning, so that the sandbox is usable in a directory that cannot be written to.
@@ -133,8 +134,8 @@ class DirectoryBackend : public Backend {
   void End(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout);
   void RecordEnd(Locked& sandbox);
 
-  const std::filesystem::path home_;
-  const std::filesystem::path dir_;  // The directory of the sandboxes.
+  const base::Home home_;
+  const std::filesystem::path& dir_ = home_.sandboxes_dir();
   const std::optional<DiskFormat> upper_format_;
   const SnapshotQueries queries_;
   const Log log_;

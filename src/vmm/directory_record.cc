@@ -244,9 +244,9 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
 
 }  // namespace
 
-void SetSnapshotPath(SandboxRecord& sandbox, const std::filesystem::path& home,
+void SetSnapshotPath(SandboxRecord& sandbox, const base::Home& home,
                      const std::filesystem::path& artifact) {
-  const bool is_outside = !base::IsBeneath(artifact, home);
+  const bool is_outside = !base::IsBeneath(artifact, home.path());
   // JSON holds UTF-8 only.
   sandbox.snapshot_path.clear();
   if (is_outside && base::IsUtf8(artifact.native())) sandbox.snapshot_path = artifact;

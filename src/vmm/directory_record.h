@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "msb/vmm/backend.h"
+#include "src/base/home.h"
 #include "src/vmm/run_lock.h"
 
 namespace msb::vmm {
@@ -61,7 +62,7 @@ struct DirectoryRecord {
 
 // Records the path of the snapshot that the sandbox descends from, unless it is inside the home,
 // which may be moved or copied, or is not UTF-8.
-void SetSnapshotPath(SandboxRecord& sandbox, const std::filesystem::path& home,
+void SetSnapshotPath(SandboxRecord& sandbox, const base::Home& home,
                      const std::filesystem::path& artifact);
 
 }  // namespace msb::vmm

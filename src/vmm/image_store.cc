@@ -90,7 +90,7 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
   const UniqueFd source = OpenImageFile(path, reference);
   const DiskFormat format = disk::ProbeImage(source.get(), path);
   const FileStamp stamp = base::StampOf(source.get());
-  const UniqueFd pins = base::MakeDirectory(dir_ / "pins");
+  const UniqueFd pins = base::MakeDirectory(pins_dir_);
   const std::string pin_name = base::Sha256Digest(path.native()).substr(7);
   if (const base::Entry pin = base::OpenEntryAt(pins.get(), pin_name);
       pin.type == base::EntryType::kRegularFile) {

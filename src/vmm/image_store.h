@@ -12,6 +12,7 @@
 
 #include "msb/context.h"
 #include "msb/vmm/backend.h"
+#include "src/base/home.h"
 
 namespace msb::vmm {
 
@@ -24,8 +25,8 @@ class ImageStore {
  public:
   using Log = std::function<void(std::string_view message)>;
 
-  explicit ImageStore(const std::filesystem::path& cache_dir, Log log = {})
-      : dir_(cache_dir / "disks"), log_(std::move(log)) {}
+  explicit ImageStore(const base::Home& home, Log log = {})
+      : dir_(home.DisksDir()), pins_dir_(home.PinsDir()), log_(std::move(log)) {}
 
   // Pins a disk image. reference is the path of an image file, which is copied into the cache, or
   // the digest ("sha256:…") of an image that is in the cache. A file that was pinned before and has
@@ -39,6 +40,7 @@ class ImageStore {
   PinnedImage PinFile(const Context& ctx, const std::string& reference);
 
   std::filesystem::path dir_;
+  std::filesystem::path pins_dir_;
   Log log_;
 };
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "msb/vmm/backend.h"
+#include "src/base/home.h"
 #include "src/base/process.h"
 #include "src/vmm/microsandbox_runtime.h"
 
@@ -26,12 +27,11 @@ class MicrosandboxBackend : public Backend {
  public:
   using Log = std::function<void(std::string_view message)>;
 
-  // database is the path of the runtime's db/msb.db in home. msb_path is Config::msb_path.
-  MicrosandboxBackend(std::filesystem::path database, std::filesystem::path sandboxes_dir,
-                      std::filesystem::path home, std::filesystem::path msb_path, Log log)
-      : database_(std::move(database)),
-        sandboxes_dir_(std::move(sandboxes_dir)),
-        runtime_(std::move(home), std::move(msb_path)),
+  // msb_path is Config::msb_path.
+  MicrosandboxBackend(const base::Home& home, std::filesystem::path msb_path, Log log)
+      : database_(home.RuntimeDatabase()),
+        sandboxes_dir_(home.sandboxes_dir()),
+        runtime_(home.path(), std::move(msb_path)),
         log_(std::move(log)) {}
 
   std::string_view Name() const override { return "microsandbox"; }

@@ -221,11 +221,12 @@ std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::str
   return arguments;
 }
 
-QemuBackend::QemuBackend(const Config& config, SnapshotQueries queries, Log log)
-    : DirectoryBackend(config, config.upper_format.value_or(DiskFormat::kQcow2), std::move(queries),
+QemuBackend::QemuBackend(const base::Home& home, std::optional<DiskFormat> upper_format,
+                         QemuConfig config, SnapshotQueries queries, Log log)
+    : DirectoryBackend(home, upper_format.value_or(DiskFormat::kQcow2), std::move(queries),
                        std::move(log)),
-      config_(config.qemu),
-      cache_dir_(config.cache_dir) {}
+      config_(std::move(config)),
+      cache_dir_(home.cache_dir()) {}
 
 void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   const std::filesystem::path wanted =

@@ -22,7 +22,8 @@
 #include <string>
 #include <vector>
 
-#include "msb/client.h"
+#include "msb/vmm/qemu.h"
+#include "src/base/home.h"
 #include "src/base/process.h"
 #include "src/base/spawn.h"
 #include "src/vmm/directory_backend.h"
@@ -31,7 +32,9 @@ namespace msb::vmm {
 
 class QemuBackend : public DirectoryBackend {
  public:
-  QemuBackend(const Config& config, SnapshotQueries queries, Log log);
+  // upper_format is the disk format of new sandboxes. Default: kQcow2.
+  QemuBackend(const base::Home& home, std::optional<DiskFormat> upper_format, QemuConfig config,
+              SnapshotQueries queries, Log log);
 
   std::string_view Name() const override { return "qemu"; }
 

@@ -20,7 +20,7 @@ bool IsFile(int dir, const std::string& name) {
   return base::OpenEntryAt(dir, name).type == EntryType::kRegularFile;
 }
 
-void Forward(DirectoryRecord& record, const std::filesystem::path& home) {
+void Forward(DirectoryRecord& record, const base::Home& home) {
   record.sandbox.snapshot_digest = record.seal->digest;
   SetSnapshotPath(record.sandbox, home, record.seal->artifact);
   record.seal.reset();
@@ -55,33 +55,33 @@ BackingFile BaseOf(const std::filesystem::path& path, const SealSpec& spec, cons
 
 }  // namespace
 
-bool ResolveSeal(int dir, const std::filesystem::path& path, DirectoryRecord& record,
-                 const std::filesystem::path& home, const PublishedPredicate& published) {
+bool ResolveSeal(const SealedSandbox& sealed, const PublishedPredicate& published) {
+  DirectoryRecord& record = sealed.record;
   if (!record.seal) return false;
   const SandboxRecord& sandbox = record.sandbox;
   if (sandbox.backing.empty()) {
     Throw(ErrorKind::kInvalidConfig,
-          "the record of sandbox {} has a pending seal, but lists no backing file", path.native());
+          "the record of sandbox {} has a pending seal, but lists no backing file",
+          sealed.path.native());
   }
-  const bool has_files =
-      IsFile(dir, sandbox.upper->path.filename()) && IsFile(dir, sandbox.backing[0].name);
+  const bool has_files = IsFile(sealed.dir, sandbox.upper->path.filename()) &&
+                         IsFile(sealed.dir, sandbox.backing[0].name);
   if (has_files && published(record.seal->artifact, record.seal->digest)) {
-    Forward(record, home);
+    Forward(record, sealed.home);
   } else {
-    Back(dir, path, record);
+    Back(sealed.dir, sealed.path, record);
   }
   return true;
 }
 
-Sealing::Sealing(int dir, std::filesystem::path path, DirectoryRecord& record,
-                 std::filesystem::path home, Save save, Warn warn)
-    : dir_(dir),
-      path_(std::move(path)),
-      record_(record),
-      home_(std::move(home)),
+Sealing::Sealing(const SealedSandbox& sandbox, Save save, Warn warn)
+    : dir_(sandbox.dir),
+      path_(sandbox.path),
+      record_(sandbox.record),
+      home_(sandbox.home),
       save_(std::move(save)),
       warn_(std::move(warn)),
-      before_(record) {}
+      before_(record_) {}
 
 Disk Sealing::Begin(const Context& ctx, const SealSpec& spec) {
   const Disk& upper = *record_.sandbox.upper;

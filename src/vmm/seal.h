@@ -30,21 +30,28 @@
 #include "msb/context.h"
 #include "msb/vmm/backend.h"
 #include "src/base/file.h"
+#include "src/base/home.h"
 #include "src/vmm/directory_record.h"
 #include "src/vmm/snapshot_queries.h"
 
 namespace msb::vmm {
 
-// Resolves a pending seal in the record of the sandbox at path, whose open directory is dir: rolls
-// the seal forward if the overlay and the sealed file exist and the artifact was published, and
-// back otherwise. home is the home of the client. Changes the record in memory only, so the caller
-// must save it before it removes files that the record no longer names. Returns false if no seal is
-// pending.
+// The sandbox that is sealed. The caller holds the lock of its directory.
+struct SealedSandbox {
+  int dir;                     // Its open directory.
+  std::filesystem::path path;  // The path of that directory.
+  DirectoryRecord& record;
+  const base::Home& home;  // The home of the client.
+};
+
+// Resolves a pending seal in the record of the sandbox: rolls the seal forward if the overlay and
+// the sealed file exist and the artifact was published, and back otherwise. Changes the record in
+// memory only, so the caller must save it before it removes files that the record no longer names.
+// Returns false if no seal is pending.
 // Throws what published throws.
 // Throws kIO if the former upper is not a regular file under either of its names.
 // Throws kInvalidConfig if a seal is pending but the record has no backing file.
-bool ResolveSeal(int dir, const std::filesystem::path& path, DirectoryRecord& record,
-                 const std::filesystem::path& home, const PublishedPredicate& published);
+bool ResolveSeal(const SealedSandbox& sandbox, const PublishedPredicate& published);
 
 // A Sealing represents a seal in progress.
 class Sealing {
@@ -53,11 +60,9 @@ class Sealing {
   using Save = std::function<void()>;
   using Warn = std::function<void(std::string message)>;
 
-  // Seals the sandbox at path, whose open directory is dir. record is its record, without a pending
-  // seal; every step updates it. home is the home of the client. warn receives the failures that a
-  // later operation on the sandbox repairs.
-  Sealing(int dir, std::filesystem::path path, DirectoryRecord& record, std::filesystem::path home,
-          Save save, Warn warn);
+  // Seals the sandbox. Its record has no pending seal; every step updates it. warn receives the
+  // failures that a later operation on the sandbox repairs.
+  Sealing(const SealedSandbox& sandbox, Save save, Warn warn);
 
   // Performs step 1. Returns the file that the sandbox is backed by from now on. If it throws, the
   // sandbox is as it was before.
@@ -79,7 +84,7 @@ class Sealing {
   const int dir_;
   const std::filesystem::path path_;
   DirectoryRecord& record_;
-  const std::filesystem::path home_;
+  const base::Home& home_;
   const Save save_;
   const Warn warn_;
   const DirectoryRecord before_;

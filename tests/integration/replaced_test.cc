@@ -164,7 +164,7 @@ TEST_F(ReplacedTest, ListDirSkipsWhatIsRemovedSilently) {
 TEST_F(ReplacedTest, OpeningASnapshotDoesNotIndexWhatIsRemoved) {
   const auto a = Create("one", "a");
   const artifact::Artifact opened = artifact::OpenArtifactAt(a.Path());
-  handle::Catalog catalog(dir_ / "home", dir_ / "home/snapshots", [](std::string_view) {});
+  handle::Catalog catalog(base::Home({.home = dir_ / "home"}), [](std::string_view) {});
   Snapshot::Remove(ctx_, "a", false, client_);
   catalog.Record(ctx_, opened);
   EXPECT_TRUE(Snapshot::List(ctx_, client_).empty());

@@ -81,7 +81,7 @@ class CatalogTest : public testing::Test {
   const fs::path home_ = dir_ / "home";
   const fs::path snapshots_ = home_ / "snapshots";
   std::vector<std::string> log_;
-  Catalog catalog_{home_, snapshots_,
+  Catalog catalog_{base::Home({.home = home_}),
                    [this](std::string_view message) { log_.emplace_back(message); }};
 };
 
@@ -170,7 +170,7 @@ TEST_F(CatalogTest, RecordCopiesAddsEachArtifactAndReturnsTheLastRow) {
 TEST_F(CatalogTest, RecordCopiesLeavesTheOnlyRowToAnArtifactThatExists) {
   const fs::path home = test::UnpackFixtureHome("0.6.18", dir_ / "fixture");
   const fs::path plain = home / "snapshots/plain";
-  Catalog catalog(home, home / "snapshots", test::Unexpected);
+  Catalog catalog(base::Home({.home = home}), test::Unexpected);
   const std::string digest = catalog.Get(ctx_, "plain").digest;
   fs::copy(plain, home / "snapshots/copy", fs::copy_options::recursive);
   const std::array<Artifact, 1> copy = {artifact::OpenArtifactAt(home / "snapshots/copy")};

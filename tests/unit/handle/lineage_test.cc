@@ -44,7 +44,7 @@ class LineageTest : public testing::Test {
   std::vector<fs::path> Lineage(const Artifact& head) { return Lineage(ctx_, head); }
   std::vector<fs::path> Lineage(const Context& ctx, const Artifact& head) {
     std::vector<fs::path> paths;
-    SnapshotFinder finder(ctx, catalog_, snapshots_);
+    SnapshotFinder finder(ctx, catalog_);
     const ExportLineage lineage = LineageForExport(ctx, finder, artifact::OpenAt(ctx_, head.path),
                                                    /*with_parents=*/true, std::nullopt);
     for (const auto& opened : lineage.snapshots) paths.push_back(opened.artifact.path);
@@ -54,7 +54,7 @@ class LineageTest : public testing::Test {
   const Context ctx_ = Context::Background();
   test::TempDir dir_;
   const fs::path snapshots_ = dir_ / "home/snapshots";
-  Catalog catalog_{dir_ / "home", snapshots_, [](std::string_view) {}};
+  Catalog catalog_{base::Home({.home = dir_ / "home"}), [](std::string_view) {}};
 };
 
 SampleSnapshot Sample(std::uint32_t seed, const std::optional<std::string>& parent = {},

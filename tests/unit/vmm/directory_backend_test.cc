@@ -23,12 +23,10 @@ using test::WriteFile;
 class TestBackend : public DirectoryBackend {
  public:
   explicit TestBackend(const fs::path& home)
-      : DirectoryBackend(
-            {.home = home, .sandboxes_dir = home / "sandboxes", .cache_dir = home / "cache"},
-            std::nullopt,
-            {.is_published = [](const fs::path&, const std::string&) { return false; },
-             .check_unreplaced = [](const SnapshotSource&) {}},
-            [](std::string_view message) { ADD_FAILURE() << message; }) {}
+      : DirectoryBackend(base::Home({.home = home}), std::nullopt,
+                         {.is_published = [](const fs::path&, const std::string&) { return false; },
+                          .check_unreplaced = [](const SnapshotSource&) {}},
+                         [](std::string_view message) { ADD_FAILURE() << message; }) {}
 
   std::string_view Name() const override { return "test"; }
 

@@ -33,7 +33,7 @@ class ImageStoreTest : public testing::Test {
   test::TempDir dir_;
   const fs::path cache_ = dir_ / "cache";
   const fs::path image_ = dir_ / "base.img";
-  ImageStore store_{cache_};
+  ImageStore store_{base::Home({.home = dir_.path()})};
 };
 
 TEST_F(ImageStoreTest, KeepsAnImageUnderItsHash) {

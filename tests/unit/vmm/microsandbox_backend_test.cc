@@ -57,10 +57,9 @@ class MicrosandboxBackendTest : public testing::TestWithParam<std::string> {
   const fs::path home_ = test::UnpackFixtureHome(GetParam(), dir_.path());
   const fs::path database_ = home_ / "db" / "msb.db";
   std::vector<std::string> log_;
-  MicrosandboxBackend backend_{
-      database_, home_ / "sandboxes", home_, {}, [this](std::string_view message) {
-        log_.emplace_back(message);
-      }};
+  MicrosandboxBackend backend_{base::Home({.home = home_}), {}, [this](std::string_view message) {
+                                 log_.emplace_back(message);
+                               }};
 };
 
 INSTANTIATE_TEST_SUITE_P(Releases, MicrosandboxBackendTest,
@@ -133,11 +132,11 @@ TEST_P(MicrosandboxBackendTest, DoesNotFindASandboxThatIsNotThere) {
 }
 
 TEST_P(MicrosandboxBackendTest, FindsNoSandboxWhereThereIsNoDatabase) {
-  MicrosandboxBackend backend(dir_ / "gone.db", home_ / "sandboxes", home_, {}, nullptr);
+  MicrosandboxBackend backend(base::Home({.home = dir_ / "gone"}), {}, nullptr);
   EXPECT_MSB_ERROR(backend.Inspect(ctx_, "baseline"), ErrorKind::kSandboxNotFound,
-                   "no sandbox 'baseline' in ", "/gone.db");
+                   "no sandbox 'baseline' in ", "/gone/db/msb.db");
   EXPECT_TRUE(backend.List(ctx_).empty());
-  EXPECT_FALSE(fs::exists(dir_ / "gone.db"));
+  EXPECT_FALSE(fs::exists(dir_ / "gone"));
 }
 
 TEST_P(MicrosandboxBackendTest, TellsEachStatus) {
