@@ -13,11 +13,10 @@
 #include "src/archive/member_hash.h"
 #include "src/archive/sparse_map.h"
 #include "src/archive/tar_writer.h"
-#include "src/artifact/output_directory.h"
+#include "src/artifact/output_file.h"
 #include "src/base/digest.h"
 #include "src/base/fork.h"
 #include "src/base/regular_file.h"
-#include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -28,9 +27,6 @@ using base::Throw;
 using base::UniqueFd;
 using disk::Extent;
 using disk::Region;
-
-// The longest name of a snapshot, in bytes.
-constexpr std::size_t kMaxSuggestedName = 255;
 
 // A file that becomes a member.
 struct SourceFile {
@@ -105,7 +101,7 @@ class EntryContent : public disk::RegionConsumer {
 std::optional<std::string> SuggestedName(const artifact::Artifact& artifact) {
   std::string name = artifact.Name();
   try {
-    base::CheckBareName("snapshot", name, kMaxSuggestedName);
+    artifact::CheckSnapshotName(name);
   } catch (const Error&) {
     return std::nullopt;
   }
@@ -115,11 +111,10 @@ std::optional<std::string> SuggestedName(const artifact::Artifact& artifact) {
 class Exporter {
  public:
   Exporter(const Context& ctx, const ExportSpec& spec, const OutgoingChain& chain,
-           std::vector<std::string> images, base::ProgressMeter& meter, ByteSink& sink)
+           base::ProgressMeter& meter, ByteSink& sink)
       : ctx_(ctx),
         spec_(spec),
         chain_(chain),
-        images_(std::move(images)),
         meter_(meter),
         tar_(sink, chain.snapshots.back().manifest.created.seconds.time_since_epoch().count()) {}
 
@@ -128,7 +123,7 @@ class Exporter {
       AddManifest(snapshot);
       AddPayload(snapshot);
     }
-    for (const std::string& file : images_) AddImageFile(file);
+    for (const std::string& file : chain_.images) AddImageFile(file);
     if (chain_.layout == Layout::kInventory) AddInventory();
     tar_.Finish();
   }
@@ -167,8 +162,8 @@ class Exporter {
                  .kind = metadata ? MemberKind::kImageMetadata : MemberKind::kImageObject},
                 OpenImageFile(spec_.cache_dir, file));
     // A disk image is named after the digest of its content.
-    const std::string hex = member.integrity->digest.substr(member.integrity->digest.find(':') + 1);
-    if (IsDiskImageFile(file) && file.find(hex) == std::string::npos) {
+    const base::Digest found = base::Digest::Require(member.integrity->digest);
+    if (IsDiskImageFile(file) && file.find(found.hex()) == std::string::npos) {
       Throw(ErrorKind::kSnapshotIntegrity,
             "{} is damaged: expected the digest in its name, found {}; remove the file and add the "
             "image again",
@@ -239,7 +234,7 @@ class Exporter {
     Inventory inventory{.head = head.manifest.digest,
                         .suggested_name = SuggestedName(head.source->artifact),
                         .with_parents = spec_.with_parents || chain_.snapshots.size() > 1,
-                        .with_image = !images_.empty(),
+                        .with_image = !chain_.images.empty(),
                         .needed = spec_.needed,
                         .snapshots = {},
                         .members = std::move(members_)};
@@ -254,7 +249,6 @@ class Exporter {
   const Context& ctx_;
   const ExportSpec& spec_;
   const OutgoingChain& chain_;
-  const std::vector<std::string> images_;
   base::ProgressMeter& meter_;
   TarWriter tar_;
   std::vector<Member> members_;
@@ -290,17 +284,17 @@ std::uint64_t CountData(const Context& ctx, const ExportSpec& spec,
 
 // Writes the complete archive to the sink. The archive is compressed unless spec.plain_tar is set.
 void WriteArchive(const Context& ctx, const ExportSpec& spec, std::unique_ptr<ByteSink> sink) {
-  const OutgoingChain chain = PrepareChain(spec.chain);
-  std::vector<std::string> images = ImageFiles(spec);
-  const std::size_t entries = 2 * chain.snapshots.size() + images.size() + 1;
+  OutgoingChain chain = PrepareChain(spec.chain);
+  chain.images = ImageFiles(spec);
+  const std::size_t entries = 2 * chain.snapshots.size() + chain.images.size() + 1;
   if (entries > kMaxEntries) {
     Throw(ErrorKind::kUnsupportedOperation,
           "a chain of {} snapshots needs {} archive entries, but at most {} are supported",
           chain.snapshots.size(), entries, kMaxEntries);
   }
-  base::ProgressMeter meter(ctx, "export", CountData(ctx, spec, images));
+  base::ProgressMeter meter(ctx, "export", CountData(ctx, spec, chain.images));
   if (!spec.plain_tar) sink = MakeZstdSink(std::move(sink), spec.level, spec.threads);
-  Exporter(ctx, spec, chain, std::move(images), meter, *sink).Run();
+  Exporter(ctx, spec, chain, meter, *sink).Run();
   meter.Finish();
 }
 
@@ -308,19 +302,11 @@ void WriteArchive(const Context& ctx, const ExportSpec& spec, std::unique_ptr<By
 
 void ExportArchive(const Context& ctx, const ExportSpec& spec) {
   ctx.Check();
-  base::NewDirectory directory = artifact::MakeOutputDirectory("archive", spec.out);
-  artifact::CheckOutputFile("archive", spec.out);
-  base::Stage stage(spec.out.parent_path());
-  const std::string name = spec.out.filename();
-  // Keep the permissions: users who could not read the replaced archive must not read this one.
-  const auto replaced = base::StampOf(spec.out);
-  const UniqueFd file =
-      base::CreateFileAt(stage.fd(), name, replaced ? replaced->mode & 0666 : 0666);
-  WriteArchive(ctx, spec, MakeFileSink(file.get()));
-  base::Sync(file.get());
-  ctx.Check();
-  stage.PublishFile(name, name);
-  directory.Keep();
+  artifact::OutputFile out("archive", spec.out);
+  const int file = out.Create();
+  WriteArchive(ctx, spec, MakeFileSink(file));
+  base::Sync(file);
+  out.Publish(ctx);
 }
 
 void ExportArchive(const Context& ctx, const ExportSpec& spec, base::OutputStream& stream) {

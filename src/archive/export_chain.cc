@@ -46,11 +46,6 @@ Manifest AsDescriptor(const OpenedArtifact& opened, const OutgoingSnapshot* pare
   return manifest;
 }
 
-std::string DirectoryFor(Layout layout, const std::string& digest) {
-  const std::string hex = digest.substr(digest.find(':') + 1);
-  return layout == Layout::kLegacy ? "sha256-" + hex.substr(0, 16) : hex;
-}
-
 }  // namespace
 
 OutgoingChain PrepareChain(const std::vector<OpenedArtifact>& chain) {
@@ -74,7 +69,8 @@ OutgoingChain PrepareChain(const std::vector<OpenedArtifact>& chain) {
       snapshot.manifest = artifact.manifest;
     }
     snapshot.bytes = SealManifest(snapshot.manifest);
-    snapshot.directory = DirectoryFor(outgoing.layout, snapshot.manifest.digest);
+    snapshot.directory =
+        DirectoryOf(outgoing.layout, base::Digest::Require(snapshot.manifest.digest));
     outgoing.snapshots.push_back(std::move(snapshot));
   }
   return outgoing;

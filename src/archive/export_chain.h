@@ -21,6 +21,8 @@ struct OutgoingSnapshot {
 struct OutgoingChain {
   Layout layout = Layout::kInventory;
   std::vector<OutgoingSnapshot> snapshots;  // In the order of the artifacts.
+  // The files of the images to export, relative to the cache. PrepareChain leaves it empty.
+  std::vector<std::string> images = {};
 };
 
 // Returns the chain in the form in which it is exported: a kManifest chain in the legacy layout,

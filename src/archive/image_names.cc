@@ -10,11 +10,9 @@
 namespace msb::archive {
 namespace {
 
-constexpr std::string_view kAlgorithm = "sha256:";
-
 // Returns "sha256_HEX" for "sha256:HEX".
 std::string Stem(std::string_view digest) {
-  return fmt::format("sha256_{}", digest.substr(kAlgorithm.size()));
+  return fmt::format("sha256_{}", base::Digest::Require(digest).hex());
 }
 
 // Returns true if file is prefix, 64 lower-case hex digits and suffix.
@@ -25,7 +23,7 @@ bool IsNamed(std::string_view file, std::string_view prefix, std::string_view su
   }
   file.remove_prefix(prefix.size());
   file.remove_suffix(suffix.size());
-  return base::IsDigest(std::string(kAlgorithm).append(file), "sha256");
+  return base::IsHex(file, base::Digest::kHexDigits);
 }
 
 }  // namespace
@@ -70,8 +68,7 @@ std::string NormalizedReference(std::string_view reference) {
 }
 
 std::string MetadataFile(std::string_view reference) {
-  const std::string digest = base::Sha256Digest(NormalizedReference(reference));
-  return fmt::format("manifests/{}.json", digest.substr(kAlgorithm.size()));
+  return fmt::format("manifests/{}.json", base::Sha256Hex(NormalizedReference(reference)));
 }
 
 std::string FsmetaFile(std::string_view manifest_digest) {

@@ -28,16 +28,8 @@ Manifest Parse(Layout layout, std::string_view bytes, std::string_view member_pa
 
 // Returns the name of the directory that a snapshot has in an archive.
 std::string DirectoryOf(Layout layout, const Manifest& manifest) {
-  std::string hex = manifest.digest.substr(manifest.digest.find(':') + 1);
-  switch (layout) {
-    case Layout::kLegacy:
-      return "sha256-" + hex.substr(0, 16);
-    case Layout::kInventory:
-      return hex;
-    case Layout::kLayered:
-      break;
-  }
-  return manifest.snapshot_id;
+  if (layout == Layout::kLayered) return manifest.snapshot_id;
+  return DirectoryOf(layout, base::Digest::Require(manifest.digest));
 }
 
 }  // namespace

@@ -130,11 +130,7 @@ class InventoryChecker {
   }
 
   void CheckRequires(const Fields& root) {
-    const Json& required = root.At("requires");
-    if (!required.is_array()) MalformedType("requires", "an array", required);
-    for (const Json& feature : required) {
-      if (!feature.is_string()) MalformedType("an element of requires", "a string", feature);
-      const auto& name = feature.get_ref<const std::string&>();
+    for (const std::string& name : root.TextList("requires")) {
       bool* known = nullptr;
       if (name == kMemberHash) known = &hashed_;
       // Only this library writes it, so 0.7 archives cannot have it.

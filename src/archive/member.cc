@@ -10,7 +10,9 @@
 namespace msb::archive {
 namespace {
 
+// A directory of the legacy layout has this prefix and the first hex digits of a digest.
 constexpr std::string_view kLegacyPrefix = "sha256-";
+constexpr std::size_t kLegacyDigits = 16;
 constexpr std::string_view kSnapshotIdPrefix = "snap_";
 constexpr std::size_t kMaxIdBytes = 128;
 
@@ -29,11 +31,6 @@ std::optional<std::string_view> TakeDirectory(std::string_view& path) {
   const std::string_view directory = path.substr(0, slash);
   path.remove_prefix(slash + 1);
   return directory;
-}
-
-bool IsHex(std::string_view text, std::size_t digits) {
-  return text.size() == digits &&
-         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 bool IsId(std::string_view text) {
@@ -67,7 +64,7 @@ std::optional<MemberPath> ParseImage(std::string_view file, MemberPath path) {
 // Parses what follows "sha256-".
 std::optional<MemberPath> ParseLegacy(std::string_view rest) {
   const auto hex = TakeDirectory(rest);
-  if (!hex || !IsHex(*hex, 16)) return std::nullopt;
+  if (!hex || !base::IsHex(*hex, kLegacyDigits)) return std::nullopt;
   MemberPath path{.in_legacy = true, .snapshot = std::string(kLegacyPrefix) + std::string(*hex)};
   if (rest == "manifest.json") return path;
   if (!IsUpperFile(rest)) return std::nullopt;
@@ -80,7 +77,7 @@ std::optional<MemberPath> ParseLegacy(std::string_view rest) {
 std::optional<MemberPath> ParseSnapshot(std::string_view rest) {
   const auto directory = TakeDirectory(rest);
   if (!directory) return std::nullopt;
-  MemberPath path{.in_inventory = IsHex(*directory, 64),
+  MemberPath path{.in_inventory = base::IsHex(*directory, base::Digest::kHexDigits),
                   .in_layered = IsSnapshotId(*directory),
                   .snapshot = std::string(*directory)};
   if (!path.in_inventory && !path.in_layered) return std::nullopt;
@@ -93,7 +90,8 @@ std::optional<MemberPath> ParseSnapshot(std::string_view rest) {
 // Parses what follows "files/".
 std::optional<MemberPath> ParseFile(std::string_view rest) {
   const auto hex = TakeDirectory(rest);
-  if (!hex || !IsHex(*hex, 64) || !IsUpperFile(rest)) return std::nullopt;
+  if (!hex || !base::IsHex(*hex, base::Digest::kHexDigits) || !IsUpperFile(rest))
+    return std::nullopt;
   return MemberPath{.in_inventory = true,
                     .kind = MemberKind::kPayload,
                     .snapshot = std::string(*hex),
@@ -128,6 +126,11 @@ std::string_view KindName(MemberKind kind) {
       break;
   }
   base::Throw(ErrorKind::kInternal, "the inventory {} must not list itself", kInventoryPath);
+}
+
+std::string DirectoryOf(Layout layout, const base::Digest& digest) {
+  if (layout != Layout::kLegacy) return digest.hex();
+  return std::string(kLegacyPrefix) + digest.hex().substr(0, kLegacyDigits);
 }
 
 std::optional<MemberPath> ParseMemberPath(std::string_view path) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "src/artifact/integrity.h"
+#include "src/base/digest.h"
 #include "src/disk/extents.h"
 
 namespace msb::archive {
@@ -48,6 +49,10 @@ struct MemberPath {
   // kLayered. For an image file, the path in the cache, "KIND/FILE". Empty for other members.
   std::string file = {};
 };
+
+// Returns the directory of a snapshot with this digest in an archive of this layout, which is not
+// kLayered.
+std::string DirectoryOf(Layout layout, const base::Digest& digest);
 
 // Parses the path of a member. Returns nullopt if no member may have this path.
 std::optional<MemberPath> ParseMemberPath(std::string_view path);

@@ -26,15 +26,7 @@ void ReadFileState(const Json& value, Manifest& manifest) {
   if (manifest.scope != "disk") {
     Malformed("state.kind", "is file, so scope must be disk, but is " + manifest.scope);
   }
-  Layer layer{.file = upper.Text("file"),
-              .format = state.Format("format"),
-              .file_bytes = upper.Size("size_bytes"),
-              .integrity = std::nullopt};
-  if (!base::IsPlainFileName(layer.file) || IsReservedFile(layer.file)) {
-    Malformed("state.upper.file",
-              fmt::format("must be a plain file name that is not reserved, but is '{}'",
-                          base::Quoted(layer.file)));
-  }
+  Layer layer = ReadUpperFile(upper, state.Format("format"));
   if (!upper.IsNull("integrity")) {
     layer.integrity =
         ReadIntegrity(upper.At("integrity"), "state.upper.integrity", layer.file_bytes);
@@ -58,17 +50,11 @@ void ReadDescriptorState(const Json& value, Manifest& manifest) {
 }
 
 std::vector<std::string> ReadRequired(const Fields& root) {
-  const Json& list = root.At("requires");
   const Json& extensions = root.At("extensions");
-  if (!list.is_array()) MalformedType("requires", "an array", list);
-  std::vector<std::string> required;
-  for (const Json& entry : list) {
-    if (!entry.is_string()) MalformedType("an element of requires", "a string", entry);
-    required.push_back(entry.get<std::string>());
-    if (!extensions.contains(required.back())) {
-      Malformed("requires",
-                fmt::format("lists '{}', which extensions lacks", base::Quoted(required.back())));
-    }
+  std::vector<std::string> required = root.TextList("requires");
+  for (const std::string& key : required) {
+    if (extensions.contains(key)) continue;
+    Malformed("requires", fmt::format("lists '{}', which extensions lacks", base::Quoted(key)));
   }
   const auto not_less = [](const auto& a, const auto& b) { return !(a < b); };
   if (std::adjacent_find(required.begin(), required.end(), not_less) != required.end()) {

@@ -3,7 +3,6 @@
 #include <memory>
 
 #include "src/base/file.h"
-#include "src/base/staging.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_image.h"
 #include "src/disk/disk_names.h"
@@ -63,16 +62,10 @@ void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskForma
   check_unchanged();
 }
 
-void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format,
-                 const std::filesystem::path& out) {
+void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format, OutputFile& out) {
   ctx.Check();
-  base::Stage stage(out.parent_path());
-  const auto replaced = base::StampOf(out);
-  const UniqueFd target =
-      base::CreateFileAt(stage.fd(), out.filename(), replaced ? replaced->mode & 0666 : 0666);
-  WriteDisk(ctx, std::move(chain).TakeFiles(), format, target.get(), ErrorKind::kSnapshotIntegrity);
-  ctx.Check();
-  stage.PublishFile(out.filename(), out.filename());
+  WriteDisk(ctx, std::move(chain).TakeFiles(), format, out.Create(), ErrorKind::kSnapshotIntegrity);
+  out.Publish(ctx);
 }
 
 void SquashDisk(const Context& ctx, DiskChain chain, NewArtifact& spec, int stage) {

@@ -3,7 +3,6 @@
 #ifndef MSB_SRC_ARTIFACT_FLATTEN_H_
 #define MSB_SRC_ARTIFACT_FLATTEN_H_
 
-#include <filesystem>
 #include <vector>
 
 #include "msb/context.h"
@@ -11,6 +10,7 @@
 #include "msb/error.h"
 #include "src/artifact/create.h"
 #include "src/artifact/disk_chain.h"
+#include "src/artifact/output_file.h"
 #include "src/base/file.h"
 #include "src/disk/disk_image.h"
 
@@ -24,11 +24,9 @@ namespace msb::artifact {
 void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskFormat format,
                int target, ErrorKind changed);
 
-// Writes the disk into one file at out. The file is written under a hidden name, flushed, and
-// renamed to out, replacing an existing file.
+// Writes the disk into out, and publishes it.
 // Throws kSnapshotIntegrity if a file is damaged, or changed while it was read.
-void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format,
-                 const std::filesystem::path& out);
+void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format, OutputFile& out);
 
 // Writes the disk into the open directory stage as one raw file, and completes the layer of the new
 // artifact.

@@ -144,12 +144,7 @@ Manifest ReadLayeredJson(const Json& document) {
   // The index of 0.7 names the scope of a plain snapshot "disk", as earlier ones do.
   manifest.scope = root.Text("scope") == "file" ? "disk" : "resumable";
   ReadLayeredState(root.At("state"), manifest);
-  const Json& required = root.At("requires");
-  if (!required.is_array()) MalformedType("requires", "an array", required);
-  for (const Json& entry : required) {
-    if (!entry.is_string()) MalformedType("an element of requires", "a string", entry);
-    manifest.required.push_back(entry.get<std::string>());
-  }
+  manifest.required = root.TextList("requires");
   return manifest;
 }
 

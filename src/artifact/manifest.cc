@@ -69,8 +69,13 @@ std::string_view ManifestFileName(ManifestForm form) {
   return form == ManifestForm::kManifest ? "manifest.json" : "snapshot.json";
 }
 
+bool IsManifestFile(std::string_view name) {
+  return name == ManifestFileName(ManifestForm::kManifest) ||
+         name == ManifestFileName(ManifestForm::kDescriptor);
+}
+
 bool IsReservedFile(std::string_view name) {
-  return name == "snapshot.json" || name == "manifest.json" || name == ".manifest.json.legacy" ||
+  return IsManifestFile(name) || name == ".manifest.json.legacy" ||
          name == ".snapshot-migration.lock";
 }
 

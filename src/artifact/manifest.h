@@ -25,6 +25,9 @@ enum class ManifestForm { kManifest, kDescriptor, kLayered };
 // Returns "manifest.json" or "snapshot.json".
 std::string_view ManifestFileName(ManifestForm form);
 
+// Returns true if ManifestFileName can return this name.
+bool IsManifestFile(std::string_view name);
+
 // Returns true if an artifact directory may contain a file of this name that is not a disk. The
 // upper must not have such a name.
 bool IsReservedFile(std::string_view name);

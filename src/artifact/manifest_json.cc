@@ -32,15 +32,7 @@ std::string ReadDigest(const Fields& fields, std::string_view field) {
 void ReadUpper(const Fields& root, Manifest& manifest) {
   const Fields upper(root.At("upper"), "upper", {"file", "size_bytes", "integrity"},
                      Others::kRefuse);
-  Layer layer{.file = upper.Text("file"),
-              .format = root.Format("format"),
-              .file_bytes = upper.Size("size_bytes"),
-              .integrity = std::nullopt};
-  if (!base::IsPlainFileName(layer.file) || IsReservedFile(layer.file)) {
-    Malformed("upper.file",
-              fmt::format("must be a plain file name that is not reserved, but is '{}'",
-                          base::Quoted(layer.file)));
-  }
+  Layer layer = ReadUpperFile(upper, root.Format("format"));
   if (!upper.IsNull("integrity")) {
     const Fields integrity(upper.At("integrity"), "upper.integrity", {"algorithm", "digest"},
                            Others::kRefuse);
@@ -52,6 +44,19 @@ void ReadUpper(const Fields& root, Manifest& manifest) {
 }
 
 }  // namespace
+
+Layer ReadUpperFile(const Fields& upper, DiskFormat format) {
+  Layer layer{.file = upper.Text("file"),
+              .format = format,
+              .file_bytes = upper.Size("size_bytes"),
+              .integrity = std::nullopt};
+  if (!base::IsPlainFileName(layer.file) || IsReservedFile(layer.file)) {
+    Malformed(upper.PathOf("file"),
+              fmt::format("must be a plain file name that is not reserved, but is '{}'",
+                          base::Quoted(layer.file)));
+  }
+  return layer;
+}
 
 void AppendImage(std::string& out, const Image& image) {
   out += R"({"ref":)";

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "src/artifact/manifest.h"
+#include "src/base/fields.h"
 #include "src/base/json.h"
 
 namespace msb::artifact {
@@ -21,6 +22,10 @@ Manifest ReadDescriptorJson(const base::Json& document);
 std::string WriteDescriptorJson(const Manifest& manifest);
 
 Manifest ReadLayeredJson(const base::Json& document);
+
+// Reads the name and the size of the upper of a manifest or a descriptor. upper is the object that
+// describes it.
+Layer ReadUpperFile(const base::Fields& upper, DiskFormat format);
 
 // Appends the image object of a manifest or a descriptor.
 void AppendImage(std::string& out, const Image& image);

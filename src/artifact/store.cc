@@ -308,6 +308,11 @@ class Walk {
 
 std::string Artifact::Name() const { return member ? member->name : path.filename().native(); }
 
+void CheckSnapshotName(const std::string& name) {
+  constexpr std::size_t kMaxBytes = 255;  // The longest name of a file.
+  base::CheckBareName("snapshot", name, kMaxBytes);
+}
+
 bool IsPath(std::string_view path_or_name) {
   return path_or_name.find('/') != std::string_view::npos || path_or_name.starts_with('.') ||
          path_or_name.starts_with('~');
@@ -350,7 +355,7 @@ OpenedArtifact OpenNamed(const Context& ctx, const std::filesystem::path& snapsh
   if (IsPath(path_or_name)) return OpenAt(ctx, base::AbsolutePath(path_or_name));
   const std::size_t colon = path_or_name.find(':');
   const std::string name = path_or_name.substr(0, colon);
-  base::CheckBareName("snapshot", name, 255);
+  CheckSnapshotName(name);
   return OpenSteadily(ctx, snapshots_dir / name, [&](Trail& trail) {
     if (colon != std::string::npos) {
       return OpenMember(snapshots_dir, name, path_or_name.substr(colon + 1), trail);
@@ -416,13 +421,12 @@ bool HoldsArtifact(const std::filesystem::path& path) {
 bool HoldsArtifact(int dir, const std::filesystem::path& path) {
   // A file name alone proves nothing: other software has files named manifest.json too.
   if (ReadManifest(dir, path)) return true;
-  const auto has = [&](const char* name) {
-    return base::TypeAt(dir, name) == EntryType::kRegularFile;
+  const auto has = [&](ManifestForm form) {
+    return base::TypeAt(dir, std::string(ManifestFileName(form))) == EntryType::kRegularFile;
   };
-  if (!has("manifest.json") && !has("snapshot.json")) return false;
+  if (!has(ManifestForm::kManifest) && !has(ManifestForm::kDescriptor)) return false;
   for (const base::DirectoryEntry& entry : base::ListDirectory(dir)) {
-    const bool is_manifest = entry.name == "manifest.json" || entry.name == "snapshot.json";
-    if (!is_manifest && !IsArtifactFile(entry.name)) return false;
+    if (!IsManifestFile(entry.name) && !IsArtifactFile(entry.name)) return false;
   }
   return true;
 }

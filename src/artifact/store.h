@@ -47,6 +47,9 @@ struct Artifact {
   std::string Name() const;
 };
 
+// Throws kInvalidConfig unless a snapshot may have this name.
+void CheckSnapshotName(const std::string& name);
+
 // Returns true if the string contains '/' or begins with '.' or '~', and so is a path, not a name.
 bool IsPath(std::string_view path_or_name);
 

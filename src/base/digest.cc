@@ -2,10 +2,11 @@
 
 #include <openssl/crypto.h>
 
-#include <algorithm>
+#include <utility>
 
 #include "src/base/descriptor.h"
 #include "src/base/fork.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -41,6 +42,8 @@ std::string Sha256Digest(std::string_view bytes) {
   return hash.Finish();
 }
 
+std::string Sha256Hex(std::string_view bytes) { return Digest::Require(Sha256Digest(bytes)).hex(); }
+
 std::string Hex(std::span<const std::uint8_t> bytes) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;
@@ -52,12 +55,32 @@ std::string Hex(std::span<const std::uint8_t> bytes) {
   return text;
 }
 
+bool IsHex(std::string_view text, std::size_t digits) {
+  return text.size() == digits &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+std::optional<Digest> Digest::Parse(std::string_view text) {
+  if (text.size() <= kHexDigits + 1) return std::nullopt;
+  const std::size_t colon = text.size() - kHexDigits - 1;
+  const std::string_view algorithm = text.substr(0, colon);
+  const std::string_view hex = text.substr(colon + 1);
+  if (text[colon] != ':' || algorithm.find(':') != std::string_view::npos ||
+      !IsHex(hex, kHexDigits)) {
+    return std::nullopt;
+  }
+  return Digest(algorithm, hex);
+}
+
+Digest Digest::Require(std::string_view text) {
+  auto digest = Parse(text);
+  if (!digest) Throw(ErrorKind::kInternal, "'{}' is not a digest", Quoted(text));
+  return *std::move(digest);
+}
+
 bool IsDigest(std::string_view text, std::string_view algorithm) {
-  if (!text.starts_with(algorithm)) return false;
-  text.remove_prefix(algorithm.size());
-  if (text.size() != 65 || text[0] != ':') return false;
-  return std::all_of(text.begin() + 1, text.end(),
-                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  const auto digest = Digest::Parse(text);
+  return digest && digest->algorithm() == algorithm;
 }
 
 }  // namespace msb::base

@@ -1,5 +1,4 @@
-// Computes SHA-256 hashes, and handles digests in their textual form: "sha256:" and 64 lower-case
-// hex digits.
+// Computes SHA-256 hashes, and handles digests and their texts, such as "sha256:…".
 
 #ifndef MSB_SRC_BASE_DIGEST_H_
 #define MSB_SRC_BASE_DIGEST_H_
@@ -10,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,10 +34,40 @@ class Sha256 {
 // Returns the digest of bytes, "sha256:…".
 std::string Sha256Digest(std::string_view bytes);
 
+// Works like Sha256Digest, but returns only the hex digits.
+std::string Sha256Hex(std::string_view bytes);
+
 // Returns the bytes as lower-case hex digits.
 std::string Hex(std::span<const std::uint8_t> bytes);
 
-// Returns true if text is algorithm + ":" + 64 lower-case hex digits.
+// Returns true if text consists of this many lower-case hex digits.
+bool IsHex(std::string_view text, std::size_t digits);
+
+// A Digest is a hash of 256 bits with the name of its algorithm. Its text is ALGORITHM:HEX, where
+// HEX has 64 lower-case hex digits.
+class Digest {
+ public:
+  static constexpr std::size_t kHexDigits = 64;
+
+  // Returns nullopt if text, which may come from outside, is not the text of a digest.
+  static std::optional<Digest> Parse(std::string_view text);
+  // Works like Parse for a text that has been checked. Throws kInternal if it is not a digest.
+  static Digest Require(std::string_view text);
+
+  const std::string& algorithm() const { return algorithm_; }
+  const std::string& hex() const { return hex_; }
+  std::string ToString() const { return algorithm_ + ":" + hex_; }
+
+  bool operator==(const Digest&) const = default;
+
+ private:
+  Digest(std::string_view algorithm, std::string_view hex) : algorithm_(algorithm), hex_(hex) {}
+
+  std::string algorithm_;
+  std::string hex_;
+};
+
+// Returns true if text is that of a digest by this algorithm.
 bool IsDigest(std::string_view text, std::string_view algorithm);
 
 }  // namespace msb::base

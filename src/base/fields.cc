@@ -97,6 +97,17 @@ void Fields::Expect(std::string_view field, const Json& value) const {
   }
 }
 
+std::vector<std::string> Fields::TextList(std::string_view field) const {
+  const Json& list = At(field);
+  if (!list.is_array()) MalformedType(PathOf(field), "an array", list);
+  std::vector<std::string> texts;
+  for (const Json& element : list) {
+    if (!element.is_string()) MalformedType("an element of " + PathOf(field), "a string", element);
+    texts.push_back(element.get<std::string>());
+  }
+  return texts;
+}
+
 std::map<std::string, std::string> Fields::TextMap(std::string_view field) const {
   const Json& object = At(field);
   if (!object.is_object()) MalformedType(PathOf(field), "an object", object);

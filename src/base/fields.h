@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "msb/disk.h"
 #include "src/base/json.h"
@@ -56,6 +57,8 @@ class Fields {
   std::uint64_t Size(std::string_view field) const;
   // Throws unless the field has this value, of the same JSON type.
   void Expect(std::string_view field, const Json& value) const;
+  // Returns a list of strings, which may be empty.
+  std::vector<std::string> TextList(std::string_view field) const;
   std::map<std::string, std::string> TextMap(std::string_view field) const;
   DiskFormat Format(std::string_view field) const;
   // Returns a digest: algorithm + ":" + 64 lower-case hex digits.

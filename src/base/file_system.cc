@@ -66,8 +66,7 @@ std::string LockDomain(int dir) {
   const std::uint32_t type = TypeOfFileSystem(dir).value_or(0);
   std::string domain = fmt::format("{:08x}", type);
   if (!IsLocal(type)) domain += fmt::format(" {} {}", StampOf(dir).device, BootId());
-  constexpr std::size_t kPrefix = std::string_view("sha256:").size();
-  return Sha256Digest(domain).substr(kPrefix, 8);
+  return Sha256Hex(domain).substr(0, 8);
 }
 
 }  // namespace msb::base

@@ -32,13 +32,6 @@ bool RenameWithFlags(int dir, const std::string& name, int target_dir, const std
   return renameat2(dir, name.c_str(), target_dir, target.c_str(), flags) == 0;
 }
 
-EntryType TypeOfEntry(int dir, const std::string& name) {
-  struct stat st;
-  if (fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return EntryType::kAbsent;
-  if (S_ISDIR(st.st_mode)) return EntryType::kDirectory;
-  return S_ISREG(st.st_mode) ? EntryType::kRegularFile : EntryType::kOther;
-}
-
 // Implements RenameNew without RENAME_NOREPLACE.
 bool RenameNewInSteps(int dir, const std::string& name, int target_dir, const std::string& target) {
   LogOnce("RENAME_NOREPLACE",
@@ -46,7 +39,7 @@ bool RenameNewInSteps(int dir, const std::string& name, int target_dir, const st
               " cannot rename without replacing (renameat2, RENAME_NOREPLACE): a file or an empty "
               "directory that other software creates there under the name of a new snapshot or "
               "sandbox, at the same moment, is replaced");
-  if (TypeOfEntry(dir, name) == EntryType::kRegularFile) {
+  if (TypeAt(dir, name) == EntryType::kRegularFile) {
     if (linkat(dir, name.c_str(), target_dir, target.c_str(), 0) == 0) {
       if (unlinkat(dir, name.c_str(), 0) == 0) return true;
       const int error = errno;

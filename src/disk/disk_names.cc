@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "src/base/digest.h"
+
 namespace msb::disk {
 
 std::string UpperFileName(DiskFormat format) {
@@ -9,10 +11,11 @@ std::string UpperFileName(DiskFormat format) {
 }
 
 std::string DiskFileName(std::string_view digest, DiskFormat format) {
-  return fmt::format("sha256_{}.{}", digest.substr(digest.find(':') + 1), ToString(format));
+  return fmt::format("sha256_{}.{}", base::Digest::Require(digest).hex(), ToString(format));
 }
 
 std::optional<DiskFormat> FormatOfDiskFile(std::string_view name, std::string_view digest) {
+  if (!base::Digest::Parse(digest)) return std::nullopt;  // The digest may come from outside.
   for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
     if (name == DiskFileName(digest, format)) return format;
   }

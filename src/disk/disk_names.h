@@ -20,8 +20,8 @@ inline constexpr std::string_view kQcow2UpperFile = "upper.qcow2";
 std::string UpperFileName(DiskFormat format);
 
 // Returns the name of a disk that others are backed by: "sha256_HEX.raw" or "sha256_HEX.qcow2",
-// where HEX is the digest of its snapshot or image. The disk has this name in the cache and in
-// sandboxes, and as the backing file in the headers of overlays.
+// where digest, of its snapshot or image, is "sha256:HEX" and has been checked. The disk has this
+// name in the cache and in sandboxes, and as the backing file in the headers of overlays.
 std::string DiskFileName(std::string_view digest, DiskFormat format);
 
 // Returns the format in which the disk of the snapshot or image with this digest has this file

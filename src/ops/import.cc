@@ -10,10 +10,10 @@
 
 #include "src/archive/import.h"
 #include "src/artifact/output_directory.h"
+#include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/handle/finder.h"
-#include "src/ops/new_snapshot.h"
 #include "src/ops/open.h"
 
 namespace msb::ops {
@@ -78,7 +78,7 @@ index::Row ImportSnapshot(const Context& ctx, ClientState& client,
   client.SweepBeside(ctx, spec.destination / "");
   artifact::CheckOutputDirectory(spec.destination / "");
   if (!options.name.empty()) {
-    CheckSnapshotName(options.name);
+    artifact::CheckSnapshotName(options.name);
     spec.name = options.name;
   }
   handle::SnapshotFinder finder(ctx, client.catalog);

@@ -18,9 +18,6 @@ namespace {
 using artifact::ManifestForm;
 using base::Throw;
 
-// In bytes: the longest name of a file.
-constexpr std::size_t kMaxSnapshotName = 255;
-
 void CheckLabels(const std::map<std::string, std::string>& labels) {
   std::size_t bytes = 0;
   for (const auto& [key, value] : labels) {
@@ -46,10 +43,6 @@ std::optional<std::string> AlgorithmFor(ManifestForm form, const SnapshotCreateO
 
 }  // namespace
 
-void CheckSnapshotName(const std::string& name) {
-  base::CheckBareName("snapshot", name, kMaxSnapshotName);
-}
-
 std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
                                     const ClientState& client) {
   if (options.name.empty() == options.path.empty()) {
@@ -64,7 +57,7 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
     }
     return path;
   }
-  CheckSnapshotName(options.name);
+  artifact::CheckSnapshotName(options.name);
   return client.home.snapshots_dir() / options.name;
 }
 

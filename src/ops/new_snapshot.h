@@ -14,9 +14,6 @@
 
 namespace msb::ops {
 
-// Throws kInvalidConfig unless a snapshot may have this name.
-void CheckSnapshotName(const std::string& name);
-
 // Returns the absolute path of the new snapshot.
 // Throws kInvalidArgument if the options name no destination or two, if the path does not end in a
 // name, or if the labels cannot be recorded.

@@ -159,16 +159,10 @@ std::filesystem::path ReadPath(const Fields& fields, std::string_view field) {
 }
 
 std::vector<std::string> ReadTexts(const Fields& fields, std::string_view field) {
-  std::vector<std::string> texts;
-  if (!fields.Has(field)) return texts;
-  const Json& list = fields.At(field);
-  if (!list.is_array()) MalformedType(fields.PathOf(field), "an array", list);
-  for (const Json& element : list) {
-    if (!element.is_string()) {
-      MalformedType("an element of " + fields.PathOf(field), "a string", element);
-    }
-    texts.push_back(element.get<std::string>());
-    if (texts.back().find('\0') != std::string::npos) {
+  if (!fields.Has(field)) return {};
+  std::vector<std::string> texts = fields.TextList(field);
+  for (const std::string& text : texts) {
+    if (text.find('\0') != std::string::npos) {
       Malformed(fields.PathOf(field), "must not contain a NUL byte");
     }
   }

@@ -91,7 +91,7 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
   const DiskFormat format = disk::ProbeImage(source.get(), path);
   const FileStamp stamp = base::StampOf(source.get());
   const UniqueFd pins = base::MakeDirectory(pins_dir_);
-  const std::string pin_name = base::Sha256Digest(path.native()).substr(7);
+  const std::string pin_name = base::Sha256Hex(path.native());
   if (const base::Entry pin = base::OpenEntryAt(pins.get(), pin_name);
       pin.type == base::EntryType::kRegularFile) {
     const std::string line = base::ReadAll(pin.fd.get(), 4096).value_or("");

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/support.h"
+
 namespace msb::base {
 namespace {
 
@@ -29,6 +31,27 @@ TEST(DigestTest, TakesOnlyLowerCaseHexOfTheRightLengthForADigest) {
   EXPECT_FALSE(IsDigest("sha256:" + digits + "a", "sha256"));
   EXPECT_FALSE(IsDigest("sha256" + digits, "sha256"));
   EXPECT_FALSE(IsDigest("", "sha256"));
+}
+
+TEST(DigestTest, HasAnAlgorithmAndHexDigits) {
+  const std::string digits(64, 'a');
+  const auto digest = Digest::Parse("sha256:" + digits);
+  ASSERT_TRUE(digest);
+  EXPECT_EQ(digest->algorithm(), "sha256");
+  EXPECT_EQ(digest->hex(), digits);
+  EXPECT_EQ(digest->ToString(), "sha256:" + digits);
+  EXPECT_EQ(*digest, Digest::Require("sha256:" + digits));
+  EXPECT_NE(*digest, Digest::Require("blake3:" + digits));
+}
+
+TEST(DigestTest, RefusesTextsThatAreNotDigests) {
+  const std::string digits(64, 'a');
+  for (const std::string& text :
+       {std::string(), digits, ":" + digits, "sha256:" + digits.substr(1), "sha256:../" + digits,
+        "a:sha256:" + digits, "snap_" + digits, "sha256:" + std::string(64, 'A')}) {
+    EXPECT_FALSE(Digest::Parse(text)) << text;
+    EXPECT_MSB_ERROR(Digest::Require(text), ErrorKind::kInternal, "is not a digest");
+  }
 }
 
 }  // namespace
