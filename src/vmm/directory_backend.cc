@@ -219,7 +219,7 @@ void DirectoryBackend::BuildInto(const Context& ctx, const SandboxSpec& spec,
   const std::filesystem::path place = dir_ / spec.name;
   SandboxRecord& sandbox = record.sandbox;
   const DiskSource source = SourceOf(ctx, spec, sandbox);
-  MakeUpper(ctx, spec, source, upper_format_.value_or(source.disk.format), stage.fd(), place,
+  MakeUpper(ctx, spec, source, {upper_format_.value_or(source.disk.format), stage.fd(), place},
             sandbox);
   if (spec.snapshot) queries_.check_unreplaced(*spec.snapshot);
   sandbox.labels = spec.labels;

@@ -44,9 +44,8 @@ class Warnings {
 
 class DirectoryBackend : public Backend {
  public:
-  // upper_format is the disk format of new sandboxes. Default:
-  // the format of the image or snapshot that they are created from. queries must be
-  // complete.
+  // upper_format is the disk format of new sandboxes. Default: the format of the image or snapshot
+  // that they are created from. queries must be complete.
   DirectoryBackend(base::Home home, std::optional<DiskFormat> upper_format, SnapshotQueries queries,
                    Log log);
 

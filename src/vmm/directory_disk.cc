@@ -5,6 +5,7 @@
 #include <set>
 #include <string_view>
 
+#include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/base/file_system.h"
 #include "src/base/owned_descriptor.h"
@@ -93,8 +94,7 @@ bool IsHexName(std::string_view name, std::string_view prefix, std::size_t digit
       !name.ends_with(suffix)) {
     return false;
   }
-  name = name.substr(prefix.size(), digits);
-  return name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  return base::IsHex(name.substr(prefix.size(), digits), digits);
 }
 
 // Returns true for file names that this library gives. The directory may also hold files of other
@@ -127,8 +127,8 @@ void CopyOver(const Context& ctx, int dir, const std::filesystem::path& path, in
 }  // namespace
 
 void MakeUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source,
-               DiskFormat format, int dir, const std::filesystem::path& place,
-               SandboxRecord& record) {
+               const NewUpper& upper, SandboxRecord& record) {
+  const auto& [format, dir, place] = upper;
   const std::string name = disk::UpperFileName(format);
   record.upper = Disk{place / name, format, source.disk.fstype};
   if (format == DiskFormat::kRaw) return MakeRawUpper(ctx, spec, source, dir, name);

@@ -22,17 +22,22 @@ struct DiskSource {
   std::vector<BackingFile> backing = {};  // The files that disk is backed by, nearest first.
 };
 
-// Creates the upper of a new sandbox in the directory dir, and sets upper and backing of the
-// record. The paths in the record are beneath place, the path at which the directory will be
-// published. A raw upper is a copy of the source, with its holes. A qcow2 upper is empty and is
-// backed by hard links to the source's files, which takes constant time, or by copies if links are
-// impossible. Flushes the files, but not the directory.
+// A NewUpper says how and where to create an upper.
+struct NewUpper {
+  DiskFormat format;
+  int dir;                      // The open directory of the sandbox.
+  std::filesystem::path place;  // The path at which that directory will be published.
+};
+
+// Creates the upper of a new sandbox, and sets upper and backing of the record, with the paths that
+// the files will have once the directory is published. A raw upper is a copy of the source, with
+// its holes. A qcow2 upper is empty and is backed by hard links to the source's files, which takes
+// constant time, or by copies if links are impossible. Flushes the files, but not the directory.
 // Throws kInvalidArgument if the upper would be smaller than its source.
 // Throws kSnapshotIntegrity if a file is damaged, or names another backing file than it should.
 // Throws kUnsupportedOperation if a file uses an unsupported qcow2 feature.
 void MakeUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source,
-               DiskFormat format, int dir, const std::filesystem::path& place,
-               SandboxRecord& record);
+               const NewUpper& upper, SandboxRecord& record);
 
 // Creates an empty qcow2 overlay in dir that is backed by another file in dir, and flushes it.
 void MakeOverlay(int dir, const std::string& name, std::uint64_t virtual_size,

@@ -53,19 +53,19 @@ constexpr std::size_t kMaxLogBytes = 2000;
 
 // Adds one file of the disk as two nodes: the file, and its format on top of that. The backing file
 // is named here, so QEMU does not follow the name in the file's header.
-void AddNode(std::vector<std::string>& arguments, const std::string& node, const std::string& file,
-             DiskFormat format, bool read_only, const Json& backing) {
+void AddNode(std::vector<std::string>& arguments, const std::string& node, const BackingFile& file,
+             bool read_only, const Json& backing) {
   const Json protocol = {{"driver", "file"},
                          {"node-name", node + "-file"},
-                         {"filename", file},
+                         {"filename", file.name},
                          {"read-only", read_only},
                          {"discard", "unmap"}};
-  Json image = {{"driver", ToString(format)},
+  Json image = {{"driver", ToString(file.disk.format)},
                 {"node-name", node},
                 {"file", node + "-file"},
                 {"read-only", read_only},
                 {"discard", "unmap"}};
-  if (format == DiskFormat::kQcow2) image["backing"] = backing;
+  if (file.disk.format == DiskFormat::kQcow2) image["backing"] = backing;
   for (const Json& description : {protocol, image}) {
     arguments.emplace_back("-blockdev");
     arguments.push_back(description.dump());
@@ -77,10 +77,10 @@ void AddDisk(std::vector<std::string>& arguments, const SandboxRecord& sandbox) 
   for (std::size_t i = sandbox.backing.size(); i-- > 0;) {
     const BackingFile& file = sandbox.backing[i];
     const std::string node = fmt::format("backing{}", i);
-    AddNode(arguments, node, file.name, file.disk.format, true, below);
+    AddNode(arguments, node, file, true, below);
     below = node;
   }
-  AddNode(arguments, "upper", sandbox.upper->path.filename(), sandbox.upper->format, false, below);
+  AddNode(arguments, "upper", {sandbox.upper->path.filename(), *sandbox.upper}, false, below);
   arguments.insert(arguments.end(), {"-device", "virtio-blk-pci,drive=upper"});
 }
 
