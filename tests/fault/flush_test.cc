@@ -113,7 +113,7 @@ class FlushLog {
 
 class FlushTest : public ::testing::TestWithParam<Operation> {};
 
-TEST_P(FlushTest, PublishesOnlyWhatIsOnDisk) {
+TEST_P(FlushTest, PublishesOnlyFlushedFiles) {
   FaultHome home(GetParam().prepare);
   FlushLog log(home.Sandboxes());
   const auto note = [&](const InterceptedCall& call) {

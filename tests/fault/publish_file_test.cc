@@ -78,7 +78,7 @@ TEST_F(PublishFileTest, ReplacesAFileWithoutHardLinks) {
   }
 }
 
-TEST_F(PublishFileTest, SaysThatTheNewFileStaysWhenTheFlushFailsWithoutHardLinks) {
+TEST_F(PublishFileTest, ReportsThatTheNewFileStaysIfTheFlushFailsWithoutHardLinks) {
   WriteFile(dir_ / "target", "old");
   const std::string thrown = Publish(EPERM, EIO);
   EXPECT_THAT(thrown, HasSubstr("IO: "));

@@ -69,7 +69,7 @@ class ChainTest : public ::testing::Test {
   Client client_{{.home = dir_ / "home", .backend = "local", .upper_format = DiskFormat::kQcow2}};
 };
 
-TEST_F(ChainTest, ASnapshotHasWhatWasWrittenSinceTheOneBefore) {
+TEST_F(ChainTest, ASnapshotHoldsTheChangesSinceItsParent) {
   WriteAsGuest("baseline", 0x11, 1024);
   const auto first = Create("baseline", "first");
   EXPECT_EQ(first.Parent(), std::nullopt);
@@ -163,7 +163,7 @@ TEST_F(ChainTest, AChainMayBeOfAnyLength) {
   EXPECT_EQ(Snapshot::Open(ctx_, "of-s200", client_).Format(), "qcow2");
 }
 
-TEST_F(ChainTest, WhatASandboxStandsOnSurvivesTheRemovalOfTheSnapshot) {
+TEST_F(ChainTest, BackingFilesOfASandboxSurviveTheRemovalOfTheSnapshot) {
   WriteAsGuest("baseline", 0x11, 1024);
   Create("baseline", "first");
   Boot("worker", "first");
@@ -187,7 +187,7 @@ TEST_F(ChainTest, WhatASandboxStandsOnSurvivesTheRemovalOfTheSnapshot) {
   EXPECT_FALSE(fs::exists(dir_ / "home/sandboxes/late"));
 }
 
-TEST_F(ChainTest, AChainGoesToAnotherHomeWithItsParentsAndItsImage) {
+TEST_F(ChainTest, ExportsAChainWithItsParentsAndItsImage) {
   for (int i = 1; i <= 3; ++i) {
     WriteAsGuest("baseline", i, i * 1024);
     Create("baseline", "s" + std::to_string(i));
@@ -200,7 +200,7 @@ TEST_F(ChainTest, AChainGoesToAnotherHomeWithItsParentsAndItsImage) {
   EXPECT_EQ(GetSandbox(ctx_, "worker", other).Upper().format, DiskFormat::kQcow2);
 }
 
-TEST_F(ChainTest, AChainWithoutItsImageSaysWhatIsMissing) {
+TEST_F(ChainTest, AChainWithoutItsImageNamesTheMissingImage) {
   Create("baseline", "s");
   Snapshot::Export(ctx_, "s", dir_ / "x", {}, client_);
   Client other({.home = dir_ / "other", .backend = "local"});
@@ -214,7 +214,7 @@ TEST_F(ChainTest, AChainWithoutItsImageSaysWhatIsMissing) {
   EXPECT_FALSE(fs::exists(dir_ / "flat"));
 }
 
-TEST_F(ChainTest, ForceDoesNotReplaceWhatTheNewSnapshotStandsOn) {
+TEST_F(ChainTest, ForceDoesNotReplaceABackingSnapshot) {
   Create("baseline", "s");
   const auto before = ListTree(dir_ / "home/snapshots");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "baseline", {.name = "s", .force = true}, client_),

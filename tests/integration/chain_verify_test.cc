@@ -90,7 +90,7 @@ TEST_F(ChainVerifyTest, ReportsEveryFileNearestFirst) {
   EXPECT_EQ(report.backing[2].status.digest, c.ImageManifestDigest());
 }
 
-TEST_F(ChainVerifyTest, IntegrityReturnsWhatWasRecorded) {
+TEST_F(ChainVerifyTest, IntegrityReturnsTheRecordedValue) {
   const auto a = Seal("a");
   ASSERT_TRUE(a.Integrity());
   EXPECT_EQ(a.Integrity()->algorithm, "msb-file-merkle-blake3-v1");

@@ -173,7 +173,7 @@ TEST_F(ConcurrencyTest, OneOfTwoCreatesMakesTheSnapshot) {
               ReadFile(Image("two")));
 }
 
-TEST_F(ConcurrencyTest, AForcedCreateReplacesWhatIsMadeMeanwhile) {
+TEST_F(ConcurrencyTest, AForcedCreateReplacesASnapshotCreatedMeanwhile) {
   Run(
       [&](const Context& ctx) {
         Snapshot::Create(ctx, "one", {.name = "a", .force = true}, client_);

@@ -165,7 +165,7 @@ TEST_F(ExportTest, AQcow2UpperIsCarriedAsTheFileThatItIs) {
   ExpectRoundTrip(snapshot, {.with_image = true}, client_);
 }
 
-TEST_F(ExportTest, AChainOfFiveGoesWithItsParents) {
+TEST_F(ExportTest, ExportsAChainOfFiveWithItsParents) {
   std::vector<SnapshotArtifact> chain = {MakeSnapshot("s0")};
   for (int i = 1; i < 5; ++i) {
     const std::string name = "worker" + std::to_string(i);
@@ -335,7 +335,7 @@ TEST_F(ExportTest, DoesNotReplaceADirectoryThatAppearsMeanwhile) {
   EXPECT_EQ(ListTree(out).size(), 2U);
 }
 
-TEST_F(ExportTest, DoesNotReplaceWhatItExports) {
+TEST_F(ExportTest, RefusesToReplaceAnExportedFile) {
   const auto snapshot = MakeSnapshot("s");
   const auto before = ListTree(dir_ / "home/snapshots");
   for (const char* name : {"upper.ext4", "snapshot.json", "new"}) {
@@ -402,7 +402,7 @@ TEST_F(ExportTest, AQcow2DiskThatNamesAnotherFileDoesNotGoOut) {
   expect_refusal(ErrorKind::kUnsupportedOperation, "convert it with qemu-img convert");
 }
 
-TEST_F(ExportTest, TellsItsProgressAndAbandonsAtOnceWhenCancelled) {
+TEST_F(ExportTest, ReportsProgressAndEndsAtOnceWhenCancelled) {
   MakeSnapshot("s", {"", 64 * kMiB, {{0, Noise(40 * kMiB, 1)}}}, client_);
   fs::create_directory(dir_ / "out");
   std::mutex mutex;

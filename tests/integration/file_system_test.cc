@@ -131,7 +131,7 @@ TEST_F(TmpfsTest, ImportsAThinDiskThatIsLargerThanTheFreeSpace) {
   EXPECT_NO_THROW(Snapshot::Import(ctx_, dir_ / "thin.tar.zst", "", client));
 }
 
-TEST_F(TmpfsTest, ImportSaysHowMuchSpaceItNeeds) {
+TEST_F(TmpfsTest, ImportReportsHowMuchSpaceItNeeds) {
   Export(32 << 20, test::Noise(16 << 20, 1));
   const Mount tmpfs("tmpfs", dir_ / "full", "size=8m");
   if (!tmpfs) GTEST_SKIP() << "needs the right to mount tmpfs";

@@ -32,7 +32,7 @@ class FlowTest : public ::testing::Test {
 
 constexpr std::uint64_t kMarkerAt = 3 << 20;
 
-TEST_F(FlowTest, WhatWasInstalledOnceIsInEverySandboxBootedFromTheSnapshot) {
+TEST_F(FlowTest, SandboxesHaveTheFilesOfTheSnapshotTheyBootFrom) {
   PatchFile(UpperOf("baseline"), kMarkerAt, "installed once");
   const auto snapshot = Snapshot::Create(
       ctx_, "baseline", {.name = "after-pip-install", .record_integrity = true}, client_);
@@ -97,7 +97,7 @@ TEST_F(FlowTest, HolesStayHolesAllTheWay) {
   EXPECT_EQ(ExtentsOf(UpperOf("worker")), extents);
 }
 
-TEST_F(FlowTest, EveryAccessorSaysWhatWasRecorded) {
+TEST_F(FlowTest, EveryAccessorReturnsTheRecordedValue) {
   // Times are recorded in whole seconds.
   const auto before = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   const auto snapshot = Snapshot::Create(
@@ -165,7 +165,7 @@ TEST_F(FlowTest, ListIsNewestFirstAndListDirByName) {
   EXPECT_THAT(Snapshot::ListDir(ctx_, dir_ / "nowhere", client_), IsEmpty());
 }
 
-TEST_F(FlowTest, ASnapshotGoesToAnExplicitPathAndIsFoundByIt) {
+TEST_F(FlowTest, CreatesASnapshotAtAnExplicitPath) {
   const std::string path = dir_ / "elsewhere";
   const auto snapshot = GetSandbox(ctx_, "baseline", client_).SnapshotTo(ctx_, path + "/");
   EXPECT_EQ(snapshot.Path(), path);
@@ -212,7 +212,7 @@ TEST_F(FlowTest, ForceReplacesASnapshotAndItsRow) {
                    old.Digest(), "open it again");
 }
 
-TEST_F(FlowTest, VerifySaysWhenNothingWasRecorded) {
+TEST_F(FlowTest, VerifyReportsThatNothingWasRecorded) {
   const auto report = Snapshot::Create(ctx_, "baseline", {.name = "s"}, client_).Verify(ctx_);
   EXPECT_EQ(report.upper.kind, "not_recorded");
   EXPECT_EQ(report.upper.algorithm, "");

@@ -105,7 +105,7 @@ TEST_F(HomeTest, OnlyARuntimeWithoutAnIndexPredatesDescriptors) {
   }
 }
 
-TEST_F(HomeTest, OpenAddsWhatTheIndexLacksAndGetDoesNot) {
+TEST_F(HomeTest, OpenIndexesAMissingSnapshotAndGetDoesNot) {
   Create("a");
   fs::rename(home_ / "snapshots/a", home_ / "snapshots/b");
   EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "b", client_), ErrorKind::kSnapshotNotFound,
@@ -119,7 +119,7 @@ TEST_F(HomeTest, OpenAddsWhatTheIndexLacksAndGetDoesNot) {
                    "no snapshot '" + (dir_ / "c").native() + "' in the index", "call Reindex");
 }
 
-TEST_F(HomeTest, ReindexFindsWhatIsThereAndDropsWhatIsGone) {
+TEST_F(HomeTest, ReindexAddsExistingSnapshotsAndDropsRemovedOnes) {
   Create("a");
   Create("b");
   const auto elsewhere = Snapshot::Create(ctx_, "baseline", {.path = dir_ / "elsewhere"}, client_);
@@ -144,7 +144,7 @@ TEST_F(HomeTest, ReindexDoesNotReadTheDisksNorTouchTheArtifacts) {
   EXPECT_EQ(log_.size(), 1U);
 }
 
-TEST_F(HomeTest, AMovedHomeIsWholeAfterReindex) {
+TEST_F(HomeTest, AMovedHomeIsCompleteAfterReindex) {
   const auto snapshot = Create("a");
   fs::rename(home_, dir_ / "moved");
   Client moved = LocalClient(dir_ / "moved");
@@ -163,7 +163,7 @@ TEST_F(HomeTest, RemoveByDigestFindsTheArtifactInAMovedHome) {
   EXPECT_TRUE(Snapshot::List(ctx_, moved).empty());
 }
 
-TEST_F(HomeTest, ARowDoesNotSayWhatMayBeDeleted) {
+TEST_F(HomeTest, RemoveDoesNotTrustTheRow) {
   const auto snapshot = Create("a");
   WriteFile(dir_ / "victim/file", "precious");
   base::Database db(home_ / "db/snapshots.db", base::Database::Mode::kReadWrite);
@@ -218,7 +218,7 @@ TEST_F(HomeTest, MembersOfGroupsAreSafeInAnyIndex) {
   EXPECT_EQ(ListTree(home_ / "snapshots"), before);
 }
 
-TEST_F(HomeTest, WhatIsElsewhereDoesNotTakeANameFromTheHome) {
+TEST_F(HomeTest, SnapshotsElsewhereDoNotTakeNamesFromTheHome) {
   const auto here = Create("same");
   const auto there =
       Snapshot::Create(ctx_, "baseline", {.path = dir_ / "elsewhere/../same"}, client_);
@@ -366,7 +366,7 @@ TEST_F(HomeTest, OfManyCreatorsOfANameOneWins) {
   EXPECT_EQ(ListTree(home_ / "snapshots").size(), 3U);
 }
 
-TEST_F(HomeTest, TheEnvironmentSaysWhereHomeIs) {
+TEST_F(HomeTest, TheEnvironmentDeterminesTheHome) {
   setenv("MSB_HOME", home_.c_str(), 1);
   setenv("MSB_BACKEND", "local", 1);
   const Client client;

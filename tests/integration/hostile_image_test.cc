@@ -133,7 +133,7 @@ TEST_F(HostileImageTest, AVmdkThatIsOtherwiseNotAsItIsMade) {
   });
 }
 
-TEST_F(HostileImageTest, MetadataWhoseDigestsLie) {
+TEST_F(HostileImageTest, MetadataWithWrongDigests) {
   const std::string other = "sha256:" + std::string(64, 'a');
   const std::vector<std::function<void(Json&)>> lies = {
       [&](Json& json) { json["manifest_digest"] = other; },

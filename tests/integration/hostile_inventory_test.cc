@@ -172,7 +172,7 @@ TEST_F(HostileInventoryTest, AnyKeyMore) {
   ExpectNoKeyMore(layered_);
 }
 
-TEST_F(HostileInventoryTest, WhatItRequiresThatIsNotKnown) {
+TEST_F(HostileInventoryTest, RefusesUnknownRequirements) {
   for (const SampleArchive& archive : {inventory_, layered_}) {
     Json inventory = archive.Inventory();
     inventory["requires"].push_back("x.y");

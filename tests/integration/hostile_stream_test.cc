@@ -125,7 +125,7 @@ TEST_F(HostileStreamTest, AWindowThatWouldTakeAllMemory) {
   }
 }
 
-TEST_F(HostileStreamTest, WhatIsNoArchive) {
+TEST_F(HostileStreamTest, RefusesFilesThatAreNotArchives) {
   const std::string gzip(
       "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00"
       "\x00\x00",
@@ -156,7 +156,7 @@ TEST_F(HostileStreamTest, WhatIsNoArchive) {
   }
 }
 
-TEST_F(HostileStreamTest, WhatIsNoFile) {
+TEST_F(HostileStreamTest, RefusesEntriesThatAreNotFiles) {
   ExpectPathRefused(dir_ / "absent", {ErrorKind::kIO});
   ExpectPathRefused(dir_ / "absent/archive", {ErrorKind::kIO});
   ExpectPathRefused(dir_ / "base.img/archive", {ErrorKind::kIO});

@@ -48,7 +48,7 @@ TEST_F(ImportTargetTest, TheSameSnapshotWithItsImage) {
   }
 }
 
-TEST_F(ImportTargetTest, WhateverIsAtTheTarget) {
+TEST_F(ImportTargetTest, RefusesEveryTypeOfExistingTarget) {
   const std::string sound = MakeSampleArchive(SampleLayout::kInventory).Tar();
   const fs::path target = Import(sound, dest_).Path();
   fs::remove_all(target);

@@ -60,7 +60,7 @@ TEST_F(ImportTest, EveryIntegrityAlgorithm) {
   }
 }
 
-TEST_F(ImportTest, AChainComesWholeAndItsHeadIsReturned) {
+TEST_F(ImportTest, ImportsACompleteChainAndReturnsItsHead) {
   for (const SampleLayout layout : kSampleLayouts) {
     const SampleArchive sample = MakeSampleChain(layout);
     SCOPED_TRACE(sample.entries[0].name);
@@ -134,7 +134,7 @@ TEST_F(ImportTest, AnInventoryWithoutTransportIntegrity) {
   ExpectSound(Import(sample.TarWith(inventory)), sample.snapshots[0]);
 }
 
-TEST_F(ImportTest, WhatAnInventoryMaySayAsItLikes) {
+TEST_F(ImportTest, AcceptsAnyValueOfUncheckedInventoryFields) {
   const SampleArchive sample = MakeSampleArchive(SampleLayout::kInventory);
   for (const Json& name : {Json(), Json("another")}) {
     SCOPED_TRACE(name.dump());

@@ -103,7 +103,7 @@ class IncrementalTest : public ::testing::Test {
   int others_ = 0;
 };
 
-TEST_F(IncrementalTest, ExportOfAnOverlayCarriesWhatItsDiskIsBackedBy) {
+TEST_F(IncrementalTest, ExportOfAnOverlayIncludesItsBackingFiles) {
   for (const bool with_parents : {false, true}) {
     SCOPED_TRACE(with_parents);
     const fs::path archive =
@@ -138,7 +138,7 @@ TEST_F(IncrementalTest, ExportOfAnOverlayOfARawSnapshotEndsThere) {
   EXPECT_EQ(Digests(whole).size(), 5U);
 }
 
-TEST_F(IncrementalTest, SinceLeavesOutWhatTheReceiverHas) {
+TEST_F(IncrementalTest, SinceOmitsSnapshotsThatTheReceiverHas) {
   Client other = Other();
   Snapshot::Import(ctx_, Export("a", {.with_image = true}), "", other);
   for (const std::string& since : {std::string("a"), digests_["a"]}) {

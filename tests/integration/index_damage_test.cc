@@ -129,7 +129,7 @@ TEST_F(IndexDamageTest, AnIndexOfAnotherSchemaIsSetAside) {
   }
 }
 
-TEST_F(IndexDamageTest, WhatIsNoRegularFileIsSetAside) {
+TEST_F(IndexDamageTest, SetsAsideAnIndexThatIsNotARegularFile) {
   WriteFile(dir_ / "victim", "precious");
   const std::vector<std::function<void()>> places = {
       [&] { fs::create_directory(index_); },

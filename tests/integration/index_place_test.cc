@@ -270,7 +270,7 @@ TEST_F(FullDiskTest, AFullDiskIsReadAndEmptiedByANewProcess) {
   for (const std::string& line : log_) EXPECT_THAT(line, Not(HasSubstr("is not in the index")));
 }
 
-TEST_F(FullDiskTest, RemoveWithoutFilesToDeleteSaysWhatIsWrong) {
+TEST_F(FullDiskTest, RemoveWithoutFilesToDeleteReportsTheFullDisk) {
   if (!MakeFullHome()) GTEST_SKIP() << mounts_.failure();
   fs::rename(full_ / "snapshots/s1", full_ / "moved-away");
   try {

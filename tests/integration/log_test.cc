@@ -141,7 +141,7 @@ TEST_F(LogTest, ACallbackOfADestructorMayCallTheLibrary) {
   EXPECT_THAT(messages_, ::testing::Contains("stopping"));
 }
 
-TEST_F(LogTest, WhatACallbackThrowsDoesNotFailTheCall) {
+TEST_F(LogTest, AThrowingCallbackDoesNotFailTheCall) {
   on_message_ = [] { throw 1; };
   EXPECT_EQ(GetSandbox(ctx_, "baseline", *client_).Name(), "baseline");
 }

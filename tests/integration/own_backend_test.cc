@@ -161,7 +161,7 @@ TEST_F(OwnBackendTest, Qcow2DisksAreChainsThatTheVmmIsGivenAsBlockNodes) {
   StartSandbox(ctx_, worker, client).Close();
 }
 
-TEST_F(OwnBackendTest, BlockNodesDoNotFollowWhatAHeaderSays) {
+TEST_F(OwnBackendTest, BlockNodesIgnoreTheBackingFileInAHeader) {
   Client client = MakeClient("{blockdev}", DiskFormat::kQcow2);
   CreateSandbox(ctx_, "a", {WithImage(image_)}, client).Close();
   vmm::SandboxRecord sandbox = client.backend()->Inspect(ctx_, "a");
@@ -383,7 +383,7 @@ TEST_F(OwnBackendTest, ThreadsBootStopAndRemoveTheirOwn) {
   EXPECT_THAT(ListTree(sandboxes_), IsEmpty());
 }
 
-TEST_F(OwnBackendTest, DetachedItGoesOn) {
+TEST_F(OwnBackendTest, ADetachedSandboxKeepsRunning) {
   Sandbox sandbox = Create("a");
   sandbox.Detach(ctx_);
   Create("b", {WithDetached()}).Close();

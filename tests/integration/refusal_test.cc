@@ -203,7 +203,7 @@ TEST_F(RefusalTest, ArtifactsThatAreNotThere) {
   ExpectOpenRefused("empty", ErrorKind::kSnapshotNotFound, "/snapshots/empty");
 }
 
-TEST_F(RefusalTest, UppersThatAreNotWhatTheManifestSays) {
+TEST_F(RefusalTest, UppersThatDifferFromTheManifest) {
   const fs::path upper = artifact_ / "upper.ext4";
   const fs::path kept = dir_ / "kept";
   fs::rename(upper, kept);
@@ -270,7 +270,7 @@ TEST_F(RefusalTest, ANameThatIsALinkElsewhere) {
                     "/snapshots/s must be a directory, but is a symbolic link; move it away");
 }
 
-TEST_F(RefusalTest, ABackendThatIsNotThereSaysSo) {
+TEST_F(RefusalTest, AnAbsentBackendIsReported) {
   EXPECT_MSB_ERROR(Client({.home = dir_ / "home", .backend = "nonesuch"}),
                    ErrorKind::kInvalidConfig, "unknown backend 'nonesuch'",
                    "local, microsandbox or qemu");
@@ -278,7 +278,7 @@ TEST_F(RefusalTest, ABackendThatIsNotThereSaysSo) {
                    ErrorKind::kInvalidConfig, "Config::backend must not be a null pointer");
 }
 
-TEST_F(RefusalTest, SnapshotsThatNeedWhatIsNotKnownCanBeOpenedButNotBooted) {
+TEST_F(RefusalTest, SnapshotsWithUnknownRequirementsCanBeOpenedButNotBooted) {
   std::string manifest = ReadFile(artifact_ / "snapshot.json");
   manifest.replace(manifest.find("\"extensions\":{}"), 15, "\"extensions\":{\"x.y\":1}");
   manifest.replace(manifest.find("\"requires\":[]"), 13, "\"requires\":[\"x.y\"]");

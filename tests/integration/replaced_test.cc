@@ -66,7 +66,7 @@ TEST_F(ReplacedTest, ExportWritesManifestAndDiskOfOneArtifact) {
   EXPECT_TRUE(ReadFile(imported.Path() + "/upper.ext4") == ReadFile(dir_ / "one.img"));
 }
 
-TEST_F(ReplacedTest, VerifyAndFlattenUseWhatTheyOpened) {
+TEST_F(ReplacedTest, VerifyAndFlattenUseTheFilesTheyOpened) {
   const auto old = Create("one", "a");
   const auto replace = [&](bool& done) {
     return ctx_.WithProgress([&](const Progress&) {
@@ -83,7 +83,7 @@ TEST_F(ReplacedTest, VerifyAndFlattenUseWhatTheyOpened) {
   EXPECT_TRUE(ReadFile(dir_ / "flat") == ReadFile(dir_ / "one.img"));
 }
 
-TEST_F(ReplacedTest, VerifySaysThatTheSnapshotWasReplaced) {
+TEST_F(ReplacedTest, VerifyReportsAReplacedSnapshot) {
   const auto old = Create("one", "a");
   const auto now = Create("two", "a");
   try {
@@ -145,7 +145,7 @@ TEST_F(ReplacedTest, ConcurrentReplacementIsNeverDamage) {
   writer.join();
 }
 
-TEST_F(ReplacedTest, ListDirSkipsWhatIsRemovedSilently) {
+TEST_F(ReplacedTest, ListDirSkipsRemovedSnapshotsSilently) {
   std::vector<std::string> log;
   Client client = LocalClient(dir_ / "home", &log);
   std::atomic<bool> stop = false;
@@ -161,7 +161,7 @@ TEST_F(ReplacedTest, ListDirSkipsWhatIsRemovedSilently) {
   EXPECT_THAT(log, testing::IsEmpty());
 }
 
-TEST_F(ReplacedTest, OpeningASnapshotDoesNotIndexWhatIsRemoved) {
+TEST_F(ReplacedTest, OpeningARemovedSnapshotDoesNotIndexIt) {
   const auto a = Create("one", "a");
   const artifact::Artifact opened = artifact::OpenArtifactAt(a.Path());
   handle::Catalog catalog(base::Home({.home = dir_ / "home"}), [](std::string_view) {});

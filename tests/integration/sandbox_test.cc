@@ -86,7 +86,7 @@ TEST_F(SandboxTest, AnOldHandleDoesNotEndALaterBoot) {
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
 }
 
-TEST_F(SandboxTest, ARecordHasRoomForWhatIsToCome) {
+TEST_F(SandboxTest, ARecordHasRoomForLaterSeals) {
   EXPECT_MSB_ERROR(Create("a", {WithLabel("k", std::string(600'000, 'v'))}),
                    ErrorKind::kInvalidArgument, "/sandboxes/a would be longer than 524288 bytes",
                    "use fewer or shorter labels");
@@ -95,7 +95,7 @@ TEST_F(SandboxTest, ARecordHasRoomForWhatIsToCome) {
   StartSandbox(ctx_, "a", client_).Close();
 }
 
-TEST_F(SandboxTest, WhatNoBackendCouldTakeIsRefused) {
+TEST_F(SandboxTest, RefusesOptionsThatNoBackendSupports) {
   const std::string nul("k\0x", 3);
   EXPECT_MSB_ERROR(Create("a", {WithLabel(nul, "v")}), ErrorKind::kInvalidArgument,
                    "label 'k\\x00x' contains a NUL byte");
@@ -108,7 +108,7 @@ TEST_F(SandboxTest, WhatNoBackendCouldTakeIsRefused) {
   EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
 }
 
-TEST_F(SandboxTest, OnlyWhatTheLibraryMadeIsTidiedUp) {
+TEST_F(SandboxTest, DeletesOnlyFilesOfTheLibrary) {
   Create("a").Close();
   const fs::path home = dir_ / "home/sandboxes/a";
   const std::string crashed = "upper-0123456789abcdef.qcow2";
@@ -158,7 +158,7 @@ TEST_F(SandboxTest, GoingOutOfScopeStopsIt) {
   EXPECT_EQ(StatusOf("d"), SandboxStatus::kRunning);
 }
 
-TEST_F(SandboxTest, ADetachedOneGoesOn) {
+TEST_F(SandboxTest, ADetachedSandboxKeepsRunning) {
   Sandbox sandbox = Create("a");
   sandbox.Detach(ctx_);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
@@ -324,7 +324,7 @@ TEST_F(SandboxTest, AHandleOfOneThatWasReplacedLeavesTheNewOneAlone) {
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
 }
 
-TEST_F(SandboxTest, WhatItsRecordCannotHoldIsRefused) {
+TEST_F(SandboxTest, RefusesValuesThatTheRecordCannotHold) {
   const fs::path image = dir_ / "caf\xe9.img";
   WriteFile(image, "disk");
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image)}, client_),
@@ -335,7 +335,7 @@ TEST_F(SandboxTest, WhatItsRecordCannotHoldIsRefused) {
   EXPECT_TRUE(ListTree(dir_ / "home/sandboxes").empty());
 }
 
-TEST_F(SandboxTest, OneWithADamagedRecordCanBeRemovedOrReplaced) {
+TEST_F(SandboxTest, ASandboxWithADamagedRecordCanBeRemovedOrReplaced) {
   Create("a").Close();
   WriteFile(dir_ / "home/sandboxes/a/sandbox.json", "{");
   EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig,

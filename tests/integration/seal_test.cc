@@ -146,7 +146,7 @@ TEST_F(SealTest, AnInterruptedSealIsRolledBackIfNothingWasPublished) {
   EXPECT_EQ(Read("s", 1024, client_), 0x11);
 }
 
-TEST_F(SealTest, AnInterruptedSealOfTheWholeDiskIsRolledBack) {
+TEST_F(SealTest, AnInterruptedSealOfTheCompleteDiskIsRolledBack) {
   WriteAsGuest("baseline", 0x11, 1024, client_);
   MakeSparseFile(dir_ / "whole", kSealedDiskBytes, {});
   const auto before = FilesOf("baseline");
@@ -182,7 +182,7 @@ TEST_F(SealTest, AFailedSealLeavesTheSandboxAsItWas) {
   EXPECT_EQ(FilesOf("baseline"), before);
 }
 
-TEST_F(SealTest, WithoutItsParentASnapshotIsTheWholeDiskAndTheSandboxGoesOnOnIt) {
+TEST_F(SealTest, WithoutItsParentASnapshotIsACompleteDiskThatBacksTheSandbox) {
   WriteAsGuest("baseline", 0x11, 1024, client_);
   const auto a = Create("baseline", "a");
   Boot("w", "a");
@@ -205,7 +205,7 @@ TEST_F(SealTest, WithoutItsParentASnapshotIsTheWholeDiskAndTheSandboxGoesOnOnIt)
   EXPECT_EQ(Read("e", 3072, client_), 0x33);
 }
 
-TEST_F(SealTest, WithoutAGrandparentASnapshotIsTheWholeDisk) {
+TEST_F(SealTest, WithoutAGrandparentASnapshotIsACompleteDisk) {
   WriteAsGuest("baseline", 0x11, 1024, client_);
   Create("baseline", "a");
   Create("baseline", "b");
@@ -248,7 +248,7 @@ TEST_F(SealTest, RecordHasThePathOfASnapshotOutsideTheHomeOnly) {
   EXPECT_EQ(path_of("c"), "");
 }
 
-TEST_F(SealTest, WithAnotherSnapshotInThePlaceOfItsParentASnapshotIsTheWholeDisk) {
+TEST_F(SealTest, WithAReplacedParentASnapshotIsACompleteDisk) {
   WriteAsGuest("baseline", 0x11, 1024, client_);
   CreateSandbox(ctx_, "other", {WithImage(dir_ / "base.img")}, client_).Close();
   const SnapshotCreateOptions at{.path = dir_ / "elsewhere"};
@@ -260,7 +260,7 @@ TEST_F(SealTest, WithAnotherSnapshotInThePlaceOfItsParentASnapshotIsTheWholeDisk
   EXPECT_EQ(Read("b", 1024, client_), 0x11);
 }
 
-TEST_F(SealTest, WithoutItsImageASnapshotIsTheWholeDisk) {
+TEST_F(SealTest, WithoutItsImageASnapshotIsACompleteDisk) {
   WriteAsGuest("baseline", 0x11, 1024, client_);
   for (const auto& entry : fs::directory_iterator(dir_ / "home/cache/disks")) {
     if (entry.is_regular_file()) fs::remove(entry.path());

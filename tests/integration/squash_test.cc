@@ -59,7 +59,7 @@ TEST_F(SquashTest, WritesTheCompleteDiskIntoOneRawArtifact) {
   EXPECT_EQ(Snapshot::Get(ctx_, "one", client_).Digest(), squashed.Digest());
 }
 
-TEST_F(SquashTest, TheResultOutlivesWhatItWasMadeFrom) {
+TEST_F(SquashTest, TheResultOutlivesItsSource) {
   Snapshot::Squash(ctx_, "s3", {.path = dir_ / "elsewhere"}, client_);
   const std::string disk = DiskOf("s3", client_);
   RemoveSandbox(ctx_, "baseline", client_);

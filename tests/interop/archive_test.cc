@@ -130,7 +130,7 @@ class ArchiveTest : public PeerTest, public ::testing::WithParamInterface<Releas
   Client client_{Config{.home = home_}};
 };
 
-TEST_P(ArchiveTest, TheReleasesOwnArchivesComeInAsWhatItsHomeHolds) {
+TEST_P(ArchiveTest, ImportsArchivesThatTheReleaseExported) {
   for (const char* name : {"labelled.tar.zst", "labelled-with-image.tar.zst"}) {
     SCOPED_TRACE(name);
     const fs::path home = dir_ / "new" / name;
@@ -145,7 +145,7 @@ TEST_P(ArchiveTest, TheReleasesOwnArchivesComeInAsWhatItsHomeHolds) {
   }
 }
 
-TEST_P(ArchiveTest, TheHomeThatAnArchiveWasMadeInSaysThatItHasTheSnapshot) {
+TEST_P(ArchiveTest, ImportRefusesASnapshotThatTheHomeHas) {
   const auto before = ListTree(home_ / "snapshots");
   try {
     Snapshot::Import(ctx_, Fixture("labelled.tar.zst"), "", client_);
@@ -174,7 +174,7 @@ TEST_P(ArchiveTest, TheVmdkNamesTheCacheThatItIsIn) {
   EXPECT_THAT(vmdk, ::testing::Not(HasSubstr("/srv/msb")));
 }
 
-TEST_P(ArchiveTest, ReleasesLoadAndVerifyWhatExportWrites) {
+TEST_P(ArchiveTest, ReleasesLoadAndVerifyExportedArchives) {
   const bool manifest = GetParam().version == "0.6.6";
   const fs::path archive = Export("out.tar.zst", {});
   const fs::path plain = Export("out.tar", {.plain_tar = true});
@@ -193,7 +193,7 @@ TEST_P(ArchiveTest, ReleasesLoadAndVerifyWhatExportWrites) {
   }
 }
 
-TEST_P(ArchiveTest, ReleasesTakeTheImageFromWhatExportWrites) {
+TEST_P(ArchiveTest, ReleasesTakeTheImageFromExportedArchives) {
   const fs::path archive = Export("out.tar.zst", {.with_image = true});
   const std::string version = GetParam().version == "0.6.6" ? "0.6.6" : "0.6.18";
   if (const auto loaded = LoadAndVerify(version, archive)) {

@@ -206,7 +206,7 @@ TEST_P(FixtureTest, TheSandboxOfTheRuntimeIsThere) {
   EXPECT_THAT(handles[0].ConfigJSON(), HasSubstr("fixture:1"));
 }
 
-TEST_P(FixtureTest, WhatCreateMakesTheRuntimeOpensAndVerifies) {
+TEST_P(FixtureTest, TheRuntimeOpensAndVerifiesCreatedSnapshots) {
   const auto made =
       Snapshot::Create(ctx_, "baseline",
                        {.name = "made",
@@ -230,7 +230,7 @@ TEST_P(FixtureTest, WhatCreateMakesTheRuntimeOpensAndVerifies) {
   EXPECT_EQ(Snapshot::Open(ctx_, "made", client_).Digest(), made.Digest());
 }
 
-TEST_P(FixtureTest, WhatTheRuntimeMakesVerifiesHere) {
+TEST_P(FixtureTest, VerifiesSnapshotsThatTheRuntimeCreated) {
   if (GetParam().version == "0.7.2") return;  // Its command line makes groups; the fixture has one.
   const auto created = RunPeer("snapshot create --from baseline --integrity theirs");
   if (!created) return;

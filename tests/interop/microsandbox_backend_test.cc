@@ -163,7 +163,7 @@ TEST_P(MicrosandboxTest, ATakenNameIsLeftAlone) {
   EXPECT_EQ(ListTree(home_ / "sandboxes"), before);
 }
 
-TEST_P(MicrosandboxTest, AStartThatFailsSaysWhyAndLeavesItStopped) {
+TEST_P(MicrosandboxTest, AFailedStartReportsTheReasonAndLeavesTheSandboxStopped) {
   const auto before = ListTree(home_ / "sandboxes");
   EXPECT_THAT(FailureOf(ErrorKind::kInvalidConfig,
                         [&] { std::ignore = StartSandbox(ctx_, "baseline", client_); }),

@@ -52,7 +52,7 @@ TEST(ContextTest, EndsWhenTheTimeIsUp) {
   EXPECT_EQ(ctx.TimeLeft(), nanoseconds(0));
 }
 
-TEST(ContextTest, TellsTheTimeLeft) {
+TEST(ContextTest, ReturnsTheTimeLeft) {
   const Context ctx = Context::Background().WithTimeout(hours(1));
   EXPECT_FALSE(ctx.Done());
   EXPECT_NO_THROW(ctx.Check());
@@ -168,7 +168,7 @@ TEST(ContextTest, AChildsDeadlineIsNotItsParents) {
   EXPECT_FALSE(parent.Done());
 }
 
-TEST(ContextTest, TellsTheProgressFunctionThatWasSetLast) {
+TEST(ContextTest, ReturnsTheLastProgressFunction) {
   std::vector<int> called;
   const Context first =
       Context::Background().WithProgress([&](const Progress&) { called.push_back(1); });

@@ -44,7 +44,7 @@ class VmFailureTest : public GuestTest {
   }
 };
 
-TEST_F(VmFailureTest, TheErrorSaysWhatQemuSaid) {
+TEST_F(VmFailureTest, TheErrorQuotesQemu) {
   Client client = ClientWith({"-device", "no-such-device"});
   EXPECT_THAT(
       MessageOf([&] { std::ignore = CreateSandbox(ctx_, "a", {WithImage(image_)}, client); }),
@@ -107,7 +107,7 @@ TEST_F(VmFailureTest, QemuMayBeMissing) {
   ExpectNothingLeft();
 }
 
-TEST_F(VmFailureTest, WhatIsCancelledWhileQemuStartsLeavesNothing) {
+TEST_F(VmFailureTest, ACancelledBootLeavesNothing) {
   // QEMU waits for a connection to this socket before it answers on its control socket.
   Client client = ClientWith({"-chardev", "socket,id=hang,path=hang.sock,server=on,wait=on"});
   const auto [ctx, cancel] = ctx_.WithCancel();

@@ -49,7 +49,7 @@ class VmFlowTest : public GuestTest, public ::testing::WithParamInterface<std::s
 INSTANTIATE_TEST_SUITE_P(Formats, VmFlowTest, ::testing::Values("raw", "qcow2"),
                          [](const auto& test) { return test.param; });
 
-TEST_P(VmFlowTest, WorkersOfOneSnapshotSeeWhatWasInstalledAndNothingOfEachOther) {
+TEST_P(VmFlowTest, WorkersOfOneSnapshotShareItsFilesAndSeeNothingOfEachOther) {
   WriteWord("baseline", WithImage(image_), "0:marker");
   const auto snapshot = TakeSnapshot("baseline", "after-install");
 

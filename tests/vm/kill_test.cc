@@ -332,7 +332,7 @@ TEST_F(KillTest, ARemovalTakesAllOrNothing) {
 // A call that replaces a sandbox holds its lock from before it is stopped until it is gone. A VM
 // that was started in between would run on without a record. The few places that take a lock are
 // tried: before each of them, another process tries to start the sandbox.
-TEST_F(KillTest, WhatIsReplacedCannotBeStartedMeanwhile) {
+TEST_F(KillTest, ASandboxBeingReplacedCannotBeStarted) {
   Scenario scenario;
   scenario.call = [&](Client& client) {
     std::ignore =

@@ -86,7 +86,7 @@ class QemuKillTest : public SmallVmTest {
   }
 };
 
-TEST_F(QemuKillTest, AStartSaysThatQemuEndedOrHasStartedWhatCrashed) {
+TEST_F(QemuKillTest, AStartReportsThatQemuEndedOrRestartsACrashedSandbox) {
   bool seen_refused = false;
   bool seen_crashed = false;
   for (int n = 0;; ++n) {
@@ -112,7 +112,7 @@ TEST_F(QemuKillTest, AStartSaysThatQemuEndedOrHasStartedWhatCrashed) {
   EXPECT_TRUE(seen_crashed);
 }
 
-TEST_F(QemuKillTest, AStopIsDoneWhateverQemuDiesOf) {
+TEST_F(QemuKillTest, AStopSucceedsHoweverQemuEnds) {
   for (int n = 0;; ++n) {
     SCOPED_TRACE(n);
     StartDetached("a");
@@ -205,7 +205,7 @@ TEST_F(QemuKillTest, NothingIsHeldOfVmsThatOthersEnded) {
 }
 
 // Whenever a VM has a disk open, the record of its sandbox says so.
-TEST_F(QemuKillTest, WhenQemuBeginsTheRecordSaysSo) {
+TEST_F(QemuKillTest, TheRecordNamesQemuBeforeItBegins) {
   Client client = ClientOf(
       "grep -q '\"status\":\"running\"' sandbox.json && grep -q \"\\\"pid\\\":$$,\" sandbox.json "
       "|| "
@@ -220,7 +220,7 @@ TEST_F(QemuKillTest, WhenQemuBeginsTheRecordSaysSo) {
 // What a guest wrote before a flush must be there. Later writes may be there or not, but the disk
 // must be consistent. A snapshot can be taken as soon as no process writes any more, but not
 // earlier.
-TEST_F(QemuKillTest, WhatACrashedVmWroteCanBeSealed) {
+TEST_F(QemuKillTest, TheDiskOfACrashedVmCanBeSealed) {
   if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
   constexpr std::size_t kKept = 64 << 10;
   for (int round = 0; round < 8; ++round) {

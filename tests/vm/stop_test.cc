@@ -70,7 +70,7 @@ TEST_F(VmStopTest, AGuestThatDoesNotListenIsEndedAfterTheTimeout) {
   ExpectNoRemains("a");
 }
 
-TEST_F(VmStopTest, OneThatIsKilledEndsAtOnceWhateverItDoes) {
+TEST_F(VmStopTest, AKilledSandboxEndsAtOnce) {
   Client client = ClientFor();
   // The machine is still in its firmware.
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
@@ -116,7 +116,7 @@ TEST_F(VmStopTest, GuestThatPanicsIsRecordedAsCrashed) {
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kCrashed);
 }
 
-TEST_F(VmStopTest, OneWhoseProcessIsKilledHasCrashedAndCanBeStartedAgain) {
+TEST_F(VmStopTest, ASandboxWhoseProcessIsKilledHasCrashedAndCanBeStartedAgain) {
   Client client = ClientFor("msb.write=0:kept");
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client);
   WaitForConsole(ctx_, client, "a", "GUEST-READY");

@@ -85,7 +85,7 @@ std::string ReadPipeOf(const std::string& bytes) {
   return ReadAll(input, content);
 }
 
-TEST(ArchiveInputTest, BringsWhatIsInFilesAndPipesPlainAndCompressed) {
+TEST(ArchiveInputTest, ReadsFilesAndPipesPlainAndCompressed) {
   for (const std::size_t size :
        {std::size_t{0}, std::size_t{1}, std::size_t{3}, std::size_t{4}, kBlock - 1, kBlock,
         kBlock + 1, 2 * kBlock, 12 * kBlock, 12 * kBlock + 7}) {
@@ -99,7 +99,7 @@ TEST(ArchiveInputTest, BringsWhatIsInFilesAndPipesPlainAndCompressed) {
   }
 }
 
-TEST(ArchiveInputTest, BringsWhatIsMuchShorterCompressed) {
+TEST(ArchiveInputTest, ReadsHighlyCompressedArchives) {
   const std::uint64_t size = (std::uint64_t{30} << 20) + 5;
   const std::string content(size, '\0');
   const std::string frame = test::StoredFrame({{.bytes = {}, .zeros = size}});
@@ -107,7 +107,7 @@ TEST(ArchiveInputTest, BringsWhatIsMuchShorterCompressed) {
   EXPECT_TRUE(ReadFileOf(frame) == content);
 }
 
-TEST(ArchiveInputTest, WhatDoesNotBeginAsAFrameIsPlain) {
+TEST(ArchiveInputTest, TreatsOtherBytesThanAFrameAsPlain) {
   for (const std::string content : {"\x28\xb5\x2f", "\x28\xb5\x2f\xfe and more", "BZh91AY"}) {
     EXPECT_EQ(ReadFileOf(content), content);
   }
@@ -202,7 +202,7 @@ TEST(ArchiveInputTest, RefusesADamagedFrame) {
   }
 }
 
-TEST(ArchiveInputTest, RefusesWhatFollowsTheFrame) {
+TEST(ArchiveInputTest, RefusesBytesAfterTheFrame) {
   // The frame ends in the middle of a block, or at the end of one.
   for (const std::size_t size : {std::size_t{1000}, kBlock}) {
     SCOPED_TRACE(size);
@@ -246,7 +246,7 @@ TEST(ArchiveInputTest, RefusesLargeWindows) {
   ExpectRefused(frame(41), "");
 }
 
-TEST(ArchiveInputTest, SaysThatAFileCannotBeRead) {
+TEST(ArchiveInputTest, ReportsAnUnreadableFile) {
   // It can be opened, but not read from its beginning.
   Input input("/proc/self/mem");
   EXPECT_MSB_ERROR(input.Next(), ErrorKind::kIO, "cannot read /proc/self/mem: ");
@@ -269,7 +269,7 @@ class StalledPipe {
   FedPipe pipe_;
 };
 
-TEST(ArchiveInputTest, GoesPromptlyWhileItWaitsForAPipe) {
+TEST(ArchiveInputTest, IsDestroyedPromptlyWhileItWaitsForAPipe) {
   const std::string content = Noise(kBlock, 1);
   for (const std::string& bytes :
        {std::string(), content, content + "more", Compress(content).substr(0, kBlock)}) {

@@ -77,7 +77,7 @@ TEST_F(ArrivedImagesTest, InstallsAnImageWhereNothingWas) {
   EXPECT_THAT(test::ReadFile(cache_ / sample.vmdk), HasSubstr(cache_.native() + "/fsmeta/"));
 }
 
-TEST_F(ArrivedImagesTest, InstallsWhatAReleaseKept) {
+TEST_F(ArrivedImagesTest, InstallsTheImageOfARelease) {
   const Image image = {"fixture:1",
                        "sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"};
   for (const std::string& release : test::FixtureReleases()) {
@@ -118,7 +118,7 @@ TEST_F(ArrivedImagesTest, InstallsSeveralImagesWithLayersInCommon) {
   EXPECT_EQ(FilesOfImage(cache_, disk.image).size(), 1U);
 }
 
-TEST_F(ArrivedImagesTest, LeavesWhatTheCacheHas) {
+TEST_F(ArrivedImagesTest, KeepsFilesOfTheCache) {
   const ImageSample sample = MakeOciImage("a");
   // The cache has it under another path, and with a line that another release wrote.
   const ImageSample here = MakeOciImage("a", {"one", "two", "one"}, "/home/by/another/path");
@@ -184,7 +184,7 @@ TEST_F(ArrivedImagesTest, RefusesFilesOfNoImage) {
   }
 }
 
-TEST_F(ArrivedImagesTest, RefusesAnImageThatIsNotWhole) {
+TEST_F(ArrivedImagesTest, RefusesAnIncompleteImage) {
   const ImageSample sample = MakeOciImage("a");
   sample.Write(cache_);  // The files in the cache are no substitute.
   for (const std::string& file : sample.Names()) {
@@ -199,7 +199,7 @@ TEST_F(ArrivedImagesTest, RefusesAnImageThatIsNotWhole) {
   }
 }
 
-TEST_F(ArrivedImagesTest, RefusesWhatIsNotSound) {
+TEST_F(ArrivedImagesTest, RefusesDamagedImageFiles) {
   const ImageSample sample = MakeOciImage("a");
   const std::string& vmdk = sample.files.at(sample.vmdk);
   for (const auto& [file, content] : std::vector<std::pair<std::string, std::string>>{
@@ -219,7 +219,7 @@ TEST_F(ArrivedImagesTest, RefusesWhatIsNotSound) {
   }
 }
 
-TEST_F(ArrivedImagesTest, RefusesWhatTheCacheHasOtherwise) {
+TEST_F(ArrivedImagesTest, RefusesFilesThatDifferFromTheCache) {
   const ImageSample sample = MakeOciImage("a");
   sample.Write(staged_);
   for (const auto& [file, content] : sample.files) {
@@ -253,7 +253,7 @@ TEST_F(ArrivedImagesTest, RefusesACacheThatNoVmdkCanName) {
   EXPECT_EQ(test::ListTree(dir_.path()), before);
 }
 
-TEST_F(ArrivedImagesTest, NeverReplacesWhatHasAppearedSinceTheCheck) {
+TEST_F(ArrivedImagesTest, NeverReplacesFilesCreatedAfterTheCheck) {
   const ImageSample sample = MakeOciImage("a");
   for (const auto& [file, content] : sample.files) {
     for (const std::string& appeared :

@@ -171,7 +171,7 @@ TEST(ZstdSinkTest, WritingZerosIsTheSame) {
   }
 }
 
-TEST(ByteSinkTest, SaysThatAFileCannotBeWritten) {
+TEST(ByteSinkTest, ReportsAnUnwritableFile) {
   const TempDir dir;
   test::WriteFile(dir / "file", "old");
   const base::UniqueFd fd(open((dir / "file").c_str(), O_RDONLY | O_CLOEXEC));

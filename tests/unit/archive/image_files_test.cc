@@ -60,7 +60,7 @@ TEST_F(FilesOfImageTest, NamesAFileOnceAndNoLocksAndNoOtherImages) {
   EXPECT_EQ(files[0], sample.metadata);
 }
 
-TEST_F(FilesOfImageTest, FindsDiskImagesWhateverTheyAreCalled) {
+TEST_F(FilesOfImageTest, FindsDiskImagesRegardlessOfTheirReference) {
   for (const ImageSample& sample :
        {MakeDiskImage("a disk", ".raw"), MakeDiskImage(test::Qcow2Sample("disk"), ".qcow2")}) {
     sample.Write(cache_);
@@ -71,7 +71,7 @@ TEST_F(FilesOfImageTest, FindsDiskImagesWhateverTheyAreCalled) {
   }
 }
 
-TEST_F(FilesOfImageTest, MissesWhatIsNotThere) {
+TEST_F(FilesOfImageTest, ReportsAnAbsentImage) {
   const ImageSample sample = MakeOciImage("a");
   ExpectRefusal(sample.image, ErrorKind::kSnapshotImageMissing, ".json is missing");
   fs::create_directories(cache_ / "manifests");
@@ -85,14 +85,14 @@ TEST_F(FilesOfImageTest, MissesWhatIsNotThere) {
   EXPECT_EQ(FilesOfImage(cache_, sample.image).size(), sample.files.size());
 }
 
-TEST_F(FilesOfImageTest, MissesWhatTheTagHasLeft) {
+TEST_F(FilesOfImageTest, ReportsAnImageThatTheTagNoLongerNames) {
   const ImageSample before = MakeOciImage("a", {"old"});
   before.Write(cache_);
   MakeOciImage("a", {"new"}).Write(cache_);
   ExpectRefusal(before.image, ErrorKind::kSnapshotImageMissing, "moved");
 }
 
-TEST_F(FilesOfImageTest, MissesWhatHasNoSha256) {
+TEST_F(FilesOfImageTest, ReportsAnImageWithoutASha256) {
   for (const std::string& digest : {std::string("sha256:../../etc/shadow"), std::string(),
                                     "sha512:" + std::string(128, 'a'), std::string("sha256")}) {
     ExpectRefusal({"a", digest}, ErrorKind::kSnapshotImageMissing, "64 lower-case hex digits");

@@ -61,7 +61,7 @@ std::string Refusal(const std::string& text) {
   return "";
 }
 
-TEST(ImageMetadataTest, ReadsWhatReleasesWrite) {
+TEST(ImageMetadataTest, ReadsMetadataOfReleases) {
   for (const std::string& release : test::FixtureReleases()) {
     const test::TempDir dir;
     const fs::path cache = test::UnpackFixtureHome(release, dir.path()) / "cache";
@@ -170,7 +170,7 @@ TEST(ImageMetadataTest, RefusesMissingAndMistypedFields) {
   EXPECT_THAT(Refusal(no_diff_id.Seal()), HasSubstr("layers[2].diff_id"));
 }
 
-TEST(ImageMetadataTest, RefusesWhatIsNoJson) {
+TEST(ImageMetadataTest, RefusesMalformedJson) {
   const Parts parts;
   for (const char* text : {"", "{", "[]", "null", "{\"layers\":[],\"layers\":[]}"}) {
     EXPECT_NE(Refusal(text), "") << text;

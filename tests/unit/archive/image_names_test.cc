@@ -57,7 +57,7 @@ TEST(ImageNamesTest, NormalizesReferencesAsTheRuntimesDo) {
   }
 }
 
-TEST(ImageNamesTest, NormalizesWhatIsNoReference) {
+TEST(ImageNamesTest, NormalizesMalformedReferences) {
   for (const char* text : {"", "/", ":", "@", "/tmp/disk.img", "a:", "//", "@/:", "a@b@c", ":/@"}) {
     EXPECT_FALSE(NormalizedReference(text).empty()) << text;
   }

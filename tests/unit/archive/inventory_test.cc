@@ -178,7 +178,7 @@ class InventoryCheckTest : public testing::TestWithParam<const char*> {
   Fixture fixture_{GetParam()};
 };
 
-TEST_P(InventoryCheckTest, TakesWhatReleasesWrite) {
+TEST_P(InventoryCheckTest, AcceptsInventoriesOfReleases) {
   EXPECT_NO_THROW(CheckInventory(fixture_.text, fixture_.arrived));
   const Fixture alone(GetParam(), kAlone);
   EXPECT_NO_THROW(CheckInventory(alone.text, alone.arrived));
@@ -279,7 +279,7 @@ TEST_P(InventoryCheckTest, NoElementMayBeMissingTwiceOrInAnotherPlace) {
   }
 }
 
-TEST_P(InventoryCheckTest, WhatIsMissingOrTooMuchIsNamed) {
+TEST_P(InventoryCheckTest, NamesMissingAndUnexpectedEntries) {
   json document = fixture_.document;
   document["entries"].erase(document["entries"].size() - 1);
   EXPECT_THAT(Refusal(fixture_, document.dump()),
@@ -289,7 +289,7 @@ TEST_P(InventoryCheckTest, WhatIsMissingOrTooMuchIsNamed) {
   EXPECT_THAT(Refusal(fixture_, document.dump()), HasSubstr("'zoo'"));
 }
 
-TEST_P(InventoryCheckTest, WhatArrivedMayNotBeMore) {
+TEST_P(InventoryCheckTest, RefusesMembersThatAreNotListed) {
   Inventory more = fixture_.arrived;
   more.members.push_back(more.members[0]);
   more.members.back().path = "files/" + std::string(64, '0') + "/upper.ext4";
@@ -322,7 +322,7 @@ TEST_P(InventoryCheckTest, ExtensionsMayBeAnything) {
   }
 }
 
-TEST_P(InventoryCheckTest, AnIncrementalArchiveNamesWhatItNeeds) {
+TEST_P(InventoryCheckTest, AnIncrementalArchiveNamesTheSnapshotsItNeeds) {
   const bool layered = fixture_.arrived.layout == Layout::kLayered;
   const std::string key(kBackingExtension);
   const std::string digest = "sha256:" + std::string(64, 'a');
@@ -354,7 +354,7 @@ TEST_P(InventoryCheckTest, AnIncrementalArchiveNamesWhatItNeeds) {
   EXPECT_THAT(Refusal(fixture_, document.dump()), HasSubstr("twice"));
 }
 
-TEST_P(InventoryCheckTest, WhatIsNotKnownIsUnsupported) {
+TEST_P(InventoryCheckTest, RefusesUnknownFeaturesAsUnsupported) {
   constexpr auto kUnsupported = ErrorKind::kUnsupportedOperation;
   EXPECT_THAT(Refusal(fixture_, With(fixture_, "/requires", {kMemberHash, "new"}), kUnsupported),
               HasSubstr("'new'"));
@@ -379,7 +379,7 @@ TEST_P(InventoryCheckTest, WithoutTheRequirementTransportIntegrityMayBeMissingBu
   ExpectAccepted();
 }
 
-TEST_P(InventoryCheckTest, IntegrityIsWhatTheManifestRecords) {
+TEST_P(InventoryCheckTest, IntegrityMustMatchTheManifest) {
   auto& arrived = ArrivedOne(MemberKind::kPayload).integrity;
   json& listed = Entry(MemberKind::kPayload)["integrity"];
   const std::string digest = "sha256:" + std::string(64, '1');
@@ -427,7 +427,7 @@ TEST_P(InventoryCheckTest, SnapshotsAreSortedById) {
   EXPECT_THAT(Refusal(fixture_, fixture_.document.dump()), HasSubstr("snapshot_id"));
 }
 
-TEST_P(InventoryCheckTest, RefusesWhatIsNoDocument) {
+TEST_P(InventoryCheckTest, RefusesMalformedDocuments) {
   for (const std::string& text :
        {std::string(), std::string("[]"), std::string("null"), fixture_.text + "x",
         fixture_.text.substr(1), fixture_.text + std::string(1, '\0'),
@@ -464,7 +464,7 @@ TEST(InventoryCheckTest, TakesTheSparseMapWithTheMostRanges) {
   EXPECT_NO_THROW(CheckInventory(text, fixture.arrived));
 }
 
-TEST(WriteInventoryTest, WritesWhatTheReleaseWrote) {
+TEST(WriteInventoryTest, WritesTheInventoryOfTheRelease) {
   for (const std::string& name : {kAlone, kWithImage}) {
     Fixture fixture("0.6.18", name);
     EXPECT_EQ(WriteInventory(fixture.arrived), fixture.text);
@@ -473,7 +473,7 @@ TEST(WriteInventoryTest, WritesWhatTheReleaseWrote) {
   }
 }
 
-TEST(WriteInventoryTest, WritesWhatTheCheckTakes) {
+TEST(WriteInventoryTest, WritesInventoriesThatPassTheCheck) {
   const Fixture fixture("0.6.18");
   Inventory inventory = fixture.arrived;
   inventory.with_parents = true;

@@ -33,7 +33,7 @@ const FixtureEntry& EntryAt(const std::vector<FixtureEntry>& entries, const std:
   return *found;
 }
 
-TEST(MemberHashTest, IsWhatTheReleasesRecord) {
+TEST(MemberHashTest, MatchesTheHashesOfReleases) {
   for (const std::string release : {"0.6.18", "0.7.2"}) {
     const auto entries = test::ReadFixtureArchive(release, "labelled-with-image.tar.zst");
     ASSERT_EQ(entries.back().path, "archive.json");

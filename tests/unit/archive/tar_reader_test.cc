@@ -177,7 +177,7 @@ TEST(TarReaderTest, ReadsMapsOfAnyLengthAsTheyAreListed) {
                    .apparent_size = 5000}});
 }
 
-TEST(TarReaderTest, ReadsWhatReachesOverTheBlocksOfTheStream) {
+TEST(TarReaderTest, ReadsEntriesThatCrossBlocksOfTheStream) {
   // The next entry has its header at these offsets, around the end of a block.
   for (const std::size_t header : {kTarBlock - 1536, kTarBlock - 1024, kTarBlock - 512, kTarBlock,
                                    kTarBlock + 512, 3 * kTarBlock - 1024, 3 * kTarBlock}) {
@@ -191,7 +191,7 @@ TEST(TarReaderTest, ReadsWhatReachesOverTheBlocksOfTheStream) {
   }
 }
 
-TEST(TarReaderTest, ReadsWhatComesThroughAPipeCompressed) {
+TEST(TarReaderTest, ReadsACompressedArchiveFromAPipe) {
   const std::vector<test::TarEntry> entries = {{.name = "dense", .content = Noise(2'000'000, 1)},
                                                SparseEntry(30, true)};
   const std::string frame = test::Compress(TarArchive(entries));
@@ -249,7 +249,7 @@ TEST(TarReaderTest, RefusesHeadersThatLibarchiveHides) {
   }
 }
 
-TEST(TarReaderTest, RefusesWhatIsNoFile) {
+TEST(TarReaderTest, RefusesEntriesThatAreNotFiles) {
   for (const char type : {'1', '2', '3', '4', '6', '7', 'A', 'D', 'M', 'N', 'Z'}) {
     SCOPED_TRACE(type);
     ExpectRefused(TarArchive({{.name = "entry", .type = type, .link = "target"}}));

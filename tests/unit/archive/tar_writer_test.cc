@@ -81,7 +81,7 @@ std::string DenseHeader(const std::string& path, std::uint64_t size, std::int64_
 }
 
 // Writes the entries of a release's archives again, with the times that they have there.
-TEST(TarWriterTest, WritesWhatRelease0618Wrote) {
+TEST(TarWriterTest, WritesTheArchiveOfRelease0618) {
   for (const std::string name : {"labelled.tar.zst", "labelled-with-image.tar.zst"}) {
     const std::string original =
         test::RunCommand("zstd -dc '" + (test::FixturesDir() / "0.6.18" / name).native() + "'")

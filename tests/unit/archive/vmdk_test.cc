@@ -42,7 +42,7 @@ std::string Refusal(const std::string& text, const std::vector<JoinedFile>& file
   return "";
 }
 
-TEST(VmdkTest, ReadsAndWritesWhatReleasesWrite) {
+TEST(VmdkTest, ReadsAndWritesFilesOfReleases) {
   for (const std::string& release : test::FixtureReleases()) {
     const test::TempDir dir;
     const fs::path cache = test::UnpackFixtureHome(release, dir.path()) / "cache";
@@ -164,7 +164,7 @@ TEST(VmdkTest, RefusesLinesThatNoRuntimeWrites) {
   EXPECT_THAT(Refusal(Text(""), {}), HasSubstr("no extents"));
 }
 
-TEST(VmdkTest, RefusesWhatIsNoShortText) {
+TEST(VmdkTest, RefusesLongTextAndInvalidUtf8) {
   const std::string extent = Flat(1, "/c/" + kMetadataFile);
   const std::vector<JoinedFile> files = {{kMetadataFile, 512}};
   EXPECT_THAT(Refusal(Text(extent + "#\xff\n"), files), HasSubstr("UTF-8"));

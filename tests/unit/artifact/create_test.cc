@@ -90,7 +90,7 @@ TEST_F(StoreCreateTest, RecordsTheIntegrityThatItIsAskedFor) {
   }
 }
 
-TEST_F(StoreCreateTest, RefusesWhatExistsAndLeavesItAsItIs) {
+TEST_F(StoreCreateTest, RefusesAnExistingDestinationAndKeepsIt) {
   CreateArtifact(ctx_, Spec("taken"));
   test::WriteFile(snapshots_ / "file", "mine");
   fs::create_symlink("nowhere", snapshots_ / "link");
@@ -103,7 +103,7 @@ TEST_F(StoreCreateTest, RefusesWhatExistsAndLeavesItAsItIs) {
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
 
-TEST_F(StoreCreateTest, RefusesWhatExistsBeforeItReadsTheUpper) {
+TEST_F(StoreCreateTest, RefusesAnExistingDestinationBeforeReadingTheUpper) {
   CreateArtifact(ctx_, Spec("taken"));
   fs::remove(upper_);
   EXPECT_MSB_ERROR(CreateArtifact(ctx_, Spec("taken")), ErrorKind::kSnapshotAlreadyExists,
@@ -140,7 +140,7 @@ TEST_F(StoreCreateTest, ReplacesADamagedArtifactWhenForced) {
   EXPECT_NO_THROW(OpenNamed(ctx_, snapshots_, "base"));
 }
 
-TEST_F(StoreCreateTest, DoesNotReplaceWhatIsNoArtifactEvenWhenForced) {
+TEST_F(StoreCreateTest, DoesNotReplaceOtherFilesEvenWithForce) {
   test::WriteFile(snapshots_ / "thesis" / "chapter-1", "precious");
   test::WriteFile(snapshots_ / "file", "precious");
   fs::create_directory(snapshots_ / "empty");
@@ -155,7 +155,7 @@ TEST_F(StoreCreateTest, DoesNotReplaceWhatIsNoArtifactEvenWhenForced) {
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
 
-TEST_F(StoreCreateTest, DoesNotReplaceWhatAppearsAtTheDestinationMeanwhile) {
+TEST_F(StoreCreateTest, DoesNotReplaceADestinationCreatedMeanwhile) {
   for (const bool force : {false, true}) {
     const fs::path target = snapshots_ / (force ? "forced" : "plain");
     NewArtifact spec = Spec(target.filename());

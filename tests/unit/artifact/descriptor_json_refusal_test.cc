@@ -272,7 +272,7 @@ TEST_F(DescriptorJsonRefusalTest, RefusesADocumentNestedTooDeeply) {
   }
 }
 
-TEST_F(DescriptorJsonRefusalTest, RefusesWhatIsNotUtf8) {
+TEST_F(DescriptorJsonRefusalTest, RefusesInvalidUtf8) {
   for (const std::string_view text :
        {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "caf\xe9", R"(\ud800)"}) {
     document_.RefusalOf(document_.Replaced("post-deps", text));

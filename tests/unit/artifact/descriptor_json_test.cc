@@ -123,7 +123,7 @@ TEST_F(DescriptorJsonTest, SortsTheKeysOfExtensionsAtEveryDepth) {
             bytes.substr(bytes.find("{\"B\""), bytes.find(",\"requires\"") - bytes.find("{\"B\"")));
 }
 
-TEST_F(DescriptorJsonTest, ReadsWhatASnapshotRequires) {
+TEST_F(DescriptorJsonTest, ReadsTheRequirementsOfASnapshot) {
   json document = json::parse(kPlain);
   document["extensions"] = {{"b", 1}, {"a", nullptr}, {"c", json::object()}};
   document["requires"] = {"a", "c"};
@@ -175,7 +175,7 @@ TEST_F(DescriptorJsonTest, TakesEachPlainHashAsIntegrity) {
   }
 }
 
-TEST_F(DescriptorJsonTest, EscapesOnlyWhatMustBe) {
+TEST_F(DescriptorJsonTest, EscapesOnlyRequiredCharacters) {
   const std::string bytes = Sealed("/labels", {{"b", "\"\\/"},
                                                {"a", "\b\t\n\f\r\x01\x1f\x7f"},
                                                {"Z", "\u2028\u00e9\U0001f600"},

@@ -34,7 +34,7 @@ std::string ReferenceSparseSha256(const std::string& content) {
   return base::Sha256Digest(bytes + content);
 }
 
-TEST(IntegrityTest, GivesWhatTheReleasesRecordedOfTheirUpper) {
+TEST(IntegrityTest, MatchesTheIntegrityThatReleasesRecorded) {
   const test::TempDir dir;
   const auto upper =
       test::UnpackFixtureHome("0.6.6", dir.path()) / "snapshots" / "labelled" / "upper.ext4";
@@ -91,7 +91,7 @@ TEST(IntegrityTest, ReadsOnlyTheFirstBytesOfALongerFile) {
   }
 }
 
-TEST(IntegrityTest, TellsHowFarItIs) {
+TEST(IntegrityTest, ReportsProgress) {
   const test::TempDir dir;
   MakeSparseFile(dir / "disk", 64 << 20, {{0, Noise(3 << 20, 1)}, {50 << 20, Noise(4 << 20, 2)}});
   std::vector<Progress> reports;

@@ -61,7 +61,7 @@ class LayeredJsonTest : public testing::Test {
   const JsonDocument document_{kLabelled, "snapshot.json", ParseSnapshotJson};
 };
 
-TEST_F(LayeredJsonTest, ReadsWhatAReleaseWrote) {
+TEST_F(LayeredJsonTest, ReadsTheManifestOfARelease) {
   const Manifest manifest = ParseSnapshotJson(kLabelled, "snapshot.json");
   EXPECT_EQ(manifest.form, ManifestForm::kLayered);
   EXPECT_EQ(manifest.digest, kLabelledDigest);
@@ -92,7 +92,7 @@ TEST_F(LayeredJsonTest, HasTheHashOfItsVeryBytesAsIdentity) {
   EXPECT_NE(manifest.digest, kLabelledDigest);
 }
 
-TEST_F(LayeredJsonTest, ToleratesWhatALaterReleaseMayAdd) {
+TEST_F(LayeredJsonTest, ToleratesFieldsOfLaterReleases) {
   for (const char* pointer :
        {"/later", "/capture/later", "/image/later", "/root_disk/later", "/state/later",
         "/state/layers/0/later", "/state/layers/0/payload/later"}) {
@@ -161,7 +161,7 @@ TEST_F(LayeredJsonTest, RefusesAnIdThatCouldLeadElsewhere) {
   }
 }
 
-TEST_F(LayeredJsonTest, RefusesAStateThatSaysOtherwiseThanItsHead) {
+TEST_F(LayeredJsonTest, RefusesAStateThatContradictsItsHead) {
   EXPECT_THAT(document_.RefusalOf(document_.With("/state/disk_format", "qcow2")),
               HasSubstr("head"));
   EXPECT_THAT(document_.RefusalOf(document_.With("/state/virtual_size", 4096)), HasSubstr("head"));

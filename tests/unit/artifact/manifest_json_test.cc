@@ -93,7 +93,7 @@ TEST_F(ManifestJsonTest, KeepsTheTimeAsItWasWritten) {
   EXPECT_EQ(base::FormatIndexTime(manifest.created), "2026-11-23 12:58:59.500000000");
 }
 
-TEST_F(ManifestJsonTest, SortsLabelsByTheirBytesAndEscapesOnlyWhatMustBe) {
+TEST_F(ManifestJsonTest, SortsLabelsByTheirBytesAndEscapesOnlyRequiredCharacters) {
   Manifest manifest = Parse(document_.With("/labels", {{"b", "\"\\/"},
                                                        {"a", "\b\t\n\f\r\x01\x1f\x7f"},
                                                        {"Z", "\u2028\u00e9"},
@@ -267,7 +267,7 @@ TEST_F(ManifestJsonTest, RefusesADocumentNestedTooDeeply) {
   }
 }
 
-TEST_F(ManifestJsonTest, RefusesWhatIsNotUtf8) {
+TEST_F(ManifestJsonTest, RefusesInvalidUtf8) {
   for (const std::string_view text : {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
                                       "caf\xe9", "\xe2\x82", R"(\ud800)", R"(\udc00\ud800)"}) {
     document_.RefusalOf(document_.Replaced("post-deps", text));
@@ -275,7 +275,7 @@ TEST_F(ManifestJsonTest, RefusesWhatIsNotUtf8) {
   document_.RefusalOf("\xef\xbb\xbf" + std::string(kLabelled));
 }
 
-TEST_F(ManifestJsonTest, RefusesWhatIsNotQuiteJson) {
+TEST_F(ManifestJsonTest, RefusesAlmostValidJson) {
   document_.RefusalOf(std::string(kLabelled) + "x");
   document_.RefusalOf(std::string(kLabelled) + std::string(1, '\0'));
   document_.RefusalOf(std::string(kLabelled) + std::string(kLabelled));

@@ -82,7 +82,7 @@ class StoreTest : public testing::Test {
 const std::string kPlainId = "snap_e38b7af9964bdf5ba2de63f9db86d0a8";
 const std::string kLabelledId = "snap_d6985e229700c6f3a1bb5d54773a53e0";
 
-TEST_F(StoreTest, TellsPathsFromNames) {
+TEST_F(StoreTest, DistinguishesPathsFromNames) {
   for (const char* path : {"/a", "./a", "a/b", ".a", "..", "~", "~/a", "a/", ".a:b"}) {
     EXPECT_TRUE(IsPath(path)) << path;
   }
@@ -109,7 +109,7 @@ TEST_F(StoreTest, OpensAnArtifactByItsNameAndByItsPath) {
   }
 }
 
-TEST_F(StoreTest, OpensWhatEachReleaseWrote) {
+TEST_F(StoreTest, OpensTheArtifactsOfEachRelease) {
   for (const std::string release : {"0.6.6", "0.6.18"}) {
     const fs::path home = test::UnpackFixtureHome(release, dir_ / release);
     EXPECT_EQ(OpenIn(home / "snapshots", "plain").manifest.size_bytes, 16777216U);
@@ -153,7 +153,7 @@ TEST_F(StoreTest, FindsTheLayerOfAMigratedSnapshotBesideTheManifest) {
   EXPECT_EQ(Open("baseline:plain").manifest.layers.at(0).file, "upper.ext4");
 }
 
-TEST_F(StoreTest, DoesNotFindWhatIsNotThere) {
+TEST_F(StoreTest, DoesNotFindAbsentArtifacts) {
   Make("base");
   MakeGroup();
   fs::create_directory(snapshots_ / "empty");
@@ -177,7 +177,7 @@ TEST_F(StoreTest, DoesNotFindWhatIsNotThere) {
                    "no snapshot at ", "/no-snapshots/base");
 }
 
-TEST_F(StoreTest, RefusesWhatIsNeitherAPathNorAName) {
+TEST_F(StoreTest, RefusesInvalidNames) {
   for (const std::string& name : {std::string(), std::string("a\\b"), std::string(":plain"),
                                   std::string(256, 'n'), std::string("a\nb")}) {
     EXPECT_MSB_ERROR(Open(name), ErrorKind::kInvalidConfig, "snapshot name '",
@@ -185,7 +185,7 @@ TEST_F(StoreTest, RefusesWhatIsNeitherAPathNorAName) {
   }
 }
 
-TEST_F(StoreTest, RefusesAnUpperThatIsNotTheFileTheManifestTellsOf) {
+TEST_F(StoreTest, RefusesAnUpperThatDiffersFromTheManifest) {
   const fs::path path = Make("base");
   const fs::path upper = path / "upper.ext4";
   const auto refused = [&](const char* found) {
@@ -277,7 +277,7 @@ TEST_F(StoreTest, RefusesAGroupWhoseHeadIsNotInIt) {
   }
 }
 
-TEST_F(StoreTest, SaysWhatHoldsAnArtifact) {
+TEST_F(StoreTest, RecognizesDirectoriesThatHoldAnArtifact) {
   EXPECT_TRUE(HoldsArtifact(Make("base")));
   EXPECT_TRUE(HoldsArtifact(Make("old", ManifestForm::kManifest)));
   test::WriteFile(snapshots_ / "base" / "snapshot.json", "not even JSON");
@@ -301,7 +301,7 @@ TEST_F(StoreTest, WalksOverArtifactsAndGroupsOnly) {
   EXPECT_THAT(Walk(dir_ / "gone"), ElementsAre());
 }
 
-TEST_F(StoreTest, WalksOnPastWhatIsMalformedAndTellsIt) {
+TEST_F(StoreTest, ContinuesPastMalformedArtifactsAndReportsThem) {
   Make("good");
   test::WriteFile(Make("bad") / "snapshot.json", "{}");
   fs::remove(Make("no-upper") / "upper.ext4");
@@ -366,7 +366,7 @@ TEST_F(StoreTest, RefusesAFileThatChangesWhileItIsVerified) {
                    "stop the program that writes to it");
 }
 
-TEST_F(StoreTest, SaysThatItCannotVerifyByAnAlgorithmThatItDoesNotKnow) {
+TEST_F(StoreTest, RefusesToVerifyWithAnUnknownAlgorithm) {
   OpenedArtifact opened = OpenAt(Context::Background(), Make("base", ManifestForm::kManifest));
   std::vector<DiskFile> files;
   files.push_back(FileOfLayer(opened, 0));

@@ -40,7 +40,7 @@ bool HasEnded(pid_t pid) {
   return !process || process->AwaitEnd(test::Soon());
 }
 
-TEST(CommandTest, TellsWhatTheProgramSaidAndHowItEnded) {
+TEST(CommandTest, ReturnsTheOutputAndTheExitStatus) {
   const CommandResult result = RunShell("echo out; echo err >&2; exit 3");
   EXPECT_EQ(result.exit_status, 3);
   EXPECT_EQ(result.output, "out\n");
@@ -93,7 +93,7 @@ TEST(CommandTest, RunsWithSignalsAsTheyAreByDefault) {
   EXPECT_EQ(ignored_in_program & ~kOfTheCLibrary, 0U);
 }
 
-TEST(CommandTest, RefusesWhatItCouldNotTellOrLearn) {
+TEST(CommandTest, RefusesNulBytesAndIgnoredChildren) {
   EXPECT_MSB_ERROR(RunShell(std::string("exit 0\0", 7)), ErrorKind::kInvalidArgument, "/bin/sh",
                    "'exit 0\\x00'", "NUL byte");
   const auto handler = signal(SIGCHLD, SIG_IGN);
@@ -103,7 +103,7 @@ TEST(CommandTest, RefusesWhatItCouldNotTellOrLearn) {
   EXPECT_EQ(RunShell("exit 0").exit_status, 0);
 }
 
-TEST(CommandTest, KeepsTheBeginningOfWhatIsVeryLong) {
+TEST(CommandTest, KeepsTheBeginningOfLongOutput) {
   const CommandResult result = RunShell(
       "head -c 5000000 /dev/zero | tr '\\0' e >&2; head -c 3000000 /dev/zero | tr '\\0' o; "
       "exit 7");
@@ -112,7 +112,7 @@ TEST(CommandTest, KeepsTheBeginningOfWhatIsVeryLong) {
   EXPECT_EQ(result.error, std::string(kMaxCommandOutput, 'e'));
 }
 
-TEST(CommandTest, DoesNotWaitForWhatTheProgramLeavesBehind) {
+TEST(CommandTest, DoesNotWaitForProcessesThatTheProgramLeaves) {
   const CommandResult result = RunShell("sleep 1000 & echo $!; echo started >&2");
   EXPECT_EQ(result.exit_status, 0);
   EXPECT_EQ(result.error, "started\n");

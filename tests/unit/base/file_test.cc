@@ -52,7 +52,7 @@ class ScopedHome {
   std::optional<std::string> old_;
 };
 
-TEST(UniqueFdTest, ClosesWhatItOwnsAndNothingElse) {
+TEST(UniqueFdTest, ClosesOnlyTheDescriptorItOwns) {
   int raw = -1;
   int released = -1;
   {
@@ -141,7 +141,7 @@ TEST(FileTest, ReadsUpToTheLimitAndNotBeyond) {
   EXPECT_EQ(ReadAll(OpenFile(dir / "empty").get(), 0), "");
 }
 
-TEST(FileTest, ReadsFilesWhoseSizeTellsNothing) {
+TEST(FileTest, ReadsFilesWithoutASize) {
   const UniqueFd fd = OpenFile("/proc/self/status");
   const auto content = ReadAll(fd.get(), 1 << 20);
   ASSERT_TRUE(content);
@@ -169,7 +169,7 @@ TEST(FileTest, ReadsAndWritesAtOffsets) {
   EXPECT_EQ(ReadAll(fd.get(), 100), std::string("\0\0\0\0\0a", 6));
 }
 
-TEST(FileTest, SaysThatAFileCannotBeWritten) {
+TEST(FileTest, ReportsAnUnwritableFile) {
   const TempDir dir;
   WriteFile(dir / "file", "old");
   const UniqueFd fd = OpenFile(dir / "file");
@@ -178,7 +178,7 @@ TEST(FileTest, SaysThatAFileCannotBeWritten) {
   EXPECT_EQ(ReadFile(dir / "file"), "old");
 }
 
-TEST(FileTest, CreatesOnlyWhatIsNotThere) {
+TEST(FileTest, CreatesOnlyAbsentFiles) {
   const TempDir dir;
   WriteFile(dir / "file", "old");
   fs::create_symlink("elsewhere", dir / "link");
@@ -203,7 +203,7 @@ TEST(FileTest, ReplacesAFileAndLeavesNoTemporary) {
   EXPECT_EQ(test::ListTree(dir.path()).size(), 1U);
 }
 
-TEST(FileTest, ReplacesALinkAndNotWhatItPointsTo) {
+TEST(FileTest, ReplacesALinkAndNotItsTarget) {
   const TempDir dir;
   WriteFile(dir / "target", "old");
   fs::create_symlink("target", dir / "link");
@@ -280,7 +280,7 @@ TEST(FileTest, StampsRegularFilesOnly) {
   EXPECT_EQ(StampOf(dir / "absent"), std::nullopt);
 }
 
-TEST(FileTest, ANewStampTellsAChangeOfContent) {
+TEST(FileTest, ANewStampRevealsAChangeOfContent) {
   const TempDir dir;
   WriteFile(dir / "file", "12345");
   WriteFile(dir / "other", "12345");
@@ -407,7 +407,7 @@ TEST(FileTest, MakesADirectoryOnlyWhereNothingIs) {
   EXPECT_TRUE(fs::is_directory(dir / "new"));
 }
 
-TEST(FileTest, FlushesDirectoriesButNotWhatLinksPointTo) {
+TEST(FileTest, FlushesDirectoriesButNotTheTargetsOfLinks) {
   const TempDir dir;
   WriteFile(dir / "a/b/file", "content");
   fs::create_directory_symlink(".", dir / "a/loop");
@@ -418,7 +418,7 @@ TEST(FileTest, FlushesDirectoriesButNotWhatLinksPointTo) {
                    "/a/b/file: ", "not a directory");
 }
 
-TEST(FileTest, TellsTheSpaceThatIsFree) {
+TEST(FileTest, ReturnsTheFreeSpace) {
   const TempDir dir;
   const std::uint64_t free = FreeSpace(OpenDirectory(dir.path()).get()).value_or(0);
   // Others may write to the disk meanwhile, but not that much.

@@ -40,7 +40,7 @@ TEST_F(HomeTest, KnowsHomesByTheirDatabases) {
   EXPECT_FALSE(own_.IsAt(dir_.path()));
 }
 
-TEST_F(HomeTest, RespellsWhatLinksLeadToAndNothingElse) {
+TEST_F(HomeTest, RespellsOnlyPathsThroughLinks) {
   fs::create_directories(home_ / "snapshots/a");
   fs::create_directory_symlink(home_, dir_ / "link");
   fs::create_directory_symlink(home_ / "snapshots", dir_ / "snaps");

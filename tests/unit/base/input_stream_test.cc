@@ -57,7 +57,7 @@ TEST(InputStreamTest, GivesTheHolesOfAFileAsZeros) {
   EXPECT_EQ(Read(stream, 1), "");
 }
 
-TEST(InputStreamTest, FillsTheBufferFromWhatAPipeBringsInPieces) {
+TEST(InputStreamTest, FillsTheBufferFromAPipeWrittenInPieces) {
   const std::string content = Noise(300'000, 1);
   const FedPipe pipe([&](const FedPipe::Write& write) {
     for (std::size_t done = 0; done < content.size(); done += 777) {

@@ -89,7 +89,7 @@ TEST(JsonTest, CountsOpenLevelsAndNotAllThereAre) {
   EXPECT_EQ(ParseJson(many).size(), 1001U);
 }
 
-TEST(JsonTest, RefusesWhatIsNotUtf8) {
+TEST(JsonTest, RefusesInvalidUtf8) {
   EXPECT_NE(Refusal("\"\xff\""), "");
   EXPECT_NE(Refusal("\"\xc0\xaf\""), "");          // Overlong.
   EXPECT_NE(Refusal("\"\xed\xa0\x80\""), "");      // A surrogate.
@@ -104,7 +104,7 @@ TEST(JsonTest, RefusesAByteOrderMark) {
   EXPECT_EQ(Canonical("\"\xef\xbb\xbf\""), "\"\xef\xbb\xbf\"");
 }
 
-TEST(JsonTest, RefusesWhatFollowsTheDocument) {
+TEST(JsonTest, RefusesBytesAfterTheDocument) {
   EXPECT_NE(Refusal("{}x"), "");
   EXPECT_NE(Refusal("{}{}"), "");
   EXPECT_NE(Refusal("{},"), "");
@@ -112,7 +112,7 @@ TEST(JsonTest, RefusesWhatFollowsTheDocument) {
   EXPECT_NE(Refusal("1 2"), "");
 }
 
-TEST(JsonTest, RefusesANulByteAndWhatItWouldHide) {
+TEST(JsonTest, RefusesANulByte) {
   using std::string_view_literals::operator""sv;
   EXPECT_NE(Refusal("{}\0"sv), "");
   EXPECT_NE(Refusal("{}\0junk"sv), "");
@@ -126,7 +126,7 @@ TEST(JsonTest, TakesWhiteSpaceAroundTheDocument) {
   EXPECT_NE(Refusal("{}\xc2\xa0"), "");
 }
 
-TEST(JsonTest, RefusesWhatIsNoWholeDocument) {
+TEST(JsonTest, RefusesIncompleteDocuments) {
   for (const char* text : {"",      " ",           "\n",       "{",       "[1,",
                            "[1,]",  R"({"a":1,})", R"({"a"})", "{a:1}",   "'a'",
                            "\"a",   "nul",         "True",     "NaN",     "Infinity",
@@ -171,7 +171,7 @@ TEST(JsonTest, WritesEscapedTextInItsOneCanonicalForm) {
             "\"A/\x7f\u2028\\u001f\\n\U0001f600\"");
 }
 
-TEST(JsonTest, AppendsToWhatIsThere) {
+TEST(JsonTest, AppendsToExistingText) {
   std::string out = "x";
   AppendJsonString(out, "a");
   AppendJsonOptional(out, std::nullopt);

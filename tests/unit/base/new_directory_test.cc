@@ -17,7 +17,7 @@ using test::ListTree;
 using test::TempDir;
 using test::WriteFile;
 
-TEST(NewDirectoryTest, GoesAgainWithItsParents) {
+TEST(NewDirectoryTest, IsRemovedWithItsParents) {
   const TempDir dir;
   fs::create_directory(dir / "there");
   const auto before = ListTree(dir.path());
@@ -39,7 +39,7 @@ TEST(NewDirectoryTest, StaysOnceItIsKept) {
   EXPECT_TRUE(fs::is_directory(dir / "a/b"));
 }
 
-TEST(NewDirectoryTest, WhatWasThereStays) {
+TEST(NewDirectoryTest, KeepsExistingDirectories) {
   const TempDir dir;
   fs::create_directories(dir / "empty");
   WriteFile(dir / "full/file", "content");
@@ -53,7 +53,7 @@ TEST(NewDirectoryTest, WhatWasThereStays) {
   EXPECT_EQ(ListTree(dir.path()), before);
 }
 
-TEST(NewDirectoryTest, WhatIsNotEmptyStays) {
+TEST(NewDirectoryTest, KeepsNonEmptyDirectories) {
   const TempDir dir;
   {
     const NewDirectory made(dir / "a/b/c");

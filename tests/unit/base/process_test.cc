@@ -146,7 +146,7 @@ TEST(ProcessTest, AProgramsNameConfusesNothing) {
   prctl(PR_SET_NAME, name.data());
 }
 
-TEST(ProcessTest, TellsWhenAProcessStarted) {
+TEST(ProcessTest, ReturnsTheStartTimeOfAProcess) {
   const auto before = std::chrono::system_clock::now();
   const Child child;
   const auto after = std::chrono::system_clock::now();
@@ -162,7 +162,7 @@ std::optional<ProcessHandle> HandleOf(pid_t pid) {
   return identity ? ProcessHandle::Open(*identity) : std::nullopt;
 }
 
-TEST(ProcessTest, TellsWhatIsInAnEnvironment) {
+TEST(ProcessTest, FindsAVariableInAnEnvironment) {
   const pid_t child = fork();
   if (child == 0) {
     execle("/bin/sleep", "sleep", "100", nullptr,
@@ -206,7 +206,7 @@ TEST(ProcessHandleTest, WaitsNoLongerThanItMay) {
   other.join();
 }
 
-TEST(ProcessHandleTest, KillsWhatRuns) {
+TEST(ProcessHandleTest, KillsARunningProcess) {
   Child child;
   const auto process = HandleOf(child.pid());
   ASSERT_TRUE(process);

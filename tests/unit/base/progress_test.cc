@@ -71,7 +71,7 @@ TEST(ProgressTest, ReportsOnTheWayButNotMoreThan20TimesASecond) {
   EXPECT_EQ(reports.back().done, added);
 }
 
-TEST(ProgressTest, NeverGoesBackNorRunsTwiceAtATime) {
+TEST(ProgressTest, NeverDecreasesNorRunsConcurrently) {
   std::atomic<int> running = 0;
   std::vector<std::uint64_t> done;
   const Context ctx = Context::Background().WithProgress([&](const Progress& progress) {
@@ -107,7 +107,7 @@ TEST(ProgressTest, NeverReportsMoreDoneThanThereIs) {
   EXPECT_EQ(reports[0].total, 25U);
 }
 
-TEST(ProgressTest, PassesOnWhatTheFunctionThrows) {
+TEST(ProgressTest, PassesOnExceptionsOfTheFunction) {
   const Context ctx = Context::Background().WithProgress(
       [](const Progress&) { throw std::domain_error("enough"); });
   ProgressMeter meter(ctx, "copy", 0);

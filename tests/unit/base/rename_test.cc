@@ -94,7 +94,7 @@ TEST_P(MissingRenameTest, ReplacesALockedDirectoryAndLeavesNothing) {
   EXPECT_EQ(test::ListTree(dir_.path()).size(), 2U);
 }
 
-TEST_P(MissingRenameTest, WithdrawsWhatReplacedADirectory) {
+TEST_P(MissingRenameTest, WithdrawsTheReplacementOfADirectory) {
   WriteFile(dir_ / "name/file", "old");
   EXPECT_EQ(Run([&] {
               Stage stage(dir_.path());
@@ -219,7 +219,7 @@ TEST(MissingExchangeTest, ACrashLeavesTheOldOrTheNewDirectory) {
 }
 
 // Readers repair this themselves, and do not wait for the next call that changes something.
-TEST(AwaitExchangeTest, PutsBackWhatAnInterruptedCallHasMovedAside) {
+TEST(AwaitExchangeTest, PutsBackADirectoryThatAnInterruptedCallMovedAside) {
   const TempDir dir;
   const std::string aside = NewHiddenName(OpenDirectory(dir.path()).get(), kAsidePrefix);
   WriteFile(dir / aside / "name/file", "old");
@@ -421,7 +421,7 @@ TEST(ForeignStageTest, IsKeptAlthoughItsLockIsFree) {
   EXPECT_FALSE(fs::exists(own));
 }
 
-TEST(MissingLinkTest, IsToldFromOtherFailures) {
+TEST(MissingLinkTest, IsDistinguishedFromOtherFailures) {
   for (const int error : {EPERM, EACCES, ENOSYS, EMLINK, EOPNOTSUPP, EXDEV}) {
     const TempDir dir;
     WriteFile(dir / "file", "content");

@@ -95,7 +95,7 @@ TEST(SpawnTest, HandsOnArgumentsAndEnvironment) {
 
 TEST(SpawnTest, StandardInputIsEmpty) { EXPECT_EQ(OutputOf({.path = "/bin/cat"}), ""); }
 
-TEST(SpawnTest, InheritsWhatItIsGivenAndNothingElse) {
+TEST(SpawnTest, InheritsOnlyTheGivenDescriptors) {
   const UniqueFd given = MakeMemoryFile();
   WriteExactly(given.get(), "given\n", 6, 0);
   const UniqueFd other = MakeMemoryFile();
@@ -127,7 +127,7 @@ TEST(SpawnTest, HasNoSignalsBlockedOrIgnored) {
   EXPECT_EQ(sigismember(&now, SIGINT), 0);
 }
 
-TEST(SpawnTest, TellsWhoItIs) {
+TEST(SpawnTest, ReturnsTheIdentityOfTheProgram) {
   Pipe pipe;
   Program program = Shell(fmt::format("read line </proc/self/fd/{}", pipe.out.get()));
   program.inherited = {pipe.out.get()};
@@ -178,7 +178,7 @@ TEST(SpawnTest, NothingOfTheProgramRunsIfItMayNot) {
   ExpectNoChildren();
 }
 
-TEST(SpawnTest, WhatCannotBeExecutedLeavesNothing) {
+TEST(SpawnTest, AnUnexecutableProgramLeavesNothing) {
   const test::TempDir dir;
   test::WriteFile(dir / "file", "no program");
   const std::size_t open_before = ListDirectory(OpenDirectory("/proc/self/fd").get()).size();

@@ -28,7 +28,7 @@ std::int64_t CountRows(const Database& db) {
   return count.Step() ? count.Integer(0) : -1;
 }
 
-TEST(SqliteTest, ReadsBackWhatWasBound) {
+TEST(SqliteTest, ReadsBackBoundValues) {
   const TempDir dir;
   const Database db = MakeTable(dir / "db");
   const std::string with_nul("a\0b", 3);
@@ -55,7 +55,7 @@ TEST(SqliteTest, ReadsBackWhatWasBound) {
   EXPECT_FALSE(select.Step());
 }
 
-TEST(SqliteTest, TellsAnEmptyTextFromNone) {
+TEST(SqliteTest, DistinguishesAnEmptyTextFromNull) {
   const TempDir dir;
   const Database db = MakeTable(dir / "db");
   Statement insert(db, "INSERT INTO t VALUES (1, ?)");
@@ -119,7 +119,7 @@ TEST(SqliteTest, RollsBackAfterAFailedStatement) {
   EXPECT_EQ(CountRows(db), 1);
 }
 
-TEST(SqliteTest, MakesADatabaseOnlyWhenToldTo) {
+TEST(SqliteTest, CreatesADatabaseOnlyIfAsked) {
   const TempDir dir;
   EXPECT_MSB_ERROR(Database(dir / "db", Database::Mode::kReadOnly), ErrorKind::kIO,
                    "cannot open the database ", "/db: ", "create it, or correct the path");
@@ -208,7 +208,7 @@ TEST(SqliteTest, CreatesNoFileForAnImmutableDatabase) {
   EXPECT_EQ(test::ListTree(dir.path()), before);
 }
 
-TEST(SqliteTest, TellsTheCauseOfAnError) {
+TEST(SqliteTest, ReportsTheCauseOfAnError) {
   const TempDir dir;
   const auto cause_of = [](const auto& call) {
     try {

@@ -61,7 +61,7 @@ class Watch {
 
 std::uint64_t InodeOf(int fd) { return StampOf(fd).inode; }
 
-TEST(StageTest, PublishesTheWholeDirectory) {
+TEST(StageTest, PublishesTheCompleteDirectory) {
   const TempDir dir;
   {
     Stage stage(dir.path());
@@ -75,7 +75,7 @@ TEST(StageTest, PublishesTheWholeDirectory) {
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
 }
 
-TEST(StageTest, LeavesWhatIsThereAndNothingElse) {
+TEST(StageTest, KeepsAnExistingEntryAndDeletesTheStage) {
   const TempDir dir;
   WriteFile(dir / "name/file", "old");
   const Tree before = ListTree(dir.path());
@@ -119,7 +119,7 @@ TEST(StageTest, NeedsADirectoryToStandIn) {
   EXPECT_FALSE(fs::exists(dir / "absent"));
 }
 
-TEST(StageTest, PublishesOverWhatIsThereAndRemovesIt) {
+TEST(StageTest, ReplacesAndDeletesTheExistingDirectory) {
   const TempDir dir;
   WriteFile(dir / "name/old/file", "old");
   {
@@ -134,7 +134,7 @@ TEST(StageTest, PublishesOverWhatIsThereAndRemovesIt) {
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
 }
 
-TEST(StageTest, KeepsWhatItMayNotReplace) {
+TEST(StageTest, KeepsADirectoryThatItMayNotReplace) {
   const TempDir dir;
   WriteFile(dir / "name/file", "precious");
   const auto before = ListTree(dir.path());
@@ -184,7 +184,7 @@ TEST(StageTest, ReplacesNeitherALinkNorAFile) {
 }
 
 // Other software, which takes no lock, exchanges the directory just before it is replaced.
-TEST(StageTest, NeverReplacesWhatTakesThePlaceOfTheLockedDirectory) {
+TEST(StageTest, NeverReplacesASuccessorOfTheLockedDirectory) {
   const TempDir dir;
   WriteFile(dir / "name/file", "old");
   int asked = 0;
@@ -218,7 +218,7 @@ TEST(StageTest, PublishesWhenTheLockedDirectoryDisappears) {
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
 }
 
-TEST(StageTest, WaitsForTheCallThatHasLockedWhatItReplaces) {
+TEST(StageTest, WaitsForTheLockOfTheReplacedDirectory) {
   const TempDir dir;
   WriteFile(dir / "name/file", "old");
   LockedDirectory other = LockedDirectory::Open(Context::Background(), dir.path(), "name");
@@ -240,7 +240,7 @@ TEST(StageTest, WaitsForTheCallThatHasLockedWhatItReplaces) {
   EXPECT_FALSE(fs::exists(dir / "name/file"));
 }
 
-TEST(StageTest, KeepsTheLockOfWhatItReplacedUntilThatIsDeleted) {
+TEST(StageTest, KeepsTheLockOfTheReplacedDirectoryUntilItIsDeleted) {
   const TempDir dir;
   WriteFile(dir / "name/file", "old");
   {
@@ -395,7 +395,7 @@ TEST(StageTest, PublishesNoEntryIfOneIsTaken) {
   }
 }
 
-TEST(StageTest, TellsTheFirstEntryThatIsTakenByWhateverItIs) {
+TEST(StageTest, ReturnsTheFirstNameThatIsTaken) {
   const TempDir dir;
   fs::create_directory(dir / "a");
   fs::create_symlink("nowhere", dir / "c");
@@ -424,7 +424,7 @@ TEST(StageTest, TakesEntriesBackIfOneCannotBePublished) {
   EXPECT_EQ(ListTree(dir.path()), Tree());
 }
 
-TEST(StageTest, TakesBackWhatItPublishedTheLastFirst) {
+TEST(StageTest, TakesBackPublishedEntriesInReverseOrder) {
   const TempDir dir;
   WriteFile(dir / "kept", "kept");
   const Tree before = ListTree(dir.path());

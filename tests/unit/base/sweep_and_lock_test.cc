@@ -29,7 +29,7 @@ using test::WriteFile;
 
 using Tree = std::map<std::string, std::string>;
 
-TEST(SweepStagesTest, DeletesWhatInterruptedCallsHaveLeft) {
+TEST(SweepStagesTest, DeletesStagesOfInterruptedCalls) {
   const TempDir dir;
   WriteFile(dir / ".msb-stage-0123456789abcdef/sub/file", "left");
   WriteFile(dir / "kept/file", "kept");
@@ -80,7 +80,7 @@ TEST(SweepStagesTest, StopsWhenItsContextEnds) {
   EXPECT_EQ(ListTree(dir.path()), before);
 }
 
-TEST(SweepStagesTest, ReportsWhatCannotBeDeleted) {
+TEST(SweepStagesTest, ReportsStagesThatCannotBeDeleted) {
   const TempDir dir;
   WriteFile(dir / ".msb-stage-1/kept", "");
   WriteFile(dir / ".msb-stage-1/a/b/gone", "");
@@ -99,7 +99,7 @@ TEST(SweepStagesTest, ReportsWhatCannotBeDeleted) {
   EXPECT_EQ(ListTree(dir.path()), Tree());
 }
 
-TEST(LockedDirectoryTest, IsEmptyForWhatIsNotADirectory) {
+TEST(LockedDirectoryTest, IsEmptyUnlessThePathIsADirectory) {
   const TempDir dir;
   WriteFile(dir / "file", "kept");
   fs::create_directory_symlink(dir.path(), dir / "link");
@@ -135,7 +135,7 @@ TEST(LockedDirectoryTest, NeverHidesADirectoryThatIsNotLocked) {
   EXPECT_EQ(ReadFile(dir / "name/file"), "precious");
 }
 
-TEST(LockedDirectoryTest, IsNotPutBackOverWhatIsThere) {
+TEST(LockedDirectoryTest, IsNotPutBackOverAnExistingEntry) {
   const TempDir dir;
   WriteFile(dir / "name/file", "old");
   LockedDirectory name = LockedDirectory::Open(Context::Background(), dir.path(), "name");

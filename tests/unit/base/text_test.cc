@@ -29,7 +29,7 @@ TEST(TextTest, RefusesOverlongForms) {
   EXPECT_FALSE(IsUtf8("\xf0\x8f\xbf\xbf"));
 }
 
-TEST(TextTest, RefusesSurrogatesAndWhatIsBeyondUnicode) {
+TEST(TextTest, RefusesSurrogatesAndCodePointsBeyondUnicode) {
   EXPECT_FALSE(IsUtf8("\xed\xa0\x80"));
   EXPECT_FALSE(IsUtf8("\xed\xbf\xbf"));
   EXPECT_FALSE(IsUtf8("\xf4\x90\x80\x80"));
@@ -72,7 +72,7 @@ TEST(TextTest, CountsTheBytesOfANameNotItsCharacters) {
                    "sandbox name '\u00e9\u00e9'", "not be longer than 3 bytes");
 }
 
-TEST(TextTest, SaysWhichNameIsRefused) {
+TEST(TextTest, NamesTheRefusedName) {
   try {
     CheckBareName("sandbox", "bad\nname", 128);
     ADD_FAILURE() << "no error";
@@ -83,7 +83,7 @@ TEST(TextTest, SaysWhichNameIsRefused) {
   }
 }
 
-TEST(TextTest, SaysWhatANameMustNotContain) {
+TEST(TextTest, NamesTheForbiddenCharacter) {
   try {
     CheckBareName("snapshot", "a/b", 255);
     ADD_FAILURE() << "no error";
@@ -92,7 +92,7 @@ TEST(TextTest, SaysWhatANameMustNotContain) {
   }
 }
 
-TEST(TextTest, TellsPlainFileNames) {
+TEST(TextTest, RecognizesPlainFileNames) {
   EXPECT_TRUE(IsPlainFileName("upper.ext4"));
   EXPECT_TRUE(IsPlainFileName(".hidden"));
   EXPECT_TRUE(IsPlainFileName("..."));

@@ -57,7 +57,7 @@ TEST(ThrowTest, PermissionNamesTheUserTheOwnerAndTheVariableThatMovesTheHome) {
   }
 }
 
-TEST(ThrowTest, FullDiskNamesWhatIsFreeAndNeeded) {
+TEST(ThrowTest, FullDiskNamesFreeAndNeededBytes) {
   const test::TempDir dir;
   const UniqueFd fd = OpenDirectory(dir.path());
   const std::string message =
@@ -69,7 +69,7 @@ TEST(ThrowTest, FullDiskNamesWhatIsFreeAndNeeded) {
               HasSubstr("quota of user " + std::to_string(geteuid())));
 }
 
-TEST(ThrowTest, FullDiskNamesWhatAWholeCopyNeeds) {
+TEST(ThrowTest, FullDiskNamesTheBytesThatACompleteCopyNeeds) {
   const test::TempDir dir;
   test::WriteFile(dir / "copy", "a part of it");
   const UniqueFd fd = OpenAt(AT_FDCWD, (dir / "copy").c_str(), O_RDWR);
@@ -117,7 +117,7 @@ TEST(ThrowTest, ProgramThatCannotBeExecutedIsAWrongConfiguration) {
 
 // Searches the sources. A message that says "an open file" does not name the file. kInternal is for
 // bugs of the library, and src/vmm must not use it.
-TEST(ThrowTest, SourcesNameWhatTheyThrowAbout) {
+TEST(ThrowTest, SourcesNameThePathInErrors) {
   const std::filesystem::path sources = test::FixturesDir() / "../../src";
   const std::regex nameless("ThrowErrno\\(\"[^\"]*\", \"an? (open )?(file|directory|extent)");
   for (const auto& entry : std::filesystem::recursive_directory_iterator(sources)) {

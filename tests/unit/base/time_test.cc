@@ -24,7 +24,7 @@ std::string Descriptor(std::string_view text) {
   return time ? FormatDescriptorTime(*time) : "none";
 }
 
-TEST(TimeTest, ReadsWhatManifestsHold) {
+TEST(TimeTest, ReadsTheTimesOfManifests) {
   const auto time = ParseRfc3339("2026-11-23T12:58:59.427654752+00:00");
   ASSERT_TRUE(time);
   EXPECT_EQ(time->seconds.time_since_epoch().count(), 1'795'438'739);
@@ -134,7 +134,7 @@ TEST(TimeTest, WritesDescriptorsWithoutTrailingZeros) {
   EXPECT_EQ(Descriptor("2026-11-23t14:59:10.000000001+02:00"), "2026-11-23T12:59:10.000000001Z");
 }
 
-TEST(TimeTest, ReadsBackWhatTheIndexHolds) {
+TEST(TimeTest, ReadsBackTheTimesOfTheIndex) {
   const auto time = ParseRfc3339("2026-11-23T12:59:23.02858503Z");
   ASSERT_TRUE(time);
   EXPECT_EQ(FormatIndexTime(*time), "2026-11-23 12:59:23.028585030");
@@ -165,14 +165,14 @@ TEST(TimeTest, RefusesInvalidIndexTimes) {
   }
 }
 
-TEST(TimeTest, KeepsWhatASystemClockTells) {
+TEST(TimeTest, KeepsTheTimeOfASystemClock) {
   const auto point = system_clock::time_point(std::chrono::nanoseconds(-1'500'000'001));
   const UtcTime time = UtcTime::From(point);
   EXPECT_EQ(FormatManifestTime(time), "1969-12-31T23:59:58.499999999+00:00");
   EXPECT_EQ(time.ToTimePoint(), point);
 }
 
-TEST(TimeTest, TellsTheTimeThatItIs) {
+TEST(TimeTest, ReturnsTheCurrentTime) {
   const auto before = system_clock::now();
   const auto now = UtcTime::Now().ToTimePoint();
   EXPECT_GE(now, before);

@@ -65,7 +65,7 @@ TEST(UnixSocketTest, OnlyTheOwnerMayConnect) {
   EXPECT_EQ(st.st_mode & 07777, 0600u);
 }
 
-TEST(UnixSocketTest, TakesThePlaceOfASocketThatWasLeft) {
+TEST(UnixSocketTest, ReplacesAnAbandonedSocket) {
   const test::TempDir dir;
   const UniqueFd fd = OpenDirectory(dir.path());
   UniqueFd listener = ListenAt(fd.get(), "socket");
@@ -75,7 +75,7 @@ TEST(UnixSocketTest, TakesThePlaceOfASocketThatWasLeft) {
   EXPECT_TRUE(TryConnectAt(fd.get(), "socket"));
 }
 
-TEST(UnixSocketTest, TakesThePlaceOfNothingElse) {
+TEST(UnixSocketTest, ReplacesOnlySockets) {
   const test::TempDir dir;
   const UniqueFd fd = OpenDirectory(dir.path());
   const UniqueFd listener = ListenAt(fd.get(), "socket");
@@ -151,7 +151,7 @@ TEST(UnixSocketTest, BothEndWithTheirContext) {
   other.join();
 }
 
-TEST(UnixSocketTest, WhatHasComeIsTakenEvenWhenTheContextIsDone) {
+TEST(UnixSocketTest, ReturnsReceivedBytesEvenIfTheContextIsDone) {
   Pair pair;
   const Context done = Context::Background().WithTimeout(std::chrono::seconds(0));
   EXPECT_TRUE(SendAll(done, pair.there.get(), "hello"));

@@ -52,7 +52,7 @@ class Mapping {
   char* const bytes_;
 };
 
-TEST_F(WritersTest, FindsWhatHasTheFileOpenForWriting) {
+TEST_F(WritersTest, FindsProcessesThatHaveTheFileOpenForWriting) {
   EXPECT_EQ(HasWriter(fd_.get()), false);
   UniqueFd reader = OpenAt(AT_FDCWD, path_.c_str(), O_RDONLY);
   EXPECT_EQ(HasWriter(fd_.get()), false);

@@ -109,7 +109,7 @@ TEST(ExtentsTest, TakesAFileWithoutHolesForOneExtent) {
   EXPECT_EQ(Find("/proc/self/status", 100), (Extents{{0, 100}}));
 }
 
-TEST(ExtentsTest, SaysThatAFileHasNoExtents) {
+TEST(ExtentsTest, ReportsAFileWithoutExtents) {
   const base::UniqueFd closed;
   ExtentReader reader(closed.get(), 100);
   EXPECT_MSB_ERROR(reader.Next(), ErrorKind::kIO, "the extents of an open file");

@@ -110,7 +110,7 @@ TEST_F(Qcow2HeaderTest, BitmapsCountWhileTheyAreValid) {
   EXPECT_TRUE(Read().bitmaps);
 }
 
-TEST_F(Qcow2HeaderTest, AnUnknownFeatureIsCalledWhatTheFileCallsIt) {
+TEST_F(Qcow2HeaderTest, NamesAnUnknownFeatureAsTheFileDoes) {
   Set(72, Number(1 << 5, 8));
   ExpectRefusal(ErrorKind::kUnsupportedOperation, "incompatible feature 5");
   const auto entry = [](char type, char bit, std::string name) {

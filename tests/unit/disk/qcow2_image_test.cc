@@ -85,7 +85,7 @@ TEST_F(Qcow2ImageTest, DataIsReadAndAllElseIsZeros) {
   EXPECT_EQ(Read(*image, kDiskBytes, 0), "");
 }
 
-TEST_F(Qcow2ImageTest, NextDataBeginsAndEndsWhereItIsTold) {
+TEST_F(Qcow2ImageTest, NextDataRespectsItsRange) {
   Add("a", DiskFormat::kQcow2, test::Qcow2Sample(test::Noise(3 * kCluster, 1)));
   const auto image = Open();
   const auto next = image->NextData(5000);
@@ -110,7 +110,7 @@ TEST_F(Qcow2ImageTest, TheLastClusterMayBeThereInPart) {
   EXPECT_EQ(Read(*image, kCluster - 10, 10), std::string(10, '\0'));
 }
 
-TEST_F(Qcow2ImageTest, WhatIsNotInAFileIsInTheNext) {
+TEST_F(Qcow2ImageTest, ReadsUnallocatedClustersFromTheBackingFile) {
   const std::string head = test::Noise(2 * kCluster, 1);
   const std::string below = test::Noise(10 * kCluster + 123, 2);
   Add("a", DiskFormat::kQcow2, test::Qcow2Sample(head, "b"));
@@ -121,7 +121,7 @@ TEST_F(Qcow2ImageTest, WhatIsNotInAFileIsInTheNext) {
   EXPECT_TRUE(Read(*Open(), 0, kDiskBytes) == expected);
 }
 
-TEST_F(Qcow2ImageTest, ZerosHideWhatIsBelow) {
+TEST_F(Qcow2ImageTest, ZeroClustersHideTheBackingFile) {
   std::string file = test::Qcow2Sample(test::Noise(kCluster, 1), "b");
   file.replace(kL2 + 2 * 8, 8, Number(1));
   Add("a", DiskFormat::kQcow2, file);
@@ -256,7 +256,7 @@ TEST_F(Qcow2ImageTest, DamagedEntriesAreFoundWhenRead) {
   }
 }
 
-TEST_F(Qcow2ImageTest, ThreadsMayReadAtATime) {
+TEST_F(Qcow2ImageTest, ThreadsMayReadConcurrently) {
   const std::string content = test::Noise(100 * kCluster, 1);
   Add("a", DiskFormat::kQcow2, test::Qcow2Sample("", "b"));
   Add("b", DiskFormat::kQcow2, test::Qcow2Sample(content));
@@ -272,7 +272,7 @@ TEST_F(Qcow2ImageTest, ThreadsMayReadAtATime) {
   }
 }
 
-TEST(TableCacheTest, ForgetsWhatWasNotUsedLately) {
+TEST(TableCacheTest, EvictsTheLeastRecentlyUsedTable) {
   constexpr std::size_t kNumbers = 1 << 17;  // 1 MiB.
   TableCache cache;
   const auto part = [&] {

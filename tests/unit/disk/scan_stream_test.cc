@@ -122,7 +122,7 @@ class FailingStream : public RegionStream {
   bool failed_ = false;
 };
 
-TEST(ScanStreamTest, PassesOnWhatTheStreamThrows) {
+TEST(ScanStreamTest, PassesOnExceptionsOfTheStream) {
   for (const std::uint64_t bad : {0U, 1U, 7U}) {
     FailingStream stream(bad);
     Caller consumer(DoNothing, DoNothing);
@@ -132,7 +132,7 @@ TEST(ScanStreamTest, PassesOnWhatTheStreamThrows) {
   }
 }
 
-TEST(ScanStreamTest, PassesOnWhatTheConsumerThrows) {
+TEST(ScanStreamTest, PassesOnExceptionsOfTheConsumer) {
   const auto fail = [](const Region& region) {
     if (region.offset == 7 * kRegionBytes) throw std::domain_error("bad region");
   };

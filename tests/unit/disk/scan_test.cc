@@ -106,7 +106,7 @@ TEST(ScanTest, CommitsNothingAfterARegionThatFailed) {
   EXPECT_TRUE(consumer.committed().empty());
 }
 
-TEST(ScanTest, PassesOnWhatProcessThrows) {
+TEST(ScanTest, PassesOnExceptionsOfProcess) {
   const TempDir dir;
   MakeRegions(dir / "file", 20);
   for (const std::uint64_t bad : {0U, 1U, 7U, 19U}) {
@@ -121,7 +121,7 @@ TEST(ScanTest, PassesOnWhatProcessThrows) {
   }
 }
 
-TEST(ScanTest, PassesOnWhatCommitThrows) {
+TEST(ScanTest, PassesOnExceptionsOfCommit) {
   const TempDir dir;
   MakeRegions(dir / "file", 20);
   for (const std::uint64_t bad : {0U, 1U, 7U, 19U}) {
@@ -170,7 +170,7 @@ void ScanTheRanges(const fs::path& path, std::uint64_t size, const std::vector<E
   meter.Finish();
 }
 
-TEST(ScanRangesTest, ReadsTheRangesWhateverHolesTheyCover) {
+TEST(ScanRangesTest, ReadsTheRangesIncludingTheirHoles) {
   const TempDir dir;
   const std::uint64_t size = 4 * kRegionBytes + 100;
   MakeSparseFile(dir / "file", size,
@@ -212,7 +212,7 @@ TEST(ScanRangesTest, ReadsNothingWithoutRanges) {
   ScanTheRanges(dir / "file", kRegionBytes, {}, consumer);
 }
 
-TEST(ScanRangesTest, SaysThatAFileIsShorterThanItsRanges) {
+TEST(ScanRangesTest, ReportsAFileShorterThanItsRanges) {
   const TempDir dir;
   test::WriteFile(dir / "file", Noise(1000, 1));
   Caller consumer(DoNothing, DoNothing);
@@ -221,7 +221,7 @@ TEST(ScanRangesTest, SaysThatAFileIsShorterThanItsRanges) {
   EXPECT_TRUE(consumer.committed().empty());
 }
 
-TEST(ScanTest, SaysThatAFileCannotBeRead) {
+TEST(ScanTest, ReportsAnUnreadableFile) {
   const TempDir dir;
   test::WriteFile(dir / "file", "content");
   const base::UniqueFd fd(open((dir / "file").c_str(), O_WRONLY | O_CLOEXEC));

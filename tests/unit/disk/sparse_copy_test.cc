@@ -186,7 +186,7 @@ TEST(SparseCopyTest, ReportsTheBytesOfDataWithoutTheHoles) {
   }
 }
 
-TEST(SparseCopyTest, ReportsWhatTheKernelCopied) {
+TEST(SparseCopyTest, ReportsTheBytesThatTheKernelCopied) {
   const TempDir dir;
   MakeSparseFile(dir / "source", 10 * kExtentUnit, {{kExtentUnit, Noise(2 * kExtentUnit, 1)}});
   std::uint64_t done = 0;
@@ -244,7 +244,7 @@ TEST(SparseCopyTest, StopsHalfWayWhenCancelled) {
       ErrorKind::kCancelled, "cancelled");
 }
 
-TEST(SparseCopyTest, PassesOnWhatTheConsumerThrows) {
+TEST(SparseCopyTest, PassesOnExceptionsOfTheConsumer) {
   const TempDir dir;
   test::WriteFile(dir / "source", Noise(4 * kRegionBytes, 1));
   const Files files(dir);
@@ -254,7 +254,7 @@ TEST(SparseCopyTest, PassesOnWhatTheConsumerThrows) {
                std::domain_error);
 }
 
-TEST(SparseCopyTest, PassesOnWhatTheProgressFunctionThrows) {
+TEST(SparseCopyTest, PassesOnExceptionsOfTheProgressFunction) {
   const TempDir dir;
   test::WriteFile(dir / "source", Noise(kExtentUnit, 1));
   const Files files(dir);
@@ -264,7 +264,7 @@ TEST(SparseCopyTest, PassesOnWhatTheProgressFunctionThrows) {
                std::domain_error);
 }
 
-TEST(SparseCopyTest, SaysThatTheTargetCannotBeWritten) {
+TEST(SparseCopyTest, ReportsAnUnwritableTarget) {
   const TempDir dir;
   test::WriteFile(dir / "source", Noise(kExtentUnit, 1));
   const Files files(dir);

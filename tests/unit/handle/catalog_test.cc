@@ -97,7 +97,7 @@ TEST_F(CatalogTest, GetFindsASnapshotByItsNameDigestAndPath) {
   }
 }
 
-TEST_F(CatalogTest, GetRefusesWhatIsNotInTheIndex) {
+TEST_F(CatalogTest, GetRefusesASnapshotThatIsNotInTheIndex) {
   Add("a", SnapshotOf(1));
   Write("b", SnapshotOf(2));
   for (const std::string& key :

@@ -142,7 +142,7 @@ TEST(IndexSharingTest, RefusesAFileThatIsNoDatabase) {
   EXPECT_EQ(test::ReadFile(dir / "msb.db"), test::Noise(8192, 1));
 }
 
-TEST(IndexSharingTest, SeesAtOnceWhatAnotherWrites) {
+TEST(IndexSharingTest, SeesChangesOfAnotherConnectionAtOnce) {
   const test::TempDir dir;
   Index one = Open(dir / "snapshots.db");
   Index other = Open(dir / "snapshots.db");

@@ -85,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(Releases, IndexTest, testing::ValuesIn(test::FixtureRel
                            return name;
                          });
 
-TEST_P(IndexTest, FindsWhatTheReleaseWroteByEachOfItsKeys) {
+TEST_P(IndexTest, FindsRowsOfTheReleaseByEachKey) {
   const std::vector<Row> all = index_.All();
   ASSERT_EQ(all.size(), 2U);
   EXPECT_EQ(all[0].name, "labelled");
@@ -236,7 +236,7 @@ TEST_P(IndexTest, ErasesTheOneRowOfAPath) {
   EXPECT_EQ(index_.All().size(), 3U);
 }
 
-TEST_P(IndexTest, RebuildAddsWhatIsFoundAndDropsWhatIsGoneBelowItsDirectory) {
+TEST_P(IndexTest, RebuildAddsFoundRowsAndDropsMissingOnesBelowItsDirectory) {
   test::WriteFile(fs::path(MakeRow("kept").artifact_path) / "snapshot.json", "{}");
   index_.Upsert(MakeRow("kept"));
   index_.Upsert(MakeRow("gone"));

@@ -37,7 +37,7 @@ TEST(OwnDatabaseTest, KeepsDirectoriesThatAreNotEmpty) {
   for (const fs::path& path : aside) EXPECT_EQ(test::ReadFile(path / "file"), "precious");
 }
 
-TEST(OwnDatabaseTest, FindsWhatIsNoRegularFile) {
+TEST(OwnDatabaseTest, FindsADatabaseThatIsNotARegularFile) {
   const test::TempDir dir;
   EXPECT_EQ(FindMisplaced(dir / "snapshots.db"), std::nullopt);
   test::WriteFile(dir / "snapshots.db", "x");

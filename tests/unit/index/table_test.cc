@@ -62,7 +62,7 @@ Row FullRow() {
           .checkpoint_manifest_digest = "sha256:3"};
 }
 
-TEST(TableTest, TellsTheErasOfTheReleases) {
+TEST(TableTest, DetectsTheErasOfTheReleases) {
   const std::map<std::string, Era> eras = {
       {"0.6.6", Era::kManifest}, {"0.6.18", Era::kDescriptor}, {"0.7.2", Era::kLayered}};
   for (const auto& [release, era] : eras) {

@@ -38,7 +38,7 @@ std::string With(const std::string& pointer, const json& value) {
   return document.dump();
 }
 
-TEST(DirectoryRecordTest, ReadsBackWhatItWrote) {
+TEST(DirectoryRecordTest, ReadsBackWrittenRecords) {
   DirectoryRecord record = MakeRecord();
   const std::string text = record.Write();
   const DirectoryRecord read = DirectoryRecord::Parse(text, kDir);
@@ -63,7 +63,7 @@ TEST(DirectoryRecordTest, ReadsBackWhatItWrote) {
   EXPECT_EQ(read.process->boot_id, base::BootId());
 }
 
-TEST(DirectoryRecordTest, ReadsBackARecordWithoutWhatIsOptional) {
+TEST(DirectoryRecordTest, ReadsBackARecordWithoutOptionalFields) {
   DirectoryRecord record = MakeRecord();
   record.sandbox.status = SandboxStatus::kStopped;
   record.sandbox.labels.clear();
@@ -149,7 +149,7 @@ TEST(DirectoryRecordTest, ReadsBackTheOwnersLock) {
   }
 }
 
-TEST(DirectoryRecordTest, ToleratesWhatALaterReleaseMayAdd) {
+TEST(DirectoryRecordTest, ToleratesFieldsOfLaterReleases) {
   EXPECT_EQ(DirectoryRecord::Parse(With("/later", 1), kDir).cpus, 3U);
   EXPECT_EQ(DirectoryRecord::Parse(With("/upper/later", 1), kDir).sandbox.upper->fstype, "xfs");
 }

@@ -99,7 +99,7 @@ TEST_F(ImageStoreTest, KeepsTheSameContentOnce) {
   EXPECT_EQ(Count(), 1U);
 }
 
-TEST_F(ImageStoreTest, CopiesAgainWhatIsGoneFromTheCache) {
+TEST_F(ImageStoreTest, CopiesAnImageAgainThatTheCacheHasLost) {
   test::WriteFile(image_, "content");
   const fs::path cached = Pin(image_.native()).disk.path;
   fs::remove(cached);
@@ -135,7 +135,7 @@ TEST_F(ImageStoreTest, FindsACachedImageByItsDigest) {
                    "no image sha256:000", "/cache/disks");
 }
 
-TEST_F(ImageStoreTest, DoesNotFindWhatIsNoFile) {
+TEST_F(ImageStoreTest, DoesNotFindImagesThatAreNotFiles) {
   fs::create_directory(dir_ / "directory");
   ASSERT_EQ(mkfifo((dir_ / "fifo").c_str(), 0600), 0);
   fs::create_symlink("nowhere", dir_ / "dangling");
@@ -155,7 +155,7 @@ TEST_F(ImageStoreTest, FollowsALinkOfTheUser) {
   EXPECT_EQ(Pin((dir_ / "link").native()).image.manifest_digest, base::Sha256Digest("content"));
 }
 
-TEST_F(ImageStoreTest, TellsFileSystemsByTheirSuperblock) {
+TEST_F(ImageStoreTest, DetectsFileSystemsByTheirSuperblock) {
   const std::vector<std::pair<std::string, std::pair<std::uint64_t, std::string>>> disks = {
       {"ext4", {1080, "\x53\xef"s}},   {"xfs", {0, "XFSB"s}},
       {"btrfs", {65600, "_BHRfS_M"s}}, {"erofs", {1024, "\xe2\xe1\xf5\xe0"s}},
@@ -172,7 +172,7 @@ TEST_F(ImageStoreTest, TellsFileSystemsByTheirSuperblock) {
   }
 }
 
-TEST_F(ImageStoreTest, TellsQcow2ByItsMagic) {
+TEST_F(ImageStoreTest, DetectsQcow2ByItsMagic) {
   test::WriteFile(image_, "QFI\xfb" + std::string(1000, '\0'));
   const PinnedImage pinned = Pin(image_.native());
   EXPECT_EQ(pinned.disk.format, DiskFormat::kQcow2);
@@ -181,7 +181,7 @@ TEST_F(ImageStoreTest, TellsQcow2ByItsMagic) {
   EXPECT_EQ(Pin(pinned.image.manifest_digest).disk.path, pinned.disk.path);
 }
 
-TEST_F(ImageStoreTest, TellsWhatTheDiskOfAReleaseHolds) {
+TEST_F(ImageStoreTest, DetectsTheFileSystemOfAReleasesDisk) {
   const fs::path upper =
       test::UnpackFixtureHome("0.6.6", dir_.path()) / "sandboxes" / "baseline" / "upper.ext4";
   EXPECT_EQ(Pin(upper.native()).disk.fstype, "ext4");

@@ -118,7 +118,7 @@ TEST_P(MicrosandboxBackendTest, AConfigurationOfManyMegabytesIsRefused) {
                    "more than 1048576 bytes");
 }
 
-TEST_P(MicrosandboxBackendTest, AViewInPlaceOfTheTableIsRefused) {
+TEST_P(MicrosandboxBackendTest, RefusesAViewInsteadOfTheTable) {
   Execute("ALTER TABLE sandbox RENAME TO real_sandbox");
   Execute("CREATE VIEW sandbox AS SELECT * FROM real_sandbox");
   EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation, "/msb.db has no table 'sandbox'");
@@ -139,7 +139,7 @@ TEST_P(MicrosandboxBackendTest, FindsNoSandboxWhereThereIsNoDatabase) {
   EXPECT_FALSE(fs::exists(dir_ / "gone"));
 }
 
-TEST_P(MicrosandboxBackendTest, TellsEachStatus) {
+TEST_P(MicrosandboxBackendTest, ReportsEachStatus) {
   SetRun(getpid(), Now());
   const std::map<std::string, SandboxStatus> statuses = {
       {"Created", SandboxStatus::kCreated}, {"Starting", SandboxStatus::kStarting},
@@ -199,7 +199,7 @@ TEST_P(MicrosandboxBackendTest, CountsASandboxWhoseDiskIsOpenForWritingAsRunning
   EXPECT_EQ(Inspect().status, SandboxStatus::kCrashed);
 }
 
-TEST_P(MicrosandboxBackendTest, TellsTheProcessOfASandboxFromALaterOneOfTheSamePid) {
+TEST_P(MicrosandboxBackendTest, DistinguishesTheProcessFromALaterOneOfTheSamePid) {
   Set("status", "Running");
   SetRun(getpid(), Now());
   EXPECT_EQ(Inspect().status, SandboxStatus::kRunning);

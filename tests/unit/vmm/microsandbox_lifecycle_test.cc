@@ -113,7 +113,7 @@ class MicrosandboxLifecycleTest : public testing::Test {
   std::thread runtime_;
 };
 
-TEST_F(MicrosandboxLifecycleTest, CreateReturnsWhatTheRuntimeMade) {
+TEST_F(MicrosandboxLifecycleTest, CreateReturnsTheSandboxThatTheRuntimeCreated) {
   InstallActing({[&] { Insert("new", "Running"); }});
   const SandboxRecord record = backend_.Create(ctx_, Spec());
   EXPECT_EQ(record.name, "new");
@@ -173,7 +173,7 @@ TEST_F(MicrosandboxLifecycleTest, ACancelledCreateLeavesNothing) {
   EXPECT_FALSE(fs::exists(sandbox));
 }
 
-TEST_F(MicrosandboxLifecycleTest, WhatAFailedCreateCannotRemoveIsLogged) {
+TEST_F(MicrosandboxLifecycleTest, AFailedCreateLogsTheSandboxThatItCannotRemove) {
   InstallActing({[&] { Insert("new", "Stopped"); }, [] {}}, "echo 'error: io error' >&2; exit 1");
   EXPECT_MSB_ERROR(backend_.Create(ctx_, Spec()), ErrorKind::kIO, "cannot create sandbox 'new': ",
                    "/bin/msb run ended with status 1: error: io error");
@@ -197,7 +197,7 @@ TEST_F(MicrosandboxLifecycleTest, CreateThatReplacesRemovesTheOldOneFirst) {
                                    "run --detach --name baseline --from-snapshot /snapshots/base"));
 }
 
-TEST_F(MicrosandboxLifecycleTest, NothingIsReplacedByWhatCannotBeBooted) {
+TEST_F(MicrosandboxLifecycleTest, ASourceThatCannotBootReplacesNothing) {
   SandboxSpec spec = Spec("baseline");
   spec.replace = true;
   spec.snapshot->upper.format = DiskFormat::kQcow2;
@@ -279,7 +279,7 @@ TEST_F(MicrosandboxLifecycleTest, AStartThatSomebodyElseWonDoesNotEndTheSandbox)
   EXPECT_EQ(Calls().size(), 1U);
 }
 
-TEST_F(MicrosandboxLifecycleTest, StoppingWhatDoesNotRunAsksNobody) {
+TEST_F(MicrosandboxLifecycleTest, StoppingAStoppedSandboxDoesNotRunTheRuntime) {
   for (const char* status : {"Stopped", "Crashed", "Created"}) {
     SetStatus(status);
     backend_.Stop(ctx_, "baseline", seconds(1));
@@ -365,7 +365,7 @@ TEST_F(MicrosandboxLifecycleTest, ARemoveThatRemovesNothingIsAnError) {
                    "sandbox 'baseline', but it still exists", "msb remove --force");
 }
 
-TEST_F(MicrosandboxLifecycleTest, NobodyIsAskedAboutASandboxThatIsNotThere) {
+TEST_F(MicrosandboxLifecycleTest, RefusesAnAbsentSandboxWithoutRunningTheRuntime) {
   EXPECT_MSB_ERROR(backend_.Start(ctx_, "gone", false), ErrorKind::kSandboxNotFound,
                    "no sandbox 'gone' in ", "msb.db");
   EXPECT_MSB_ERROR(backend_.Stop(ctx_, "gone", seconds(1)), ErrorKind::kSandboxNotFound,

@@ -32,7 +32,7 @@ SandboxSpec FromSnapshot() {
   return spec;
 }
 
-TEST(RuntimeVersionTest, ReadsWhatTheReleasesPrint) {
+TEST(RuntimeVersionTest, ReadsTheVersionsOfReleases) {
   EXPECT_EQ(ParseRuntimeVersion("msb 0.6.6\n"), kEarly);
   EXPECT_EQ(ParseRuntimeVersion("msb 0.6.18\n"), kMiddle);
   EXPECT_EQ(ParseRuntimeVersion("msb 0.7.2"), kLate);
@@ -41,7 +41,7 @@ TEST(RuntimeVersionTest, ReadsWhatTheReleasesPrint) {
   EXPECT_LT(kMiddle, kLate);
 }
 
-TEST(RuntimeVersionTest, RefusesWhatIsNoVersion) {
+TEST(RuntimeVersionTest, RefusesMalformedVersions) {
   for (const char* text : {"", "msb", "msb 0.6", "msb 0.6.", "msb x.y.z", "msb 0.6.99999999999",
                            "0.6.6", "Python 3.11.2", "msb -1.0.0", "msb version 0.6.6"}) {
     EXPECT_EQ(ParseRuntimeVersion(text), std::nullopt) << text;
@@ -108,7 +108,7 @@ TEST(CreateCommandsTest, NothingIsTakenForAnOption) {
               ElementsAre(Words{"create", "--name=-box", "--label=-k=v", "--", "--replace"}));
 }
 
-TEST(CreateCommandsTest, RefusesWhatNoReleaseCanBoot) {
+TEST(CreateCommandsTest, RefusesSpecsThatNoReleaseCanBoot) {
   SandboxSpec qcow2 = FromSnapshot();
   qcow2.snapshot->upper.format = DiskFormat::kQcow2;
   SandboxSpec layered = FromSnapshot();
@@ -273,7 +273,7 @@ TEST_F(MicrosandboxRuntimeTest, LooksInTheEnvironmentAndThenOnThePath) {
   setenv("PATH", path.c_str(), 1);
 }
 
-TEST_F(MicrosandboxRuntimeTest, SaysWhereARuntimeMayBeWhenThereIsNone) {
+TEST_F(MicrosandboxRuntimeTest, NamesTheSettingOfAMissingRuntime) {
   EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("InvalidConfig: "), HasSubstr(program_.native()),
                     HasSubstr("Config::msb_path")));
@@ -335,7 +335,7 @@ TEST_F(MicrosandboxRuntimeTest, ItsEnvironmentIsItsOwn) {
   unsetenv("CLICOLOR_FORCE");
 }
 
-TEST_F(MicrosandboxRuntimeTest, IsToldWhenARunTookUpAnExistingSandbox) {
+TEST_F(MicrosandboxRuntimeTest, DetectsARunThatTookUpAnExistingSandbox) {
   Install("msb 0.6.6", "echo \"warn: sandbox 'box' already exists; --snapshot ignored\" >&2");
   EXPECT_MSB_ERROR(runtime_.Create(ctx_, FromSnapshot(), "mark"), ErrorKind::kSandboxAlreadyExists,
                    "cannot create sandbox 'box': ", "already exists");

@@ -103,7 +103,7 @@ TEST_F(ProbeTest, ABinaryThatChangedIsTriedAgain) {
   EXPECT_EQ(qemu.runs(), 2u);
 }
 
-TEST_F(ProbeTest, WhatIsRememberedOfAnotherBootOrIsMalformedIsIgnored) {
+TEST_F(ProbeTest, IgnoresCachesOfAnotherBootAndMalformedOnes) {
   FakeQemu qemu(kRuns);
   EXPECT_EQ(qemu.Choose(), "kvm");
   const std::string good = test::ReadFile(qemu.cache_file());

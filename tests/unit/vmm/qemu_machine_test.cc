@@ -50,7 +50,7 @@ TEST(QemuMachineTest, EachFieldIsOfTheFirstThatSetsIt) {
   EXPECT_THAT(client.extra_arguments, ElementsAre("-new"));
 }
 
-TEST(QemuMachineTest, WhatNobodySetsHasADefault) {
+TEST(QemuMachineTest, UnsetFieldsHaveDefaults) {
   const QemuConfig machine = MachineOf({}, {});
   EXPECT_EQ(machine.memory_mib, 512U);
   EXPECT_EQ(machine.cpus, 1U);

@@ -201,7 +201,7 @@ TEST(QmpClientTest, AReplyOfMegabytesIsTaken) {
   EXPECT_TRUE(client.Execute(test::Soon(), "query-qmp-schema") == text);
 }
 
-TEST(QmpClientTest, RefusesWhatIsNoMessage) {
+TEST(QmpClientTest, RefusesMalformedMessages) {
   EXPECT_THAT(FailureAfter("garbage\r\n"), HasSubstr("invalid JSON"));
   EXPECT_THAT(FailureAfter("\r\n"), HasSubstr("invalid JSON"));
   EXPECT_THAT(FailureAfter("[]\r\n"), HasSubstr("not a JSON object"));
@@ -265,7 +265,7 @@ TEST(QmpClientTest, TheOtherSideMayCloseAtAnyStep) {
   EXPECT_THAT(FailureAfter(Event("SHUTDOWN"), ErrorKind::kIO), HasSubstr("closed"));
 }
 
-TEST(QmpClientTest, RefusesWhatDoesNotGreet) {
+TEST(QmpClientTest, RefusesAServerWithoutAGreeting) {
   for (const std::string& first : {std::string("{\"return\": {}, \"id\": 1}\n"), Event("STOP"),
                                    std::string("SSH-2.0-OpenSSH_9.2\r\n")}) {
     Server server([&](Server& self) { self.Send(first); });
@@ -328,7 +328,7 @@ TEST(QmpClientTest, AwaitCloseWaitsNoLongerThanItMay) {
   client.reset();
 }
 
-TEST(QmpClientTest, WhatAnEventFunctionThrowsEndsTheCallOnly) {
+TEST(QmpClientTest, AThrowingEventFunctionEndsOnlyTheCall) {
   Server server([](Server& self) {
     self.Negotiate();
     const base::Json command = self.Take();

@@ -52,7 +52,7 @@ TEST_F(RunLockTest, OwnerRunsAsLongAsItHoldsTheLock) {
   EXPECT_EQ(StateNow(runner), RunState::kEnded);
 }
 
-TEST_F(RunLockTest, LockDecidesWhateverThePidMeansHere) {
+TEST_F(RunLockTest, TheLockDecidesRegardlessOfThePid) {
   RunLock lock = MakeRunLock(fd_.get());
   Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
   runner.pid = 1 << 22;  // No process here has this pid.
