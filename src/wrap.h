@@ -1,5 +1,5 @@
-// Defines the state behind the handles of the public API, and makes handles of what operations
-// return.
+// Defines the state behind the handles of the public API, and creates handles from the results of
+// operations.
 
 #ifndef MSB_SRC_WRAP_H_
 #define MSB_SRC_WRAP_H_

@@ -52,7 +52,7 @@ bool IsUpperFile(std::string_view name) {
          name.find('\\') == std::string_view::npos && !artifact::IsReservedFile(name);
 }
 
-// Parses what follows "cache/" or "images/".
+// Parses the part of a path after "cache/" or "images/".
 std::optional<MemberPath> ParseImage(std::string_view file, MemberPath path) {
   if (!IsImageFile(file)) return std::nullopt;
   path.kind =
@@ -61,7 +61,7 @@ std::optional<MemberPath> ParseImage(std::string_view file, MemberPath path) {
   return path;
 }
 
-// Parses what follows "sha256-".
+// Parses the part after "sha256-".
 std::optional<MemberPath> ParseLegacy(std::string_view rest) {
   const auto hex = TakeDirectory(rest);
   if (!hex || !base::IsHex(*hex, kLegacyDigits)) return std::nullopt;
@@ -73,7 +73,7 @@ std::optional<MemberPath> ParseLegacy(std::string_view rest) {
   return path;
 }
 
-// Parses what follows "snapshots/".
+// Parses the part after "snapshots/".
 std::optional<MemberPath> ParseSnapshot(std::string_view rest) {
   const auto directory = TakeDirectory(rest);
   if (!directory) return std::nullopt;
@@ -87,7 +87,7 @@ std::optional<MemberPath> ParseSnapshot(std::string_view rest) {
   return path;
 }
 
-// Parses what follows "files/".
+// Parses the part after "files/".
 std::optional<MemberPath> ParseFile(std::string_view rest) {
   const auto hex = TakeDirectory(rest);
   if (!hex || !base::IsHex(*hex, base::Digest::kHexDigits) || !IsUpperFile(rest))
@@ -98,7 +98,7 @@ std::optional<MemberPath> ParseFile(std::string_view rest) {
                     .file = std::string(rest)};
 }
 
-// Parses what follows "layers/".
+// Parses the part after "layers/".
 std::optional<MemberPath> ParseLayer(std::string_view name) {
   const std::size_t dot = name.find('.');
   if (dot == std::string_view::npos || !IsId(name.substr(0, dot))) return std::nullopt;

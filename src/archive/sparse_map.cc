@@ -30,7 +30,7 @@ class RangeCollector {
     return true;
   }
 
-  // Fills the smaller half of the holes. Of the holes that have the median size, it fills only as
+  // Fills the smaller half of the holes. Among the holes of the median size, it fills only as
   // many as that half needs; otherwise a file whose holes are all of one size would lose them all.
   void Thin() {
     std::vector<std::uint64_t> holes;

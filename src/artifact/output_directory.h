@@ -1,4 +1,4 @@
-// Checks the place that a new artifact, archive or disk is written to.
+// Checks the path that a new artifact, archive or disk is written to.
 
 #ifndef MSB_SRC_ARTIFACT_OUTPUT_DIRECTORY_H_
 #define MSB_SRC_ARTIFACT_OUTPUT_DIRECTORY_H_

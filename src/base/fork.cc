@@ -41,7 +41,8 @@ void AfterForkInParent() {
 
 void AfterForkInChild() {
   if (for_program) return;
-  // This includes the thread that called fork(): what it was changing is half changed here too.
+  // This includes the thread that called fork(): the state that it was changing is half changed
+  // here too.
   if (threads_inside > 0) interrupted = true;
   threads_inside = OwnSections();
   pending_forks = 0;

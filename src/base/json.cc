@@ -118,7 +118,7 @@ Json ParseJson(std::string_view text, std::size_t max_values) {
   if (text.starts_with("\xef\xbb\xbf")) {
     throw std::invalid_argument("it begins with a byte order mark");
   }
-  // It treats a NUL byte as the end of the text, and would ignore what follows.
+  // It treats a NUL byte as the end of the text, and would ignore the rest.
   if (text.find('\0') != text.npos) throw std::invalid_argument("it contains a NUL byte");
   Json root;
   DocumentBuilder builder(root, max_values);

@@ -23,7 +23,8 @@ namespace msb::base {
 namespace {
 
 // Returns the content of a small file, or nothing if it cannot be read. A file in /proc has no
-// size, and its content is generated when it is read; what one read(2) returns is consistent.
+// size, and its content is generated when it is read; the content that one read(2) returns is
+// consistent.
 std::optional<std::string> ReadSmallFile(const std::string& path) {
   const UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY);
   if (!fd) return std::nullopt;

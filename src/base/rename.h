@@ -6,7 +6,7 @@
 //   .msb-aside-DOMAIN-HEX/NAME   NAME was moved out of the way of its replacement. It is moved
 //                                back if there is no NAME, and deleted otherwise.
 //   .msb-copied-DOMAIN-HEX/NAME  A complete copy of NAME, whose original cannot be renamed and was
-//                                being deleted. The copy replaces what is left of the original.
+//                                being deleted. The copy replaces the rest of the original.
 
 #ifndef MSB_SRC_BASE_RENAME_H_
 #define MSB_SRC_BASE_RENAME_H_

@@ -95,7 +95,7 @@ class Sweeper {
     return now - LastChange(ctx_, fd) < age;
   }
 
-  // Moves what was moved aside back to its place, unless that is taken.
+  // Moves a directory that was moved aside back to its name, unless the name is taken.
   void PutBack(int aside) const {
     for (const DirectoryEntry& entry : ListDirectory(aside)) {
       if (RenameNew(aside, entry.name, parent_, entry.name)) {
@@ -106,7 +106,7 @@ class Sweeper {
     }
   }
 
-  // Replaces what is left of a directory with its copy. Returns false if that directory is in use,
+  // Replaces the rest of a directory with its copy. Returns false if that directory is in use,
   // or if the Context ends.
   bool ReplaceByCopy(int copied) const {
     for (const DirectoryEntry& entry : ListDirectory(copied)) {

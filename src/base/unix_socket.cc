@@ -66,7 +66,7 @@ UniqueFd ListenAt(int dir, const std::string& name) {
 }
 
 UniqueFd TryConnectAt(int dir, const std::string& name) {
-  // Opening it first ensures that what is checked is what is connected to, and allows a long path.
+  // Opening it first ensures that the checked socket is the connected one, and allows a long path.
   const UniqueFd held = OpenAt(dir, name.c_str(), O_PATH | O_NOFOLLOW);
   if (!held) {
     if (errno == ENOENT || errno == ENOTDIR) return {};

@@ -143,7 +143,7 @@ Catalog::Step Catalog::HideAndErase(Session& session, Removal& removal) const {
   Target target = FindTarget(index, removal.key);
   if (target.path != removal.found.path) return Step::kAgain;
   if (target.path) {
-    // The manifest on disk counts, not what the index recorded of it.
+    // The manifest on disk is authoritative, not its row in the index.
     if (const auto manifest = artifact::ReadManifest(artifact.fd(), *target.path)) {
       target.row = RowFor({.path = *target.path, .manifest = *manifest, .member = std::nullopt});
     }

@@ -1,4 +1,4 @@
-// List: what is in a directory, and the sandboxes of a backend.
+// List: returns the snapshots in a directory, and the sandboxes of a backend.
 
 #ifndef MSB_SRC_OPS_LIST_H_
 #define MSB_SRC_OPS_LIST_H_

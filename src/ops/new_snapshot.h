@@ -1,4 +1,4 @@
-// What Create and Squash have in common: where a new snapshot goes, and how it is described.
+// Chooses the path of a new snapshot and describes it, for Create and Squash.
 
 #ifndef MSB_SRC_OPS_NEW_SNAPSHOT_H_
 #define MSB_SRC_OPS_NEW_SNAPSHOT_H_
@@ -21,14 +21,13 @@ namespace msb::ops {
 std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
                                     const ClientState& client);
 
-// Returns the form of the manifest: what the client is configured for, or else what its runtime
-// reads.
+// Returns the form of the manifest: the configured one, or else the one that the runtime reads.
 artifact::ManifestForm FormFor(const Context& ctx, ClientState& client);
 
 // Returns a manifest of this form that was created now, with the labels of the options.
 artifact::Manifest NewManifest(artifact::ManifestForm form, const SnapshotCreateOptions& options);
 
-// Sets what the options say about replacing and about integrity. If they force, refuses to replace
+// Applies the options for replacing and for integrity. With force, refuses to replace
 // a snapshot whose disk is needed by others: checks that now, and again under the lock of the
 // destination. Refers to ctx and client until spec is gone.
 void ApplyOptions(const Context& ctx, ClientState& client, artifact::ManifestForm form,

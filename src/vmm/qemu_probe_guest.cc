@@ -59,7 +59,7 @@ msb_probe_guest_begin:
     ljmp $24, $(0xf0000 + .Lprobe_long - msb_probe_guest_begin)
 
     # Each pass fills 32 MiB with words that depend on all before it, and begins with no translations
-    # cached: what is slow where the accelerator is not sound. Five take some 25 ms where it is, and
+    # cached, which is slow if the accelerator is unreliable. Five take about 25 ms if it works, and
     # 200 ms without one.
     .code64
 .Lprobe_long:

@@ -38,7 +38,7 @@ class Bench {
   void Run() {
     artifact_ = MakeSnapshot(image_, msb::Generation::kDescriptor, true);
     Shell("cat '" + (artifact_ / "upper.ext4").native() + "' >/dev/null");  // Into the page cache.
-    BenchMemory();  // Goes first: a forked process inherits its parent's memory.
+    BenchMemory();  // Runs first, since a forked process inherits its parent's memory.
     BenchExport(false);
     BenchImport(false);
     BenchExport(true);

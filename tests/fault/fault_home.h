@@ -25,7 +25,7 @@ namespace msb::test {
 //                      (runs); snapshots "old" <- "young", "old" <- "middle" (qcow2), and "spare"
 class FaultHome {
  public:
-  // Calls prepare to add what else an operation needs.
+  // Calls prepare to add the other objects that an operation needs.
   explicit FaultHome(const std::function<void(FaultHome&)>& prepare);
 
   // Restores all files as they were after construction, and clears the log.
@@ -48,7 +48,7 @@ class FaultHome {
 
   // The digest that a snapshot had when the home was made.
   const std::string& DigestOf(const std::string& name) const { return digests_.at(name); }
-  // What the guest of "cow" sees on its disk.
+  // The content of the disk of "cow" as its guest sees it.
   const std::string& CowContent() const { return cow_content_; }
 
   // The snapshots and sandboxes that the operation may have removed or replaced.
@@ -91,7 +91,7 @@ class FaultHome {
   std::vector<std::string> log_;
 };
 
-// Calls code. If it throws, reports that as a test failure that names what.
+// Calls code. If it throws, reports a test failure with the description what.
 void Expect(const std::string& what, const std::function<void()>& code);
 
 }  // namespace msb::test

@@ -100,7 +100,7 @@ class FlushLog {
     NoteChanged(call.PathOf(2));
   }
 
-  // What happens within a hidden directory is published, or deleted, later.
+  // Changes within a hidden directory are published, or deleted, later.
   void NoteChanged(const std::string& dir) {
     if (!IsHidden(dir)) changed_.insert(dir);
   }

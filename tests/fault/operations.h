@@ -21,13 +21,13 @@ struct Outcome {
 
 struct Operation {
   std::string name;
-  // Adds what the operation needs to the home. Called once.
+  // Adds the objects that the operation needs to the home. Called once.
   std::function<void(FaultHome& home)> prepare = {};
   // Runs the operation, and calls begin() at the point from which the walks may interfere.
   std::function<void(FaultHome& home, const std::function<void()>& begin)> run;
   // Checks that the home agrees with the outcome.
   std::function<void(FaultHome& home, const Outcome& outcome)> expect;
-  // What the operation may remove or replace.
+  // The objects that the operation may remove or replace.
   FaultHome::Touched touched = {};
   // The errors that the operation may throw if it has been done before.
   std::set<ErrorKind> again_throws = {};

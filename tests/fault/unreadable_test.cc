@@ -1,4 +1,4 @@
-// What calls do when a snapshot that they may need cannot be read.
+// Calls that may need a snapshot that cannot be read.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -11,7 +11,7 @@
 namespace msb::fuzz {
 
 // Mends as much as can be parsed: the digests of uppers in manifests, the digests of manifests in
-// paths and in children, and what archive.json records of each file that it lists.
+// paths and in children, and the records of the files in archive.json.
 void MendArchive(std::vector<TarPart>& parts);
 
 }  // namespace msb::fuzz

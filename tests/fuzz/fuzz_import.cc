@@ -47,7 +47,7 @@ using artifact::Artifact;
 using Artifacts = std::vector<Artifact>;
 using Paths = std::set<std::string>;
 
-// An empty directory for one input. On tmpfs if there is one, where a flush costs nothing.
+// A Home is an empty directory for one input, on tmpfs if available, where flushes are free.
 class Home {
  public:
   Home() {

@@ -301,11 +301,11 @@ class Case {
     const Qcow2Header header = disk::CheckQcow2(Context::Background(), file.fd(), "overlay");
     Require(header.backing_file == overlay.backing_file &&
                 header.backing_format == overlay.backing_format,
-            "an overlay names what it stands on");
+            "an overlay names its backing file");
     std::vector<ImageFile> files = Files();
     files.insert(files.begin(), {file.OpenToRead(), DiskFormat::kQcow2, "overlay"});
     const auto above = disk::OpenImage(std::move(files));
-    Require(above->size() == image.size(), "an overlay has the size of what it stands on");
+    Require(above->size() == image.size(), "an overlay has the size of its backing file");
     const Extent all{0, image.size()};
     Require(Same(MapOf(*above).Within(all), map.Within(all)), "an empty overlay has no data");
     CheckSame(image, *above, windows);

@@ -45,7 +45,7 @@ auto Accepted(const Function& read,
   } catch (const Error& e) {
     const bool expected = std::find(kinds.begin(), kinds.end(), e.kind()) != kinds.end();
     if (!expected) std::fprintf(stderr, "%s\n", e.what());
-    Require(expected, "what is refused is refused for what it is");
+    Require(expected, "the refusal has an expected kind");
     Require(base::IsUtf8(e.what()), "messages are UTF-8");
     return std::nullopt;
   }
@@ -70,7 +70,7 @@ inline bool Same(const artifact::Manifest& a, const artifact::Manifest& b) {
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(), same_layer);
 }
 
-// Checks what must hold for every manifest that was parsed.
+// Checks the properties of every manifest that was parsed.
 inline void CheckParsed(const artifact::Manifest& manifest, artifact::ManifestForm form) {
   Require(manifest.form == form, "the form is the one asked for");
   Require(base::IsDigest(manifest.digest, "sha256"), "what parses has a digest");

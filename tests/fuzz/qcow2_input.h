@@ -22,7 +22,8 @@ class Qcow2Input {
   const std::string& bytes() const { return bytes_; }
   std::string& bytes() { return bytes_; }
 
-  // Taken from the header. Without a valid size there, 4 KiB, so that the file equals the input.
+  // Returns the value in the header or, if that is invalid, the value for 4 KiB, so that the file
+  // equals the input.
   unsigned cluster_bits() const { return cluster_bits_; }
   std::uint64_t cluster_bytes() const { return std::uint64_t{1} << cluster_bits_; }
   // Number of bytes that the input has of each cluster.

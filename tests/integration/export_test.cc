@@ -1,5 +1,5 @@
-// What Export writes: an archive that imports as the same snapshot and that any other tool reads as
-// a tar archive, and nothing at all if it fails.
+// Tests that Export writes an archive that imports as the same snapshot and that any other tool
+// reads as a tar archive, and nothing at all if it fails.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

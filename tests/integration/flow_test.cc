@@ -44,7 +44,7 @@ TEST_F(FlowTest, SandboxesHaveTheFilesOfTheSnapshotTheyBootFrom) {
   EXPECT_EQ(ReadFile(UpperOf("worker-2")), installed);
 }
 
-// Files as a guest sees them, written and read from outside with debugfs(8).
+// Writes and reads files of the guest from outside, with debugfs(8).
 TEST_F(FlowTest, AMarkerFileOfTheFirstSandboxIsFoundInTheSecond) {
   const std::string tools = "export PATH=$PATH:/usr/sbin; ";
   const std::string image = dir_ / "ext4.img";

@@ -220,7 +220,7 @@ TEST_F(HostileInventoryTest, OfAnotherArchive) {
   }
 }
 
-// The head of a chain is its last snapshot, whatever the inventory says.
+// The head of a chain is its last snapshot, regardless of the inventory.
 TEST_F(HostileInventoryTest, AParentAsTheHead) {
   for (const SampleLayout layout : {SampleLayout::kInventory, SampleLayout::kLayered}) {
     const SampleArchive chain = MakeSampleChain(layout);

@@ -160,7 +160,7 @@ TEST_F(HostileManifestTest, ThoseThatAreMalformed) {
           sound.substr(0, sound.size() - 1), "{\"schema\":1," + sound.substr(1),
           std::string("\xff"), std::string(100'000, '['), sound + std::string(1, '\0')}) {
       SCOPED_TRACE(manifest.substr(0, 80));
-      // Stored under its own digest, so that the content is what is refused.
+      // Stored under its own digest, so that the content is the reason of the refusal.
       SampleSnapshot snapshot = MakeSampleSnapshot(layout);
       snapshot.manifest = manifest;
       snapshot.digest = base::Sha256Digest(manifest);

@@ -1,4 +1,4 @@
-// What Import does if something exists at its target, and when it is cancelled.
+// Tests Import when something exists at its target, and when it is cancelled.
 
 #include <gtest/gtest.h>
 

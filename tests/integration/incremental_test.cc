@@ -226,7 +226,7 @@ TEST_F(IncrementalTest, ExportRefusesSinceThatIsNotAnAncestor) {
   EXPECT_FALSE(fs::exists(dir_ / "archive"));
 }
 
-// Archives of earlier versions claim to be complete, but lack what the disk is backed by.
+// Archives of earlier versions claim to be complete, but lack the backing file of the disk.
 class IncompleteTest : public IncrementalTest {
  protected:
   // Makes an incremental archive claim to be complete.
@@ -268,7 +268,7 @@ TEST_F(IncompleteTest, ImportLogsAnImageThatIsMissing) {
                    "which cannot be opened");
 }
 
-// Without an inventory, only the header of the disk says what is needed.
+// Without an inventory, only the header of the disk names the file that is needed.
 TEST_F(IncompleteTest, ImportJudgesALegacyArchiveByTheHeadersOfItsDisks) {
   Client legacy({.home = dir_ / "legacy",
                  .backend = "local",

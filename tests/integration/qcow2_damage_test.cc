@@ -61,8 +61,8 @@ class Image {
   const std::string& bytes() const { return bytes_; }
   std::uint64_t size() const { return bytes_.size(); }
 
-  // The cluster size, and offsets in the file: of the tables, and of what their first entries point
-  // to.
+  // The cluster size, and offsets in the file: of the tables, and of the clusters that their first
+  // entries point to.
   std::uint64_t cluster, l1, l2, refcount_table, refcount_block, data;
 
  private:

@@ -1,4 +1,4 @@
-// What the API refuses: with which kind of error, and that nothing is left behind.
+// Tests the kind of error with which the API refuses invalid calls, and that they leave nothing.
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

@@ -37,7 +37,7 @@ class Checker {
   void CheckContent(const std::string& name, const SnapshotArtifact& artifact);
   void CheckSandboxes();
   void CheckSandbox(const std::string& name);
-  // Makes one more call of each kind, to sweep what killed calls have left.
+  // Makes one more call of each kind, to sweep the stages that killed calls have left.
   void Sweep();
   void CheckLeftovers();
   void CheckIndex();

@@ -25,7 +25,7 @@ inline constexpr std::size_t kSlots = 8;
 inline constexpr std::size_t kBlockBytes = 4096;
 inline constexpr std::size_t kSlotStride = 256 << 10;
 
-// What a disk holds. A stamp of 0 stands for a slot that was never written.
+// The content of a disk. A stamp of 0 stands for a slot that was never written.
 struct State {
   std::array<std::uint64_t, kSlots> stamps{};  // stamps[0] is unused.
 

@@ -63,7 +63,7 @@ void Peer::Load(const std::string& archive) {
   Slot& slot = shared_.peer;
   const std::uint32_t used = slot.used.load();
   if (used == kRecords) return;
-  // Recorded without an end: what it makes is not known.
+  // Recorded without an end, since its result is unknown.
   Record& record = slot.records[used];
   record.begin = Now();
   record.end = 0;

@@ -32,7 +32,7 @@ struct SampleImage {
 };
 
 // Returns an image whose VMDK refers to files in the cache of another machine. Two images differ
-// only in what is derived from their names.
+// only in the values that are derived from their names.
 SampleImage MakeSampleImage(const std::string& name = "sample:1");
 
 struct SampleOptions {

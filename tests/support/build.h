@@ -1,4 +1,4 @@
-// What only the build knows: directories and options.
+// Directories and options that only the build knows.
 
 #ifndef MSB_TESTS_SUPPORT_BUILD_H_
 #define MSB_TESTS_SUPPORT_BUILD_H_

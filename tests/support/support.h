@@ -81,7 +81,7 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> ExtentsOf(const std::filesy
 // Returns whether fd is an open descriptor.
 bool IsOpen(int fd);
 
-// Maps each path below dir to what is there: "dir", "link TARGET", the SHA-256 of a file's content,
+// Maps each path below dir to a description: "dir", "link TARGET", the SHA-256 of a file's content,
 // or "special". If two listings are equal, nothing was left behind and nothing was changed.
 std::map<std::string, std::string> ListTree(const std::filesystem::path& dir);
 

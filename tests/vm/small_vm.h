@@ -107,7 +107,7 @@ inline std::string SmallFirmware() {
 
 // Returns true for the calls before which the tests kill a process. Few system calls change what a
 // crash leaves on the disk, and few others make QEMU do something. So a crash before each of these
-// in turn, and one after all of them, leaves whatever a crash at any moment leaves. Flushes are not
+// in turn, and one after all of them, leaves every state that a crash can leave. Flushes are not
 // among them, because they make no difference when only a process crashes; write(2) is not, because
 // the sanitizers use it themselves. recvfrom(2) is, because QEMU has come a bit further each time
 // that the library looks for an answer.

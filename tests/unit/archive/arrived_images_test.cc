@@ -225,7 +225,7 @@ TEST_F(ArrivedImagesTest, RefusesFilesThatDifferFromTheCache) {
   for (const auto& [file, content] : sample.files) {
     fs::remove_all(cache_);
     std::string other = content;
-    // Of the same size or, for the VMDK, valid and of the same files.
+    // The content has the same size or, for the VMDK, is valid and names the same files.
     if (file == sample.vmdk) {
       other = Replaced(content, "\n\n# The Disk", "\nRW 8 ZERO\n\n# The Disk");
     } else {

@@ -1,4 +1,4 @@
-// snapshot.json of releases 0.6.7 to 0.6.18: what is refused.
+// Refusing malformed snapshot.json files of releases 0.6.7 to 0.6.18.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -212,7 +212,7 @@ TEST(ProcessHandleTest, KillsARunningProcess) {
   ASSERT_TRUE(process);
   process->Kill();
   EXPECT_TRUE(process->AwaitEnd(test::Soon()));
-  // What counts is whether it has ended, not whether there is time to wait.
+  // It has ended, so AwaitEnd returns true even without time to wait.
   EXPECT_TRUE(process->AwaitEnd(Context::Background().WithTimeout(std::chrono::seconds(0))));
   process->Kill();
   child.Reap();

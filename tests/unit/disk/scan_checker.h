@@ -105,7 +105,7 @@ class Checker : public RegionConsumer {
     for (const Extent& extent : region.data) {
       EXPECT_GE(extent.offset, region.offset);
       EXPECT_LE(extent.end(), region.offset + region.bytes.size());
-      // All blocks that the extent touches: what is not data in them reads as zeros.
+      // All blocks that the extent touches: the rest of them reads as zeros.
       const std::uint64_t start = extent.offset / kBlockBytes * kBlockBytes;
       const std::uint64_t end = std::min<std::uint64_t>(
           (extent.end() + kBlockBytes - 1) / kBlockBytes * kBlockBytes, content_.size());
