@@ -141,7 +141,10 @@ const std::string& SandboxHandle::ConfigJSON() const { return state_->record.con
 SandboxUpper SandboxHandle::Upper() const {
   const vmm::SandboxRecord& record = state_->record;
   if (!record.upper) {
-    base::Throw(ErrorKind::kInvalidConfig, "sandbox '{}' has no root disk of its own", record.name);
+    base::Throw(
+        ErrorKind::kInvalidConfig,
+        "sandbox '{}' has no root disk of its own; create it again from an image or snapshot",
+        record.name);
   }
   const std::string image = record.image ? record.image->manifest_digest : std::string();
   return {.path = record.upper->path.native(),

@@ -1,5 +1,6 @@
 #include "src/archive/export_chain.h"
 
+#include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_names.h"
 
@@ -20,8 +21,10 @@ void CheckExportable(const Artifact& artifact) {
           artifact.path.native());
   }
   if (manifest.layers.size() != 1) {
-    Throw(ErrorKind::kUnsupportedOperation, "{} has {} disk layers; only its runtime can export it",
-          artifact.path.native(), manifest.layers.size());
+    Throw(ErrorKind::kUnsupportedOperation,
+          "{} has {}, but only snapshots with one layer are supported; only its runtime can export "
+          "it",
+          artifact.path.native(), base::Count(manifest.layers.size(), "disk layer"));
   }
 }
 

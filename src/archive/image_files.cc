@@ -72,8 +72,12 @@ class ImageFolder {
   }
 
   [[noreturn]] void ThrowMissing(const std::string& file, const Image& image) const {
-    Throw(missing_, "image '{}' ({}) is incomplete: {} is missing", base::Quoted(image.ref),
-          image.manifest_digest, PathOf(file));
+    Throw(missing_, "image '{}' ({}) is incomplete: {} is missing; {}", base::Quoted(image.ref),
+          image.manifest_digest, PathOf(file), NextStep());
+  }
+
+  [[noreturn]] void Damaged(const std::string& file, std::string_view problem) const {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} {}; {}", PathOf(file), problem, NextStep());
   }
 
   // Passes the content of a file to parse, and returns the result.
@@ -82,13 +86,11 @@ class ImageFolder {
   template <typename Parse>
   auto Read(int fd, const std::string& file, std::size_t limit, const Parse& parse) const {
     const auto text = base::ReadAll(fd, limit);
-    if (!text) {
-      Throw(ErrorKind::kSnapshotIntegrity, "{} is longer than {} bytes", PathOf(file), limit);
-    }
+    if (!text) Damaged(file, fmt::format("is longer than {} bytes", limit));
     try {
       return parse(*text);
     } catch (const std::invalid_argument& e) {
-      Throw(ErrorKind::kSnapshotIntegrity, "{}: {}", PathOf(file), e.what());
+      Damaged(file, fmt::format("is malformed: {}", e.what()));
     }
   }
 
@@ -97,10 +99,14 @@ class ImageFolder {
   }
 
  private:
+  std::string_view NextStep() const {
+    return missing_ == ErrorKind::kSnapshotImageMissing ? "remove the image and add it again"
+                                                        : "copy or export the archive again";
+  }
+
   [[noreturn]] void Refuse(const std::string& file, std::string_view expected,
                            EntryType found) const {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} must be {}, but is {}", PathOf(file), expected,
-          base::Describe(found));
+    Damaged(file, fmt::format("must be {}, but is {}", expected, base::Describe(found)));
   }
 
   std::filesystem::path path_;
@@ -148,13 +154,12 @@ void CheckDiskImage(const Context& ctx, const ImageFolder& folder, const std::st
   const artifact::Integrity found =
       artifact::ComputeIntegrity(ctx, fd.get(), base::StampOf(fd.get()).size, artifact::kSha256);
   if (found.digest != image.manifest_digest) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} must have the digest in its name, but has {}",
-          folder.PathOf(file), found.digest);
+    folder.Damaged(file, "must have the digest in its name, but has " + found.digest);
   }
   const DiskFormat format = disk::ProbeFormat(fd.get());
   if (file != DiskImageFile(image.manifest_digest, format)) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} must be of the format in its name, but is {}",
-          folder.PathOf(file), ToString(format));
+    folder.Damaged(file,
+                   fmt::format("must be of the format in its name, but is {}", ToString(format)));
   }
   if (format == DiskFormat::kQcow2) {
     disk::CheckBackingName(disk::CheckQcow2(ctx, fd.get(), file), file);
@@ -305,7 +310,8 @@ class Installation {
 
 std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, const Image& image) {
   const auto missing = [&](const std::string& why) {
-    Throw(ErrorKind::kSnapshotImageMissing, "image '{}' ({}) is not in {}: {}",
+    Throw(ErrorKind::kSnapshotImageMissing,
+          "image '{}' ({}) is not in {}: {}; remove the image and add it again",
           base::Quoted(image.ref), base::Quoted(image.manifest_digest), cache_dir.native(), why);
   };
   if (!base::IsDigest(image.manifest_digest, "sha256")) {

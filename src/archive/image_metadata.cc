@@ -7,6 +7,7 @@
 
 #include "src/base/digest.h"
 #include "src/base/fields.h"
+#include "src/base/text.h"
 
 namespace msb::archive {
 namespace {
@@ -51,7 +52,8 @@ std::vector<std::string> ParseDiffIds(const Json& config) {
 
 void CheckCount(const std::string& field, std::size_t found, std::size_t expected) {
   if (found == expected) return;
-  base::Malformed(field, fmt::format("has {} layers, but the image has {}", found, expected));
+  base::Malformed(
+      field, fmt::format("has {}, but the image has {}", base::Count(found, "layer"), expected));
 }
 
 }  // namespace

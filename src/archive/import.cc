@@ -59,7 +59,8 @@ class Importer {
     if (spec_.name) CheckNameFree();
     while (const std::optional<TarEntry> entry = reader_.Next()) Accept(*entry);
     if (snapshots_.empty()) {
-      Throw(ErrorKind::kSnapshotIntegrity, "{} contains no snapshot", spec_.archive.native());
+      Throw(ErrorKind::kSnapshotIntegrity, "{} contains no snapshot; export the snapshot again",
+            spec_.archive.native());
     }
     CheckClaimed();
     const std::vector<IncomingSnapshot*> order = snapshots_.InOrder();
@@ -79,7 +80,7 @@ class Importer {
   void Accept(const TarEntry& entry) {
     ctx_.Check();
     if (++entries_ > kMaxEntries) {
-      RefuseEntry(entry.path, "exceeds the limit of " + std::to_string(kMaxEntries) + " entries");
+      RefuseExcess(entry.path, "exceeds the limit of " + std::to_string(kMaxEntries) + " entries");
     }
     if (!paths_.insert(entry.path).second) RefuseEntry(entry.path, "occurs twice");
     if (entry.is_directory) return AcceptDirectory(entry);
@@ -315,8 +316,8 @@ class Importer {
 
   void AcceptImageFile(const TarEntry& entry, const MemberPath& path) {
     if (image_files_.size() >= kMaxImageFiles) {
-      RefuseEntry(entry.path,
-                  "exceeds the limit of " + std::to_string(kMaxImageFiles) + " image files");
+      RefuseExcess(entry.path,
+                   "exceeds the limit of " + std::to_string(kMaxImageFiles) + " image files");
     }
     MakeStage();
     // These are read into memory: metadata is parsed, and a vmdk is parsed and rewritten.

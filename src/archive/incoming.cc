@@ -41,8 +41,9 @@ IncomingSnapshot& IncomingSnapshots::Add(Layout layout, const MemberPath& path,
   const Manifest& manifest = snapshot.manifest;
   if (DirectoryOf(layout, manifest) != path.snapshot) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "{} must match the name of its directory, but is the manifest of {}", member_path,
-          layout == Layout::kLayered ? manifest.snapshot_id : manifest.digest);
+          "{} must match the name of its directory, but is the manifest of {}; copy or export the "
+          "archive again",
+          member_path, layout == Layout::kLayered ? manifest.snapshot_id : manifest.digest);
   }
   if (manifest.state_kind != "file") {
     Throw(ErrorKind::kUnsupportedOperation,
@@ -76,7 +77,8 @@ std::vector<IncomingSnapshot*> IncomingSnapshots::InOrder() {
   std::set<std::string_view> parents;
   for (IncomingSnapshot& snapshot : snapshots_) {
     if (!snapshot.awaited.empty()) {
-      Throw(ErrorKind::kSnapshotIntegrity, "the archive's snapshot {} lacks its disk '{}'",
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "the archive's snapshot {} lacks its disk '{}'; copy or export the archive again",
             snapshot.id, base::Quoted(*snapshot.awaited.begin()));
     }
     by_id.emplace(snapshot.id, &snapshot);
@@ -86,7 +88,8 @@ std::vector<IncomingSnapshot*> IncomingSnapshots::InOrder() {
   for (IncomingSnapshot& snapshot : snapshots_) {
     if (parents.contains(snapshot.id)) continue;
     if (!order.empty()) {
-      Throw(ErrorKind::kSnapshotIntegrity, "the archive must have one head, but has {} and {}",
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "the archive must have one head, but has {} and {}; copy or export the archive again",
             order[0]->id, snapshot.id);
     }
     order.push_back(&snapshot);
@@ -99,7 +102,8 @@ std::vector<IncomingSnapshot*> IncomingSnapshots::InOrder() {
   }
   if (order.empty() || order.size() != snapshots_.size()) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "the archive's {} snapshots must form a single chain of parents", snapshots_.size());
+          "the snapshots of the archive must form a single chain of parents, but do not; copy or "
+          "export the archive again");
   }
   std::reverse(order.begin(), order.end());
   return order;

@@ -1,4 +1,4 @@
-// Checks an inventory, field by field, against what arrived.
+// Checks an inventory, field by field, against the members that arrived.
 
 #include <fmt/core.h>
 
@@ -49,7 +49,8 @@ const Json& ArrayOf(const Fields& fields, std::string_view field, std::size_t si
   const Json& array = fields.At(field);
   if (!array.is_array()) MalformedType(fields.PathOf(field), "an array", array);
   if (array.size() != size) {
-    Malformed(fields.PathOf(field), fmt::format("has {} elements, not {}", array.size(), size));
+    Malformed(fields.PathOf(field),
+              fmt::format("has {}, not {}", base::Count(array.size(), "element"), size));
   }
   return array;
 }
@@ -206,8 +207,9 @@ class InventoryChecker {
     for (std::size_t i = 0; i < list.size(); ++i) {
       const Fields entry(list[i], fmt::format("entries[{}]", i), {"path"}, Others::kIgnore);
       if (i >= members.size()) {
-        Malformed(entry.PathOf("path"), fmt::format("is '{}', but the archive has only {} files",
-                                                    Quoted(entry.Text("path")), members.size()));
+        Malformed(entry.PathOf("path"),
+                  fmt::format("is '{}', but the archive has only {}", Quoted(entry.Text("path")),
+                              base::Count(members.size(), "file")));
       }
       entry.Expect("path", members[i]->path);
     }
@@ -325,9 +327,11 @@ std::vector<std::string> CheckInventory(std::string_view text, const Inventory& 
   try {
     return InventoryChecker(arrived).Check(base::ParseJson(text, kMaxInventoryValues));
   } catch (const std::invalid_argument& e) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{}: {}", kInventoryPath, e.what());
+    Throw(ErrorKind::kSnapshotIntegrity, "{}: {}; copy or export the archive again", kInventoryPath,
+          e.what());
   } catch (const Json::exception& e) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{}: {}", kInventoryPath, e.what());
+    Throw(ErrorKind::kSnapshotIntegrity, "{}: {}; copy or export the archive again", kInventoryPath,
+          e.what());
   }
 }
 

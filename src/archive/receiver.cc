@@ -40,8 +40,15 @@ MemberHasher HasherFor(const TarEntry& entry, MemberKind kind) {
 
 }  // namespace
 
+void RefuseExcess(std::string_view path, std::string_view problem) {
+  Throw(ErrorKind::kSnapshotIntegrity,
+        "archive entry '{}' {}; import the archive with the program that wrote it",
+        base::Quoted(path), problem);
+}
+
 void RefuseEntry(std::string_view path, std::string_view problem) {
-  Throw(ErrorKind::kSnapshotIntegrity, "archive entry '{}' {}", base::Quoted(path), problem);
+  Throw(ErrorKind::kSnapshotIntegrity, "archive entry '{}' {}; copy or export the archive again",
+        base::Quoted(path), problem);
 }
 
 MemberReceiver::MemberReceiver(const Context& ctx, const ArchiveInput& input, TarReader& reader,
@@ -54,13 +61,13 @@ MemberReceiver::MemberReceiver(const Context& ctx, const ArchiveInput& input, Ta
 
 void MemberReceiver::CountMetadata(const TarEntry& entry, std::size_t limit) {
   if (entry.is_sparse || entry.size > limit) {
-    RefuseEntry(entry.path, "is longer than " + std::to_string(limit) + " bytes");
+    RefuseExcess(entry.path, "is longer than " + std::to_string(limit) + " bytes");
   }
   metadata_bytes_ += entry.size;
   if (metadata_bytes_ > kMaxMetadataBytes ||
       metadata_bytes_ > kFreeMetadataBytes + kMaxMetadataRatio * input_.bytes_read()) {
-    RefuseEntry(entry.path, "brings the metadata to " + std::to_string(metadata_bytes_) +
-                                " bytes, which is too much for an archive of this size");
+    RefuseExcess(entry.path, "brings the metadata to " + std::to_string(metadata_bytes_) +
+                                 " bytes, which is too much for an archive of this size");
   }
 }
 
@@ -69,8 +76,8 @@ void MemberReceiver::CountHashed(const std::string& path, std::uint64_t size,
   if (algorithm == artifact::kFileMerkle) return;
   hashed_bytes_ += size;
   if (hashed_bytes_ > kMaxHashedBytes) {
-    RefuseEntry(path, "exceeds the limit of " + std::to_string(kMaxHashedBytes) +
-                          " bytes to hash in one archive");
+    RefuseExcess(path, "exceeds the limit of " + std::to_string(kMaxHashedBytes) +
+                           " bytes to hash in one archive");
   }
 }
 
@@ -137,8 +144,8 @@ void MemberReceiver::CheckLimits(const TarEntry& entry,
   // The ranges of all entries are kept if an inventory may list them.
   if (layout_.MayBe(Layout::kLayered)) ranges_ += entry.ranges.size();
   if (ranges_ > kMaxSparseRanges) {
-    RefuseEntry(entry.path, "exceeds the limit of " + std::to_string(kMaxSparseRanges) +
-                                " sparse ranges in one archive");
+    RefuseExcess(entry.path, "exceeds the limit of " + std::to_string(kMaxSparseRanges) +
+                                 " sparse ranges in one archive");
   }
 }
 

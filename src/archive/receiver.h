@@ -20,6 +20,8 @@ namespace msb::archive {
 
 // Throws kSnapshotIntegrity with a message that the archive's entry at this path has this problem.
 [[noreturn]] void RefuseEntry(std::string_view path, std::string_view problem);
+// Does the same for an entry that exceeds a limit of this library.
+[[noreturn]] void RefuseExcess(std::string_view path, std::string_view problem);
 
 class MemberReceiver {
  public:

@@ -112,8 +112,8 @@ std::string_view NextLine(std::string_view& text) {
 void CheckFile(std::vector<VmdkExtent>::const_iterator& next,
                std::vector<VmdkExtent>::const_iterator end, const JoinedFile& file) {
   if (file.bytes == 0 || file.bytes % kSectorBytes != 0) {
-    RefuseVmdk(fmt::format("{} has {} bytes, but must have a positive multiple of 512", file.file,
-                           file.bytes));
+    RefuseVmdk(fmt::format("{} has {}, but must have a positive multiple of 512", file.file,
+                           base::Count(file.bytes, "byte")));
   }
   const std::uint64_t sectors = file.bytes / kSectorBytes;
   for (std::uint64_t covered = 0; covered < sectors; ++next) {
@@ -121,9 +121,10 @@ void CheckFile(std::vector<VmdkExtent>::const_iterator& next,
     if (next == end) RefuseVmdk(fmt::format("sector {} of {} is missing", covered, file.file));
     if (next->file != file.file || next->first_sector != covered ||
         next->sectors > sectors - covered) {
-      RefuseVmdk(fmt::format(
-          "expected sector {} of the {} sectors of {}, found {} sectors of {} from {} on", covered,
-          sectors, file.file, next->sectors, next->file, next->first_sector));
+      RefuseVmdk(
+          fmt::format("expected sector {} of {}, which has {}, found {} of {} from sector {} on",
+                      covered, file.file, base::Count(sectors, "sector"),
+                      base::Count(next->sectors, "sector"), next->file, next->first_sector));
     }
     covered += next->sectors;
   }

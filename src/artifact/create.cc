@@ -66,8 +66,8 @@ UniqueFd OpenUpper(const NewArtifact& spec) {
 // opened.
 void DescribeLayer(NewArtifact& spec, int source, std::uint64_t size) {
   if (size > base::kMaxJsonInteger) {
-    Throw(ErrorKind::kUnsupportedOperation, "{} is larger than 2^53 - 1 bytes",
-          spec.upper.native());
+    Throw(ErrorKind::kUnsupportedOperation, "{} has {} bytes, but at most 2^53 - 1 are supported",
+          spec.upper.native(), size);
   }
   Manifest& manifest = spec.manifest;
   Layer& layer = manifest.layers.at(0);
@@ -78,7 +78,7 @@ void DescribeLayer(NewArtifact& spec, int source, std::uint64_t size) {
   if (backing.empty() || IsBelow(manifest, backing)) return;
   Throw(ErrorKind::kInvalidConfig,
         "{} is backed by '{}', which is neither the snapshot nor the image that its sandbox was "
-        "created from",
+        "created from; rebase it to one of them with 'qemu-img rebase'",
         spec.upper.native(), base::Quoted(backing));
 }
 

@@ -43,8 +43,10 @@ void VerifyFile(const Context& ctx, const DiskFile& file, base::ProgressMeter& m
   }
   CheckUnchanged(file);
   if (found == *file.integrity) return;
-  Throw(ErrorKind::kSnapshotIntegrity, "{} is damaged: expected {} {}, as recorded, but found {}",
-        path, file.integrity->algorithm, file.integrity->digest, found.digest);
+  Throw(
+      ErrorKind::kSnapshotIntegrity,
+      "{} is damaged: expected {} {}, as recorded, but found {}; replace it with an undamaged copy",
+      path, file.integrity->algorithm, file.integrity->digest, found.digest);
 }
 
 }  // namespace

@@ -26,7 +26,9 @@ std::string ReadSmallFile(base::Entry entry, const std::string& origin) {
       base::RequireRegularFile(std::move(entry), origin, ErrorKind::kSnapshotIntegrity);
   auto bytes = base::ReadAll(file.get(), kMaxManifestBytes);
   if (!bytes) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} is longer than {} bytes", origin, kMaxManifestBytes);
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "{} is longer than {} bytes; replace it with an undamaged copy", origin,
+          kMaxManifestBytes);
   }
   return *std::move(bytes);
 }
@@ -37,8 +39,9 @@ std::optional<std::string> ReadGroupHead(int dir, const std::filesystem::path& p
   if (!bytes) return std::nullopt;
   std::string head = ParseGroupHead(*bytes, origin);
   if (!base::IsPlainFileName(head)) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{}: head must be a plain file name, but is '{}'", origin,
-          base::Quoted(head));
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "{}: head must be a plain file name, but is '{}'; replace it with an undamaged copy",
+          origin, base::Quoted(head));
   }
   return head;
 }

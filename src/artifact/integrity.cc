@@ -47,7 +47,9 @@ std::unique_ptr<IntegrityHasher> MakeIntegrityHasher(const Context& ctx, std::st
   if (algorithm == kSparseSha256) {
     hasher->AddPreamble("msb-sparse-sha256-v1\0"sv, size);
   } else if (algorithm != kSha256) {
-    base::Throw(ErrorKind::kUnsupportedOperation, "unknown integrity algorithm '{}'", algorithm);
+    base::Throw(ErrorKind::kUnsupportedOperation,
+                "integrity algorithm '{}' is not supported: it must be {}, {} or {}", algorithm,
+                kSha256, kSparseSha256, kFileMerkle);
   }
   return hasher;
 }

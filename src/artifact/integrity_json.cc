@@ -31,7 +31,7 @@ Integrity ReadIntegrity(const Json& value, const std::string& path,
   const std::uint64_t logical_size = merkle.Size("logical_size");
   if (size.value_or(logical_size) != logical_size) {
     Malformed(merkle.PathOf("logical_size"),
-              fmt::format("is {}, but the file has {} bytes", logical_size, *size));
+              fmt::format("is {}, but the file has {}", logical_size, base::Count(*size, "byte")));
   }
   size = logical_size;
   return {algorithm, merkle.Digest("root", "blake3")};

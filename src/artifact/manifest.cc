@@ -24,9 +24,11 @@ auto Read(std::string_view bytes, std::string_view origin, const Function& read)
   try {
     return read(base::ParseJson(bytes));
   } catch (const std::invalid_argument& e) {
-    base::Throw(ErrorKind::kSnapshotIntegrity, "malformed manifest {}: {}", origin, e.what());
+    base::Throw(ErrorKind::kSnapshotIntegrity,
+                "malformed manifest {}: {}; replace it with an undamaged copy", origin, e.what());
   } catch (const Json::exception& e) {
-    base::Throw(ErrorKind::kSnapshotIntegrity, "malformed manifest {}: {}", origin, e.what());
+    base::Throw(ErrorKind::kSnapshotIntegrity,
+                "malformed manifest {}: {}; replace it with an undamaged copy", origin, e.what());
   }
 }
 

@@ -40,8 +40,9 @@ LayerFile OpenLayerIn(int dir, const std::filesystem::path& artifact, const Laye
   const std::uint64_t expected = layer.file_bytes.value_or(file.stamp.size);
   if (file.stamp.size != expected) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "{} must have {} bytes, as its manifest records, but has {}", path.native(), expected,
-          file.stamp.size);
+          "{} must have {}, as its manifest records, but has {}; replace it with an undamaged "
+          "copy, or remove the snapshot",
+          path.native(), base::Count(expected, "byte"), file.stamp.size);
   }
   return file;
 }
@@ -403,8 +404,8 @@ void CheckUnreplaced(const BackingFile& file) {
   const auto now = ReadManifest(place);  // An image has no manifest beside it.
   if (!now || disk::DiskFileName(now->digest, file.disk.format) == file.name) return;
   base::Throw(ErrorKind::kSnapshotNotFound,
-              "{} was replaced while it was read: expected {}, found {}; try again", place.native(),
-              file.name, now->digest);
+              "{} was replaced while it was read: expected the disk {}, found {}; try again",
+              place.native(), file.name, DiskFileName(now->digest, file.disk.format));
 }
 
 bool HoldsArtifact(const std::filesystem::path& path) {

@@ -16,6 +16,7 @@
 #include "src/base/call_scope.h"
 #include "src/base/file_system.h"
 #include "src/base/rename.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -176,22 +177,18 @@ void MakeDirectoryAt(int dir, const std::string& name) {
   if (mkdirat(dir, name.c_str(), 0777) != 0) ThrowErrnoAt("create directory", dir, name);
 }
 
-void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name) {
-  if (link(existing.c_str(), name.c_str()) != 0) ThrowErrno("link to", name.native());
-}
-
 bool TryLinkFile(const std::filesystem::path& existing, int dir, const std::string& name) {
   if (linkat(AT_FDCWD, existing.c_str(), dir, name.c_str(), 0) == 0) return true;
   // Causes include another file system, one without hard links, too many links, and a file of
   // another user.
   if (NeedsCopy(errno)) return false;
-  ThrowErrno("link to", existing.native());
+  ThrowErrnoBetween("link", {AT_FDCWD, existing.native()}, {dir, name});
 }
 
 MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const std::string& target) {
   if (RenameNew(dir, name, target_dir, target)) return MoveResult::kMoved;
   if (errno == EEXIST) return MoveResult::kTargetExists;
-  if (errno != EXDEV) ThrowErrnoAt("rename to", target_dir, target);
+  if (errno != EXDEV) ThrowErrnoBetween("rename", {dir, name}, {target_dir, target});
   return MoveResult::kOtherFileSystem;
 }
 
@@ -253,9 +250,9 @@ void ReadExactly(int fd, void* buffer, std::size_t size, std::uint64_t offset) {
     if (n < 0) ThrowErrno("read", fd);
     if (n == 0) {
       Throw(ErrorKind::kIO,
-            "{} ends at byte {}, {} bytes before its expected end: another program truncated it; "
+            "{} ends at byte {}, {} before its expected end: another program truncated it; "
             "stop that program and try again",
-            PathOf(fd), offset, size);
+            PathOf(fd), offset, Count(size, "byte"));
     }
     bytes += n;
     size -= static_cast<std::size_t>(n);

@@ -116,11 +116,8 @@ void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t of
 // Truncates the file to size bytes, or extends it with a hole.
 void Resize(int fd, std::uint64_t size);
 
-// Creates name, which must not exist, as a hard link to existing. Both must be on one file system.
-void LinkFile(const std::filesystem::path& existing, const std::filesystem::path& name);
-
-// Works like LinkFile, but creates dir/name. Returns false if a hard link is impossible, so that
-// the file must be copied instead (NeedsCopy).
+// Creates dir/name, which must not exist, as a hard link to existing. Returns false if a hard link
+// is impossible, so that the file must be copied instead (NeedsCopy).
 bool TryLinkFile(const std::filesystem::path& existing, int dir, const std::string& name);
 
 enum class MoveResult { kMoved, kTargetExists, kOtherFileSystem };

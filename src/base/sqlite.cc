@@ -278,7 +278,9 @@ void Database::RequireTable(std::string_view name) const {
   Statement table(*this, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1");
   if (!table.Bind(1, name).Step()) {
     throw DatabaseError(DatabaseError::Cause::kNoTable, ErrorKind::kUnsupportedOperation,
-                        fmt::format("the database {} has no table '{}'", path_.native(), name));
+                        fmt::format("the database {} lacks the table '{}'; open it once with the "
+                                    "program that created it, or restore it from a copy",
+                                    path_.native(), name));
   }
 }
 

@@ -159,7 +159,7 @@ Stage::~Stage() {
       unlinkat(fd_.get(), self.c_str(), AT_REMOVEDIR);
     }
   } catch (const Error&) {
-    // SweepStages tries again, and logs what fails.
+    // SweepStages tries again, and logs failures.
   }
 }
 
@@ -258,7 +258,7 @@ std::optional<std::string> Stage::PublishEntries(const std::vector<std::string>&
     for (const std::string& name : names) {
       entries_[name] = IdentityAt(fd_.get(), name);
       if (!RenameNew(fd_.get(), name, parent_.get(), name)) {
-        if (errno != EEXIST) ThrowErrnoAt("rename to", parent_.get(), name);
+        if (errno != EEXIST) ThrowErrnoBetween("rename", {fd_.get(), name}, {parent_.get(), name});
         TakeBack(published);
         return name;
       }
@@ -289,7 +289,7 @@ void Stage::PublishFile(const std::string& name, const std::string& target) {
   bool is_kept = false;
   bool replaced = false;
   while (!replaced && !RenameNew(fd_.get(), name, parent_.get(), target)) {
-    if (errno != EEXIST) ThrowErrnoAt("rename to", parent_.get(), target);
+    if (errno != EEXIST) ThrowErrnoBetween("rename", {fd_.get(), name}, {parent_.get(), target});
     const EntryType type = TypeAt(parent_.get(), target);
     if (type == EntryType::kAbsent) continue;
     if (type != EntryType::kRegularFile) {
@@ -302,7 +302,9 @@ void Stage::PublishFile(const std::string& name, const std::string& target) {
     if (!is_kept && !NeedsCopy(errno)) ThrowErrnoAt("replace", parent_.get(), target);
     // This can replace a file, but not a directory.
     replaced = renameat(fd_.get(), name.c_str(), parent_.get(), target.c_str()) == 0;
-    if (!replaced && errno != EISDIR) ThrowErrnoAt("rename to", parent_.get(), target);
+    if (!replaced && errno != EISDIR) {
+      ThrowErrnoBetween("rename", {fd_.get(), name}, {parent_.get(), target});
+    }
   }
   try {
     Sync(parent_.get());

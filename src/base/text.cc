@@ -61,6 +61,10 @@ bool IsPlainFileName(std::string_view name) {
          name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
 }
 
+std::string Count(std::uint64_t number, std::string_view noun) {
+  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
+}
+
 std::string Quoted(std::string_view text, std::size_t max_bytes) {
   std::string out;
   while (!text.empty() && out.size() < max_bytes) {

@@ -4,6 +4,7 @@
 #define MSB_SRC_BASE_TEXT_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,9 @@ void CheckBareName(std::string_view what, std::string_view name, std::size_t max
 // Returns true if name can be the name of a directory entry: it has 1 to 255 bytes, contains no '/'
 // or NUL, and is neither "." nor "..".
 bool IsPlainFileName(std::string_view name);
+
+// Returns a number with its noun, such as "1 byte" or "3 bytes", for messages.
+std::string Count(std::uint64_t number, std::string_view noun);
 
 // Returns text in a form for messages: control characters, and bytes that are not UTF-8, are
 // escaped ("\x0a"), and text that is longer than about max_bytes bytes is cut and ends with "…".

@@ -189,6 +189,21 @@ void ThrowErrnoAt(std::string_view action, int dir, std::string_view name, int e
   ThrowWithStep(action, PathOf(dir, name), error);
 }
 
+void ThrowErrnoBetween(std::string_view action, const FileAt& source, const FileAt& target,
+                       int error) {
+  const std::string from = PathOf(source.dir, source.name);
+  const std::string to = PathOf(target.dir, target.name);
+  const bool is_absent =
+      error == ENOENT && faccessat(AT_FDCWD, from.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0;
+  const std::string step = is_absent
+                               ? from + " is absent: stop the program that removed it and try again"
+                               : NextStep(error, to);
+  throw Error(ErrorKind::kIO,
+              fmt::format("cannot {} {} to {}: {}; {}", action, from, to,
+                          std::error_code(error, std::generic_category()).message(), step),
+              error);
+}
+
 void ThrowCannotExecute(std::string_view path, int error) {
   const bool wrong = error == ENOENT || error == ENOTDIR || error == EACCES || error == EISDIR ||
                      error == ENOEXEC || error == ELOOP || error == ENAMETOOLONG;

@@ -30,6 +30,16 @@ template <typename... Args>
 [[noreturn]] void ThrowErrnoAt(std::string_view action, int dir, std::string_view name,
                                int error = errno);
 
+// A name in an open directory.
+struct FileAt {
+  int dir;
+  std::string_view name;
+};
+// Throws kIO for a file that cannot be linked or renamed, with the message "cannot ACTION SOURCE to
+// TARGET: REASON; NEXT STEP".
+[[noreturn]] void ThrowErrnoBetween(std::string_view action, const FileAt& source,
+                                    const FileAt& target, int error = errno);
+
 // Throws an error because the program at path cannot be executed: kInvalidConfig if path does not
 // lead to a program that this process may execute, and kIO otherwise.
 [[noreturn]] void ThrowCannotExecute(std::string_view path, int error);

@@ -176,8 +176,8 @@ class Checker {
   void CompareRefcount(std::uint64_t cluster, Use use, std::uint64_t refcount) const {
     const std::uint64_t references = use <= kMaxPacked ? use : 1;
     if (refcount < references) {
-      tables_.Damaged(fmt::format("cluster {} has {} references, but its refcount is {}", cluster,
-                                  references, refcount));
+      tables_.Damaged(fmt::format("cluster {} has {}, but its refcount is {}", cluster,
+                                  base::Count(references, "reference"), refcount));
     }
     const bool alone = refcount == 1;
     if ((use == kCopied && !alone) || (use == kNotCopied && alone)) {

@@ -65,6 +65,9 @@ class HeaderReader {
 
  private:
   [[noreturn]] void Damaged(std::string_view problem) const {
+    Repairable(fmt::format("{}; replace it with an undamaged copy", problem));
+  }
+  [[noreturn]] void Repairable(std::string_view problem) const {
     Throw(ErrorKind::kSnapshotIntegrity, "qcow2 file '{}' {}", Quoted(name_), problem);
   }
   [[noreturn]] void Unsupported(std::string_view feature) const {
@@ -170,10 +173,10 @@ class HeaderReader {
 
   void CheckFeatures() {
     if ((incompatible_ & kCorrupt) != 0) {
-      Damaged("is marked corrupt; repair a copy of it with 'qemu-img check -r all'");
+      Repairable("is marked corrupt; repair a copy of it with 'qemu-img check -r all'");
     }
     if ((incompatible_ & kDirty) != 0) {
-      Damaged("was not closed properly; repair it with 'qemu-img check -r all'");
+      Repairable("was not closed properly; repair it with 'qemu-img check -r all'");
     }
     if ((incompatible_ & kExternalData) != 0) Unsupported("an external data file");
     for (unsigned bit = 5; bit < 64; ++bit) {
@@ -193,15 +196,15 @@ class HeaderReader {
   void CheckTable(const char* what, std::uint64_t offset, std::uint64_t bytes,
                   std::uint64_t max_bytes) const {
     if (bytes > max_bytes) {
-      Damaged(fmt::format("has a {} of {} bytes, more than {}", what, bytes, max_bytes));
+      Damaged(fmt::format("has {} of {} bytes, more than {}", what, bytes, max_bytes));
     }
     if (offset % header_.cluster_bytes() != 0) {
-      Damaged(fmt::format("has a {} that is not aligned to a cluster", what));
+      Damaged(fmt::format("has {} that is not aligned to a cluster", what));
     }
     // The last cluster of the file may be incomplete.
     if (bytes > 0 &&
         (offset == 0 || offset >= size_ || bytes >= size_ - offset + header_.cluster_bytes())) {
-      Damaged(fmt::format("has a {} outside the file", what));
+      Damaged(fmt::format("has {} outside the file", what));
     }
   }
 
@@ -216,11 +219,12 @@ class HeaderReader {
     const std::uint64_t needed =
         header_.virtual_size / bytes_per_l2 + (header_.virtual_size % bytes_per_l2 != 0 ? 1 : 0);
     if (header_.l1_entries < needed) Damaged("has an L1 table that is too small for its disk");
-    CheckTable("L1 table", header_.l1_offset, std::uint64_t{header_.l1_entries} * 8, kMaxL1Bytes);
+    CheckTable("an L1 table", header_.l1_offset, std::uint64_t{header_.l1_entries} * 8,
+               kMaxL1Bytes);
     const std::uint64_t refcount_bytes = std::uint64_t{header_.refcount_table_clusters}
                                          << header_.cluster_bits;
     if (refcount_bytes == 0) Damaged("has no refcount table");
-    CheckTable("refcount table", header_.refcount_table_offset, refcount_bytes,
+    CheckTable("a refcount table", header_.refcount_table_offset, refcount_bytes,
                kMaxRefcountTableBytes);
   }
 

@@ -146,8 +146,9 @@ void Qcow2Tables::CheckCluster(std::string_view what, std::uint64_t offset) cons
 }
 
 void Qcow2Tables::Damaged(const std::string& problem) const {
-  base::Throw(ErrorKind::kSnapshotIntegrity, "qcow2 file '{}' is damaged: {}", base::Quoted(name_),
-              problem);
+  base::Throw(ErrorKind::kSnapshotIntegrity,
+              "qcow2 file '{}' is damaged: {}; replace it with an undamaged copy",
+              base::Quoted(name_), problem);
 }
 
 }  // namespace msb::disk

@@ -164,7 +164,7 @@ void FillZeros(std::span<std::byte> bytes, std::uint64_t from, std::uint64_t to)
 // Fills the rest of each block that has data with zeros. Returns the number of bytes of data.
 std::uint64_t FillAroundData(const Ticket& ticket, std::span<std::byte> bytes) {
   std::uint64_t total = 0;
-  std::uint64_t filled = 0;  // End of what is data or zeroed, in the region.
+  std::uint64_t filled = 0;  // End of the data and zeros written so far, in the region.
   for (const Extent& extent : ticket.data) {
     const std::uint64_t start = extent.offset - ticket.offset;
     const std::uint64_t filled_block = (filled + kBlockBytes - 1) / kBlockBytes * kBlockBytes;

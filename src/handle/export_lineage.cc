@@ -47,7 +47,10 @@ ExportLineage LineageForExport(const Context& ctx, SnapshotFinder& finder, Opene
     const Artifact artifact = current.artifact;
     const std::optional<std::string>& parent = artifact.manifest.parent;
     if (!seen.insert(artifact.manifest.digest).second) {
-      Throw(ErrorKind::kSnapshotIntegrity, "{} is its own ancestor", artifact.path.native());
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "the parents of {} form a loop: {} is among its own ancestors; replace its manifest "
+            "with an undamaged copy, or remove it",
+            head_path, artifact.path.native());
     }
     const bool backed = carried && IsBackedByParent(current);
     const bool continues = carried && parent && (with_parents || backed);

@@ -23,7 +23,8 @@ std::optional<Error> AlterationOf(const index::Row& row, const Artifact& found) 
   const base::UtcTime& created = found.manifest.created;
   if (row.created_at.ToTimePoint() != created.ToTimePoint()) return std::nullopt;
   return Error(ErrorKind::kSnapshotIntegrity,
-               fmt::format("the manifest of {} was altered: expected the digest {}, found {}",
+               fmt::format("the manifest of {} was altered: expected the digest {}, found {}; "
+                           "replace it with an undamaged copy",
                            found.path.native(), row.digest, found.manifest.digest));
 }
 

@@ -32,8 +32,9 @@ std::string BackingNameOf(const OpenedArtifact& opened) {
   std::string name = disk::ReadQcow2Header(opened.layers[0].fd.get(), origin).backing_file;
   if (!name.empty() && !artifact::IsBelow(artifact.manifest, name)) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "{} is backed by '{}', which is neither its parent's disk nor its image", origin,
-          base::Quoted(name));
+          "{} is backed by '{}', which is neither its parent's disk nor its image; replace it with "
+          "an undamaged copy",
+          origin, base::Quoted(name));
   }
   return name;
 }
@@ -91,7 +92,8 @@ DiskChain OpenDisk(SnapshotFinder& finder, OpenedArtifact opened) {
     }
     if (chain.files.size() > kMaxBackingFiles) {
       Throw(ErrorKind::kUnsupportedOperation,
-            "{} has more than {} backing files, which is not supported",
+            "{} has more than {} backing files, which is not supported; squash the snapshot where "
+            "it was created",
             chain.files.front().disk.path.native(), kMaxBackingFiles);
     }
     opened = finder.FindParent(opened.artifact);
@@ -99,8 +101,10 @@ DiskChain OpenDisk(SnapshotFinder& finder, OpenedArtifact opened) {
     const std::string next = BackingNameOf(opened);
     DiskFile file = artifact::FileOfLayer(opened, 0);
     if (file.name != name) {
-      Throw(ErrorKind::kSnapshotIntegrity, "{} is backed by '{}', but its parent's disk is '{}'",
-            origin, base::Quoted(name), file.name);
+      Throw(
+          ErrorKind::kSnapshotIntegrity,
+          "{} is backed by '{}', but its parent's disk is '{}'; replace it with an undamaged copy",
+          origin, base::Quoted(name), file.name);
     }
     chain.files.push_back(std::move(file));
     name = next;

@@ -122,7 +122,9 @@ vmm::SandboxRecord BootSnapshot(const Context& ctx, ClientState& client,
 
 void CheckSandboxName(const std::string& name) {
   if (base::IsPlainFileName(name) && !name.starts_with('.')) return;
-  Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}'", base::Quoted(name));
+  Throw(ErrorKind::kSandboxNotFound,
+        "no sandbox '{}': the name of a sandbox is a plain file name that does not begin with '.'",
+        base::Quoted(name));
 }
 
 vmm::SandboxRecord BootSandbox(const Context& ctx, ClientState& client, const std::string& name,

@@ -78,7 +78,7 @@ void CheckUnreplaced(const vmm::SnapshotSource& snapshot) {
   const std::string now = artifact::OpenArtifactAt(snapshot.artifact).manifest.digest;
   if (now == snapshot.digest) return;
   base::Throw(ErrorKind::kSnapshotNotFound,
-              "{} was replaced while it was copied: expected {}, found {}; try again",
+              "{} was replaced while it was copied: expected the digest {}, found {}; try again",
               snapshot.artifact.native(), snapshot.digest, now);
 }
 

@@ -34,13 +34,16 @@ void CheckNotRunning(const vmm::SandboxRecord& sandbox) {
         ToString(sandbox.status), sandbox.runs_on.empty() ? "" : ", as " + sandbox.runs_on);
 }
 
-// Throws kInvalidConfig unless the sandbox has what a manifest must record.
+// Throws kInvalidConfig unless the sandbox has the image and the disk that a manifest must record.
 void CheckDescribable(const vmm::SandboxRecord& sandbox) {
   if (!sandbox.image) {
-    Throw(ErrorKind::kInvalidConfig, "sandbox '{}' has no pinned image", sandbox.name);
+    Throw(ErrorKind::kInvalidConfig,
+          "sandbox '{}' has no pinned image; create it again from an image", sandbox.name);
   }
   if (!sandbox.upper) {
-    Throw(ErrorKind::kInvalidConfig, "sandbox '{}' has no root disk of its own", sandbox.name);
+    Throw(ErrorKind::kInvalidConfig,
+          "sandbox '{}' has no root disk of its own; create it again from an image or snapshot",
+          sandbox.name);
   }
   if (!base::IsDigest(sandbox.image->manifest_digest, "sha256") || sandbox.image->ref.empty()) {
     Throw(ErrorKind::kInvalidConfig,

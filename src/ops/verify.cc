@@ -13,14 +13,15 @@
 namespace msb::ops {
 namespace {
 
-// Checks that what is at an artifact's path now is the artifact that was opened there.
+// Checks that the artifact at the path now is the one that was opened there.
 void CheckSame(const artifact::Artifact& opened, const artifact::Artifact& now) {
   const std::string& expected = opened.manifest.digest;
   const std::string& found = now.manifest.digest;
   if (expected == found) return;
   if (opened.directory == now.directory) {
     base::Throw(ErrorKind::kSnapshotIntegrity,
-                "the manifest of {} changed since it was opened: expected {}, found {}",
+                "the manifest of {} changed since it was opened: expected {}, found {}; restore "
+                "it, or open the snapshot again",
                 now.path.native(), expected, found);
   }
   base::Throw(ErrorKind::kSnapshotNotFound,

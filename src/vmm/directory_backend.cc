@@ -23,8 +23,8 @@ using base::UniqueFd;
 // How long a sandbox that is being replaced may take to shut down.
 constexpr auto kReplaceTimeout = std::chrono::seconds(10);
 
-[[noreturn]] void NotFound(const std::string& name) {
-  Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}'", base::Quoted(name));
+[[noreturn]] void NoSandbox(const std::string& name, const std::filesystem::path& dir) {
+  Throw(ErrorKind::kSandboxNotFound, "no sandbox '{}' in {}", base::Quoted(name), dir.native());
 }
 
 // Returns an empty string or, for example, ", as process 12 on host 'b'", for messages.
@@ -68,9 +68,9 @@ base::LockedDirectory DirectoryBackend::LockSandbox(const Context& ctx,
                                                     const std::string& name) const {
   // A directory that is not a sandbox of this backend is refused without waiting for its lock.
   const UniqueFd fd = OpenSandbox(dir_, name);
-  if (!fd || !HoldsSandbox(fd.get())) NotFound(name);
+  if (!fd || !HoldsSandbox(fd.get())) NoSandbox(name, dir_);
   base::LockedDirectory lock = base::LockedDirectory::Open(ctx, dir_, name);
-  if (!lock || !HoldsSandbox(lock.fd())) NotFound(name);
+  if (!lock || !HoldsSandbox(lock.fd())) NoSandbox(name, dir_);
   return lock;
 }
 
@@ -101,7 +101,7 @@ std::optional<DirectoryRecord> DirectoryBackend::ReadCurrent(const std::string& 
 
 DirectoryBackend::Locked DirectoryBackend::ReadLocked(int dir, const std::string& name) const {
   auto record = Read(dir, name);
-  if (!record) NotFound(name);
+  if (!record) NoSandbox(name, dir_);
   if (IsRunning(*record) && record->backend != Name()) {
     Throw(ErrorKind::kUnsupportedOperation,
           "sandbox '{}' is running under the {} backend; use that backend", name,
@@ -174,7 +174,7 @@ void DirectoryBackend::Save(Locked& sandbox) const {
 SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& name) {
   ctx.Check();
   auto record = ReadCurrent(name);
-  if (!record) NotFound(name);
+  if (!record) NoSandbox(name, dir_);
   if (!record->seal) return std::move(record->sandbox);
   // A seal is in progress, or was interrupted. How it ends decides which file is the upper.
   Warnings warnings(log_);

@@ -11,6 +11,7 @@
 #include "src/base/owned_descriptor.h"
 #include "src/base/regular_file.h"
 #include "src/base/space.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_image.h"
 #include "src/disk/disk_names.h"
@@ -56,9 +57,9 @@ std::uint64_t SizeFor(const SandboxSpec& spec, std::uint64_t source_size) {
   const std::uint64_t size = *spec.upper_size_mib * kMiB;
   if (size < source_size) {
     Throw(ErrorKind::kInvalidArgument,
-          "a disk of {} MiB is too small for sandbox '{}': its image or snapshot has {} bytes; "
+          "a disk of {} MiB is too small for sandbox '{}': its image or snapshot has {}; "
           "choose a larger oci_upper_size_mib, or none",
-          *spec.upper_size_mib, spec.name, source_size);
+          *spec.upper_size_mib, spec.name, base::Count(source_size, "byte"));
   }
   return size;
 }
@@ -97,7 +98,7 @@ bool IsHexName(std::string_view name, std::string_view prefix, std::size_t digit
   return base::IsHex(name.substr(prefix.size(), digits), digits);
 }
 
-// Returns true for file names that this library gives. The directory may also hold files of other
+// Returns true for file names that this library uses. The directory may also hold files of other
 // programs.
 bool IsOwn(std::string_view name) {
   return name == disk::kRawUpperFile || name == disk::kQcow2UpperFile ||

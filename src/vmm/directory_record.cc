@@ -295,8 +295,10 @@ DirectoryRecord DirectoryRecord::Parse(std::string_view json, const std::filesys
     record.sandbox.config_json = json;
     return record;
   } catch (const std::invalid_argument& e) {
-    base::Throw(ErrorKind::kInvalidConfig, "malformed record of sandbox {}: {}", dir.native(),
-                e.what());
+    base::Throw(
+        ErrorKind::kInvalidConfig,
+        "malformed record of sandbox {}: {}; restore its sandbox.json, or remove the sandbox",
+        dir.native(), e.what());
   }
 }
 

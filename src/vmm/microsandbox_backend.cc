@@ -45,7 +45,8 @@ SandboxStatus ParseStatus(const std::string& name, const std::string& status) {
   for (const auto& [text, value] : kStatuses) {
     if (text == status) return value;
   }
-  Throw(ErrorKind::kUnsupportedOperation, "sandbox '{}' has the unknown status '{}'",
+  Throw(ErrorKind::kUnsupportedOperation,
+        "sandbox '{}' has the unknown status '{}'; use the runtime that recorded it",
         base::Quoted(name), base::Quoted(status));
 }
 
@@ -203,7 +204,9 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
   }
   record.config_json = row.Text(3);
   if (record.config_json.size() > kMaxConfigBytes) {
-    Throw(ErrorKind::kInvalidConfig, "the configuration of sandbox '{}' has more than {} bytes",
+    Throw(ErrorKind::kInvalidConfig,
+          "the configuration of sandbox '{}' has more than {} bytes; remove the sandbox with 'msb "
+          "remove --force'",
           base::Quoted(record.name), kMaxConfigBytes);
   }
   record.created_at = base::ParseIndexTime(row.Text(4)).value_or(base::UtcTime{}).ToTimePoint();
@@ -213,7 +216,9 @@ SandboxRecord ReadRow(const Database& db, const Statement& row,
   try {
     ReadConfig(base::ParseJson(record.config_json), sandboxes_dir / record.name, record);
   } catch (const std::invalid_argument& e) {
-    Throw(ErrorKind::kInvalidConfig, "the configuration of sandbox '{}' is malformed: {}",
+    Throw(ErrorKind::kInvalidConfig,
+          "the configuration of sandbox '{}' is malformed: {}; remove the sandbox with 'msb remove "
+          "--force'",
           base::Quoted(record.name), e.what());
   }
   return record;

@@ -41,7 +41,9 @@ std::optional<DirectoryRecord> ReadRecord(int sandbox, const std::filesystem::pa
   if (entry.type != EntryType::kRegularFile) return std::nullopt;
   const auto json = base::ReadAll(entry.fd.get(), kMaxRecordBytes);
   if (!json) {
-    Throw(ErrorKind::kInvalidConfig, "the record of sandbox {} is longer than {} bytes",
+    Throw(ErrorKind::kInvalidConfig,
+          "the record of sandbox {} is longer than {} bytes; restore its sandbox.json, or remove "
+          "the sandbox",
           path.native(), kMaxRecordBytes);
   }
   DirectoryRecord record = DirectoryRecord::Parse(*json, path);
@@ -70,7 +72,9 @@ void WriteNewRecord(DirectoryRecord& record, const base::Stage& stage,
 std::string SaveRecord(DirectoryRecord& record, int dir, const std::filesystem::path& path) {
   std::string json = record.Write();
   if (json.size() > kMaxRecordBytes) {
-    Throw(ErrorKind::kInvalidConfig, "the record of sandbox {} would be longer than {} bytes",
+    Throw(ErrorKind::kInvalidConfig,
+          "the record of sandbox {} would be longer than {} bytes; squash its last snapshot, and "
+          "create a sandbox from the result",
           path.native(), kMaxRecordBytes);
   }
   base::ReplaceFileAt(dir, std::string(kRecordFile), json, 0666);

@@ -61,7 +61,8 @@ bool ResolveSeal(const SealedSandbox& sealed, const PublishedPredicate& publishe
   const SandboxRecord& sandbox = record.sandbox;
   if (sandbox.backing.empty()) {
     Throw(ErrorKind::kInvalidConfig,
-          "the record of sandbox {} has a pending seal, but lists no backing file",
+          "the record of sandbox {} has a pending seal, but lists no backing file; restore its "
+          "sandbox.json, or remove the sandbox",
           sealed.path.native());
   }
   const bool has_files = IsFile(sealed.dir, sandbox.upper->path.filename()) &&

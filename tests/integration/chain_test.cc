@@ -120,7 +120,8 @@ TEST_F(ChainTest, AParentThatIsAnotherByNowIsNotTaken) {
   Snapshot::Remove(ctx_, "first", true, client_);
   Snapshot::Create(ctx_, "other", {.name = "first"}, client_);
   EXPECT_MSB_ERROR(artifact::CheckUnreplaced(file), ErrorKind::kSnapshotNotFound,
-                   "/snapshots/first was replaced while it was read", "try again");
+                   "/snapshots/first was replaced while it was read: expected the disk sha256_",
+                   ", found sha256_", "try again");
 }
 
 TEST_F(ChainTest, AChainMayBeOfAnyLength) {

@@ -93,7 +93,8 @@ TEST_F(HostileLimitTest, ImportRefusesADiskThatTakesTooLongToHash) {
   upper.ranges.back().offset = 2 * kTi;
   const Context ctx = ctx_.WithTimeout(std::chrono::seconds(20));
   EXPECT_MSB_ERROR(Snapshot::Import(ctx, Stored(archive.Tar()), "", client_),
-                   ErrorKind::kSnapshotIntegrity, "exceeds the limit of ", "bytes to hash");
+                   ErrorKind::kSnapshotIntegrity, "exceeds the limit of ", "bytes to hash",
+                   "import the archive with the program that wrote it");
 }
 
 TEST_F(HostileLimitTest, AnImageFileOfATebibyte) {

@@ -267,7 +267,8 @@ TEST_F(SandboxTest, RefusesInvalidNamesImagesAndSnapshots) {
                    "no image sha256:000", "/cache/disks");
   EXPECT_MSB_ERROR(create(WithSnapshot("nothing")), ErrorKind::kSnapshotNotFound, "no snapshot at ",
                    "/snapshots/nothing");
-  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound, "no sandbox 'a'");
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'a' in ", "/home/sandboxes");
   EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound, "no sandbox 'a'");
   EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxNotFound,
                    "no sandbox 'a'");
@@ -339,7 +340,8 @@ TEST_F(SandboxTest, ASandboxWithADamagedRecordCanBeRemovedOrReplaced) {
   Create("a").Close();
   WriteFile(dir_ / "home/sandboxes/a/sandbox.json", "{");
   EXPECT_MSB_ERROR(GetSandbox(ctx_, "a", client_), ErrorKind::kInvalidConfig,
-                   "malformed record of sandbox ", "/sandboxes/a: ");
+                   "malformed record of sandbox ",
+                   "/sandboxes/a: ", "restore its sandbox.json, or remove the sandbox");
   EXPECT_TRUE(ListSandboxes(ctx_, client_).empty());
   Create("a", {WithReplace()}).Close();
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);

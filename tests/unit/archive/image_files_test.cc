@@ -79,7 +79,8 @@ TEST_F(FilesOfImageTest, ReportsAnAbsentImage) {
   for (const std::string& file : sample.Names()) {
     sample.Write(cache_);
     fs::remove(cache_ / file);
-    ExpectRefusal(sample.image, ErrorKind::kSnapshotImageMissing, file);
+    ExpectRefusal(sample.image, ErrorKind::kSnapshotImageMissing,
+                  file + " is missing; remove the image and add it again");
   }
   sample.Write(cache_);
   EXPECT_EQ(FilesOfImage(cache_, sample.image).size(), sample.files.size());

@@ -242,7 +242,8 @@ TEST(IncomingTest, RefusesSnapshotsWithoutTheirDisk) {
 
 TEST(IncomingTest, RefusesAllButOneChain) {
   EXPECT_MSB_ERROR(IncomingSnapshots().InOrder(), ErrorKind::kSnapshotIntegrity,
-                   "0 snapshots must form a single chain");
+                   "the snapshots of the archive must form a single chain of parents",
+                   "copy or export the archive again");
   for (const SampleLayout layout : kSampleLayouts) {
     const std::vector<SampleSnapshot> chain = Chain(layout, 3);
     const SampleSnapshot sibling = MakeSampleSnapshot(layout, {.seed = 9, .parent = chain[0].id});

@@ -232,7 +232,7 @@ TEST_P(InventoryCheckTest, NoFieldMayBeOfAnotherType) {
     for (const json& value : values) {
       const json& right = fixture_.document[field];
       if (right == value) continue;
-      // These are what an early release wrote, and an unknown feature.
+      // The first is valid, since an early release wrote it; the second is an unknown feature.
       if (field.to_string() == "/requires" && value == json::array()) continue;
       if (field.to_string() == "/protection_requirements" && value == json::array({1U})) continue;
       ExpectRefused(field, value);
@@ -298,7 +298,7 @@ TEST_P(InventoryCheckTest, RefusesMembersThatAreNotListed) {
   more = fixture_.arrived;
   more.snapshots.push_back(more.snapshots[0]);
   EXPECT_MSB_ERROR(CheckInventory(fixture_.text, more), ErrorKind::kSnapshotIntegrity,
-                   "archive.json: ", " has 1 elements, not 2");
+                   "archive.json: ", " has 1 element, not 2", "copy or export the archive again");
 }
 
 TEST_P(InventoryCheckTest, TheSuggestedNameIsOneFileName) {

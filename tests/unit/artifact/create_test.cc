@@ -285,7 +285,7 @@ TEST_F(StoreCreateTest, RefusesAnIntegrityAlgorithmThatItDoesNotKnow) {
   NewArtifact spec = Spec("base");
   spec.integrity_algorithm = "md5";
   EXPECT_MSB_ERROR(CreateArtifact(ctx_, std::move(spec)), ErrorKind::kUnsupportedOperation,
-                   "unknown integrity algorithm 'md5'");
+                   "integrity algorithm 'md5' is not supported: it must be sha256, ");
   EXPECT_EQ(ListTree(snapshots_).size(), 0U);
 }
 

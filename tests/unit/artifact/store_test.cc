@@ -372,7 +372,7 @@ TEST_F(StoreTest, RefusesToVerifyWithAnUnknownAlgorithm) {
   files.push_back(FileOfLayer(opened, 0));
   files[0].integrity = {"crc32", "crc32:0"};
   EXPECT_MSB_ERROR(VerifyFiles(Context::Background(), files), ErrorKind::kUnsupportedOperation,
-                   "unknown integrity algorithm 'crc32'");
+                   "integrity algorithm 'crc32' is not supported: it must be sha256, ");
 }
 
 }  // namespace

@@ -365,7 +365,8 @@ TEST(FileTest, MovesAFileOverNoOther) {
   EXPECT_EQ(ReadFile(dir / "b" / "moved"), "new");
   EXPECT_FALSE(fs::exists(dir / "a" / "file"));
   EXPECT_MSB_ERROR(MoveFileAt(from.get(), "file", to.get(), "again"), ErrorKind::kIO,
-                   "cannot rename to ", "/b/again: ");
+                   "cannot rename ", "/a/file to ",
+                   "/b/again: ", "/a/file is absent: stop the program that removed it");
 }
 
 TEST(FileTest, SetsModes) {
@@ -380,14 +381,15 @@ TEST(FileTest, LinksAFileUnderANameThatIsFree) {
   const TempDir dir;
   WriteFile(dir / "file", "content");
   WriteFile(dir / "taken", "old");
-  LinkFile(dir / "file", dir / "name");
+  const UniqueFd parent = OpenDirectory(dir.path());
+  EXPECT_TRUE(TryLinkFile(dir / "file", parent.get(), "name"));
   EXPECT_EQ(StampOf(dir / "name")->inode, StampOf(dir / "file")->inode);
   EXPECT_EQ(ReadFile(dir / "name"), "content");
   const auto before = test::ListTree(dir.path());
-  EXPECT_MSB_ERROR(LinkFile(dir / "file", dir / "taken"), ErrorKind::kIO, "cannot link to ",
-                   "/taken: ", "move it away");
-  EXPECT_MSB_ERROR(LinkFile(dir / "absent", dir / "free"), ErrorKind::kIO, "cannot link to ",
-                   "/free: ", "correct the path");
+  EXPECT_MSB_ERROR(TryLinkFile(dir / "file", parent.get(), "taken"), ErrorKind::kIO, "cannot link ",
+                   "/file to ", "/taken: ", "move it away");
+  EXPECT_MSB_ERROR(TryLinkFile(dir / "absent", parent.get(), "free"), ErrorKind::kIO,
+                   "cannot link ", "/absent to ", "/free: ", "/absent is absent: ");
   EXPECT_EQ(test::ListTree(dir.path()), before);
 }
 

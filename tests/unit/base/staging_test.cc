@@ -347,8 +347,8 @@ TEST(StageTest, MovesOneFileOut) {
     WriteNewFileAt(stage.fd(), "file", "new", 0600);
     WriteNewFileAt(stage.fd(), "scrap", "scrap", 0600);
     stage.PublishFile("file", "target");
-    EXPECT_MSB_ERROR(stage.PublishFile("absent", "target"), ErrorKind::kIO, "cannot rename to ",
-                     "/target: ");
+    EXPECT_MSB_ERROR(stage.PublishFile("absent", "target"), ErrorKind::kIO, "cannot rename ",
+                     "/absent to ", "/target: ", "/absent is absent: ");
   }
   EXPECT_EQ(ReadFile(dir / "target"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 1U);
@@ -417,7 +417,7 @@ TEST(StageTest, TakesEntriesBackIfOneCannotBePublished) {
     const Tree staged = ListTree(stage.path());
     Watch watch(dir.path());
     EXPECT_MSB_ERROR(stage.PublishEntries({"b", "a", "absent", "c"}), ErrorKind::kIO,
-                     "cannot rename to ", "/absent: ");
+                     "cannot rename ", "/absent is absent: ");
     EXPECT_EQ(watch.Take(), (std::vector<std::string>{"+b", "+a", "-a", "-b"}));
     EXPECT_EQ(ListTree(stage.path()), staged);
   }

@@ -92,6 +92,12 @@ TEST(TextTest, NamesTheForbiddenCharacter) {
   }
 }
 
+TEST(TextTest, CountsInSingularAndPlural) {
+  EXPECT_EQ(Count(0, "byte"), "0 bytes");
+  EXPECT_EQ(Count(1, "disk layer"), "1 disk layer");
+  EXPECT_EQ(Count(2, "reference"), "2 references");
+}
+
 TEST(TextTest, RecognizesPlainFileNames) {
   EXPECT_TRUE(IsPlainFileName("upper.ext4"));
   EXPECT_TRUE(IsPlainFileName(".hidden"));

@@ -134,6 +134,17 @@ TEST_F(Qcow2HeaderTest, PartsOfSectorsAreNotSeen) {
   EXPECT_EQ(Read().virtual_size, 1'000'000U / 512 * 512);
 }
 
+TEST_F(Qcow2HeaderTest, RefusesTablesOutsideTheFile) {
+  const std::string sound = file_;
+  Set(40, Number(1 << 30, 8));
+  ExpectRefusal(ErrorKind::kSnapshotIntegrity,
+                "has an L1 table outside the file; replace it with an undamaged copy");
+  file_ = sound;
+  Set(48, Number(4095, 8));
+  ExpectRefusal(ErrorKind::kSnapshotIntegrity,
+                "has a refcount table that is not aligned to a cluster; ");
+}
+
 TEST_F(Qcow2HeaderTest, EveryShorterFileIsRefused) {
   const std::string whole = file_;
   for (std::size_t size = 0; size < 3 * 4096; size += size < 120 ? 1 : 1000) {

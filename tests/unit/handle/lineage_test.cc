@@ -152,11 +152,14 @@ TEST_F(LineageTest, RefusesCircles) {
     return Put(snapshots_ / ("s" + std::to_string(seed)),
                Sample(seed, id(parent), SampleLayout::kLayered));
   };
-  EXPECT_MSB_ERROR(Lineage(put(1, 1)), ErrorKind::kSnapshotIntegrity, "/s1 is its own ancestor");
-  EXPECT_MSB_ERROR(Lineage(put(2, 1)), ErrorKind::kSnapshotIntegrity, "/s1 is its own ancestor");
+  EXPECT_MSB_ERROR(Lineage(put(1, 1)), ErrorKind::kSnapshotIntegrity,
+                   "/s1 is among its own ancestors", "replace its manifest");
+  EXPECT_MSB_ERROR(Lineage(put(2, 1)), ErrorKind::kSnapshotIntegrity,
+                   "/s1 is among its own ancestors", "replace its manifest");
   put(3, 5);
   put(4, 3);
-  EXPECT_MSB_ERROR(Lineage(put(5, 4)), ErrorKind::kSnapshotIntegrity, "/s5 is its own ancestor");
+  EXPECT_MSB_ERROR(Lineage(put(5, 4)), ErrorKind::kSnapshotIntegrity,
+                   "/s5 is among its own ancestors", "replace its manifest");
 }
 
 TEST_F(LineageTest, StopsWhenCancelled) {

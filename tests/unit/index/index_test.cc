@@ -310,13 +310,13 @@ TEST_P(IndexTest, ReadsButDoesNotWriteATableWithAColumnThatItCannotFill) {
 TEST_P(IndexTest, RefusesADatabaseWhoseTableIsGone) {
   Execute("DROP TABLE snapshot_index");
   EXPECT_MSB_ERROR(index_.All(), ErrorKind::kUnsupportedOperation,
-                   "/msb.db has no table 'snapshot_index'");
+                   "/msb.db lacks the table 'snapshot_index'", "restore it from a copy");
   EXPECT_MSB_ERROR(index_.WithDigest("sha256:0"), ErrorKind::kUnsupportedOperation,
-                   "/msb.db has no table 'snapshot_index'");
+                   "/msb.db lacks the table 'snapshot_index'", "restore it from a copy");
   EXPECT_MSB_ERROR(index_.Upsert(MakeRow("new")), ErrorKind::kUnsupportedOperation,
-                   "/msb.db has no table 'snapshot_index'");
+                   "/msb.db lacks the table 'snapshot_index'", "restore it from a copy");
   EXPECT_MSB_ERROR(index_.Rebuild(snapshots_, {}), ErrorKind::kUnsupportedOperation,
-                   "/msb.db has no table 'snapshot_index'");
+                   "/msb.db lacks the table 'snapshot_index'", "restore it from a copy");
 }
 
 TEST_P(IndexTest, ChangesNothingWhenARowCannotBeWritten) {

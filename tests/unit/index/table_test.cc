@@ -167,7 +167,7 @@ TEST(TableTest, RefusesADatabaseWithoutAnIndexThatItKnows) {
   const test::TempDir dir;
   Database db = OpenEmpty(dir);
   EXPECT_MSB_ERROR(Table{db}, ErrorKind::kUnsupportedOperation,
-                   "/empty.db has no table 'snapshot_index'");
+                   "/empty.db lacks the table 'snapshot_index'");
   db.Execute("CREATE TABLE snapshot_index (digest TEXT PRIMARY KEY, name TEXT)");
   EXPECT_MSB_ERROR(Table{db}, ErrorKind::kUnsupportedOperation, "/empty.db has no column '");
 }

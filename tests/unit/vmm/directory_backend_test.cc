@@ -97,7 +97,8 @@ TEST_F(DirectoryBackendTest, NeverReplacesADirectoryThatTookTheSandboxesPlace) {
                    "/sandboxes/a exists and is not a sandbox", "choose another name");
   EXPECT_EQ(ReadFile(sandboxes_ / "a/file"), "precious");
   EXPECT_EQ(std::distance(fs::directory_iterator(sandboxes_), {}), 1);
-  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "a"), ErrorKind::kSandboxNotFound, "no sandbox 'a'");
+  EXPECT_MSB_ERROR(backend_.Remove(ctx_, "a"), ErrorKind::kSandboxNotFound, "no sandbox 'a' in ",
+                   "/sandboxes");
   EXPECT_EQ(ReadFile(sandboxes_ / "a/file"), "precious");
 }
 

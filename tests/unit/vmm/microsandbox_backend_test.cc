@@ -121,7 +121,8 @@ TEST_P(MicrosandboxBackendTest, AConfigurationOfManyMegabytesIsRefused) {
 TEST_P(MicrosandboxBackendTest, RefusesAViewInsteadOfTheTable) {
   Execute("ALTER TABLE sandbox RENAME TO real_sandbox");
   Execute("CREATE VIEW sandbox AS SELECT * FROM real_sandbox");
-  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation, "/msb.db has no table 'sandbox'");
+  EXPECT_MSB_ERROR(Inspect(), ErrorKind::kUnsupportedOperation,
+                   "/msb.db lacks the table 'sandbox'");
 }
 
 TEST_P(MicrosandboxBackendTest, DoesNotFindASandboxThatIsNotThere) {
