@@ -3,12 +3,12 @@
 #include <functional>
 #include <utility>
 
+#include "src/artifact/store.h"
 #include "src/base/call_scope.h"
 #include "src/base/throw.h"
 #include "src/ops/boot.h"
 #include "src/ops/create.h"
 #include "src/ops/list.h"
-#include "src/ops/new_snapshot.h"
 #include "src/ops/stop.h"
 #include "src/wrap.h"
 
@@ -187,7 +187,7 @@ void SandboxHandle::Remove(const Context& ctx) const {
 SnapshotArtifact SandboxHandle::Snapshot(const Context& ctx, const std::string& name) const {
   const base::CallScope scope;
   // An empty name is invalid, but in the options it would stand for "not set".
-  ops::CheckSnapshotName(name);
+  artifact::CheckSnapshotName(name);
   const auto& client = state_->client;
   return ArtifactState::Wrap(client, ops::CreateSnapshot(ctx, *client, Name(), {.name = name}));
 }

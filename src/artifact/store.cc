@@ -405,7 +405,7 @@ void CheckUnreplaced(const BackingFile& file) {
   if (!now || disk::DiskFileName(now->digest, file.disk.format) == file.name) return;
   base::Throw(ErrorKind::kSnapshotNotFound,
               "{} was replaced while it was read: expected the disk {}, found {}; try again",
-              place.native(), file.name, DiskFileName(now->digest, file.disk.format));
+              place.native(), file.name, disk::DiskFileName(now->digest, file.disk.format));
 }
 
 bool HoldsArtifact(const std::filesystem::path& path) {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <thread>
 
+#include "src/base/home.h"
 #include "src/base/sqlite.h"
 #include "src/base/time.h"
 #include "src/vmm/microsandbox_backend.h"
@@ -108,7 +109,7 @@ class MicrosandboxLifecycleTest : public testing::Test {
   const fs::path database_ = home_ / "db" / "msb.db";
   const fs::path program_ = dir_ / "bin" / "msb";
   std::vector<std::string> log_;
-  MicrosandboxBackend backend_{database_, home_ / "sandboxes", home_, program_,
+  MicrosandboxBackend backend_{base::Home({.home = home_}), program_,
                                [this](std::string_view message) { log_.emplace_back(message); }};
   std::thread runtime_;
 };
