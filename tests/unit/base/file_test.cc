@@ -164,7 +164,7 @@ TEST(FileTest, ReadsAndWritesAtOffsets) {
   ReadExactly(fd.get(), read.data(), 4, 4);
   EXPECT_EQ(read, std::string("\0abc", 4));
   EXPECT_MSB_ERROR(ReadExactly(fd.get(), read.data(), 4, 5), ErrorKind::kIO,
-                   "/file ends at byte 8, 1 bytes before its expected end", "try again");
+                   "/file ends at byte 8, 1 byte before its expected end", "try again");
   Resize(fd.get(), 6);
   EXPECT_EQ(ReadAll(fd.get(), 100), std::string("\0\0\0\0\0a", 6));
 }
