@@ -89,7 +89,7 @@ struct SnapshotCreateOptions {
   std::string name = {};
   // The path of the artifact directory to create. Missing parent directories are created, and
   // removed again if the call fails.
-  std::filesystem::path path = {};
+  std::string path = {};
   // The labels of the snapshot, in UTF-8 and at most 1 MiB in total. Default: none.
   std::map<std::string, std::string> labels = {};
   // Atomically replaces an existing artifact at the destination. Never replaces anything else, not

@@ -50,7 +50,7 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
   }
   CheckLabels(options.labels);
   if (!options.path.empty()) {
-    std::filesystem::path path = client.home.Respell(base::AbsolutePath(options.path.native()));
+    std::filesystem::path path = client.home.Respell(base::AbsolutePath(options.path));
     if (!path.has_filename()) {
       Throw(ErrorKind::kInvalidArgument,
             "snapshot path '{}' is invalid: it must end in the name of a directory", path.native());

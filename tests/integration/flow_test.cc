@@ -188,6 +188,10 @@ TEST_F(FlowTest, PathsMayBeGivenAsStringsViewsAndPaths) {
     EXPECT_EQ(Snapshot::Create(ctx_, "baseline", options, client_).Path(), text);
     Snapshot::Remove(ctx_, path, /*force=*/false, client_);
   }
+  // Programs choose between a name and a path.
+  SnapshotCreateOptions chosen;
+  (text.starts_with('/') ? chosen.path : chosen.name) = text;
+  EXPECT_EQ(chosen.path, text);
   EXPECT_EQ(baseline.SnapshotTo(ctx_, text.c_str()).Path(), text);
   Snapshot::Export(ctx_, path, dir_ / "a.tar", {.plain_tar = true}, client_);
   Snapshot::Export(ctx_, text, text + ".tar.zst", {}, client_);
