@@ -3,7 +3,7 @@
 msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates libssl-dev
                     libsqlite3-dev libfmt-dev nlohmann-json3-dev libarchive-dev libzstd-dev zlib1g-dev
                     libcli11-dev e2fsprogs)
-msb_test_packages=(libgtest-dev libgmock-dev zstd libarchive-tools qemu-utils)
+msb_test_packages=(python3 libgtest-dev libgmock-dev zstd libarchive-tools qemu-utils)
 
 # tests/environments/run.sh mounts file systems with these, and skips those that it cannot mount.
 msb_environment_packages=(bindfs xfsprogs btrfs-progs dosfstools)
