@@ -1,6 +1,7 @@
 // Prepares a sandbox once, snapshots it, and boots two workers from the snapshot, with any VMM that
 // is started by a command line.
 //
+//   command_backend      in a temporary home, with sleep(1) in place of a VMM
 //   command_backend HOME IMAGE VMM [ARGUMENT...]
 //   command_backend home base.img qemu-system-x86_64 -nodefaults -display none -m '{memory}M'
 //       -smp '{cpus}' -blockdev '{blockdev}' -device virtio-blk-pci,drive=disk
@@ -23,6 +24,7 @@
 #include <vector>
 
 #include "msb/msb.h"
+#include "temporary_home.h"
 
 namespace {
 
@@ -64,15 +66,22 @@ void Run(const std::string& home, const std::string& image, std::vector<std::str
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    std::cerr << "usage: command_backend HOME IMAGE VMM [ARGUMENT...]\n";
+  if (argc != 1 && argc < 4) {
+    std::cerr << "usage: command_backend [HOME IMAGE VMM [ARGUMENT...]]\n";
     return 2;
   }
   try {
-    Run(argv[1], argv[2], {argv + 3, argv + argc});
+    if (argc == 1) {
+      const example::TemporaryHome home;
+      Run(home.Path(), home.MakeImage(), {"sleep", "infinity"});
+    } else {
+      Run(argv[1], argv[2], {argv + 3, argv + argc});
+    }
     return 0;
+  } catch (const msb::Error& e) {
+    std::cerr << "command_backend: " << msb::ErrorKindName(e.kind()) << ": " << e.what() << "\n";
   } catch (const std::exception& e) {
     std::cerr << "command_backend: " << e.what() << "\n";
-    return 1;
   }
+  return 1;
 }

@@ -234,7 +234,8 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   const std::filesystem::path binary = base::FindProgram(wanted);
   if (binary.empty() || !base::IsProgram(binary)) {
     Throw(ErrorKind::kInvalidConfig,
-          "cannot find an executable program '{}': install QEMU, or set Config::qemu.binary",
+          "cannot find an executable program '{}': install QEMU (on Debian: apt-get install "
+          "qemu-system-x86), or set Config::qemu.binary",
           wanted.native());
   }
   QemuConfig machine = MachineOf(sandbox.record, config_);

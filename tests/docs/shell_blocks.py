@@ -107,7 +107,7 @@ class Commands:
         """Returns the files that define the options of a program of this project."""
         name = program.rsplit("/", 1)[-1]
         built = re.match(r"(?:\./)?build/([^/]+)/", program)
-        if built and built[1] not in self.presets:
+        if built and built[1] not in self.presets | {"examples", "tests", "tools"}:
             raise block.error(f"'{program}': there is no preset '{built[1]}', so no such directory")
         if "/" in program and not built:
             file = self.root / program

@@ -98,12 +98,12 @@ TEST_F(VmFailureTest, QemuMayBeMissing) {
   Client nowhere(config);
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, nowhere),
                    ErrorKind::kInvalidConfig, "'qemu-of-no-machine'",
-                   "install QEMU, or set Config::qemu.binary");
+                   "apt-get install qemu-system-x86", "set Config::qemu.binary");
   ExpectNothingLeft();
   config.qemu.binary = dir_ / "qemu";
   Client absent(config);
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image_)}, absent), ErrorKind::kInvalidConfig,
-                   "/qemu'", "install QEMU, or set Config::qemu.binary");
+                   "/qemu'", "apt-get install qemu-system-x86", "set Config::qemu.binary");
   ExpectNothingLeft();
 }
 
