@@ -70,8 +70,12 @@ class CheckTest(unittest.TestCase):
             "2: bash cannot read", "6: no program 'qemu-imgs'", "10: no option '--soaks'",
             "14: no preset 'fast'", "18: no option 'MSB_FAST'", "22: no program",
             "26: not a file of the project")
+        self.expect_refused("    msb-snapshot --home h lists\n\nText.\n\n    msb-snapshot ls --jsn\n",
+                            "1: no command 'lists'", "5: no option '--jsn'")
         self.expect_passed("    tests/run.sh --soak 5  # it's a comment\n    cmake --preset debug\n"
-                           "    build/debug/tests/unit_tests --gtest_filter='A.*' | tail -n 1\n",
+                           "    build/debug/tests/unit_tests --gtest_filter='A.*' | tail -n 1\n"
+                           "    msb-snapshot export x - | ssh host msb-snapshot import --name y -\n"
+                           "    build/release/tests/soak --seconds 1\n",
                            "1 check")
 
     def test_runs_commands_and_compares_what_they_print(self):

@@ -91,15 +91,16 @@ class Commands:
         if not words:
             return
         program, arguments = words[0], words[1:]
-        sources = self.sources(block, program)
-        for word in arguments:
+        sources = "".join(file.read_text(encoding="utf-8")
+                          for file in self.sources(block, program))
+        for word in arguments if sources else []:
             option = re.match(r"--[\w-]+", word)
-            if not option or not sources or option[0].startswith("--gtest_"):
+            if not option or option[0].startswith("--gtest_"):
                 continue
-            name = option[0].removeprefix("--")
-            if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", file.read_text(
-                    encoding="utf-8")) for file in sources):
+            if not re.search(rf"(?<![\w-]){option[0]}(?![\w-])", sources):
                 raise block.error(f"'{program}' has no option '{option[0]}'")
+        if program.endswith("msb-snapshot"):
+            self.check_subcommand(block, arguments, sources)
         if program in ("cmake", "ctest"):
             self.check_cmake(block, arguments)
 
@@ -124,6 +125,16 @@ class Commands:
                 "it and name its language, or mark it <!-- test: none, because REASON -->")
         return [file for directory in ("examples", f"tools/{name}", f"tests/{name}")
                 for file in (self.root / directory).glob("*.cc")]
+
+    def check_subcommand(self, block, arguments, sources):
+        words = iter(arguments)
+        for word in words:
+            if word in ("--home", "--backend"):
+                next(words, None)
+            elif not word.startswith("-"):
+                if f'"{word}"' not in sources:
+                    raise block.error(f"msb-snapshot has no command '{word}'")
+                return
 
     def check_cmake(self, block, arguments):
         for word, following in zip(arguments, arguments[1:] + [""]):
