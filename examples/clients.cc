@@ -41,6 +41,7 @@ void Run() {
   std::array<std::exception_ptr, kThreads> errors;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(kThreads);
     for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&, i] {
         const msb::Client& client = i % 2 == 0 ? one : other;

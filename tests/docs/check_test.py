@@ -62,6 +62,11 @@ class CheckTest(unittest.TestCase):
         self.expect_passed("Some text\n    goes on.\n\n* a\n\n  b\n\n<!--\n    x\n-->\n\n    ls\n",
                            "1 blocks in 1 pages: 1 check")
 
+    def test_refuses_blocks_that_it_cannot_read(self):
+        for text in ("> ```cpp\n> int a;\n> ```\n", "* ```sh\n  ls\n  ```\n", "<pre>ls</pre>\n",
+                     "@code\nint a;\n@endcode\n", ">     ls\n"):
+            self.expect_refused(text, "1: write it as a fenced block")
+
     def test_refuses_commands_that_do_not_exist(self):
         self.expect_refused(
             "```sh\nfor\n```\n\n```sh\nls | qemu-imgs info x\n```\n\n```sh\ntests/run.sh --soaks\n"
@@ -86,22 +91,23 @@ class CheckTest(unittest.TestCase):
         self.expect_refused("<!-- test: run -->\n    echo 1\n\n<!-- test: output -->\n```text\n2\n"
                             "```\n\n<!-- test: run -->\n```console\n$ echo 3\n4\n```\n\n"
                             "<!-- test: run -->\n    echo 5; false\n",
-                            "6: the output is not", r"11: \$ echo 3", "16: exit with 1")
+                            "6: the output differs", r"11: \$ echo 3", "16: exit with 1")
 
     def test_compiles_and_runs_cpp(self):
         self.expect_passed(
+            "<!-- test: compile\nint Undefined();\n-->\n```cpp\nreturn (void)Undefined();\n```\n\n"
             "```cpp\nauto s = msb::Snapshot::List(ctx, client);\n```\n\n"
             "<!-- test: run, continue\nstd::cout << 0;\n-->\n```cpp\nstd::cout << s.size();\n```\n"
             "\n<!-- test: output -->\n```text\n00\n```\n\n"
             "<!-- test: run, root=/var/lib -->\n```cpp\n#include <fstream>\nint main() {\n"
             "  return std::ofstream(\"/var/lib/x\") && std::ifstream(\"base.ext4\") ? 0 : 1;\n}\n"
-            "```\n", "4 blocks in 1 pages: 1 compile, 1 output, 2 run")
+            "```\n", "5 blocks in 1 pages: 2 compile, 1 output, 2 run")
 
     def test_refuses_cpp_that_does_not_compile_or_fails(self):
         status, output = check("```cpp\nmsb::Client ok;\n```\n\nText.\n\n"
                                "```cpp\nmsb::Client::Nothing();\n```\n")
         self.assertEqual(status, 1)
-        self.assertIn("page.md:8:14: error: ‘Nothing’", output)
+        self.assertRegex(output, r"page\.md:8:14: error: .*Nothing")
         self.expect_refused("<!-- test: run -->\n```cpp\nint main() { return 3; }\n```\n",
                             "3: exits with 3")
 
@@ -111,6 +117,15 @@ class CheckTest(unittest.TestCase):
         self.expect_passed("```cmake\nfind_package(msb REQUIRED)\n"
                            "target_link_libraries(app PRIVATE msb::msb)\n```\n\n```json\n[1]\n```\n",
                            "1 configure, 1 parse")
+
+    def test_pages_and_tests_name_each_example(self):
+        root = CHECK.parents[2]
+        page = (root / "docs/examples.md").read_text(encoding="utf-8")
+        for example in root.glob("examples/*.cc"):
+            self.assertIn(f"(../examples/{example.name})", page)
+            if example.stem != "quickstart":  # examples/quickstart.sh runs it.
+                expected = CHECK.parent / f"examples/{example.stem}.txt"
+                self.assertTrue(expected.is_file(), expected)
 
 
 if __name__ == "__main__":

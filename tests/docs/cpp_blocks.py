@@ -112,7 +112,7 @@ def build(place, source, block_runs):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         errors = done.stderr.splitlines()
-        return None, "\n".join(errors[:20])
+        return None, "\n".join(errors[:60])
     return built, None
 
 

@@ -14,6 +14,8 @@ DEFAULT_ACTIONS = {"cpp": "compile", "cmake": "configure", "sh": "check", "conso
                    "json": "parse", "mermaid": "check"}
 ACTIONS = {"cpp": {"compile", "run"}, "cmake": {"configure"}, "sh": {"check", "run"},
            "console": {"check", "run"}, "json": {"parse"}, "mermaid": {"check"}}
+# Code blocks of forms that Reader does not read.
+UNREADABLE = re.compile(r"\s*(<pre\b|[@\\](code|verbatim)\b|(>|[-*+] |\d+[.)] )\s*(```|~~~)|> {5})")
 OPTIONS = {"namespace", "continue", "root"}
 
 
@@ -134,6 +136,9 @@ class Reader:
 
     def read_text(self, line):
         self.drop_marker()
+        if UNREADABLE.match(line):
+            raise PageError(self.page, self.at + 1, "the test cannot find this code block: write "
+                            "it as a fenced block on lines of its own, outside quotations")
         item = re.match(r" *([-*+]|\d+[.)]) +", line)
         if item and len(item[0]) - (self.lists[-1] if self.lists else 0) <= 8:
             self.lists.append(len(item[0]))

@@ -78,5 +78,5 @@ def differs(expected, found):
             pattern += "[^\n]*?".join(map(re.escape, line.rstrip().split("…"))) + r"[ ]*\n"
     if re.fullmatch(pattern, found.rstrip("\n") + "\n"):
         return None
-    return (f"the output is not what the page shows ('…' matches any text)\n--- the page\n"
-            f"{expected.rstrip()}\n--- the output\n{found.rstrip()}")
+    return (f"the output differs from what is expected, in which '…' matches any text\n"
+            f"--- expected\n{expected.rstrip()}\n--- found\n{found.rstrip()}")
