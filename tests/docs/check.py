@@ -46,7 +46,7 @@ def configure(place, block, number):
         raise block.error(f"CMake cannot configure this block:\n{done.stderr}")
 
 
-def check_plain(place, block, number):
+def check_block(place, block, number):
     """Tests a block that is not C++. Returns its output if it was run."""
     if block.language in ("sh", "console"):
         if block.action in ("check", "run", "by"):
@@ -68,22 +68,22 @@ def check_plain(place, block, number):
 
 
 def test(place, blocks):
-    """Tests blocks, and returns the errors."""
+    """Tests blocks, and returns the errors. Those that are run, run in the order of the page."""
     cpp = [block for block in blocks if block.language == "cpp"
            and block.action in ("compile", "run")]
-    errors, outputs = cpp_blocks.check(place, cpp)
+    errors, commands = cpp_blocks.compile_all(place, cpp)
+    output = None  # Of the block before.
     for number, block in enumerate(blocks):
         try:
-            if block.action == "output":
-                difference = differs(block.text, outputs.get(id(blocks[number - 1]), ""))
-                if difference:
-                    raise block.error(difference)
-            else:
-                output = check_plain(place, block, number)
-                if output is not None:
-                    outputs[id(block)] = output
+            if id(block) in commands:
+                output = cpp_blocks.run(place, block, commands[id(block)])
+            elif block.action != "output":
+                output = check_block(place, block, number)
+            elif output is not None and (difference := differs(block.text, output)):
+                raise block.error(difference)
         except PageError as error:
             errors.append(error)
+            output = None
     return errors
 
 

@@ -88,6 +88,10 @@ class CheckTest(unittest.TestCase):
                            "<!-- test: output -->\n```text\n1-…\n```\n\n"
                            "<!-- test: run -->\n```console\n$ cat file\n1-2\n$ true\n```\n",
                            "3 blocks in 1 pages: 1 output, 2 run")
+        self.expect_passed("<!-- test: run -->\n    echo 7 > seven\n\n<!-- test: run -->\n```cpp\n"
+                           "std::cout << std::ifstream(\"seven\").rdbuf();\n```\n\n"
+                           "<!-- test: output -->\n```text\n7\n```\n",
+                           "3 blocks in 1 pages: 1 output, 2 run")
         self.expect_refused("<!-- test: run -->\n    echo 1\n\n<!-- test: output -->\n```text\n2\n"
                             "```\n\n<!-- test: run -->\n```console\n$ echo 3\n4\n```\n\n"
                             "<!-- test: run -->\n    echo 5; false\n",

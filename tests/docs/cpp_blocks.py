@@ -116,22 +116,13 @@ def build(place, source, block_runs):
     return built, None
 
 
-def check(place, blocks):
-    """Compiles and runs the blocks. Returns errors, and the output of each block that was run."""
-    errors, outputs = [], {}
+def compile_all(place, blocks):
+    """Compiles the blocks. Returns errors, and the command that runs each block marked "run"."""
+    errors, commands = [], {}
     fragments = Fragments()
-
-    def run(page, blocks_here, command):
-        status, output = place.run(page, command)
-        outputs[id(blocks_here[-1])] = output
-        if status != 0:
-            errors.append(blocks_here[-1].error(f"the program exits with {status}:\n{output}"))
-
-    fragment_blocks = []
     for number, block in enumerate(blocks):
         if not is_program(block):
             fragments.add(block)
-            fragment_blocks.append(block)
             continue
         if block.option("namespace") or block.option("continue"):
             raise block.error("a block with main() is a program by itself, which is compiled "
@@ -142,8 +133,8 @@ def check(place, blocks):
         if error:
             errors.append(block.error(f"the program does not compile:\n{error}"))
         elif block.action == "run":
-            run(block.page, [block], [program])
-    if fragment_blocks:
+            commands[id(block)] = [program]
+    if fragments.body:
         source = place.work / "fragments.cc"
         fragments.write(source)
         program, error = build(place, source, bool(fragments.runs))
@@ -152,7 +143,14 @@ def check(place, blocks):
                 "a C++ block does not compile. It is the body of a function that has a Context, "
                 "ctx, and a Client, client; docs/contributing.md says how to declare more:\n"
                 + error))
-            return errors, outputs
-        for number, block in fragments.runs:
-            run(block.page, [block], [program, str(number)])
-    return errors, outputs
+        else:
+            commands |= {id(block): [program, str(number)] for number, block in fragments.runs}
+    return errors, commands
+
+
+def run(place, block, command):
+    """Runs a block that was compiled, and returns its output."""
+    status, output = place.run(block.page, command)
+    if status != 0:
+        raise block.error(f"the program exits with {status}:\n{output}")
+    return output
