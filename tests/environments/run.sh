@@ -4,7 +4,8 @@
 #   tests/environments/run.sh [--write] [PROGRAM]
 # PROGRAM: the environments program. Default: the newest in the build directories. Needs root for
 # mounting. An environment that cannot be made is listed as skipped, with the reason. The exit
-# status is 1 if an operation fails that is not expected to.
+# status is 1 if an operation fails that is not expected to, or the program fails in an environment
+# that could be made.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 write=false
@@ -19,7 +20,17 @@ mkdir "$results"
 trap 'rm -rf "$work"' EXIT
 
 # reason LOG: prints the last message, without the directory of this run and the full stop.
-reason() { grep -v 'dmesg(1)' "$1" | tail -1 | sed "s|$work/||; s/\\.\$//"; }
+reason() { grep -v 'dmesg(1)\|^made$' "$1" | tail -1 | sed "s|$work/||; s/\\.\$//"; }
+
+# failure LOG: prints the result of an environment whose command failed. If the command had said that
+# the environment was made, the program failed.
+failure() {
+  if grep -q '^made$' "$1"; then
+    printf 'the program\tfailed: %s\n' "$(reason "$1")"
+  else
+    printf 'skipped\tcannot be made: %s\n' "$(reason "$1")"
+  fi
+}
 
 names=() titles=()
 # environment NAME TITLE REQUIREMENT... -- COMMAND: runs COMMAND, which prints the results. As root,
@@ -43,16 +54,17 @@ environment() {
   elif [ "$(id -u)" -eq 0 ]; then
     mkdir -p "$work/$name"
     (cd "$work/$name" && export program && unshare -m bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      printf 'skipped\tcannot be made: %s\n' "$(reason "$out.err")" >"$out"
+      failure "$out.err" >"$out"
   else
     mkdir -p "$work/$name"
     (cd "$work/$name" && export program && bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      printf 'skipped\tcannot be made: %s\n' "$(reason "$out.err")" >"$out"
+      failure "$out.err" >"$out"
   fi
   echo "$title: $(grep -c $'\tok$' "$out" || true) ok, $(grep -vc $'\tok$' "$out" || true) not" >&2
 }
 
-all='"$program" make root; "$program" try root root/out'
+# The commands print "made" when the environment is made.
+all='echo made >&2; "$program" make root; "$program" try root root/out'
 # loop MKFS: prints the command that makes the home on a file system in a file, and tries it.
 loop() { echo "truncate -s 512M disk.img; $* disk.img >/dev/null 2>&1; mkdir m; mount -o loop disk.img m; cd m; $all"; }
 
@@ -71,17 +83,20 @@ environment upper 'overlayfs, upper layer' root -- \
   "mkdir t m; $overlay; mount -t overlay -o lowerdir=t/l,upperdir=t/u,workdir=t/w x m; cd m; $all"
 environment lower 'overlayfs, home in the lower layer' root -- \
   "mkdir t m; $overlay; \"\$program\" make t/l/root
-   mount -t overlay -o lowerdir=t/l,upperdir=t/u,workdir=t/w x m; \"\$program\" try m/root m/root/out"
+   mount -t overlay -o lowerdir=t/l,upperdir=t/u,workdir=t/w x m
+   echo made >&2; \"\$program\" try m/root m/root/out"
 environment readonly 'read-only bind mount of a home' root -- \
   'mkdir m; "$program" make root; mount --bind root m; mount -o remount,ro,bind m
-   "$program" try "$PWD/m" "$PWD/out"'
+   echo made >&2; "$program" try "$PWD/m" "$PWD/out"'
 environment user 'home of another user, who may be read' root setpriv -- \
-  'chmod 755 . ..; "$program" make root; chmod -R a+rX root; mkdir out; chmod 777 out
+  'chmod 755 . ..; setpriv --reuid 65534 --regid 65534 --clear-groups true
+   echo made >&2; "$program" make root; chmod -R a+rX root; mkdir out; chmod 777 out
    cp "$program" p; setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/ ./p try "$PWD/root" "$PWD/out"'
 environment pid 'PID namespace of its own' root -- \
-  '"$program" make root; unshare --pid --fork --mount-proc "$program" try root root/out'
+  '"$program" make root; unshare --pid --fork --mount-proc true; echo made >&2
+   unshare --pid --fork --mount-proc "$program" try root root/out'
 
-without() { echo "\"\$program\" make root; \"\$program\" try root root/out $*"; }
+without() { echo "echo made >&2; \"\$program\" make root; \"\$program\" try root root/out $*"; }
 environment rename-flags 'without RENAME_NOREPLACE and RENAME_EXCHANGE (shim, EINVAL)' -- "$(without rename-flags)"
 environment links 'without hard links (shim, EPERM)' -- "$(without links)"
 environment locks 'without flock (shim, ENOLCK)' -- "$(without locks)"
@@ -153,6 +168,7 @@ notes() {
 }
 
 for name in "${names[@]}"; do
+  ! grep -q '^the program' "$results/$name" || status=1
   grep -q '^skipped' "$results/$name" || expected "$name" || ! grep -qv $'\tok$' "$results/$name" || status=1
 done
 {
