@@ -17,6 +17,7 @@
 #include "src/base/digest.h"
 #include "src/base/fork.h"
 #include "src/base/regular_file.h"
+#include "src/base/space.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -268,12 +269,17 @@ std::vector<std::string> ImageFiles(const ExportSpec& spec) {
   return files;
 }
 
-std::uint64_t CountData(const Context& ctx, const ExportSpec& spec,
-                        const std::vector<std::string>& images) {
-  if (!base::ProgressMeter::Wanted(ctx)) return 0;
-  std::uint64_t total = 0;
+struct SourceBytes {
+  std::uint64_t data = 0;
+  std::uint64_t size = 0;  // With the holes.
+};
+
+SourceBytes CountSources(const Context& ctx, const ExportSpec& spec,
+                         const std::vector<std::string>& images) {
+  SourceBytes total;
   const auto add = [&](const SourceFile& file) {
-    total += disk::CountDataBytes(ctx, file.fd.get(), file.stamp.size);
+    total.data += disk::CountDataBytes(ctx, file.fd.get(), file.stamp.size);
+    total.size += file.stamp.size;
   };
   for (const artifact::OpenedArtifact& opened : spec.chain) {
     add(Opened(artifact::OpenLayer(opened, 0), {}));
@@ -282,8 +288,8 @@ std::uint64_t CountData(const Context& ctx, const ExportSpec& spec,
   return total;
 }
 
-// Writes the complete archive to the sink. The archive is compressed unless spec.plain_tar is set.
-void WriteArchive(const Context& ctx, const ExportSpec& spec, std::unique_ptr<ByteSink> sink) {
+// Returns what the archive contains. Throws kUnsupportedOperation if it has too many entries.
+OutgoingChain PrepareArchive(const ExportSpec& spec) {
   OutgoingChain chain = PrepareChain(spec.chain);
   chain.images = ImageFiles(spec);
   const std::size_t entries = 2 * chain.snapshots.size() + chain.images.size() + 1;
@@ -292,7 +298,29 @@ void WriteArchive(const Context& ctx, const ExportSpec& spec, std::unique_ptr<By
           "a chain of {} snapshots needs {} archive entries, but at most {} are supported",
           chain.snapshots.size(), entries, kMaxEntries);
   }
-  base::ProgressMeter meter(ctx, "export", CountData(ctx, spec, chain.images));
+  return chain;
+}
+
+// Returns the space that the archive needs: its data or, if it is compressed, an upper bound.
+base::SpaceNeed NeedOf(const Context& ctx, const ExportSpec& spec, const OutgoingChain& chain) {
+  const SourceBytes sources = CountSources(ctx, spec, chain.images);
+  if (spec.plain_tar) return {.bytes = sources.data};
+  // Data that cannot be compressed and has an extent for each 4 KiB becomes less than 1/16 longer;
+  // 128 KiB of zeros become 4 bytes; and the headers of an entry with its description in the
+  // inventory have less than 4 KiB.
+  constexpr std::uint64_t kEntryBytes = 4096;
+  std::uint64_t most = sources.data + sources.data / 16 + sources.size / 16384;
+  for (const OutgoingSnapshot& snapshot : chain.snapshots) most += snapshot.bytes.size();
+  most += kEntryBytes * (2 * chain.snapshots.size() + chain.images.size() + 4);
+  return {base::SpaceNeed::Bound::kAtMost, most};
+}
+
+// Writes the complete archive to the sink. The archive is compressed unless spec.plain_tar is set.
+void WriteArchive(const Context& ctx, const ExportSpec& spec, const OutgoingChain& chain,
+                  std::unique_ptr<ByteSink> sink) {
+  const bool counted = base::ProgressMeter::Wanted(ctx);
+  base::ProgressMeter meter(ctx, "export",
+                            counted ? CountSources(ctx, spec, chain.images).data : 0);
   if (!spec.plain_tar) sink = MakeZstdSink(std::move(sink), spec.level, spec.threads);
   Exporter(ctx, spec, chain, meter, *sink).Run();
   meter.Finish();
@@ -304,14 +332,19 @@ void ExportArchive(const Context& ctx, const ExportSpec& spec) {
   ctx.Check();
   artifact::OutputFile out("archive", spec.out);
   const int file = out.Create();
-  WriteArchive(ctx, spec, MakeFileSink(file));
-  base::Sync(file);
+  const OutgoingChain chain = PrepareArchive(spec);
+  base::ReportingSpace(
+      file, [&] { return NeedOf(ctx, spec, chain); },
+      [&] {
+        WriteArchive(ctx, spec, chain, MakeFileSink(file));
+        base::Sync(file);
+      });
   out.Publish(ctx);
 }
 
 void ExportArchive(const Context& ctx, const ExportSpec& spec, base::OutputStream& stream) {
   ctx.Check();
-  WriteArchive(ctx, spec, MakeStreamSink(ctx, stream));
+  WriteArchive(ctx, spec, PrepareArchive(spec), MakeStreamSink(ctx, stream));
 }
 
 }  // namespace msb::archive

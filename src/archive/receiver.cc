@@ -13,6 +13,7 @@
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/base/progress.h"
+#include "src/base/space.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/sparse_copy.h"
@@ -33,6 +34,15 @@ constexpr std::uint64_t kMaxMetadataRatio = 200;
 // The SHA-256 algorithms hash holes as zeros, so the total of all files that they hash is limited,
 // in bytes.
 constexpr std::uint64_t kMaxHashedBytes = std::uint64_t{1} << 40;
+
+// Returns the space that the member needs: the bytes of a sparse entry. Blocks of zeros in another
+// entry become holes, so its size is an upper bound.
+base::SpaceNeed NeedOf(const TarEntry& entry) {
+  if (!entry.is_sparse) return {base::SpaceNeed::Bound::kAtMost, entry.size};
+  base::SpaceNeed need;
+  for (const disk::Extent& range : entry.ranges) need.bytes += range.length;
+  return need;
+}
 
 MemberHasher HasherFor(const TarEntry& entry, MemberKind kind) {
   return {KindName(kind), entry.path, entry.stored, entry.size, entry.ranges};
@@ -124,11 +134,15 @@ Member MemberReceiver::ReceiveFile(const TarEntry& entry, MemberKind kind,
   if (target) {
     const UniqueFd dir = base::MakeDirectory(target->parent_path());
     const UniqueFd fd = base::CreateFileAt(dir.get(), target->filename(), 0666);
-    base::Resize(fd.get(), entry.size);
-    disk::RegionWriter writer(fd.get(), content);
-    disk::ScanStream(stream, entry.size, written, writer);
-    // Image files are flushed when they are installed.
-    if (kind == MemberKind::kPayload) base::Sync(fd.get());
+    base::ReportingSpace(
+        fd.get(), [&] { return NeedOf(entry); },
+        [&] {
+          base::Resize(fd.get(), entry.size);
+          disk::RegionWriter writer(fd.get(), content);
+          disk::ScanStream(stream, entry.size, written, writer);
+          // Image files are flushed when they are installed.
+          if (kind == MemberKind::kPayload) base::Sync(fd.get());
+        });
   } else {
     disk::ScanStream(stream, entry.size, written, content);
   }
@@ -150,16 +164,12 @@ void MemberReceiver::CheckLimits(const TarEntry& entry,
 }
 
 void MemberReceiver::CheckSpace(const TarEntry& entry, std::uint64_t free) const {
-  std::uint64_t needed = entry.size;
-  if (entry.is_sparse) {
-    needed = 0;
-    for (const disk::Extent& range : entry.ranges) needed += range.length;
-  }
-  if (needed <= free) return;
+  const base::SpaceNeed need = NeedOf(entry);
+  if (need.bound != base::SpaceNeed::Bound::kAtLeast || need.bytes <= free) return;
   Throw(ErrorKind::kIO,
         "archive entry '{}' needs {} bytes, but only {} bytes are free in {}; free {} bytes there, "
         "or import to a directory on another file system",
-        base::Quoted(entry.path), needed, free, destination_.native(), needed - free);
+        base::Quoted(entry.path), need.bytes, free, destination_.native(), need.bytes - free);
 }
 
 }  // namespace msb::archive

@@ -5,7 +5,6 @@
 #include "src/base/file.h"
 #include "src/base/file_system.h"
 #include "src/base/regular_file.h"
-#include "src/base/space.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -46,14 +45,9 @@ void CheckDestination(const NewArtifact& spec) {
 
 void CopyContent(const Context& ctx, NewArtifact& spec, int source, int target,
                  std::uint64_t size) {
-  const std::uint64_t needed = base::AllocatedBytes(base::StampOf(source));
-  if (!spec.integrity_algorithm) {
-    return base::ReportingSpace(target, needed,
-                                [&] { disk::CopySparse(ctx, source, target, size); });
-  }
+  if (!spec.integrity_algorithm) return disk::CopySparse(ctx, source, target, size);
   const auto hasher = MakeIntegrityHasher(ctx, *spec.integrity_algorithm, size);
-  base::ReportingSpace(target, needed,
-                       [&] { disk::CopySparse(ctx, source, target, size, hasher->consumer()); });
+  disk::CopySparse(ctx, source, target, size, hasher->consumer());
   spec.manifest.layers.at(0).integrity = {*spec.integrity_algorithm, hasher->Finish()};
 }
 

@@ -266,7 +266,7 @@ void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t of
     const ssize_t n = pwrite(fd, bytes, size, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      if (IsNoSpace(errno)) ThrowNoSpace("write", fd, size, errno);
+      if (IsNoSpace(errno)) ThrowNoSpace("write", fd, {.bytes = size}, errno);
       ThrowErrno("write", fd);
     }
     bytes += n;

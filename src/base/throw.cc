@@ -42,8 +42,7 @@ std::string StepForPermission(const std::string& path) {
       geteuid(), owner, kMoveHome, geteuid());
 }
 
-std::string StepForSpace(int error, const std::string& path,
-                         const std::optional<std::uint64_t>& needed) {
+std::string StepForSpace(int error, const std::string& path, const std::optional<SpaceNeed>& need) {
   const std::string existing = NearestExisting(path);
   struct statvfs file_system;
   const bool known = !existing.empty() && statvfs(existing.c_str(), &file_system) == 0;
@@ -58,7 +57,10 @@ std::string StepForSpace(int error, const std::string& path,
   } else {
     space = "the file system is full";
   }
-  if (needed) space += fmt::format(" and {} are needed", *needed);
+  if (need) {
+    const bool at_least = need->bound == SpaceNeed::Bound::kAtLeast;
+    space += fmt::format(" and at {} {} are needed", at_least ? "least" : "most", need->bytes);
+  }
   return fmt::format(
       "{}: free space, for example by removing snapshots or sandboxes, or {} to a directory on a "
       "larger file system",
@@ -94,15 +96,14 @@ std::string PathOf(int dir, std::string_view name) {
   return fmt::format("{}/{}", path, name);
 }
 
-std::string NextStep(int error, const std::string& path,
-                     const std::optional<std::uint64_t> needed) {
+std::string NextStep(int error, const std::string& path, const std::optional<SpaceNeed> need) {
   switch (error) {
     case EACCES:
     case EPERM:
       return StepForPermission(path);
     case ENOSPC:
     case EDQUOT:
-      return StepForSpace(error, path, needed);
+      return StepForSpace(error, path, need);
     case ENOENT:
       return StepForAbsent(path);
     case ENOTDIR:
@@ -167,11 +168,11 @@ std::string NextStep(int error, const std::string& path,
 namespace {
 
 [[noreturn]] void ThrowWithStep(std::string_view action, const std::string& path, int error,
-                                std::optional<std::uint64_t> needed = std::nullopt) {
+                                std::optional<SpaceNeed> need = std::nullopt) {
   throw Error(ErrorKind::kIO,
               fmt::format("cannot {} {}: {}; {}", action, path.empty() ? "an empty path" : path,
                           std::error_code(error, std::generic_category()).message(),
-                          NextStep(error, path, needed)),
+                          NextStep(error, path, need)),
               error);
 }
 
@@ -216,8 +217,8 @@ void ThrowCannotExecute(std::string_view path, int error) {
       error);
 }
 
-void ThrowNoSpace(std::string_view action, int fd, std::uint64_t needed, int error) {
-  ThrowWithStep(action, PathOf(fd), error, needed);
+void ThrowNoSpace(std::string_view action, int fd, SpaceNeed need, int error) {
+  ThrowWithStep(action, PathOf(fd), error, need);
 }
 
 }  // namespace msb::base

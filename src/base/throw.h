@@ -46,9 +46,15 @@ struct FileAt {
 
 // Returns true if the error means that a file system is full or a quota is used up.
 bool IsNoSpace(int error);
+// A SpaceNeed represents what is known about the space that an operation needs, in bytes.
+struct SpaceNeed {
+  enum class Bound { kAtLeast, kAtMost };
+  Bound bound = Bound::kAtLeast;
+  std::uint64_t bytes = 0;
+};
 // Throws kIO for a full file system, with the message "cannot ACTION PATH: REASON; N bytes are free
-// there and NEEDED are needed: …". fd is an open file on the file system.
-[[noreturn]] void ThrowNoSpace(std::string_view action, int fd, std::uint64_t needed, int error);
+// there and at least (or at most) M are needed: …". fd is an open file on the file system.
+[[noreturn]] void ThrowNoSpace(std::string_view action, int fd, SpaceNeed need, int error);
 
 // Returns the path of an open file or directory for messages, or "an open file" if the path cannot
 // be determined.
@@ -57,10 +63,9 @@ std::string PathOf(int fd);
 std::string PathOf(int dir, std::string_view name);
 
 // Returns a description of what the user can do about an error of the operating system on path,
-// such as "create it, or correct the path". needed is the number of bytes that the caller wanted to
-// write, if it is known.
+// such as "create it, or correct the path". need is the space that the caller needs, if known.
 std::string NextStep(int error, const std::string& path,
-                     std::optional<std::uint64_t> needed = std::nullopt);
+                     std::optional<SpaceNeed> need = std::nullopt);
 
 }  // namespace msb::base
 

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/base/space.h"
 #include "src/base/throw.h"
 #include "src/disk/image_writer.h"
 #include "src/disk/qcow2_layout.h"
@@ -161,23 +162,38 @@ class Qcow2Writer : public RegionConsumer {
   std::vector<std::uint64_t> l2_;  // The L2 table to write next; empty if there is none.
 };
 
-std::uint64_t CountData(const Context& ctx, const DiskImage& image) {
-  if (!base::ProgressMeter::Wanted(ctx)) return 0;
-  std::uint64_t total = 0;
+// Returns how many aligned units of this many bytes have data.
+std::uint64_t CountData(const Context& ctx, const DiskImage& image, std::uint64_t unit) {
+  std::uint64_t count = 0;
+  std::uint64_t counted_up_to = 0;  // A number of units.
   std::uint64_t position = 0;
   while (const auto extent = image.NextData(position)) {
     ctx.Check();
-    total += extent->length;
+    const std::uint64_t end = CountOf(extent->end(), unit);
+    count += end - std::max(counted_up_to, extent->offset / unit);
+    counted_up_to = end;
     position = extent->end();
   }
-  return total;
+  return count;
 }
 
-}  // namespace
+// Returns the space that the complete disk needs if none of its data is zeros.
+base::SpaceNeed NeedOf(const Context& ctx, const DiskImage& image, DiskFormat format) {
+  constexpr auto kAtMost = base::SpaceNeed::Bound::kAtMost;
+  if (format == DiskFormat::kRaw) {
+    return {kAtMost, CountData(ctx, image, kHoleBytes) * kHoleBytes};
+  }
+  const std::uint64_t data = CountData(ctx, image, kClusterBytes);
+  const std::uint64_t l1_entries = CountOf(image.size(), kBytesPerL2);
+  const std::uint64_t l2 = std::min(data, l1_entries);
+  const std::uint64_t l1 = CountOf(l1_entries * 8, kClusterBytes);
+  const std::uint64_t clusters = 1 + data + l2 + l1;
+  // The refcounts have refcounts too, so there may be one block more.
+  const std::uint64_t blocks = CountOf(clusters, kRefcountsPerBlock) + 1;
+  return {kAtMost, (clusters + blocks + CountOf(blocks, kEntriesPerTable)) * kClusterBytes};
+}
 
-void WriteFlat(const Context& ctx, const DiskImage& image, DiskFormat format, int fd) {
-  base::ProgressMeter meter(ctx, "flatten", CountData(ctx, image));
-  ctx.Check();
+void WriteTo(int fd, const DiskImage& image, DiskFormat format, base::ProgressMeter& meter) {
   if (format == DiskFormat::kRaw) {
     base::Resize(fd, image.size());
     RawWriter writer(fd);
@@ -194,6 +210,16 @@ void WriteFlat(const Context& ctx, const DiskImage& image, DiskFormat format, in
     writer.Finish();
   }
   base::Sync(fd);
+}
+
+}  // namespace
+
+void WriteFlat(const Context& ctx, const DiskImage& image, DiskFormat format, int fd) {
+  const bool counted = base::ProgressMeter::Wanted(ctx);
+  base::ProgressMeter meter(ctx, "flatten", counted ? CountData(ctx, image, 1) : 0);
+  ctx.Check();
+  base::ReportingSpace(
+      fd, [&] { return NeedOf(ctx, image, format); }, [&] { WriteTo(fd, image, format, meter); });
   ctx.Check();
   meter.Finish();
 }

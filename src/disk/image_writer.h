@@ -29,6 +29,8 @@ void WriteOverlay(int fd, const Overlay& overlay);
 // Writes the complete disk, as the guest sees it, to the empty file fd, as a sparse raw file or as
 // a qcow2 file without a backing file, and flushes the file. Leaves out zeros: blocks of 4 KiB in a
 // raw file, clusters in a qcow2 file. Progress phase "flatten".
+// Throws kIO if the file cannot be written. If the file system is full, the file is empty then, and
+// the message reports how much space the disk needs at most.
 // Throws kUnsupportedOperation if the disk is too large for qcow2.
 void WriteFlat(const Context& ctx, const DiskImage& image, DiskFormat format, int fd);
 

@@ -11,6 +11,7 @@
 
 #include "src/base/file.h"
 #include "src/base/file_system.h"
+#include "src/base/space.h"
 #include "src/base/throw.h"
 
 namespace msb::disk {
@@ -60,6 +61,18 @@ std::uint64_t CopyExtentInKernel(int source, int target, Extent extent,
   return extent.offset;
 }
 
+// Writes a copy of source to target by calling write, and flushes it.
+template <typename Write>
+void WriteCopy(int source, int target, const Write& write) {
+  const auto need = [&] {
+    return base::SpaceNeed{.bytes = base::AllocatedBytes(base::StampOf(source))};
+  };
+  base::ReportingSpace(target, need, [&] {
+    write();
+    base::Sync(target);
+  });
+}
+
 std::uint64_t TotalFor(const Context& ctx, int source, std::uint64_t size) {
   return base::ProgressMeter::Wanted(ctx) ? CountDataBytes(ctx, source, size) : 0;
 }
@@ -89,19 +102,16 @@ void CopySparse(const Context& ctx, int source, int target, std::uint64_t size) 
   const std::uint64_t total = TotalFor(ctx, source, size);
   base::ProgressMeter meter(ctx, "copy", total);
   ctx.Check();
-  if (Reflink(source, target, size)) {
-    meter.Add(total);
-  } else {
+  WriteCopy(source, target, [&] {
+    if (Reflink(source, target, size)) return meter.Add(total);
     base::Resize(target, size);
     const std::uint64_t copied =
         IsNetworkFileSystem(target) ? CopyInKernel(source, target, size, meter) : 0;
-    if (copied < size) {
-      RegionConsumer nothing;
-      RegionWriter writer(target, nothing);
-      ScanData(source, size, meter, writer, copied);
-    }
-  }
-  base::Sync(target);
+    if (copied == size) return;
+    RegionConsumer nothing;
+    RegionWriter writer(target, nothing);
+    ScanData(source, size, meter, writer, copied);
+  });
   ctx.Check();
   meter.Finish();
 }
@@ -110,14 +120,12 @@ void CopySparse(const Context& ctx, int source, int target, std::uint64_t size,
                 RegionConsumer& consumer) {
   base::ProgressMeter meter(ctx, "copy", TotalFor(ctx, source, size));
   ctx.Check();
-  if (Reflink(source, target, size)) {
-    ScanData(source, size, meter, consumer);
-  } else {
+  WriteCopy(source, target, [&] {
+    if (Reflink(source, target, size)) return ScanData(source, size, meter, consumer);
     base::Resize(target, size);
     RegionWriter writer(target, consumer);
     ScanData(source, size, meter, writer);
-  }
-  base::Sync(target);
+  });
   ctx.Check();
   meter.Finish();
 }

@@ -15,7 +15,7 @@ namespace msb::disk {
 // system, lets the server copy the extents (copy_file_range(2)). Otherwise reads and writes the
 // extents, which is faster than copy_file_range on local file systems. Progress phase "copy".
 // Throws kIO if the copy fails, and kCancelled if ctx ends. In both cases, the content of target is
-// undefined.
+// undefined. If the file system is full, the message reports the space that source occupies.
 void CopySparse(const Context& ctx, int source, int target, std::uint64_t size);
 
 // Does the same and also passes all data to consumer, so that the data is read only once.

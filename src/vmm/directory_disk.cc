@@ -10,7 +10,6 @@
 #include "src/base/file_system.h"
 #include "src/base/owned_descriptor.h"
 #include "src/base/regular_file.h"
-#include "src/base/space.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_image.h"
@@ -64,11 +63,6 @@ std::uint64_t SizeFor(const SandboxSpec& spec, std::uint64_t source_size) {
   return size;
 }
 
-void CopyAll(const Context& ctx, int source, int target, const base::FileStamp& stamp) {
-  base::ReportingSpace(target, base::AllocatedBytes(stamp),
-                       [&] { disk::CopySparse(ctx, source, target, stamp.size); });
-}
-
 void MakeRawUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source, int dir,
                   const std::string& name) {
   const UniqueFd file = OpenFile(source.disk.path);
@@ -76,7 +70,7 @@ void MakeRawUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource&
   const UniqueFd upper = CreateUpper(dir, name, (stamp.mode & 0444) | 0200);
   if (source.disk.format == DiskFormat::kRaw) {
     const std::uint64_t size = SizeFor(spec, stamp.size);
-    CopyAll(ctx, file.get(), upper.get(), stamp);
+    disk::CopySparse(ctx, file.get(), upper.get(), stamp.size);
     if (size == stamp.size) return;
     base::Resize(upper.get(), size);
   } else {
@@ -113,7 +107,7 @@ void CopyOver(const Context& ctx, int dir, const std::filesystem::path& path, in
   const std::string copy_name = ".sandbox.json." + base::RandomSuffix();  // Sweep removes it.
   try {
     const UniqueFd copy = CreateUpper(dir, copy_name, (stamp.mode & 0666) | 0600);
-    CopyAll(ctx, file, copy.get(), stamp);
+    disk::CopySparse(ctx, file, copy.get(), stamp.size);
     base::RenameOverAt(dir, copy_name, path.filename());
   } catch (...) {
     try {
@@ -165,7 +159,7 @@ void LinkOrCopy(const Context& ctx, const std::filesystem::path& path, int dir,
     Throw(ErrorKind::kIO, "{} was replaced while it was linked: try again", path.native());
   }
   const UniqueFd copy = base::CreateFileAt(dir, name, stamp.mode & 0444);
-  CopyAll(ctx, file.get(), copy.get(), stamp);
+  disk::CopySparse(ctx, file.get(), copy.get(), stamp.size);
 }
 
 void Sweep(int dir, const std::filesystem::path& path, const SandboxRecord& sandbox) {

@@ -7,7 +7,6 @@
 
 #include "src/base/digest.h"
 #include "src/base/file.h"
-#include "src/base/space.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -108,9 +107,7 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
   {
     const UniqueFd copy = base::CreateFileAt(stage.fd(), "image", before.mode & 0444);
     disk::ContentSha256 hasher(ctx, before.size);
-    base::ReportingSpace(copy.get(), base::AllocatedBytes(before), [&] {
-      disk::CopySparse(ctx, source.get(), copy.get(), before.size, hasher);
-    });
+    disk::CopySparse(ctx, source.get(), copy.get(), before.size, hasher);
     digest = hasher.Finish();
   }
   // A program that only has the file open for writing does no harm.

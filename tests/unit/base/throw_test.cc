@@ -60,26 +60,27 @@ TEST(ThrowTest, PermissionNamesTheUserTheOwnerAndTheVariableThatMovesTheHome) {
 TEST(ThrowTest, FullDiskNamesFreeAndNeededBytes) {
   const test::TempDir dir;
   const UniqueFd fd = OpenDirectory(dir.path());
-  const std::string message =
-      MessageOf([&] { ThrowNoSpace("write", fd.get(), 12345, ENOSPC); }, ErrorKind::kIO, ENOSPC);
-  EXPECT_THAT(message, AllOf(HasSubstr(dir.path().native()), HasSubstr("and 12345 are needed"),
-                             HasSubstr("MSB_HOME")));
+  const std::string message = MessageOf(
+      [&] { ThrowNoSpace("write", fd.get(), {.bytes = 12345}, ENOSPC); }, ErrorKind::kIO, ENOSPC);
+  EXPECT_THAT(message, AllOf(HasSubstr(dir.path().native()),
+                             HasSubstr("and at least 12345 are needed"), HasSubstr("MSB_HOME")));
   EXPECT_TRUE(std::regex_search(message, std::regex("[0-9]+ bytes are free there"))) << message;
   EXPECT_THAT(MessageOf([&] { ThrowErrno("write", fd.get(), EDQUOT); }, ErrorKind::kIO, EDQUOT),
               HasSubstr("quota of user " + std::to_string(geteuid())));
 }
 
-TEST(ThrowTest, FullDiskNamesTheBytesThatACompleteCopyNeeds) {
+TEST(ThrowTest, FullDiskNamesTheBytesThatACompleteFileNeeds) {
   const test::TempDir dir;
   test::WriteFile(dir / "copy", "a part of it");
   const UniqueFd fd = OpenAt(AT_FDCWD, (dir / "copy").c_str(), O_RDWR);
+  const auto need = [] { return SpaceNeed{SpaceNeed::Bound::kAtMost, 987654}; };
   const auto copy = [&] {
-    ReportingSpace(fd.get(), 987654, [&] { ThrowErrno("write", fd.get(), ENOSPC); });
+    ReportingSpace(fd.get(), need, [&] { ThrowErrno("write", fd.get(), ENOSPC); });
   };
-  EXPECT_THAT(MessageOf(copy, ErrorKind::kIO, ENOSPC), HasSubstr("and 987654 are needed"));
+  EXPECT_THAT(MessageOf(copy, ErrorKind::kIO, ENOSPC), HasSubstr("and at most 987654 are needed"));
   EXPECT_EQ(std::filesystem::file_size(dir / "copy"), 0U);
   const auto other = [&] {
-    ReportingSpace(fd.get(), 987654, [&] { ThrowErrno("write", fd.get(), EIO); });
+    ReportingSpace(fd.get(), need, [&] { ThrowErrno("write", fd.get(), EIO); });
   };
   EXPECT_THAT(MessageOf(other, ErrorKind::kIO, EIO), HasSubstr("dmesg"));
 }
