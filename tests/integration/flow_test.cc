@@ -184,7 +184,8 @@ TEST_F(FlowTest, PathsMayBeGivenAsStringsViewsAndPaths) {
   const auto baseline = GetSandbox(ctx_, "baseline", client_);
   for (const SnapshotCreateOptions& options :
        {SnapshotCreateOptions{.path = path}, SnapshotCreateOptions{.path = text},
-        SnapshotCreateOptions{.path = view}, SnapshotCreateOptions{.path = text.c_str()}}) {
+        SnapshotCreateOptions{.path = std::string(view)},
+        SnapshotCreateOptions{.path = text.c_str()}}) {
     EXPECT_EQ(Snapshot::Create(ctx_, "baseline", options, client_).Path(), text);
     Snapshot::Remove(ctx_, path, /*force=*/false, client_);
   }
