@@ -1,4 +1,8 @@
-# Install rules: the library, its headers, the CMake package msb and msb.pc.
+# Install rules: the library, its headers, the CMake package msb, msb.pc and the license.
+#
+# The components are those of the packages: runtime (libmsb.so.N), development and, from
+# tools/msb-snapshot, tools. The component license is not packaged, because each package has a
+# copyright file of its own (packages.cmake).
 #
 # A static and a shared build may be installed into one prefix, in any order. They have separate
 # files for everything that differs, except msb.pc, which is written at install time for what is
@@ -17,26 +21,32 @@ install(
   TARGETS msb
   EXPORT msb-${_kind}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+          COMPONENT runtime
+          NAMELINK_COMPONENT development
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
   INCLUDES
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(DIRECTORY include/msb DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(DIRECTORY include/msb DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
+        FILES_MATCHING PATTERN "*.h")
+install(FILES LICENSE cmake/debian/copyright DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT license)
 
 set(_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/msb)
 install(
   EXPORT msb-${_kind}
   FILE msb-${_kind}-targets.cmake
   NAMESPACE msb::
-  DESTINATION ${_package_dir})
+  DESTINATION ${_package_dir}
+  COMPONENT development)
 configure_package_config_file(cmake/msbConfig.cmake.in msbConfig.cmake
                               INSTALL_DESTINATION ${_package_dir})
 configure_file(cmake/msb-static-dependencies.cmake.in msb-static-dependencies.cmake @ONLY)
 write_basic_package_version_file(msbConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msbConfig.cmake
-              ${CMAKE_CURRENT_BINARY_DIR}/msbConfigVersion.cmake DESTINATION ${_package_dir})
+              ${CMAKE_CURRENT_BINARY_DIR}/msbConfigVersion.cmake
+        DESTINATION ${_package_dir} COMPONENT development)
 if(NOT BUILD_SHARED_LIBS)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/msb-static-dependencies.cmake cmake/Findzstd.cmake
-          DESTINATION ${_package_dir})
+          DESTINATION ${_package_dir} COMPONENT development)
 endif()
 
 # libarchive.pc is not used, because it requires libraries that only a static libarchive needs.
@@ -79,11 +89,13 @@ if(NOT IS_ABSOLUTE "${_libdir}")
 endif()
 install(
   CODE "set(kind static)
-        if(EXISTS \"\$ENV{DESTDIR}${_libdir}/libmsb.so\")
+        # A link, whose target may be in another component.
+        if(IS_SYMLINK \"\$ENV{DESTDIR}${_libdir}/libmsb.so\")
           set(kind shared)
           if(EXISTS \"\$ENV{DESTDIR}${_libdir}/libmsb.a\")
             set(kind both)
           endif()
         endif()
         file(INSTALL \"${CMAKE_CURRENT_BINARY_DIR}/msb-\${kind}.pc\"
-             DESTINATION \"${_libdir}/pkgconfig\" RENAME msb.pc)")
+             DESTINATION \"${_libdir}/pkgconfig\" RENAME msb.pc)"
+  COMPONENT development)
