@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs msb as a static library, as a shared library, and as both in one prefix. Builds consumers
-# of each installation with CMake and with pkg-config.
+# of each installation with CMake and with pkg-config, and consumers that build msb as a subproject.
 #   tests/package/run.sh BUILD_DIR
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,33 +8,12 @@ source_dir=$PWD
 work=$(realpath -m "${1:?usage: run.sh BUILD_DIR}")
 rm -rf "$work"
 mkdir -p "$work"
+. tests/package/use.sh
 
 for preset in release shared; do
   cmake --preset $preset -DMSB_WARNINGS_AS_ERRORS="${MSB_WARNINGS_AS_ERRORS:-OFF}" >/dev/null
-  cmake --build --preset $preset --target msb >/dev/null
+  cmake --build --preset $preset --target msb msb_snapshot_generated >/dev/null
 done
-
-# use_with_cmake NAME PREFIX [ARGUMENT...]: builds and runs the consumer.
-use_with_cmake() {
-  local build=$work/$1 prefix=$2
-  cmake -S "$source_dir/tests/package" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-    -DCMAKE_PREFIX_PATH="$prefix" "${@:3}" >/dev/null
-  cmake --build "$build" >/dev/null
-  "$build/consumer" "$work/home"
-}
-
-# use_with_pkg_config PREFIX [ARGUMENT...]: does the same with msb.pc.
-use_with_pkg_config() {
-  local pc_dir flags
-  pc_dir=$(dirname "$(find "$1" -name msb.pc)")
-  read -ra flags <<<"$(PKG_CONFIG_PATH=$pc_dir pkg-config --cflags --libs "${@:2}" msb)"
-  c++ -std=c++20 tests/package/consumer.cc "${flags[@]}" -Wl,-rpath,"$(dirname "$pc_dir")" \
-    -o "$work/consumer-pkg-config"
-  "$work/consumer-pkg-config" "$work/home"
-}
-
-# needs_shared PROGRAM: succeeds if the program loads libmsb.so.
-needs_shared() { readelf -d "$1" | grep -q 'NEEDED.*libmsb\.so'; }
 
 # Each of them alone, in a prefix that is chosen at install time and moved later.
 for preset in release shared; do
@@ -44,6 +23,8 @@ for preset in release shared; do
   use_with_cmake "$preset-consumer" "$work/moved/$preset"
   use_with_pkg_config "$work/moved/$preset"
   use_with_pkg_config "$work/moved/$preset" --static
+  LD_LIBRARY_PATH=$(dirname "$(find "$work/moved/$preset" -name 'libmsb.*' -print -quit)") \
+    "$work/moved/$preset/bin/msb-snapshot" --version
 done
 needs_shared "$work/shared-consumer/consumer"
 if needs_shared "$work/release-consumer/consumer"; then exit 1; fi
@@ -62,6 +43,20 @@ for order in "release shared" "shared release"; do
   if needs_shared "$work/both-component/consumer"; then exit 1; fi
   use_with_pkg_config "$work/both"
   needs_shared "$work/consumer-pkg-config"
+done
+
+# As a subproject, with the flags of the presets, so that a compiler cache has the library.
+for fetch in OFF ON; do
+  for shared in OFF ON; do
+    build=$work/subproject-$fetch-$shared
+    cmake -S tests/package/subproject -B "$build" -G Ninja -DMSB_SOURCE="$source_dir" \
+      -DMSB_FETCH=$fetch -DBUILD_SHARED_LIBS=$shared -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+      -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O2 -g1 -DNDEBUG" \
+      -DMSB_WARNINGS_AS_ERRORS="${MSB_WARNINGS_AS_ERRORS:-OFF}" >/dev/null
+    cmake --build "$build" >/dev/null
+    "$build/consumer" "$work/home"
+    if [ $shared = ON ]; then needs_shared "$build/consumer"; fi
+  done
 done
 
 # The shared library exports only the API.
