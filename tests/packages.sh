@@ -5,6 +5,9 @@ msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates 
                     libcli11-dev e2fsprogs)
 msb_test_packages=(python3 libgtest-dev libgmock-dev zstd libarchive-tools qemu-utils)
 
+# tests/package/debs.sh builds and checks packages with these.
+msb_package_packages=(abigail-tools dpkg-dev lintian)
+
 # tests/environments/run.sh mounts file systems with these, and skips those that it cannot mount.
 msb_environment_packages=(bindfs xfsprogs btrfs-progs dosfstools)
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Follows the README in a fresh installation of Debian: installs its packages, runs its plain CMake
-# lines and examples/quickstart.sh. Needs root, debootstrap and a Debian mirror.
+# lines and examples/quickstart.sh; or runs another command there. Needs root, debootstrap and a
+# Debian mirror.
 #   tests/package/debian.sh SUITE ROOT [COMMAND...]
 # SUITE: bookworm (Debian 12) or trixie (Debian 13). ROOT: the directory of the installation, made
-# if absent. COMMAND: a further command to run in the project's root there, such as tests/run.sh.
+# if absent. COMMAND: runs only this command, in the project's root there, such as tests/run.sh.
 # MSB_DEBIAN_MIRROR: default http://deb.debian.org/debian
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -31,6 +32,11 @@ in_root() {
   env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     DEBIAN_FRONTEND=noninteractive chroot "$root" bash -c "set -e; cd /src/msb; $1"
 }
+if [ $# -gt 2 ]; then
+  echo "== $suite: ${*:3}"
+  in_root "${*:3}"
+  exit
+fi
 # readme WORD: prints the code block of the README that begins with this word.
 readme() { sed -n "/^    $1/,/^\$/p" README.md; }
 
@@ -44,7 +50,3 @@ in_root "cmake -S tests/package -B /tmp/consumer && cmake --build /tmp/consumer 
   /tmp/consumer/consumer /tmp/home && pkg-config --libs msb" | tail -n 2
 echo "== $suite: examples/quickstart.sh"
 in_root "examples/quickstart.sh"
-if [ $# -gt 2 ]; then
-  echo "== $suite: ${*:3}"
-  in_root "${*:3}"
-fi
