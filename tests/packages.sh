@@ -8,6 +8,9 @@ msb_test_packages=(python3 libgtest-dev libgmock-dev zstd libarchive-tools qemu-
 # tests/package/debs.sh builds and checks packages with these.
 msb_package_packages=(abigail-tools dpkg-dev lintian)
 
+# docs/site/build.sh builds the documentation with these.
+msb_documentation_packages=(doxygen graphviz python3)
+
 # tests/environments/run.sh mounts file systems with these, and skips those that it cannot mount.
 msb_environment_packages=(bindfs xfsprogs btrfs-progs dosfstools)
 

@@ -2,7 +2,7 @@
 # Installs missing dependencies (Debian packages, each named), builds, and runs every test.
 #   tests/run.sh              release build: unit, integration, interop, fault, VM and package tests
 #   tests/run.sh --sanitize   the tests under ASan + UBSan and under TSan, and 15 s of fuzzing
-#   tests/run.sh --lint       clang-format and clang-tidy
+#   tests/run.sh --lint       the documentation, clang-format and clang-tidy
 #   tests/run.sh --environments  every operation on all file systems that can be mounted here
 #   tests/run.sh --soak N     N minutes of random operations in processes that are killed
 # MSB_PEERS=DIR: the interop tests and the soak also run the released runtimes DIR/msb-VERSION.
@@ -74,7 +74,12 @@ case "${1:-}" in
     tests/fuzz/run.sh 15
     ;;
   --lint)
-    msb_install_missing clang-format clang-tidy
+    msb_install_missing clang-format clang-tidy "${msb_documentation_packages[@]}"
+    echo "== documentation"
+    docs/diagrams/draw.py --check
+    docs/site/check_links.py
+    docs/site/build.sh build/site
+    docs/site/check_links.py build/site
     echo "== clang-format"
     git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
     echo "== clang-tidy"
