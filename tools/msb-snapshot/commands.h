@@ -21,16 +21,6 @@ struct Invocation {
 CLI::App* AddCommand(CLI::App& parent, Invocation& invocation, const std::string& name,
                      const std::string& description);
 
-// Adds an option whose value is "raw" or "qcow2".
-void AddFormatOption(CLI::App& command, const std::string& name, const std::string& description,
-                     std::function<void(DiskFormat)> set);
-
-// The placeholders of positional arguments, from which the completions are derived.
-inline constexpr const char* kSnapshot = "SNAPSHOT";
-inline constexpr const char* kSandbox = "SANDBOX";
-inline constexpr const char* kFile = "FILE";
-inline constexpr const char* kDirectory = "DIR";
-
 void AddCreate(CLI::App& app, Invocation& invocation);    // create, squash
 void AddList(CLI::App& app, Invocation& invocation);      // list, reindex
 void AddInspect(CLI::App& app, Invocation& invocation);   // inspect, verify

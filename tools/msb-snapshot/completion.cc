@@ -55,15 +55,18 @@ std::string Choices(std::string value) {
   return value;
 }
 
+// Returns the bash command that offers these words.
+std::string BashWords(const std::vector<std::string>& words) {
+  return fmt::format("_msb_snapshot_offer < <(printf '%s\\n' {})", Join(words, " "));
+}
+
 // Returns the bash command that completes a value.
 std::string BashValues(const std::string& value) {
-  if (const std::string choices = Choices(value); !choices.empty()) {
-    return fmt::format("compgen -W '{}' -- \"$cur\"", choices);
-  }
-  if (value == "SNAPSHOT") return "compgen -W \"$(_msb_snapshot_names snapshots)\" -- \"$cur\"";
-  if (value == "SANDBOX") return "compgen -W \"$(_msb_snapshot_names sandboxes)\" -- \"$cur\"";
-  if (value == "DIR") return "compgen -d -- \"$cur\"";
-  return value == "FILE" ? "compgen -f -- \"$cur\"" : "true";
+  if (const std::string choices = Choices(value); !choices.empty()) return BashWords({choices});
+  if (value == "SNAPSHOT") return "_msb_snapshot_offer < <(_msb_snapshot_names snapshots)";
+  if (value == "SANDBOX") return "_msb_snapshot_offer < <(_msb_snapshot_names sandboxes)";
+  if (value == "DIR") return "_msb_snapshot_offer < <(compgen -d -- \"$cur\")";
+  return value == "FILE" ? "_msb_snapshot_offer < <(compgen -f -- \"$cur\")" : ":";
 }
 
 std::string BashCase(const std::vector<const CommandInfo*>& path) {
@@ -75,18 +78,18 @@ std::string BashCase(const std::vector<const CommandInfo*>& path) {
   for (const OptionInfo& option : command.options) {
     options.insert(options.end(), option.names.begin(), option.names.end());
     if (option.value.empty()) continue;
-    values += fmt::format("        {}) COMPREPLY=($({})); return ;;\n", Join(option.names, "|"),
+    values += fmt::format("        {}) {}; return ;;\n", Join(option.names, "|"),
                           BashValues(option.value));
   }
   std::string positionals;
   for (const OptionInfo& argument : command.positionals) {
-    positionals += fmt::format("      COMPREPLY+=($({}))\n", BashValues(argument.value));
+    positionals += fmt::format("      {}\n", BashValues(argument.value));
   }
   return fmt::format(
       "    {})\n      case $prev in\n{}      esac\n"
-      "      [[ $cur != -* ]] || {{ COMPREPLY=($(compgen -W '{}' -- \"$cur\")); return; }}\n{}"
+      "      [[ $cur != -* ]] || {{ {}; return; }}\n{}"
       "      ;;\n",
-      Join(patterns, "|"), values, Join(options, " "), positionals);
+      Join(patterns, "|"), values, BashWords(options), positionals);
 }
 
 // Quotes text for a zsh or fish string in single quotes.
@@ -197,24 +200,32 @@ std::string BashCompletion(const CommandInfo& program) {
   std::string groups;
   for (const CommandInfo& command : program.commands) {
     if (command.commands.empty()) continue;
-    groups += fmt::format("    {}) COMPREPLY=($(compgen -W '{}' -- \"$cur\")) ;;\n", command.name,
-                          Join(NamesOf(command.commands), " "));
+    groups += fmt::format("    {}) {} ;;\n", command.name, BashWords(NamesOf(command.commands)));
   }
+  std::vector<std::string> words = NamesOf(program.commands);
+  words.insert(words.end(), {"--help", "--version"});
   return fmt::format(
       "# Completes the command line of msb-snapshot in bash.\n"
       "_msb_snapshot_names() {{ msb-snapshot --generate \"$1\" 2>/dev/null; }}\n"
+      "# Offers the lines of standard input that begin with the current word.\n"
+      "_msb_snapshot_offer() {{\n"
+      "  local line\n"
+      "  while IFS= read -r line; do\n"
+      "    [[ $line != \"$cur\"* ]] || COMPREPLY+=(\"$line\")\n"
+      "  done\n"
+      "}}\n"
       "_msb_snapshot() {{\n"
       "  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}}\n"
-      "  local command=${{COMP_WORDS[1]}} IFS=$' \\t\\n'\n"
+      "  local command=${{COMP_WORDS[1]}}\n"
       "  COMPREPLY=()\n"
       "  if ((COMP_CWORD == 1)); then\n"
-      "    COMPREPLY=($(compgen -W '{} --help --version' -- \"$cur\"))\n"
+      "    {}\n"
       "    return\n"
       "  fi\n"
       "  [[ $command != sandbox ]] || ((COMP_CWORD == 2)) || command+=\" ${{COMP_WORDS[2]}}\"\n"
       "  case $command in\n{}{}  esac\n}}\n"
       "complete -o filenames -F _msb_snapshot msb-snapshot\n",
-      Join(NamesOf(program.commands), " "), groups, cases);
+      BashWords(words), groups, cases);
 }
 
 std::string ZshCompletion(const CommandInfo& program) {

@@ -6,6 +6,7 @@
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/options.h"
 #include "tools/msb-snapshot/text.h"
 
 namespace msb::program {
@@ -31,31 +32,15 @@ void AddOptions(CLI::App& command, NewSnapshot& destination) {
   command.add_option("--dest-dir", destination.parent_directory, "Create the snapshot in DIR/NAME")
       ->type_name(kDirectory)
       ->excludes(path);
-  command.add_option("--label", destination.labels, "Add a label; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  AddLabelOption(command, destination.labels);
   command.add_flag("--integrity", destination.integrity,
                    "Record a hash of the content, so that it can be verified");
   command.add_flag("-f,--force", destination.force, "Replace an existing snapshot");
 }
 
-std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels) {
-  std::map<std::string, std::string> result;
-  for (const std::string& label : labels) {
-    const std::size_t equals = label.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      throw CLI::ValidationError("--label",
-                                 fmt::format("'{}' must have the form KEY=VALUE", label));
-    }
-    result[label.substr(0, equals)] = label.substr(equals + 1);
-  }
-  return result;
-}
-
 SnapshotCreateOptions CreateOptions(const NewSnapshot& destination) {
   if (destination.name.empty() == destination.path.empty()) {
-    throw CLI::ValidationError("NAME", "give either a name or --path DIR");
+    throw CLI::ValidationError("give either a name or --path DIR");
   }
   SnapshotCreateOptions options{.name = destination.name,
                                 .path = destination.path,
@@ -100,7 +85,7 @@ void AddCreate(CLI::App& app, Invocation& invocation) {
                  "Copy the complete disk of a snapshot into a new one without a parent");
   const auto new_snapshot = std::make_shared<NewSnapshot>();
   const auto old_snapshot = std::make_shared<std::string>();
-  squash->add_option("SNAPSHOT", *old_snapshot, "Name or path of the snapshot")
+  squash->add_option(kSnapshot, *old_snapshot, "Name or path of the snapshot")
       ->type_name("")
       ->required();
   AddOptions(*squash, *new_snapshot);

@@ -137,13 +137,7 @@ Check CheckIndex(Session& session, std::vector<std::string>& warnings) {
   }
 }
 
-std::string NameOfBackend(const Client& client) {
-  const auto* name = std::get_if<std::string>(&client.config().backend);
-  return name == nullptr ? "" : *name;
-}
-
-Check CheckBackend(const Client& client) {
-  const std::string name = NameOfBackend(client);
+Check CheckBackend(const std::string& name) {
   if (name == "local") {
     return {"backend", Status::kOk,
             "local: sandboxes are disks without a VM (choose another with --backend)"};
@@ -151,8 +145,8 @@ Check CheckBackend(const Client& client) {
   return {"backend", Status::kOk, name};
 }
 
-Check CheckKvm(const Client& client) {
-  const bool needed = NameOfBackend(client) != "local";
+Check CheckKvm(const std::string& used_backend) {
+  const bool needed = used_backend != "local";
   if (access("/dev/kvm", F_OK) != 0) {
     return {"kvm", needed ? Status::kWarning : Status::kOk, "/dev/kvm does not exist",
             needed ? "QEMU emulates the processor, which is slow; enable virtualization in the "
@@ -168,13 +162,14 @@ Check CheckKvm(const Client& client) {
 }
 
 // Checks a program that only one backend needs.
-Check CheckProgram(const Client& client, std::string_view backend, std::string name,
-                   const fs::path& program, std::string advice) {
-  const bool needed = NameOfBackend(client) == backend;
+Check CheckProgram(bool needed, std::string_view backend, std::string name, const fs::path& program,
+                   std::string advice) {
   const Status failure = needed ? Status::kProblem : Status::kOk;
   const fs::path found = FindProgram(program);
   if (found.empty()) {
-    return {std::move(name), failure, fmt::format("{} is not installed", program.native()),
+    return {std::move(name), failure,
+            fmt::format("{} is not installed{}", program.native(),
+                        needed ? "" : fmt::format("; only the {} backend needs it", backend)),
             needed ? std::move(advice) : std::string()};
   }
   const auto version = VersionOf(found);
@@ -185,16 +180,16 @@ Check CheckProgram(const Client& client, std::string_view backend, std::string n
   return {std::move(name), Status::kOk, fmt::format("{} ({})", found.native(), *version)};
 }
 
-Check CheckQemu(const Client& client) {
-  const fs::path& configured = client.config().qemu.binary;
-  return CheckProgram(client, "qemu", "qemu",
+Check CheckQemu(Session& session) {
+  const fs::path& configured = session.client().config().qemu.binary;
+  return CheckProgram(session.BackendName() == "qemu", "qemu", "qemu",
                       configured.empty() ? fs::path("qemu-system-x86_64") : configured,
                       "install it: apt-get install qemu-system-x86");
 }
 
-Check CheckRuntime(const Client& client) {
+Check CheckRuntime(Session& session) {
   const char* path = std::getenv("MSB_PATH");
-  return CheckProgram(client, "microsandbox", "runtime",
+  return CheckProgram(session.BackendName() == "microsandbox", "microsandbox", "runtime",
                       path == nullptr || *path == '\0' ? "msb" : path,
                       "install the microsandbox runtime, or set MSB_PATH to its msb program");
 }
@@ -203,10 +198,11 @@ int Diagnose(Session& session) {
   std::vector<std::string> warnings;
   session.log = [&](std::string_view message) { warnings.emplace_back(message); };
   const Client& client = session.client();
-  const std::vector<Check> checks = {CheckHome(client),   CheckIndex(session, warnings),
-                                     CheckSpace(client),  CheckBackend(client),
-                                     CheckKvm(client),    CheckQemu(client),
-                                     CheckRuntime(client)};
+  const std::string backend = session.BackendName();
+  const std::vector<Check> checks = {CheckHome(client),    CheckIndex(session, warnings),
+                                     CheckSpace(client),   CheckBackend(backend),
+                                     CheckKvm(backend),    CheckQemu(session),
+                                     CheckRuntime(session)};
   Report report{{{"version", Version()}, {"ok", true}, {"checks", Json::array()}},
                 fmt::format("msb-snapshot {}\n", Version())};
   for (const Check& check : checks) {

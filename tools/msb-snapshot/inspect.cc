@@ -6,6 +6,7 @@
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/options.h"
 #include "tools/msb-snapshot/text.h"
 
 namespace msb::program {
@@ -36,8 +37,8 @@ Report Verify(Session& session, const std::string& name) {
   const SnapshotVerifyReport verified = OpenAny(session, name).Verify(session.context());
   Report report{{{"name", name}}, {}};
   report.document.update(ToJson(verified));
-  report.text = fmt::format("{:<16}{}\n{:<16}{}\n", "Digest:", verified.digest,
-                            "Path:", Printable(verified.path)) +
+  report.text = fmt::format("{:<16}{}\n{:<16}{}\n{:<16}{}\n", "Snapshot:", Printable(name),
+                            "Digest:", verified.digest, "Path:", Printable(verified.path)) +
                 Details(verified);
   return report;
 }
@@ -54,7 +55,7 @@ void AddInspect(CLI::App& app, Invocation& invocation) {
   CLI::App* const inspect = AddCommand(app, invocation, "inspect", "Show what a snapshot records");
   const auto name = std::make_shared<std::string>();
   const auto verify_too = std::make_shared<bool>(false);
-  inspect->add_option("SNAPSHOT", *name, "Name, digest or path of the snapshot")
+  inspect->add_option(kSnapshot, *name, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
   inspect->add_flag("--verify", *verify_too, "Verify the content too");
@@ -65,7 +66,7 @@ void AddInspect(CLI::App& app, Invocation& invocation) {
   CLI::App* const verify = AddCommand(app, invocation, "verify",
                                       "Verify the content of snapshots and of their backing files");
   const auto names = std::make_shared<std::vector<std::string>>();
-  verify->add_option("SNAPSHOT", *names, "Names, digests or paths of the snapshots")
+  verify->add_option(kSnapshot, *names, "Names, digests or paths of the snapshots")
       ->type_name("")
       ->required();
   verify->callback([&, names] {
@@ -82,7 +83,7 @@ void AddRemove(CLI::App& app, Invocation& invocation) {
   remove->alias("rm");
   const auto names = std::make_shared<std::vector<std::string>>();
   const auto force = std::make_shared<bool>(false);
-  remove->add_option("SNAPSHOT", *names, "Names, digests or paths of the snapshots")
+  remove->add_option(kSnapshot, *names, "Names, digests or paths of the snapshots")
       ->type_name("")
       ->required();
   remove->add_flag("-f,--force", *force,

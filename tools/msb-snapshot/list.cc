@@ -6,6 +6,7 @@
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/options.h"
 #include "tools/msb-snapshot/table.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
@@ -26,8 +27,9 @@ int List(Session& session) {
     return 0;
   }
   if (snapshots.empty()) {
-    Put(fmt::format("There are no snapshots in {}. To make one: {} create NAME --from SANDBOX\n",
-                    session.client().config().snapshots_dir.native(), "msb-snapshot"));
+    Put(fmt::format(
+        "There are no snapshots in {}. To make one: msb-snapshot create NAME --from SANDBOX\n",
+        Printable(session.client().config().snapshots_dir.native())));
     return 0;
   }
   Table table({{"NAME"}, {"IMAGE", 4}, {"SIZE", 1}, {"CREATED", 3}, {"DIGEST", 2}});
@@ -54,19 +56,24 @@ void AddList(CLI::App& app, Invocation& invocation) {
           "--format", [&session](const std::string&) { session.options.json = true; },
           "The same as --json")
       ->type_name("json")
-      ->check(CLI::IsMember({"json"}));
+      ->check(CLI::IsMember({"json"}).description(""));
   list->callback([&] { invocation.run = [&session] { return List(session); }; });
 
   CLI::App* const reindex =
       AddCommand(app, invocation, "reindex", "Rebuild the index from the snapshots on disk");
   const auto directory = std::make_shared<std::string>();
-  reindex->add_option("DIR", *directory, "Directory to index. Default: the snapshots directory")
+  reindex
+      ->add_option(kDirectory, *directory, "Directory to index. Default: the snapshots directory")
       ->type_name("");
   reindex->callback([&, directory] {
     invocation.run = [&session, directory] {
       const std::uint32_t count =
           Snapshot::Reindex(session.context(), *directory, session.client());
-      session.Print({{{"indexed", count}}, fmt::format("indexed {}\n", Count(count, "snapshot"))});
+      session.Print({{{"indexed", count}},
+                     fmt::format("indexed {} in {}\n", Count(count, "snapshot"),
+                                 Printable(directory->empty()
+                                               ? session.client().config().snapshots_dir.native()
+                                               : *directory))});
       return 0;
     };
   });

@@ -69,7 +69,7 @@ std::string ProgressLine(const ProgressState& state, std::size_t columns) {
   return (line + tail).substr(0, room);
 }
 
-ProgressBar::ProgressBar() : on_terminal_(IsTerminal(Stream::kError)) {}
+ProgressBar::ProgressBar() : on_terminal_(CanMoveCursor(Stream::kError)) {}
 
 void ProgressBar::Begin(const Progress& progress) {
   state_ = {.phase = std::string(progress.phase), .done = 0, .total = {}, .elapsed = {}};

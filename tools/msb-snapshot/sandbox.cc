@@ -7,6 +7,7 @@
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/options.h"
 #include "tools/msb-snapshot/table.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
@@ -25,10 +26,10 @@ struct NewSandbox {
 void AddMachineOptions(CLI::App& command, QemuConfig& machine) {
   command.add_option("--memory", machine.memory_mib, "Memory of the VM in MiB")
       ->type_name("MIB")
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
   command.add_option("--cpus", machine.cpus, "Number of virtual CPUs")
       ->type_name("COUNT")
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeast(1));
   command.add_option("--kernel", machine.kernel, "qemu: kernel to boot")->type_name(kFile);
   command.add_option("--initrd", machine.initrd, "qemu: initial RAM disk of the kernel")
       ->type_name(kFile);
@@ -51,10 +52,7 @@ void AddCreateOptions(CLI::App& command, Session& session, NewSandbox& sandbox) 
       ->type_name("MIB");
   AddFormatOption(command, "--disk-format", "Format of the writable disk",
                   [&session](DiskFormat format) { session.upper_format = format; });
-  command.add_option("--label", sandbox.labels, "Add a label; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  AddLabelOption(command, sandbox.labels);
   command.add_flag("--replace", sandbox.config.replace,
                    "Replace a sandbox of the same name, after stopping it");
   command.add_flag("--no-start", sandbox.no_start, "Do not leave the sandbox running");
@@ -67,24 +65,12 @@ bool IsSet(const QemuConfig& machine) {
 
 // Moves the options that are not stored in config itself there.
 void Complete(NewSandbox& sandbox) {
-  for (const std::string& label : sandbox.labels) {
-    const std::size_t equals = label.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      throw CLI::ValidationError("--label",
-                                 fmt::format("'{}' must have the form KEY=VALUE", label));
-    }
-    sandbox.config.labels[label.substr(0, equals)] = label.substr(equals + 1);
-  }
+  sandbox.config.labels = ParseLabels(sandbox.labels);
   if (sandbox.machine.memory_mib != 0) sandbox.config.memory_mib = sandbox.machine.memory_mib;
   if (sandbox.machine.cpus != 0) sandbox.config.cpus = sandbox.machine.cpus;
   QemuConfig machine = sandbox.machine;
   machine.memory_mib = machine.cpus = 0;  // SandboxConfig has these for every backend.
   if (IsSet(machine)) sandbox.config.qemu = machine;
-}
-
-std::string BackendName(const Client& client) {
-  const auto* name = std::get_if<std::string>(&client.config().backend);
-  return name == nullptr ? "" : *name;
 }
 
 // Returns a client of the same home that creates sandboxes without booting them.
@@ -97,7 +83,7 @@ Client NotBooting(const Session& session) {
 
 // Creates a sandbox, and leaves it running if it has a VM.
 Report CreateOne(Session& session, const std::string& name, const NewSandbox& sandbox) {
-  const std::string backend = BackendName(session.client());
+  const std::string backend = session.BackendName();
   // The local backend has no VM, so a sandbox that "runs" would only refuse to be snapshotted.
   const bool start = backend != "local" && !sandbox.no_start;
   const Client client = backend == "qemu" && !start ? NotBooting(session) : session.client();
@@ -222,7 +208,7 @@ void AddStop(CLI::App& sandbox, Invocation& invocation) {
   stop->add_option("--timeout", *seconds,
                    "Seconds that the guest has to shut down before the VM is ended. Default: 10")
       ->type_name("SECONDS")
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0));
   stop->add_flag("-f,--force", *force, "End the VM at once");
   stop->callback([&, names, seconds, force] {
     invocation.run = [&session, names, seconds, force] {

@@ -14,16 +14,34 @@ namespace msb::program {
 namespace {
 
 void PrintDocument(const Json& document) {
-  Put(fmt::format("{}\n", document.dump(2, ' ', false, Json::error_handler_t::replace)));
+  // Characters other than ASCII are escaped, so that none of them can control a terminal.
+  Put(fmt::format("{}\n", document.dump(2, ' ', true, Json::error_handler_t::replace)));
+}
+
+ErrorKind KindOf(const std::exception& error) {
+  const auto* known = dynamic_cast<const Error*>(&error);
+  return known == nullptr ? ErrorKind::kInternal : known->kind();
+}
+
+// Returns whether a signal cancelled the call that threw error.
+bool IsInterruption(const std::exception& error) {
+  return KindOf(error) == ErrorKind::kCancelled && InterruptingSignal() != 0;
 }
 
 int CodeOf(const std::exception& error) {
-  const auto* known = dynamic_cast<const Error*>(&error);
-  if (known == nullptr) return ExitCodeOf(ErrorKind::kInternal);
-  if (known->kind() == ErrorKind::kCancelled && InterruptingSignal() != 0) {
-    return kSignalBase + InterruptingSignal();
+  return IsInterruption(error) ? kSignalBase + InterruptingSignal() : ExitCodeOf(KindOf(error));
+}
+
+// Returns what may help after an error of this kind; nothing for most kinds, whose messages say it.
+std::string_view HintFor(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kSnapshotNotFound:
+      return "to see the snapshots of this home: msb-snapshot list";
+    case ErrorKind::kSandboxNotFound:
+      return "to see the sandboxes of this home: msb-snapshot sandbox list";
+    default:
+      return {};
   }
-  return ExitCodeOf(known->kind());
 }
 
 }  // namespace
@@ -31,7 +49,7 @@ int CodeOf(const std::exception& error) {
 Json ErrorDocument(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
   Json document;
-  document["kind"] = ErrorKindName(known == nullptr ? ErrorKind::kInternal : known->kind());
+  document["kind"] = ErrorKindName(KindOf(error));
   document["message"] = error.what();
   if (known != nullptr && known->kind() == ErrorKind::kIO) document["os_error"] = known->os_error();
   return document;
@@ -61,6 +79,11 @@ Context Session::context() {
   return ctx.WithProgress([this](const Progress& progress) { bar_.Update(progress); });
 }
 
+std::string Session::BackendName() {
+  const auto* name = std::get_if<std::string>(&client().config().backend);
+  return name == nullptr ? "" : *name;
+}
+
 void Session::Print(const Report& report) {
   bar_.Clear();
   if (options.json) {
@@ -73,7 +96,7 @@ void Session::Print(const Report& report) {
 void Session::Tell(Color color, std::string_view kind, std::string_view message) {
   bar_.Clear();
   Put(fmt::format("{} {}\n", Colored(color, fmt::format("{}:", kind), Stream::kError),
-                  Printable(message, true)),
+                  Printable(message)),
       Stream::kError);
 }
 
@@ -90,23 +113,29 @@ int Session::ForEach(const std::vector<std::string>& names,
     } catch (const Error& e) {
       failures.insert(CodeOf(e));
       results.push_back({{"name", name}, {"error", ErrorDocument(e)}});
-      if (!options.json) Fail(e);
-      if (InterruptingSignal() != 0) break;
+      Explain(e, fmt::format("cancelled at {}", name));
+      if (IsInterruption(e)) break;
     }
   }
   if (options.json) PrintDocument({{"results", std::move(results)}});
   if (failures.empty()) return kSuccess;
-  if (InterruptingSignal() != 0) return kSignalBase + InterruptingSignal();
+  if (const int signal = kSignalBase + InterruptingSignal(); failures.contains(signal)) {
+    return signal;
+  }
   return failures.size() == 1 ? *failures.begin() : kFailure;
 }
 
+// With --json, errors are part of the document.
+void Session::Explain(const std::exception& error, std::string_view when_cancelled) {
+  if (options.json) return;
+  Tell(Color::kRed, "error", IsInterruption(error) ? when_cancelled : error.what());
+  const std::string_view hint = HintFor(KindOf(error));
+  if (!hint.empty() && !options.quiet) Tell(Color::kBold, "hint", hint);
+}
+
 int Session::Fail(const std::exception& error) {
-  if (options.json) {
-    PrintDocument({{"error", ErrorDocument(error)}});
-  } else {
-    const bool interrupted = InterruptingSignal() != 0;
-    Tell(Color::kRed, "error", interrupted ? "cancelled; nothing was changed" : error.what());
-  }
+  if (options.json) PrintDocument({{"error", ErrorDocument(error)}});
+  Explain(error, "cancelled; nothing was changed");
   return CodeOf(error);
 }
 

@@ -49,6 +49,9 @@ class Session {
   // Returns a context that the signals cancel and that shows the progress.
   Context context();
 
+  // Returns "local", "qemu" or "microsandbox".
+  std::string BackendName();
+
   // Prints the document with --json. Otherwise prints the text unless --quiet is given.
   void Print(const Report& report);
   // Prints "KIND: MESSAGE" to standard error, after removing the progress bar.
@@ -63,6 +66,8 @@ class Session {
   int Fail(const std::exception& error);
 
  private:
+  void Explain(const std::exception& error, std::string_view when_cancelled);
+
   std::optional<Client> client_;
   ProgressBar bar_;
 };

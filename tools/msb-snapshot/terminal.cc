@@ -1,5 +1,6 @@
 #include "tools/msb-snapshot/terminal.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <langinfo.h>
 #include <sys/ioctl.h>
@@ -35,8 +36,19 @@ int output_error = 0;
 
 }  // namespace
 
-bool IsTerminal(Stream stream) {
-  return isatty(static_cast<int>(stream)) == 1 && Environment("TERM") != "dumb";
+void OpenStandardStreams() {
+  for (const int fd : {0, 1, 2}) {
+    if (fcntl(fd, F_GETFD) >= 0) continue;
+    // The lowest free descriptor is fd. Reading from 0 and writing to 1 and 2 fails with EBADF.
+    if (open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) return;
+  }
+}
+
+bool IsTerminal(Stream stream) { return isatty(static_cast<int>(stream)) == 1; }
+
+bool CanMoveCursor(Stream stream) {
+  const std::string_view terminal = Environment("TERM");
+  return IsTerminal(stream) && !terminal.empty() && terminal != "dumb";
 }
 
 std::size_t TerminalColumns(Stream stream) {
@@ -48,7 +60,7 @@ std::size_t TerminalColumns(Stream stream) {
 bool IsUtf8Locale() { return std::string_view(nl_langinfo(CODESET)) == "UTF-8"; }
 
 std::string Colored(Color color, std::string_view text, Stream stream) {
-  if (!IsTerminal(stream) || !Environment("NO_COLOR").empty()) return std::string(text);
+  if (!CanMoveCursor(stream) || !Environment("NO_COLOR").empty()) return std::string(text);
   return fmt::format("\x1b[{}m{}\x1b[0m", CodeOf(color), text);
 }
 

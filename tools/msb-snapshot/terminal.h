@@ -11,8 +11,15 @@ namespace msb::program {
 
 enum class Stream { kInput = 0, kOutput = 1, kError = 2 };
 
-// Returns whether the stream is a terminal that can move its cursor: TERM is not "dumb".
+// Opens each standard stream that is closed so that using it fails. Otherwise the next file that is
+// opened would take its place, and the output of the program would be written to that file.
+void OpenStandardStreams();
+
+// Returns whether the stream is a terminal.
 bool IsTerminal(Stream stream);
+
+// Returns whether the stream is a terminal that can move its cursor: TERM is set and not "dumb".
+bool CanMoveCursor(Stream stream);
 
 // Returns the current number of columns of a terminal, or 80 if it is not known.
 std::size_t TerminalColumns(Stream stream);
@@ -22,8 +29,8 @@ bool IsUtf8Locale();
 
 enum class Color { kGreen, kYellow, kRed, kBold };
 
-// Returns text in this color for standard output, or text itself if standard output is not a
-// terminal or the environment variable NO_COLOR is set and not empty.
+// Returns text in this color for the stream, or text itself if the stream cannot show colors or the
+// environment variable NO_COLOR is set and not empty.
 std::string Colored(Color color, std::string_view text, Stream stream = Stream::kOutput);
 
 // Writes text to standard output, which is buffered, or to standard error. The first failure to

@@ -10,26 +10,39 @@
 namespace msb::program {
 namespace {
 
-// Returns whether text begins with a control character of C1, which is U+0080 to U+009F in UTF-8.
-bool BeginsWithC1(std::string_view text) {
-  return text.size() >= 2 && text[0] == '\xc2' && static_cast<unsigned char>(text[1]) < 0xa0;
+// Returns the number of bytes of the printable character that text begins with: 0 for a control
+// character (C0, DEL, or C1, which is U+0080 to U+009F) and for a byte that is not valid UTF-8.
+std::size_t PrintableLength(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return lead < 0x20 || lead == 0x7f ? 0 : 1;
+  if (lead < 0xc2 || lead > 0xf4) return 0;
+  const std::size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  if (text.size() < length) return 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  }
+  const unsigned char second = byte(1);
+  const bool c1 = lead == 0xc2 && second < 0xa0;
+  const bool overlong = (lead == 0xe0 && second < 0xa0) || (lead == 0xf0 && second < 0x90);
+  const bool surrogate = lead == 0xed && second >= 0xa0;
+  const bool too_high = lead == 0xf4 && second >= 0x90;
+  return c1 || overlong || surrogate || too_high ? 0 : length;
 }
 
 }  // namespace
 
-std::string Printable(std::string_view text, bool keep_lines) {
+std::string Printable(std::string_view text) {
   std::string result;
   result.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    const bool control = (c < 0x20 && !(c == '\n' && keep_lines)) || c == 0x7f;
-    if (BeginsWithC1(text.substr(i))) {
-      result += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[++i]));
-    } else if (control) {
-      result += fmt::format("\\x{:02x}", c);
+  while (!text.empty()) {
+    const std::size_t length = PrintableLength(text);
+    if (length == 0) {
+      result += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[0]));
     } else {
-      result += text[i];
+      result += text.substr(0, length);
     }
+    text.remove_prefix(std::max<std::size_t>(length, 1));
   }
   return result;
 }

@@ -11,9 +11,9 @@
 
 namespace msb::program {
 
-// Returns text with its control characters escaped ("\x1b"), so that a name, label or message that
-// comes from an archive cannot control the terminal. Keeps line feeds if keep_lines is true.
-std::string Printable(std::string_view text, bool keep_lines = false);
+// Returns text with its control characters, and bytes that are not UTF-8, escaped ("\x1b"), so that
+// a name, label or message that comes from an archive cannot control the terminal.
+std::string Printable(std::string_view text);
 
 // Returns a size such as "512 B", "16.0 MiB" or "1.2 TiB".
 std::string HumanBytes(std::uint64_t bytes);

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <memory>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/exit_code.h"
+#include "tools/msb-snapshot/options.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
 
@@ -25,20 +28,31 @@ void CheckStreams(const Session& session, const std::string& path, Stream stream
   const bool output = stream == Stream::kOutput;
   if (IsTerminal(stream)) {
     throw CLI::ValidationError(
-        kStandardStream, output ? "an archive cannot be written to a terminal: redirect the output"
-                                : "an archive cannot be read from a terminal: redirect the input");
+        output ? "an archive cannot be written to a terminal: redirect the output"
+               : "an archive cannot be read from a terminal: redirect the input");
   }
   if (output && session.options.json) {
     throw CLI::ValidationError("--json", "standard output is used for the archive");
   }
 }
 
+int ExportToOutput(Session& session, const std::string& name,
+                   const SnapshotExportOptions& options) {
+  try {
+    Snapshot::Export(session.context(), name, "/dev/stdout", options, session.client());
+  } catch (const Error& e) {
+    // The program that reads the archive reports why it ended.
+    if (e.os_error() != EPIPE) throw;
+    return kBrokenPipe;
+  }
+  return kSuccess;
+}
+
 int Export(Session& session, const Transfer& transfer, const SnapshotExportOptions& options) {
   CheckStreams(session, transfer.path, Stream::kOutput);
-  const bool streamed = transfer.path == kStandardStream;
-  const std::filesystem::path out = streamed ? "/dev/stdout" : transfer.path;
+  if (transfer.path == kStandardStream) return ExportToOutput(session, transfer.name, options);
+  const std::filesystem::path out = transfer.path;
   Snapshot::Export(session.context(), transfer.name, out, options, session.client());
-  if (streamed) return 0;
   std::error_code error;
   const bool regular = std::filesystem::is_regular_file(out, error);
   const std::uint64_t size = regular ? std::filesystem::file_size(out, error) : 0;
@@ -84,10 +98,10 @@ void AddExport(CLI::App& app, Invocation& invocation) {
   command->alias("save");
   const auto transfer = std::make_shared<Transfer>();
   const auto options = std::make_shared<SnapshotExportOptions>();
-  command->add_option("SNAPSHOT", transfer->name, "Name or path of the snapshot")
+  command->add_option(kSnapshot, transfer->name, "Name or path of the snapshot")
       ->type_name("")
       ->required();
-  command->add_option("FILE", transfer->path, "The archive to write; '-' is standard output")
+  command->add_option(kFile, transfer->path, "The archive to write; '-' is standard output")
       ->type_name("")
       ->required();
   command->add_flag("--with-parents", options->with_parents,
@@ -117,7 +131,7 @@ void AddImport(CLI::App& app, Invocation& invocation) {
   const auto transfer = std::make_shared<Transfer>();
   const auto destination = std::make_shared<std::string>();
   const auto options = std::make_shared<SnapshotImportOptions>();
-  command->add_option("FILE", transfer->path, "The archive to read; '-' is standard input")
+  command->add_option(kFile, transfer->path, "The archive to read; '-' is standard input")
       ->type_name("")
       ->required();
   command->add_option("--name", options->name, "Name of the imported snapshot. Default: its digest")
@@ -139,10 +153,10 @@ void AddFlatten(CLI::App& app, Invocation& invocation) {
       AddCommand(app, invocation, "flatten", "Write the complete disk of a snapshot to one file");
   const auto transfer = std::make_shared<Transfer>();
   const auto format = std::make_shared<DiskFormat>(DiskFormat::kRaw);
-  command->add_option("SNAPSHOT", transfer->name, "Name or path of the snapshot")
+  command->add_option(kSnapshot, transfer->name, "Name or path of the snapshot")
       ->type_name("")
       ->required();
-  command->add_option("FILE", transfer->path, "The file to write")->type_name("")->required();
+  command->add_option(kFile, transfer->path, "The file to write")->type_name("")->required();
   AddFormatOption(*command, "--format", "Format of the file. Default: raw",
                   [format](DiskFormat given) { *format = given; });
   command->callback([&, transfer, format] {

@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <map>
-#include <set>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
@@ -31,7 +32,7 @@ class Lineage {
   Lineage(std::vector<SnapshotHandle> snapshots, const std::vector<SandboxHandle>& sandboxes)
       : snapshots_(std::move(snapshots)) {
     // Oldest first, as a history is read.
-    std::ranges::sort(snapshots_, {}, &SnapshotHandle::CreatedAt);
+    std::ranges::stable_sort(snapshots_, {}, &SnapshotHandle::CreatedAt);
     std::map<std::string, std::size_t> known;
     for (std::size_t i = 0; i < snapshots_.size(); ++i) {
       known.emplace(snapshots_[i].Digest(), i);
@@ -102,11 +103,12 @@ class Lineage {
   std::string Title(std::size_t i) const {
     const SnapshotHandle& snapshot = snapshots_[i];
     const bool incomplete = snapshot.ParentDigest() && std::ranges::count(roots_, i) > 0;
-    return fmt::format(
-        "{}  {}{}", Colored(Color::kBold, Printable(snapshot.Name().value_or(snapshot.Path()))),
-        ShortDigest(snapshot.Digest()),
-        incomplete ? fmt::format("  (parent {} is not here)", ShortDigest(*snapshot.ParentDigest()))
-                   : "");
+    return fmt::format("{}  {}{}",
+                       Colored(Color::kBold, Printable(snapshot.Name().value_or(snapshot.Path()))),
+                       Printable(ShortDigest(snapshot.Digest())),
+                       incomplete ? fmt::format("  (parent {} is absent)",
+                                                Printable(ShortDigest(*snapshot.ParentDigest())))
+                                  : "");
   }
 
   std::string Branches(std::size_t i, const std::string& indent) const {

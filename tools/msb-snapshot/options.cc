@@ -1,0 +1,70 @@
+#include "tools/msb-snapshot/options.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <system_error>
+
+namespace msb::program {
+
+void AddCommonOptions(CLI::App& command, CommonOptions& options) {
+  command
+      .add_option("--home", options.home, "Home directory. Default: MSB_HOME, or ~/.microsandbox")
+      ->type_name(kDirectory);
+  command
+      .add_option(
+          "--backend", options.backend,
+          "Default: MSB_BACKEND, or microsandbox if the home has the runtime's database, or "
+          "else local")
+      ->type_name("local|qemu|microsandbox");
+  command.add_flag("--json", options.json, "Print one JSON document");
+  command.add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
+}
+
+CLI::Validator AtLeast(std::int64_t minimum) {
+  return CLI::Validator(
+      [minimum](const std::string& text) {
+        std::int64_t number = 0;
+        const char* const end = text.data() + text.size();
+        const auto [last, error] = std::from_chars(text.data(), end, number);
+        if (error == std::errc() && last == end && number >= minimum) return std::string();
+        return fmt::format("'{}' must be a number of at least {}", text, minimum);
+      },
+      "");
+}
+
+void AddFormatOption(CLI::App& command, const std::string& name, const std::string& description,
+                     std::function<void(DiskFormat)> set) {
+  command
+      .add_option_function<std::string>(
+          name,
+          [set = std::move(set)](const std::string& format) {
+            set(format == "qcow2" ? DiskFormat::kQcow2 : DiskFormat::kRaw);
+          },
+          description)
+      ->type_name("raw|qcow2")
+      ->check(CLI::IsMember({"raw", "qcow2"}).description(""));
+}
+
+void AddLabelOption(CLI::App& command, std::vector<std::string>& labels) {
+  command.add_option("--label", labels, "Add a label; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
+std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels) {
+  std::map<std::string, std::string> result;
+  for (const std::string& label : labels) {
+    const std::size_t equals = label.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw CLI::ValidationError("--label",
+                                 fmt::format("'{}' must have the form KEY=VALUE", label));
+    }
+    result[label.substr(0, equals)] = label.substr(equals + 1);
+  }
+  return result;
+}
+
+}  // namespace msb::program

@@ -1,0 +1,42 @@
+// The options that several commands have.
+
+#ifndef MSB_TOOLS_MSB_SNAPSHOT_OPTIONS_H_
+#define MSB_TOOLS_MSB_SNAPSHOT_OPTIONS_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tools/msb-snapshot/session.h"
+
+namespace msb::program {
+
+// The placeholders of positional arguments, from which the completions are derived.
+inline constexpr const char* kSnapshot = "SNAPSHOT";
+inline constexpr const char* kSandbox = "SANDBOX";
+inline constexpr const char* kFile = "FILE";
+inline constexpr const char* kDirectory = "DIR";
+
+// Adds the options that every command has.
+void AddCommonOptions(CLI::App& command, CommonOptions& options);
+
+// Returns a check that a value is an integer that is not less than minimum.
+CLI::Validator AtLeast(std::int64_t minimum);
+
+// Adds an option whose value is "raw" or "qcow2".
+void AddFormatOption(CLI::App& command, const std::string& name, const std::string& description,
+                     std::function<void(DiskFormat)> set);
+
+// Adds the option --label, which stores what is given in labels.
+void AddLabelOption(CLI::App& command, std::vector<std::string>& labels);
+
+// Returns the labels by their keys. If a key is given several times, the last value counts. Throws
+// CLI::ValidationError if one of them does not have the form KEY=VALUE.
+std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels);
+
+}  // namespace msb::program
+
+#endif  // MSB_TOOLS_MSB_SNAPSHOT_OPTIONS_H_
