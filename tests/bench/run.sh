@@ -9,7 +9,8 @@ dir=$(realpath -m "${1:?usage: run.sh DIR [RUNTIME]}")
 runtime=${2:+$(realpath "$2")}
 
 cmake -S "$source_dir" --preset release >/dev/null
-cmake --build "$source_dir/build/release" --target bench_snapshot bench_archive bench_chain >/dev/null
+cmake --build "$source_dir/build/release" --target \
+  bench_snapshot bench_archive bench_chain bench_program >/dev/null
 
 mkdir -p "$dir"
 if [ ! -e "$dir/image.ext4" ]; then
@@ -20,6 +21,6 @@ if [ ! -e "$dir/image.ext4" ]; then
   rm -rf "$dir/tree"
   mv "$dir/image.tmp" "$dir/image.ext4"
 fi
-for bench in bench_snapshot bench_archive bench_chain; do
+for bench in bench_snapshot bench_archive bench_chain bench_program; do
   "$source_dir/build/release/tests/bench/$bench" "$dir/work" "$dir/image.ext4" $runtime
 done
