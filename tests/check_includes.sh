@@ -2,6 +2,7 @@
 # Fails if a module of the library includes a header that is not below it:
 # API (src/*.cc) -> ops -> archive, handle, vmm -> artifact, index -> disk -> base,
 # where vmm, which knows disks but not artifacts, includes only disk and base.
+# Also fails if a program in tools includes anything but the public API and tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/includes.sh
@@ -30,4 +31,8 @@ while read -r file header; do
     fail "$file must not include $header: it is not for $from"
   fi
 done < <(includes)
+if grep -rnE --include='*.cc' --include='*.h' '^#include "' tools |
+  grep -vE ':#include "(msb/[a-z_/]+\.h|tools/[^"]+)"' >&2; then
+  fail "a program in tools must include only the public API (msb/...) and tools/..."
+fi
 exit $failed

@@ -84,7 +84,7 @@ case "${1:-}" in
     git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
     echo "== clang-tidy"
     configure debug
-    git ls-files 'src/*.cc' 'examples/*.cc' |
+    git ls-files 'src/*.cc' 'examples/*.cc' 'tools/*.cc' |
       xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p build/debug 2>&1 |
       { grep -vE '^[0-9]+ warnings? (generated|treated)|^Suppressed|^Use -' || true; } |
       tee build/clang-tidy.log
