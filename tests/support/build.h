@@ -14,6 +14,10 @@ namespace msb::test {
 std::filesystem::path FixturesDir();
 // Returns the directory, beneath the build directory, in which the tests make temporary files.
 std::filesystem::path ScratchDir();
+// Returns the program msb-snapshot; what is generated from it is in the same directory.
+std::filesystem::path ProgramPath();
+// Returns the directory docs in the sources.
+std::filesystem::path DocsDir();
 // Returns whether the library is built with a sanitizer.
 bool HasSanitizer();
 
