@@ -1,9 +1,9 @@
 # CPack: makes the Debian packages libmsbN, libmsb-dev and msb-snapshot. docs/packaging.md describes
 # the commands, and tests/package/debs.sh runs them.
 #
-# CPack reads configure.cmake, and installs the components of this build, which must be shared, and the development component
-# of a static build, whose directory is MSB_STATIC_BUILD_DIR. Then finish.cmake completes the
-# trees, and CPack makes a package of each.
+# CPack reads configure.cmake, and installs the components of this build, which must be shared, and the
+# development component of a static build, whose directory is MSB_STATIC_BUILD_DIR. Then finish.cmake
+# completes the trees, and CPack makes a package of each.
 
 set(MSB_STATIC_BUILD_DIR "" CACHE PATH
     "Build directory of a static build whose libmsb.a becomes part of the package libmsb-dev")
