@@ -112,7 +112,7 @@ TEST_F(ErrorTest, AnInvalidCommandLineNamesItsHelp) {
 }
 
 TEST_F(ErrorTest, HelpAndVersionGoToStandardOutput) {
-  EXPECT_THAT(Output({"--version"}), HasSubstr(std::string("msb-snapshot ") + Version()));
+  EXPECT_THAT(Output({"--version"}), HasSubstr("msb-snapshot " + std::string(Version())));
   EXPECT_THAT(Output({"--help"}), AllOf(HasSubstr("create"), HasSubstr("doctor")));
   EXPECT_EQ(Output({}), Output({"--help"}));
   EXPECT_THAT(Output({"create", "--help"}), HasSubstr("--integrity"));

@@ -28,8 +28,10 @@ class HostileTextTest : public ProgramTest {
   std::string Printed(const Arguments& arguments) {
     const ProcessResult result = Run(arguments);
     const std::string text = result.out + result.err;
-    const bool clean = std::ranges::none_of(
-        text, [](char c) { return (c >= 0 && c < 0x20 && c != '\n') || c == 0x7f; });
+    const bool clean = std::ranges::none_of(text, [](char c) {
+      const auto byte = static_cast<unsigned char>(c);
+      return (byte < 0x20 && c != '\n') || byte == 0x7f;
+    });
     EXPECT_TRUE(clean) << arguments[0];
     EXPECT_EQ(text.find("\xc2\x9d"), std::string::npos) << arguments[0];
     EXPECT_EQ(text.find("\nroot#"), std::string::npos) << arguments[0];

@@ -111,7 +111,7 @@ TEST_F(FullDiskTest, CreateFailsAndLeavesNothing) {
   EXPECT_EQ(result.exit_code, kIoCode);
   EXPECT_THAT(result.err, HasSubstr("free"));
   EXPECT_TRUE(ListTree(small_ / "snapshots").empty());
-  EXPECT_THAT(Document("doctor", {"doctor"})["checks"][2]["status"], "warning");
+  EXPECT_EQ(Document("doctor", {"doctor"})["checks"][2]["status"], "warning");
 }
 
 }  // namespace

@@ -143,7 +143,7 @@ TEST_F(DoctorTest, ChecksEverything) {
     EXPECT_THAT(out, testing::ContainsRegex(std::string("\n(ok|warning) +") + name));
   }
   EXPECT_THAT(out, HasSubstr("does not exist yet"));
-  EXPECT_TRUE(Document("doctor", {"doctor"})["ok"]);
+  EXPECT_EQ(Document("doctor", {"doctor"})["ok"], true);
 }
 
 TEST_F(DoctorTest, AMissingQemuIsAProblemOfTheQemuBackend) {
@@ -152,7 +152,7 @@ TEST_F(DoctorTest, AMissingQemuIsAProblemOfTheQemuBackend) {
   const ProcessResult result = Run({"doctor", "--backend", "qemu"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.out, AllOf(HasSubstr("problem  qemu"), HasSubstr("apt-get install")));
-  EXPECT_FALSE(Document("doctor", {"doctor", "--backend", "qemu"}, 1)["ok"]);
+  EXPECT_EQ(Document("doctor", {"doctor", "--backend", "qemu"}, 1)["ok"], false);
 }
 
 TEST_F(DoctorTest, ReportsADamagedIndex) {

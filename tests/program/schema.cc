@@ -18,7 +18,9 @@ testing::AssertionResult Matches(const nlohmann::json& document, const std::stri
   if (!text["definitions"].contains(definition)) {
     return testing::AssertionFailure() << "the schema has no definition " << definition;
   }
-  text["allOf"] = {{{"$ref", "#/definitions/" + definition}}};
+  nlohmann::json reference;
+  reference["$ref"] = "#/definitions/" + definition;
+  text["allOf"] = nlohmann::json::array({reference});
   valijson::Schema schema;
   valijson::SchemaParser().populateSchema(NlohmannJsonAdapter(text), schema);
   valijson::ValidationResults results;

@@ -97,7 +97,7 @@ TEST_F(SnapshotTest, ReindexRebuildsTheIndex) {
   MakeSnapshot("b");
   fs::remove_all(home_ / "db");
   EXPECT_THAT(Output({"reindex"}),
-              AllOf(HasSubstr("indexed 2 snapshots"), HasSubstr(home_ / "snapshots")));
+              AllOf(HasSubstr("indexed 2 snapshots"), HasSubstr((home_ / "snapshots").native())));
   EXPECT_EQ(Document("reindex", {"reindex"})["indexed"], 2);
   EXPECT_EQ(Document("reindex", {"reindex", dir_ / "empty"})["indexed"], 0);
 }
@@ -149,7 +149,7 @@ TEST_F(SnapshotTest, RemoveDeletesEachSnapshot) {
   MakeSnapshot("b");
   MakeSnapshot("c");
   EXPECT_EQ(Output({"remove", "a", "b"}), "removed snapshot a\nremoved snapshot b\n");
-  EXPECT_EQ(Document("remove", {"rm", "c"})["results"], nlohmann::json({{{"name", "c"}}}));
+  EXPECT_EQ(Document("remove", {"rm", "c"})["results"], nlohmann::json::parse(R"([{"name":"c"}])"));
   EXPECT_EQ(Output({"list", "-q"}), "");
 }
 

@@ -5,7 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <map>
+#include <optional>
+#include <set>
 #include <string>
 
 #include "tools/msb-snapshot/exit_code.h"

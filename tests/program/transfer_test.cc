@@ -30,7 +30,7 @@ TEST_F(TransferTest, ExportReportsTheArchiveAndItsSize) {
   EXPECT_THAT(Output({"export", "clean", archive_}),
               AllOf(HasSubstr("exported clean to " + archive_), HasSubstr(" B)\n")));
   const auto document = Document("export", {"export", "clean", "relative.tar"});
-  EXPECT_EQ(document["archive"], dir_ / "relative.tar");
+  EXPECT_EQ(document["archive"], (dir_ / "relative.tar").native());
   EXPECT_EQ(document["archive_bytes"], fs::file_size(dir_ / "relative.tar"));
 }
 
@@ -56,7 +56,7 @@ TEST_F(TransferTest, FlattenWritesTheDisk) {
   EXPECT_EQ(ReadFile(dir_ / "disk.raw"), ReadFile(dir_ / "base.img"));
   const auto document =
       Document("flatten", {"flatten", "clean", "disk.qcow2", "--format", "qcow2"});
-  EXPECT_EQ(document["path"], dir_ / "disk.qcow2");
+  EXPECT_EQ(document["path"], (dir_ / "disk.qcow2").native());
   EXPECT_EQ(document["format"], "qcow2");
   EXPECT_EQ(ReadFile(dir_ / "disk.qcow2").substr(0, 3), "QFI");
 }
