@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Finds the official C implementation of BLAKE3 and defines BLAKE3::blake3.
 #
 # BLAKE3_SOURCE_DIR names a directory with its sources (blake3.c), or a checkout of the BLAKE3

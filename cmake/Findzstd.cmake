@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Finds libzstd and defines msb::libzstd. That is the shared library, or the static one if only that
 # is installed: a static libzstd may have been built without threads, like Debian's.
 #

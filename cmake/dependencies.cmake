@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Finds the dependencies of the library, and reports all missing ones in one message.
 
 set(MSB_MISSING_DEPENDENCIES "")

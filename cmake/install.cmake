@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Install rules: the library, its headers, the CMake package msb, msb.pc and the license.
 #
 # The components are those of the packages: runtime (libmsb.so.N), development and, from

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # CPack: makes the Debian packages libmsbN, libmsb-dev and msb-snapshot. docs/packaging.md describes
 # the commands, and tests/package/debs.sh runs them.
 #

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes the source archive of a release from a git clone, without uncommitted changes.
 #   cmake/source_archive.sh DIR [COMMIT]   writes DIR/msb-VERSION.tar.gz; default: HEAD
 # The bytes depend only on the commit.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Draws which module of the library includes which, from the #include lines of the sources. An arrow
 # that follows from two others is left out. The drawing is in docs/architecture.md.
 #   docs/draw_modules.sh           prints the drawing

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Records a session with msb-snapshot as docs/program.svg, the picture in the README.
 
 Usage: docs/record_program.py PROGRAM

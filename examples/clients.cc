@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How do I use a home from several threads, with one client or with several? Without any locks of
 // your own: clients, threads and processes may share a home.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Prepares a sandbox once, snapshots it, and boots two workers from the snapshot, with any VMM that
 // is started by a command line.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A custom backend: it boots any VMM that is started by a command line, and leaves disks and
 // records to the backend "local" of another client. docs/backends.md explains it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How do I read what a guest writes to its console? On the qemu backend, from a file.
 //
 //   console                               boots a disk with a boot sector that says hello

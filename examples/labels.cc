@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How do I label snapshots, and find them again? By name, by digest, and by label.
 
 #include <exception>

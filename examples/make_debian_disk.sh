@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes a bootable Debian disk for the qemu backend: an MBR disk with GRUB, Debian's kernel for
 # virtual machines, and a console on the first serial port. The guest takes an address from DHCP and
 # shuts down when its power button is pressed. Needs root, and the Debian packages debootstrap,

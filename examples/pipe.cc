@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How do I send a snapshot to another process or machine, without a file in between?
 //
 //   pipe send HOME SNAPSHOT | ssh HOST pipe receive HOME

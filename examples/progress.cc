@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How do I show the progress of a call, and cancel it? A cancelled call leaves nothing behind.
 
 #include <exception>

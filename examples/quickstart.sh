@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # From nothing to a running example on a fresh Debian 12 or 13: installs what is missing, builds msb,
 # makes a disk image, and runs the main job on the embedded backend, printing each step and what it
 # cost.

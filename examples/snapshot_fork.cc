@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The example snapshot_fork of the microsandbox Go SDK: prepare a sandbox once, snapshot it, and
 // boot several workers from the snapshot, each with a disk of its own.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A home for an example: a temporary directory with a disk image in it.
 
 #ifndef MSB_EXAMPLES_TEMPORARY_HOME_H_

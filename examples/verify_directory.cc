@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How do I verify all artifacts in a directory, several at the same time?
 //
 //   verify_directory               makes some artifacts, one of them damaged, and verifies them

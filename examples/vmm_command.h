@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The command line of a VMM for one sandbox, with placeholders filled in.
 
 #ifndef MSB_EXAMPLES_VMM_COMMAND_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Recognizes the process of a VMM by a file in the sandbox's directory: the VMM has the file as its
 // standard input, and with it holds the lock on the file. So no pid needs to be recorded: any
 // program can see whether the VMM runs, and can end it. A file that a crash leaves behind is never

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Defines the state behind the handles of the public API, and creates handles from the results of
 // operations.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Fails if a source of the library other than src/base/descriptor.cc opens a descriptor, directly or
 # through a function that opens one: see src/base/descriptor.h.
 set -euo pipefail

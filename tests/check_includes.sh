@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Fails if a module of the library includes a header that is not below it:
 # API (src/*.cc) -> ops -> archive, handle, vmm -> artifact, index -> disk -> base,
 # where vmm, which knows disks but not artifacts, includes only disk and base.

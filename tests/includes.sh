@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Functions that read the #include lines of the library. Sourced in the root of the clone.
 
 # Prints "FILE HEADER" for each #include "HEADER" in the sources.

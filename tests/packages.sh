@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # The Debian packages that msb needs, and functions that install missing ones. To be sourced.
 
 msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates libssl-dev

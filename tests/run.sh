@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs missing dependencies (Debian packages, each named), builds, and runs every test.
 #   tests/run.sh              release build: unit, integration, interop, fault, VM and package tests
 #   tests/run.sh --sanitize   the tests under ASan + UBSan and under TSan, and 15 s of fuzzing

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Draws the diagrams of the documentation into this directory.
 
     docs/diagrams/draw.py            writes the drawings

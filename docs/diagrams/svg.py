@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small library for the drawings of the documentation: boxes, texts, arrows and bars in SVG. The
 drawings follow the color scheme of the reader, and are narrow enough for a phone."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds the documentation site from the headers and the pages, without a single warning. Needs
 # doxygen, graphviz and python3.
 #   docs/site/build.sh DIR      writes DIR/index.html; removes what was in DIR

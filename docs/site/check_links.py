@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Checks the links of all Markdown pages: files and headings exist, each page in docs/ is listed in
 docs/README.md, and each drawing is used. With a directory, checks the links of the site built there.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Doxygen's INPUT_FILTER: prints a header or a page of this project as Doxygen wants it.
 
 Headers keep plain // comments. The filter turns them into /// comments, makes the tables, lists and
@@ -303,7 +304,8 @@ def page(path, text):
 
 def main():
     path = pathlib.Path(sys.argv[1]).resolve()
-    text = path.read_text()
+    # The license identifier is not documentation.
+    text = re.sub(r"^// SPDX-.*\n(//\n)?", "", path.read_text())
     sys.stdout.write(header(path, text) if path.suffix == ".h" else page(path, text))
 
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The navigation of the site, which is the list of pages in docs/README.md.
 
     navigation.py header      prints header.html with the navigation

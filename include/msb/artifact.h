@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A SnapshotArtifact represents a snapshot on disk as it was when it was opened: a directory that
 // holds a manifest and the snapshot's disk. Like the writable disk of a sandbox, from which it is
 // made, the snapshot's disk is referred to as the upper. docs/formats.md describes the format.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A Client represents a home directory, its index and a VMM backend. Functions take a const Client&
 // as a trailing argument; the default is Client::Default(), which is configured by environment
 // variables.

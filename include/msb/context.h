@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A Context carries the deadline, the cancellation and the progress function of a call. It is the
 // first argument of every call, as in Go.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The types for disks that all modules and the backend interface share.
 
 #ifndef MSB_DISK_H_

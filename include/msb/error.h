@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Every failure of this library is thrown as an msb::Error. An Error has a kind for programs to
 // branch on, and a message for people. The message names the object that the call failed on, what
 // was expected and what was found, and the next step if there is one. Other exceptions pass through

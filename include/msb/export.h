@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // MSB_EXPORT marks the symbols that the shared library exports; all others are hidden.
 
 #ifndef MSB_EXPORT_H_

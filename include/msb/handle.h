@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A SnapshotHandle represents one row of the snapshot index as it was when it was read. Rows are
 // cheap to list, but may be out of date, because the index is a cache of the artifacts. To access
 // the artifact itself, call Open.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // msb: disk snapshots of microVM sandboxes. This header includes the complete API.
 
 #ifndef MSB_MSB_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Snapshots are made from sandboxes, and sandboxes boot from snapshots. As in the microsandbox Go
 // SDK, a Sandbox represents a sandbox that this program booted, and a SandboxHandle represents the
 // record of any sandbox.

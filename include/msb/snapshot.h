@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Snapshot is the entry point of the snapshot API. It mirrors the Snapshot value of the
 // microsandbox Go SDK: names, order of arguments and semantics are the same. docs/api.md maps one
 // API to the other.

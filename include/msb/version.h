@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The version of the library. It is defined only here; the build system reads it from this file.
 // Versions follow semantic versioning; before 1.0, a minor version may change the API and the ABI
 // (docs/contributing.md).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An ArchiveInput delivers the tar stream of an archive. It reads and decompresses ahead on a
 // thread of its own. If no thread can be created, Next reads and decompresses.
 

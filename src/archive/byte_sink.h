@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A ByteSink receives the bytes of an archive in order.
 
 #ifndef MSB_SRC_ARCHIVE_BYTE_SINK_H_

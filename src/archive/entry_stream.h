@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An EntryStream delivers the content of an archive entry as regions of the file that is extracted
 // from it.
 

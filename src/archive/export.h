@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes snapshots into an archive.
 
 #ifndef MSB_SRC_ARCHIVE_EXPORT_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/archive/export_chain.h"
 
 #include "src/base/text.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Prepares a chain of artifacts for export: creates the manifests that the archive will carry.
 
 #ifndef MSB_SRC_ARCHIVE_EXPORT_CHAIN_H_

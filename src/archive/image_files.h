@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Finds, checks and installs the image files that an archive may carry.
 //
 // In the cache, an OCI image consists of its metadata, fsmeta, vmdk and layers, and a disk image

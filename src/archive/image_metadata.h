@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Parses the metadata of an OCI image in the cache, manifests/HEX.json.
 
 #ifndef MSB_SRC_ARCHIVE_IMAGE_METADATA_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/archive/image_names.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines the names of the files in the image cache: "KIND/FILE", relative to the directory of
 // the cache.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Imports snapshots from an archive that may be hostile.
 
 #ifndef MSB_SRC_ARCHIVE_IMPORT_H_

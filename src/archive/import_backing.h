@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Checks whether the disks that an archive carries can be booted after the import.
 
 #ifndef MSB_SRC_ARCHIVE_IMPORT_BACKING_H_

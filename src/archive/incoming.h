@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Tracks the snapshots of an archive while the archive is read: which disks have not arrived, and
 // how the snapshots are related.
 //

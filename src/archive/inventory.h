@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes and checks the inventory of an archive, archive.json, which lists all other members.
 
 #ifndef MSB_SRC_ARCHIVE_INVENTORY_H_

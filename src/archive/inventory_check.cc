@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Checks an inventory, field by field, against the members that arrived.
 
 #include <fmt/core.h>

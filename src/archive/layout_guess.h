@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A LayoutGuess holds the layouts that an archive may have, judging by the paths that have arrived.
 
 #ifndef MSB_SRC_ARCHIVE_LAYOUT_GUESS_H_

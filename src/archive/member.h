@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Describes the members of an archive, which are its files, and all paths that members may have.
 // docs/formats.md describes the three layouts.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Computes msb-archive-member-blake3-v1: the hash of a member's kind, path, sizes, ranges and
 // stored bytes, by which a change in transit is detected. docs/formats.md gives the definition.
 

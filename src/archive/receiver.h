@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the members of an archive from its tar stream, and enforces the limits of an archive.
 
 #ifndef MSB_SRC_ARCHIVE_RECEIVER_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A SparseMap lists the ranges of a file with holes that an archive stores.
 
 #ifndef MSB_SRC_ARCHIVE_SPARSE_MAP_H_

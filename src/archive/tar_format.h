@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The records of the tar format that snapshot archives use: the format of GNU tar before version
 // 1.14 ("oldgnu"). docs/formats.md describes the fields.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Parses the parts of a tar header that libarchive does not report or does not check strictly: the
 // type of the entry, its numbers, and the map of a sparse entry.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the entries of an untrusted tar stream. libarchive parses the stream, and this reader
 // refuses malformed streams that libarchive would accept: every byte of the stream must belong to
 // an entry of a kind that snapshot archives have, or to the zero records that end the stream.

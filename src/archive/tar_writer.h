@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes the tar format of snapshot archives, the old GNU format, whose sparse entries libarchive
 // cannot write. docs/formats.md describes the fields.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Parses, checks and writes the vmdk of an OCI image: a text that joins the image's files, which
 // are file systems, into the one disk that a guest sees.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Creates an artifact from the disk of a sandbox.
 
 #ifndef MSB_SRC_ARTIFACT_CREATE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads and writes snapshot.json, the descriptor of releases 0.6.7 to 0.6.18.
 
 #include <fmt/core.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A DiskChain represents the disk of a snapshot together with the files that the disk is backed by,
 // each opened once. It is built once, and then verified, flattened, exported or booted.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes a disk, with all its backing files, into one file.
 
 #ifndef MSB_SRC_ARTIFACT_FLATTEN_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the files that describe 0.7 groups and their members. They may be hostile: every function
 // throws kSnapshotIntegrity if a file is malformed, too long or not a regular file.
 

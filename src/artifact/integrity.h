@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Computes the content hashes that a snapshot may record of its upper.
 
 #ifndef MSB_SRC_ARTIFACT_INTEGRITY_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads snapshot.json as releases 0.7.x write it; this library does not write it. The identity of
 // such a snapshot is the hash of the file's bytes, so unknown fields, which a later release may
 // add, are ignored.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A Manifest holds the metadata of a snapshot, regardless of the generation that wrote it.
 // docs/formats.md describes the JSON of each generation.
 

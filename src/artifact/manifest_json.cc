@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads and writes manifest.json, the manifest of releases 0.5.5 to 0.6.6.
 
 #include "src/artifact/manifest_json.h"

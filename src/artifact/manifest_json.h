@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads and writes the JSON of each generation. Readers throw std::invalid_argument if the document
 // is malformed, and do not set digest and created, which the caller must set. Writers return the
 // canonical bytes.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Computes the integrity algorithm msb-file-merkle-blake3-v1: a BLAKE3 tree over leaves of 64 KiB,
 // for which hashing holes takes almost no time. docs/formats.md gives the definition.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/artifact/output_directory.h"
 
 #include <system_error>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Checks the path that a new artifact, archive or disk is written to.
 
 #ifndef MSB_SRC_ARTIFACT_OUTPUT_DIRECTORY_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An OutputFile represents a file that a caller asked for, such as an archive or a disk. It is
 // written under a hidden name, and then renamed to its path.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Finds, opens and walks artifacts on disk. Does not use the index.
 
 #ifndef MSB_SRC_ARTIFACT_STORE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Converts integers to and from big-endian (network) byte order, which qcow2 uses.
 
 #ifndef MSB_SRC_BASE_BIG_ENDIAN_H_

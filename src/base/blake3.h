@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Computes BLAKE3 hashes incrementally.
 
 #ifndef MSB_SRC_BASE_BLAKE3_H_

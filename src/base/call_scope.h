@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Defers log callbacks to the end of an API call. A log callback may call the library, even for the
 // same sandbox, so it must not run while the library holds a mutex or a lock on a directory, a
 // stage or the index.

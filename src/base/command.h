@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs a program to completion and captures its output.
 
 #ifndef MSB_SRC_BASE_COMMAND_H_

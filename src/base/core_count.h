@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines the number of threads that can run at the same time.
 
 #ifndef MSB_SRC_BASE_CORE_COUNT_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Defines UniqueFd, which owns a file descriptor, and the only functions of the library that open
 // file descriptors. None of these functions returns a number from 0 to 2: if the program has closed
 // its standard streams, output of the program would be written to a file with such a number. The

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Computes SHA-256 hashes, and handles digests and their texts, such as "sha256:…".
 
 #ifndef MSB_SRC_BASE_DIGEST_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the fields of JSON documents strictly. Errors are thrown as std::invalid_argument, with a
 // message that names the field by its path.
 

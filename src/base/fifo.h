@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Creates named pipes (fifo(7)), by which a program that takes a path can be given input.
 
 #ifndef MSB_SRC_BASE_FIFO_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Provides operations on files and directories by descriptor. A function that takes a directory and
 // a name looks the name up in that directory and does not follow a symbolic link there; the name
 // must be a plain file name. Failures throw kIO unless stated otherwise.

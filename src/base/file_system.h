@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines the differences between file systems, and the errors that require a fallback.
 
 #ifndef MSB_SRC_BASE_FILE_SYSTEM_H_

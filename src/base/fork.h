@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Protects the state that calls share from fork(). A forked process has one thread, and a copy of
 // the memory as it was at that moment: a mutex that another thread held stays locked forever, and
 // data that another thread was changing stays half changed. Code that shares state between calls

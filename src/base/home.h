@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A Home holds the directories of a client, and determines the paths in them that more than one
 // module uses:
 //

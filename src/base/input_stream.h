@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads bytes in order from a file, a pipe or a terminal.
 
 #ifndef MSB_SRC_BASE_INPUT_STREAM_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Parses untrusted JSON, and writes JSON in the canonical form of snapshot manifests: the form
 // whose SHA-256 is a snapshot's identity.
 

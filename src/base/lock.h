@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Takes advisory locks on files and directories (flock(2)).
 //
 // On a file system without locks, a lock excludes only other threads of this process. This is

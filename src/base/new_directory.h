@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Creates a directory with its missing parents, and removes them again unless Keep() is called.
 
 #ifndef MSB_SRC_BASE_NEW_DIRECTORY_H_

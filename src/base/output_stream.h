@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes bytes in order to a pipe, a socket or another stream.
 
 #ifndef MSB_SRC_BASE_OUTPUT_STREAM_H_

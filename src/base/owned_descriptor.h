@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Handles descriptors that forked processes must not keep, although fork() copies all descriptors.
 
 #ifndef MSB_SRC_BASE_OWNED_DESCRIPTOR_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Waits for a descriptor in steps that are short enough to notice a cancellation.
 
 #ifndef MSB_SRC_BASE_POLL_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Identifies processes. A pid alone does not identify one: the kernel reuses pids, and each PID
 // namespace and each host has its own.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Counts the bytes of one phase of a call, reports them to the progress function of the Context,
 // and checks the Context.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Opens files that must be regular files.
 
 #ifndef MSB_SRC_BASE_REGULAR_FILE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Deletes directory trees by descriptor. Symbolic links are not followed. Several processes may
 // delete the same tree, so an entry that disappears meanwhile is not an error.
 

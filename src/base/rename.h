@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Renames entries without replacing, and exchanges directories, with fallbacks for file systems
 // that cannot do that in one step. No other source file has such fallbacks. docs/environments.md
 // describes which guarantees they weaken.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reports how much space a complete operation needs if the file system is full.
 
 #ifndef MSB_SRC_BASE_SPACE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Starts programs that are not children of this process. They leave no zombies for this process to
 // reap, and any process can wait for them and end them by their identity (process.h).
 

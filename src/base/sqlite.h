@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Wraps a connection, a prepared statement and a transaction of SQLite as RAII classes. Failures
 // throw DatabaseError.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines names under which SQLite can open databases. SQLite does not open a file whose path,
 // with all symbolic links resolved, is longer than about 500 bytes. Such a path is passed to SQLite
 // relative to a descriptor of its directory ("/proc/self/fd/N/NAME"), through a VFS that does not

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Publishes, replaces and removes directories by one rename each, so that after a crash they are
 // either complete or absent, and so that concurrent calls never lose anything.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Implements SweepStages and AwaitExchange of staging.h.
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Checks and quotes names and texts that users provide.
 
 #ifndef MSB_SRC_BASE_TEXT_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Throws msb::Error with formatted messages.
 
 #ifndef MSB_SRC_BASE_THROW_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Parses and formats times in the three formats in which snapshots record them.
 
 #ifndef MSB_SRC_BASE_TIME_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Provides Unix domain stream sockets with a name in the file system. The path may be of any
 // length, although sockaddr_un holds only 108 bytes, since sockets are named relative to an open
 // directory.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Detects processes that may write to a file, now or while it is read.
 
 #ifndef MSB_SRC_BASE_WRITERS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A ContentSha256 computes the SHA-256 of the logical content of a file while its data passes
 // through a scan.
 

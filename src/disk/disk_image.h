@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Presents the disk of a guest as the guest sees it, regardless of the files it is stored in.
 
 #ifndef MSB_SRC_DISK_DISK_IMAGE_H_

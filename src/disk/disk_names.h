@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines the file names of disks, in artifacts, in sandboxes and in the cache.
 
 #ifndef MSB_SRC_DISK_DISK_NAMES_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Finds the ranges of a sparse file that contain data. The ranges between two extents, and after
 // the last one, are holes: they read as zeros and take up no space.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Recognizes the format of disk images, and the file system in a raw image.
 
 #ifndef MSB_SRC_DISK_IMAGE_PROBE_H_

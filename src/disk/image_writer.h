@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes disks: an empty overlay, or the complete disk in one file.
 
 #ifndef MSB_SRC_DISK_IMAGE_WRITER_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Decompresses the compressed clusters of qcow2 files.
 
 #ifndef MSB_SRC_DISK_INFLATE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Checks that QEMU can continue to write to a qcow2 file without damaging it.
 
 #ifndef MSB_SRC_DISK_QCOW2_CHECK_H_

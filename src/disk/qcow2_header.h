@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads and checks the header of a qcow2 file, version 2 or 3, as QEMU's docs/interop/qcow2.txt
 // describes it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the disk in a qcow2 file.
 
 #ifndef MSB_SRC_DISK_QCOW2_IMAGE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Defines constants of the qcow2 format that the readers and writers share, and the layout that the
 // writers produce: version 3, clusters of 64 KiB, and refcounts of 16 bits.
 

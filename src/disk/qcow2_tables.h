@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the tables of a qcow2 file that map the clusters of the disk to clusters of the file. All
 // offsets are checked, so damaged tables lead neither out of the file nor in circles.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the disk in a raw file.
 
 #ifndef MSB_SRC_DISK_RAW_IMAGE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads all the data of a sparse file once, on all cores.
 //
 // The file is divided into aligned regions. Each worker takes the next region that has data, reads

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Copies a disk file so that the copy has the same size, content and holes.
 
 #ifndef MSB_SRC_DISK_SPARSE_COPY_H_

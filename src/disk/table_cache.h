@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Caches recently read parts of L2 tables.
 
 #ifndef MSB_SRC_DISK_TABLE_CACHE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The Catalog keeps the index of a home in step with its artifacts: it finds the snapshot that a
 // name, a digest or a path refers to, and makes the changes that affect both the index and an
 // artifact.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Catalog::Remove, which changes both the artifacts and the index.
 
 #include <fmt/format.h>

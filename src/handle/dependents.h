@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Finds the snapshots and sandboxes whose disks are backed by a snapshot's disk.
 
 #ifndef MSB_SRC_HANDLE_DEPENDENTS_H_

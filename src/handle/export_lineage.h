@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines which snapshots an archive carries.
 
 #ifndef MSB_SRC_HANDLE_EXPORT_LINEAGE_H_

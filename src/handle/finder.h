@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Finds, for one operation, the snapshots that children and archives refer to by digest or id.
 
 #ifndef MSB_SRC_HANDLE_FINDER_H_

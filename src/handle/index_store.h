@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // IndexStore opens the index of a home: the runtime's database, or this library's own database. The
 // index is only a cache of the artifacts, so it can usually be replaced if it is unusable:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/handle/lineage.h"
 
 #include <fmt/core.h>

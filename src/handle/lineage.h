@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Finds the files that the disk of a snapshot is backed by.
 
 #ifndef MSB_SRC_HANDLE_LINEAGE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Resolves the paths in rows of an index, whose home may have been moved or copied since the rows
 // were written.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An Index represents the snapshot index: one table of a SQLite database, shared with the
 // microsandbox runtime. It is a cache of the artifacts. Every change is one transaction.
 //

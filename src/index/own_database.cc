@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/index/own_database.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Handles the files of a database of this library's own. The database is only a cache: if it is
 // unusable, it is set aside and rebuilt from the artifacts.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A Row represents one row of the table snapshot_index.
 
 #ifndef MSB_SRC_INDEX_ROW_H_

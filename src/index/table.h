@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A Table describes the table snapshot_index of a database of any era: the columns that it has, and
 // the SQL that reads and writes them. docs/formats.md lists the eras.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Boot: creates a sandbox from an image or a snapshot, and starts it.
 
 #ifndef MSB_SRC_OPS_BOOT_H_

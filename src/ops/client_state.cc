@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/ops/client_state.h"
 
 #include <pwd.h>

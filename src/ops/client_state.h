@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Defines the state of a client: its settings, its backend and its catalog of snapshots.
 
 #ifndef MSB_SRC_OPS_CLIENT_STATE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Create: makes a snapshot of a stopped sandbox.
 
 #ifndef MSB_SRC_OPS_CREATE_H_

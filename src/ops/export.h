@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Export: writes a snapshot to an archive.
 
 #ifndef MSB_SRC_OPS_EXPORT_H_

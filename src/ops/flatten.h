@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Flatten: writes the disk of a snapshot to one file that can be booted by itself.
 
 #ifndef MSB_SRC_OPS_FLATTEN_H_

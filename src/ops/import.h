@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Import: unpacks an archive of snapshots.
 
 #ifndef MSB_SRC_OPS_IMPORT_H_

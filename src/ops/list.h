@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // List: returns the snapshots in a directory, and the sandboxes of a backend.
 
 #ifndef MSB_SRC_OPS_LIST_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Chooses the path of a new snapshot and describes it, for Create and Squash.
 
 #ifndef MSB_SRC_OPS_NEW_SNAPSHOT_H_

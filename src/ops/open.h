@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Open: finds a snapshot and opens its files.
 
 #ifndef MSB_SRC_OPS_OPEN_H_

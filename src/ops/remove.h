@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Remove: deletes a snapshot that nothing needs any more.
 
 #ifndef MSB_SRC_OPS_REMOVE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Squash: makes a snapshot that stands alone from one with backing files.
 
 #ifndef MSB_SRC_OPS_SQUASH_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Stop: ends the boot of a sandbox, or waits for its end.
 
 #ifndef MSB_SRC_OPS_STOP_H_

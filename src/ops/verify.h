@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Verify: reads a snapshot's files and compares them with its manifest.
 
 #ifndef MSB_SRC_OPS_VERIFY_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "msb/vmm/backend.h"
 
 #include "src/base/throw.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // DirectoryBackend keeps each sandbox in a directory: a record (sandbox.json), a disk (upper.ext4,
 // upper.qcow2 or, after a snapshot took over an earlier disk, upper-HEX.qcow2) and, for a qcow2
 // disk, hard links to the files that it is backed by, or copies if links are impossible. A derived

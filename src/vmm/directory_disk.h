@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Handles the disk files in a sandbox's directory: the upper, and the files that the upper is
 // backed by.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A DirectoryRecord represents sandbox.json, the record of a sandbox of the local or qemu backend.
 
 #ifndef MSB_SRC_VMM_DIRECTORY_RECORD_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An ImageStore keeps one copy of each disk image in the cache, named after its SHA-256:
 // cache/disks/sha256_HEX.{raw,qcow2}.
 

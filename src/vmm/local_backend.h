@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // LocalBackend keeps each sandbox in a directory and runs no VM. It is intended for programs that
 // run VMs themselves, for tests, and for trying out the library.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // MicrosandboxBackend works with an installed microsandbox runtime: it reads sandboxes from the
 // runtime's database, and creates, boots, ends and removes them with the runtime's program, msb.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs msb, the program of an installed microsandbox runtime: finds the program, builds its command
 // lines and interprets its errors. The command lines that each release understands were determined
 // by running that release.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines whether QEMU can use KVM on this machine. A process that can open /dev/kvm, and even
 // create a vCPU, may still be unable to use KVM: on some virtual machines, guests then run
 // extremely slowly or hang. Therefore a small test guest is run.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // QemuBackend keeps each sandbox in a directory and boots it as a process of QEMU.
 //
 // QEMU runs in the sandbox's directory, beside the disk:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Records in a file the events by which QEMU reports the end of a guest, so that no process needs
 // to be connected to QEMU when the guest ends.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Determines the machine settings of a VM of the qemu backend, and whether it has something to
 // boot.
 

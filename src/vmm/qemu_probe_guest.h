@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Provides the guest with which qemu_accelerator.h tests an accelerator: firmware that quickly
 // performs the same steps as a booting kernel.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A QmpClient controls a QEMU process over a stream socket with QMP, QEMU's JSON protocol
 // (docs/interop/qmp-spec.txt of QEMU).
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads and writes the record of a sandbox (src/vmm/directory_record.h) in the sandbox's directory.
 
 #ifndef MSB_SRC_VMM_RECORD_FILE_H_

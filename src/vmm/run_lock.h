@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Decides whether a sandbox runs, by a lock that its owner holds. The owner is the VM or, without a
 // VM, the process that booted the sandbox.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Implements the sealing protocol, by which a snapshot takes over the qcow2 disk of a sandbox of a
 // directory backend.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The questions about snapshots that a backend asks its caller, because a backend knows disks but
 // not artifacts.
 

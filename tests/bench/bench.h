@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Helpers that the benchmarks share: timing of alternating cases, and peak memory.
 
 #ifndef MSB_TESTS_BENCH_BENCH_H_

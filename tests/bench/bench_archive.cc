@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Compares Export and Import with tar, zstd and a released runtime, in one run on one disk.
 //
 //   bench_archive DIR IMAGE [RUNTIME]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Times qcow2 chains: booting a snapshot up to the point where the VM would start, taking a
 // snapshot of what a sandbox wrote, and flattening a chain. Compares with a released runtime and
 // qemu-img.

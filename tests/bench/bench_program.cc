@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Measures how long the program msb-snapshot takes to start.
 
 #include <filesystem>

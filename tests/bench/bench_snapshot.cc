@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Compares the library with its peers, in one run on one disk, and prints medians and ratios.
 //
 //   bench_snapshot DIR IMAGE [RUNTIME]

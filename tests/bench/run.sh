@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes the disk image of docs/benchmarks.md, with an apparent size of 8 GiB and the files of
 # /usr/share and /usr/bin, and compares the library on it with cp, tar, zstd, qemu-img and, if
 # given, a released runtime.

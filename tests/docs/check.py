@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests each code block of the documentation: compiles, configures, checks or runs it.
 
    tests/docs/check.py [--build DIR] [--compiler COMMAND] [PAGE...]

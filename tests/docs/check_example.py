@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Runs an example, and compares what it prints with what it should.
 
    check_example.py [--program PROGRAM] [--variable NAME] EXPECTED EXAMPLE [ARGUMENT...]

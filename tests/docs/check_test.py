@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests that check.py finds every block of a page, and refuses blocks that are wrong or untested.
 
    check_test.py ARGUMENT...    the arguments are passed on to check.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles the C++ blocks of the pages, and runs those that are marked so.
 
 A block with main() is a program, compiled by itself. All other blocks are compiled as one source:

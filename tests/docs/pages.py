@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the code blocks of Markdown pages, and the markers that say how each is tested.
 
 A marker is an HTML comment directly before its block: <!-- test: ACTION[, OPTION...] -->.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks the commands that the pages show, and runs those that are marked so."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The directory in which the blocks are built and run, and the installation of msb that they use."""
 
 import os

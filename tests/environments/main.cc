@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // environments make ROOT: makes the home on which the operations are tried.
 // environments try ROOT OUT [CALL...]: tries them as if the file system did not support these
 // calls: rename-flags, links, locks, holes, directory-flush, clone, kernel-copy. Prints a line for

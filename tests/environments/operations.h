@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Tries each operation of the API once on a home, as docs/environments.md lists them.
 
 #ifndef MSB_TESTS_ENVIRONMENTS_OPERATIONS_H_

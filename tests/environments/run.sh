@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Tries every operation of the API in every environment that can be made here, and prints the table
 # of docs/environments.md; --write puts it there.
 #   tests/environments/run.sh [--write] [PROGRAM]

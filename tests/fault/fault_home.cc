@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/fault/fault_home.h"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A small home on which an operation is tried again and again. It is made once, restored before
 // each try, and checked after it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The order of flushes and renames in every operation that changes a home: a crash of the machine
 // after a rename must find on disk what the rename published.
 

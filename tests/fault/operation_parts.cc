@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/fault/operation_parts.h"
 
 #include <gtest/gtest.h>

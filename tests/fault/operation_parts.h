@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Building blocks of the operations that the walks try.
 
 #ifndef MSB_TESTS_FAULT_OPERATION_PARTS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/fault/operations.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // All operations that change a home, for the walks that try them with crashes and faults.
 
 #ifndef MSB_TESTS_FAULT_OPERATIONS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Failures of system calls while Stage::PublishFile replaces a file.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Failures of system calls while a snapshot takes over the disk of a sandbox.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Operations on a sandbox whose seal was interrupted, and seals that write the complete disk.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Calls that may need a snapshot that cannot be read.
 
 #include <gmock/gmock.h>

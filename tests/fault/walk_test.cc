@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Walks through the system calls of every operation that changes a home: before each call the
 // process is killed, or the call fails in every way in which it can fail, or the disk is full from
 // that call on. In each case the operation must have been done completely or not at all, and every

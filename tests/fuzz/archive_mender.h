@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Corrects the digests and sizes in a mutated archive. Without that, hardly any mutation would get
 // past their comparison and reach the code that follows.
 

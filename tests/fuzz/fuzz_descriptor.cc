@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Fuzzes the parser of snapshot.json, releases 0.6.7 to 0.6.18.
 
 #include <cstddef>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Fuzzes ImportArchive with untrusted archives, and checks its result and what it leaves on disk.
 
 #include <sys/statvfs.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Fuzzes the parsers of snapshot.json, releases 0.7.x, and of the small documents beside it.
 
 #include <cstddef>

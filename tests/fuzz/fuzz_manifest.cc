@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Fuzzes the parser of manifest.json, releases 0.5.5 to 0.6.6.
 
 #include <cstddef>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Fuzzes the qcow2 code with untrusted files: what CheckQcow2 accepts, what a guest would see of
 // the disk, and what is written from it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Mutates archives part by part, and mends most of them, so that they are read to their end.
 
 #include <zstd.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes the seeds of fuzz_import: small, valid archives of each layout, plain and compressed.
 //   make_import_seeds DIR
 

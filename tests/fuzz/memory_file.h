@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A file in memory that the library can open by its path.
 
 #ifndef MSB_TESTS_FUZZ_MEMORY_FILE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The requirements of the fuzz targets, and those that the manifest parsers share. A requirement
 // that is not met aborts the process, which libFuzzer reports as a finding.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // qcow2 files in the form that fuzz_qcow2 takes them: of each cluster of more than 4 KiB, an input
 // has only the first and the last 2 KiB, with a hole between them. So small inputs can have
 // clusters of every size.

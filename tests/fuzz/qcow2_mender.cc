@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/fuzz/qcow2_mender.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Makes the tables of a mutated qcow2 file consistent. Without that, few files would be sound, and
 // the code after CheckQcow2 would hardly be reached.
 

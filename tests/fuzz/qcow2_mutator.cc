@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Mutates qcow2 files table by table, and mends most of them.
 
 #include <algorithm>

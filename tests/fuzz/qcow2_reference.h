@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads what a guest sees of a qcow2 file in the simplest way: sector by sector, looking each up
 // from the L1 table on. Also checks what CheckQcow2 guarantees.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds the fuzz targets and runs each, as many concurrently as there are cores.
 #   tests/fuzz/run.sh SECONDS [TARGET...]     default: all targets
 # Leaves in build/fuzz: TARGET.log, corpus/TARGET, from which the next run continues, and for each

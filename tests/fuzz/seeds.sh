@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Fills DIR with the seeds of a fuzz target: from tests/fixtures, or made by make_import_seeds or
 # qemu-img.
 #   tests/fuzz/seeds.sh TARGET DIR     an unknown target gets no seeds

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/fuzz/tar_parts.h"
 
 #include <fmt/core.h>

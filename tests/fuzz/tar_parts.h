@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Splits tar archives and joins them again, so that a mutation of one part leaves the other parts
 // readable.
 

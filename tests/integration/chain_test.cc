@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Chains of qcow2 disks: snapshots take over the disks of qcow2 sandboxes. qemu-io writes what a
 // guest would write.
 

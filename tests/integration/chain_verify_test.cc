@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Verify checks every file that a disk is backed by, and finds parents wherever they are.
 
 #include <gmock/gmock.h>

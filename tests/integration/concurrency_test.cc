@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The table of concurrent operations in msb/snapshot.h, row by row. The progress function of one
 // operation runs another in the middle of it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Sandboxes of one home that is used in several containers, each with its own PID namespace.
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How long calls wait for locks that others hold, and when they report that.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Export to a pipe or another stream, and Import from one: what `export - | ssh HOST import -`
 // does.
 

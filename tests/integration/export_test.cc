@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Tests that Export writes an archive that imports as the same snapshot and that any other tool
 // reads as a tar archive, and nothing at all if it fails.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Every operation on file systems that lack a system call, and on small and unusual file systems
 // that are mounted here. tests/environments/run.sh tries the same operations on more of them.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The typical flow: install once, stop, snapshot, boot many.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Operations that find no space report how much they need, and succeed with that much.
 
 #include <gmock/gmock.h>

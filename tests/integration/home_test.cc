@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Homes: where the index is, what happens when it is lost or moved, and many users at once.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Archives whose tar headers are damaged or false.
 
 #include <gtest/gtest.h>

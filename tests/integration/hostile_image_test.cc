@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Archives whose image is not the one that a snapshot pins, or is not valid.
 
 #include <gtest/gtest.h>

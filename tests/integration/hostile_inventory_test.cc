@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Inventories that do not match the content of their archive, with one false value each.
 
 #include <gtest/gtest.h>

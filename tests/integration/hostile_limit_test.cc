@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Small archives that would become large: they are refused before they do.
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Archives whose manifests are malformed, or do not match their payload.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Archives whose members are each valid, but do not belong together.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Archives whose entries have names or types that no member may have.
 
 #include <gtest/gtest.h>

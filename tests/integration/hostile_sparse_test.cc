@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Sparse entries whose map is not a valid map of their file.
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Archives that are truncated, damaged or followed by other data, and files that are not archives;
 // plain and compressed.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The directory and the name that an imported snapshot gets, and what is used of an archive if the
 // home has a part of it already.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The members of an archive in any order, as released readers accept them, and trailing skippable
 // frames.
 

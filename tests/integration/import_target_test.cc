@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Tests Import when something exists at its target, and when it is cancelled.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Valid archives of every layout, however they arrive. This also shows that the samples are valid
 // that the hostile archives are made from.
 

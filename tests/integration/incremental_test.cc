@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What an archive carries of a chain of overlays, and what Import requires the receiver to have.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Indexes that are damaged, of another schema, or something other than a database.
 
 #include <gmock/gmock.h>

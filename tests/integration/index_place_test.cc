@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Homes whose index cannot be opened or written: on a read-only file system, of another user, on a
 // full disk; and homes with long paths.
 

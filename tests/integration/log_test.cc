@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // When log callbacks are called, and what they may do.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Homes that were moved or copied or have several names, and artifacts that share a digest.
 
 #include <gmock/gmock.h>

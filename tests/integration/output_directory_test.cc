@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Every operation that writes to a path creates the missing directories, and removes them again if
 // it fails.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A backend that is not part of the library, that of examples/command_backend.h, with a shell
 // script as the VMM. The script does what its guest should do, and then runs until it is asked to
 // end.

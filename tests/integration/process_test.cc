@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The process that uses the library may fork while other threads are in calls, may be exiting, and
 // may have no standard streams or no threads.
 

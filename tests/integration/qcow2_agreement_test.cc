@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Compares what the qcow2 reader sees with what qemu-img sees, on images made with qemu-img and
 // qemu-io.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Damaged qcow2 files: CheckQcow2 refuses what qemu-img refuses, and reading such a file anyway
 // either works or throws a proper error.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Tests the kind of error with which the API refuses invalid calls, and that they leave nothing.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Replacing and removing while others do the same: nothing is lost, no call fails without a reason,
 // and the index matches the artifacts.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Snapshots that are removed or replaced while they are used: every operation works on one of them
 // or reports that there is none, and none reports damage.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Sandboxes on the local backend.
 
 #include <gmock/gmock.h>

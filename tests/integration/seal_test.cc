@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Snapshots that take over the disk of a qcow2 sandbox: what they need, what depends on them, and
 // what a failure leaves.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Squash makes one raw artifact of the complete disk of any snapshot.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Archives that released runtimes wrote are imported with the content that their homes have, and
 // the released runtimes load and verify what Export writes.
 

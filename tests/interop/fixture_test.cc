@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Homes that released runtimes wrote: the library reports them correctly, the runtime still works
 // on them afterwards, and it opens and verifies what the library makes there.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The microsandbox backend with the released runtimes. They have no libkrunfw here, so nothing
 // boots. The tests check that their errors are passed on, and what they leave behind.
 

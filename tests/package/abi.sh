@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Compares the ABI of a libmsb.so with the reference, tests/package/libmsb.abi: the exported symbols
 # and the types that they use. Fails if a program that was linked to the reference might not work
 # with the library. The library must have been built with debug information (-g).

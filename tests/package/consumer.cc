@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Uses msb as its users do: CONSUMER DIR.
 
 #include <cstdio>

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Follows the README in a fresh installation of Debian: installs its packages, runs its plain CMake
 # lines and examples/quickstart.sh; or runs another command there. Needs root, debootstrap and a
 # Debian mirror.

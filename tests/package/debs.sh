@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds the Debian packages and checks them.
 #   tests/package/debs.sh BUILD_DIR           builds them in BUILD_DIR/packages, runs lintian and the
 #                                             ABI check, and uses them without installing them

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds, installs and uses msb in all ways in which users do, from the sources of a release.
 #   tests/package/matrix.sh [--slice] BUILD_DIR [CASE...]
 #   tests/package/matrix.sh --list

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs msb as a static library, as a shared library, and as both in one prefix. Builds consumers
 # of each installation with CMake and with pkg-config, and consumers that build msb as a subproject.
 #   tests/package/run.sh BUILD_DIR

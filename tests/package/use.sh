@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Functions that use an installed msb as its users do. To be sourced in the root of the project.
 # work: the directory for what they build. use_source: the program, by default consumer.cc.
 use_source=${use_source:-tests/package/consumer.cc}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Exit codes, and the documents of errors.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The man page and the completions, which are generated from the definitions of the commands.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Text that comes from others cannot control the terminal.
 
 #include <gmock/gmock.h>

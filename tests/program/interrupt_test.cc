@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Ctrl-C and SIGTERM.
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What happens if the output cannot be written, or the disk is full.
 
 #include <fcntl.h>

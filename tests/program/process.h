@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Starts programs with their streams, environment and directory, and collects what they print.
 
 #ifndef MSB_TESTS_PROGRAM_PROCESS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/program/program_home.h"
 
 #include "tests/program/schema.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs msb-snapshot in a home of its own.
 
 #ifndef MSB_TESTS_PROGRAM_PROGRAM_HOME_H_

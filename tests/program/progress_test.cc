@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The progress bar on a terminal, and colors.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // fork, tree, doctor, and the commands for sandboxes.
 
 #include <gmock/gmock.h>

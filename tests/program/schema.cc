@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/program/schema.h"
 
 #include <valijson/adapters/nlohmann_json_adapter.hpp>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Compares JSON documents with docs/msb-snapshot.schema.json.
 
 #ifndef MSB_TESTS_PROGRAM_SCHEMA_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // create, squash, list, reindex, inspect, verify and remove.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The program starts quickly. tests/bench measures how quickly.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs a program on a pseudo-terminal, as a user would.
 
 #ifndef MSB_TESTS_PROGRAM_TERMINAL_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How values are formatted for people.
 
 #include "tools/msb-snapshot/text.h"

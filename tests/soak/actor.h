@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One thread of a worker, which runs random operations.
 
 #ifndef MSB_TESTS_SOAK_ACTOR_H_

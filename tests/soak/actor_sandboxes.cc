@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The operations of an actor on sandboxes.
 
 #include <fmt/format.h>

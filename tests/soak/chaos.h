@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A thread that places objects that do not belong to the library at names that the workers use: a
 // user's directory or file, or a sandbox of a runtime. Each object is moved there in one step, when
 // the name is free, and must stay there untouched until the thread itself moves it away.

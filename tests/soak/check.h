@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Checks a home while nothing uses it.
 
 #ifndef MSB_TESTS_SOAK_CHECK_H_

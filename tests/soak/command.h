@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs a tool such as qemu-img that is killed when the thread that started it ends. So a killed
 // worker leaves no tool behind that still writes to its sandboxes.
 

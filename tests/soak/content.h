@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Disk images whose content describes itself, so that a copy can be checked wherever it turns up:
 // in a sandbox, in a snapshot, or in an archive that was imported elsewhere.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Defines which failures are expected, that is, not findings.
 
 #ifndef MSB_TESTS_SOAK_EXPECTED_H_

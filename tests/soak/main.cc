@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // soak: many processes work on one home at the same time and are killed at random moments, while
 // the results that they report are compared with the content of the home. docs/reliability.md
 // describes it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Decides whether the state on disk after a round can be explained by the state before the round
 // and the operations of the round.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A released runtime, 0.6.7 or later, that works on the same home, one command after the other.
 
 #ifndef MSB_TESTS_SOAK_PEER_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Data that the processes of the soak share, in a mapped file that outlives a killed process: the
 // journal of operations, the counters, and the current operation of each thread.
 //

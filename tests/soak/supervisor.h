@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs the workers, kills one of them each second, and has the home checked after each round.
 
 #ifndef MSB_TESTS_SOAK_SUPERVISOR_H_

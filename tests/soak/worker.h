@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One of the processes that work on the home, with four threads that run random operations.
 
 #ifndef MSB_TESTS_SOAK_WORKER_H_

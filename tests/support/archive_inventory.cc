@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/support/archive_inventory.h"
 
 #include <blake3.h>

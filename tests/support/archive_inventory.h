@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Builds the archive.json of a sample archive from its entries, without the library's own code.
 
 #ifndef MSB_TESTS_SUPPORT_ARCHIVE_INVENTORY_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Small, valid archives of each layout, in parts that a test can change before it assembles them.
 
 #ifndef MSB_TESTS_SUPPORT_ARCHIVE_SAMPLE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Directories and options that only the build knows.
 
 #ifndef MSB_TESTS_SUPPORT_BUILD_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs code in a child process and decides for each of its file-system calls, in all of its
 // threads, whether to let it through, make it fail with an error of the test's choice, or kill the
 // process before it. seccomp stops the child only at the requested calls, so a run costs little

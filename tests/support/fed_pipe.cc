@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/support/fed_pipe.h"
 
 #include <fcntl.h>

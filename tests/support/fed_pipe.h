@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A pipe that is read by its path while a thread feeds it: a stream that cannot be rewound, and
 // that may be endless or stall.
 

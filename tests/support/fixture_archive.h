@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the archives among the fixtures without the library's own code.
 
 #ifndef MSB_TESTS_SUPPORT_FIXTURE_ARCHIVE_H_

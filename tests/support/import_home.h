@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A home in use that archives are imported into, to test that a refused import leaves it unchanged.
 
 #ifndef MSB_TESTS_SUPPORT_IMPORT_HOME_H_

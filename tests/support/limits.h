@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Makes file-system calls fail: by too few free descriptors, or by a file that cannot be deleted.
 
 #ifndef MSB_TESTS_SUPPORT_LIMITS_H_

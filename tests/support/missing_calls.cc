@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/support/missing_calls.h"
 
 #include <linux/fs.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs code as if the file system or the kernel did not support certain system calls.
 
 #ifndef MSB_TESTS_SUPPORT_MISSING_CALLS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Mounts file systems for the test alone, in a mount namespace of its own. Needs root.
 
 #ifndef MSB_TESTS_SUPPORT_MOUNTS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/support/pid_namespace.h"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs code as in a container: in a PID namespace of its own.
 
 #ifndef MSB_TESTS_SUPPORT_PID_NAMESPACE_H_

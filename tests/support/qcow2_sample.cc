@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/support/qcow2_sample.h"
 
 namespace msb::test {

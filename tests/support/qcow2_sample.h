@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Builds small qcow2 files byte by byte, without the library's own code.
 
 #ifndef MSB_TESTS_SUPPORT_QCOW2_SAMPLE_H_

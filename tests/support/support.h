@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Helpers that all tests share: temporary directories, sparse files, fixtures, and assertions on
 // errors.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/support/syscall_tracer.h"
 
 #include <sys/ptrace.h>

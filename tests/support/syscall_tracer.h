@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs code in a child process and interferes with one of its system calls. By trying each call in
 // turn, a test finds out what a crash or a failing disk leaves behind.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/support/tar_builder.h"
 
 #include <fmt/format.h>

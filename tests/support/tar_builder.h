@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Builds tar streams byte by byte: valid ones, and ones that no tar program would write.
 
 #ifndef MSB_TESTS_SUPPORT_TAR_BUILDER_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Makes Zstandard frames (RFC 8878): with zstd(1), or byte by byte where zstd(1) cannot write them.
 
 #ifndef MSB_TESTS_SUPPORT_ZSTD_FRAME_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Operations on a VM that was booted in another container, that is, in another PID namespace.
 
 #include <gtest/gtest.h>

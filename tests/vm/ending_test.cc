@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How the end of a call differs from the end of a VM, and what is recorded of a VM that ended by
 // itself. The guests are firmware of a few instructions.
 

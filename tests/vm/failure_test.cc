@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // VMs that cannot be booted or that the caller stops waiting for: nothing of them may be left.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The main use of the library with VMs, for both disk formats: install once, snapshot, boot many.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Helpers for the VM tests: sandboxes of the qemu backend that boot the guest of make_guest.sh, and
 // the output of that guest.
 

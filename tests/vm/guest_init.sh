@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # The init of the test guest: does the jobs that the kernel's command line names, reports on the
 # console, and shuts down when the power button is pressed. Slot n is the 512 bytes at n MiB of the
 # disk.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The library's process is killed at each step of what it does with a VM. After that the home must
 // be usable at once, no VM may run that is not recorded, and no file of a snapshot may be writable.
 

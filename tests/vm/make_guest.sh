@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes the guest that the VM tests boot: Debian's kernel for clouds and an initial RAM disk with
 # busybox and guest_init.sh. Installs no packages. Needs apt, busybox-static and cpio.
 #   tests/vm/make_guest.sh DIR    writes DIR/vmlinuz and DIR/initrd.gz, unless they are up to date

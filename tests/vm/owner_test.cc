@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A VM belongs to the process that booted it until that process releases it.
 
 #include <gmock/gmock.h>

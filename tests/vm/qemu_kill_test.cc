@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // QEMU is killed at each step of a start and a stop, and while it writes to its disk. The library
 // must report that at once, and the sandbox must stay usable.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Helpers for the tests that kill processes at every step of a VM's life. Their machines boot and
 // shut down within milliseconds: QEMU with a firmware of a few instructions that powers off when
 // the power button is pressed.

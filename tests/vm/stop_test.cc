@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The ways in which a VM ends: on request, by force, by itself, or not at all.
 
 #include <gmock/gmock.h>

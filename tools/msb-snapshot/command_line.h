@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Describes the commands and options of the program, for the man page and the completions.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_COMMAND_LINE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The commands of the program. Each function adds commands to the parser; parsing a command stores
 // what is to be done in Invocation::run.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // create and squash.
 
 #include <fmt/format.h>

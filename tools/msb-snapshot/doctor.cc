@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // doctor: what works here, what does not, and what to do about it.
 
 #include <fmt/format.h>

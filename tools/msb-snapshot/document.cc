@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tools/msb-snapshot/document.h"
 
 #include <fmt/format.h>

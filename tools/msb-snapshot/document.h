@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The JSON documents of --json, and the same values as text. docs/msb-snapshot.schema.json is the
 // schema of the documents.
 

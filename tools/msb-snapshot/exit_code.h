@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Maps errors to the exit codes of the program. The man page and docs/program.md list them.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_EXIT_CODE_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The hidden option --generate, which the build and the completions use.
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // inspect, verify and remove.
 
 #include <fmt/format.h>

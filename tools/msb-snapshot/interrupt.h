@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Turns SIGINT, SIGTERM and SIGHUP into a cancellation.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_INTERRUPT_H_

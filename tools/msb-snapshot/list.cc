@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // list and reindex.
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The options that several commands have.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_OPTIONS_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Shows the progress of a call on standard error.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_PROGRESS_BAR_H_

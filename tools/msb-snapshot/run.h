@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Parses the command line, runs the command, and ends the output.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_RUN_H_

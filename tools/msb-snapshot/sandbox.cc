@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // fork, and the commands for sandboxes.
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One run of the program: the options that all commands share, the client, and the output.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_SESSION_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Prints rows in aligned columns.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_TABLE_H_

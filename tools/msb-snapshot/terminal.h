@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the standard streams can show.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_TERMINAL_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Formats values for people.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_TEXT_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // export, import and flatten.
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tree: which snapshot descends from which, and which sandboxes were made from them.
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // vmm::Backend is the interface between the library and a virtual machine monitor (VMM). It reports
 // where the disk of a sandbox is and whether the sandbox runs, and it boots and ends sandboxes. To
 // use the library with a VMM that it does not support, implement a Backend and set Config::backend

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // QemuConfig holds the machine settings of the qemu backend.
 
 #ifndef MSB_VMM_QEMU_H_

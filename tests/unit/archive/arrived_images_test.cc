@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // ArrivedImages: the files of images that are imported.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/archive/byte_sink.h"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // FilesOfImage: the files of an image that is exported.
 
 #include "src/archive/image_files.h"

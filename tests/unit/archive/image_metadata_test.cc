@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/archive/image_metadata.h"
 
 #include <gmock/gmock.h>

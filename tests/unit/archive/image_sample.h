@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Images as they are in a cache, for tests that damage them.
 
 #ifndef MSB_TESTS_UNIT_ARCHIVE_IMAGE_SAMPLE_H_

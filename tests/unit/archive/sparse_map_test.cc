@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/archive/sparse_map.h"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reading and writing snapshot.json of releases 0.6.7 to 0.6.18.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A JSON document of which tests make changed copies, to find out which ones are refused.
 
 #ifndef MSB_TESTS_UNIT_ARTIFACT_JSON_DOCUMENT_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // snapshot.json of release 0.7 groups, and the files beside it.
 
 #include <gmock/gmock.h>

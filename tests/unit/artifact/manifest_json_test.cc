@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // manifest.json of releases 0.5.5 to 0.6.6.
 
 #include <gmock/gmock.h>

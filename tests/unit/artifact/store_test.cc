@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Opening artifacts, walking directories of artifacts, and verifying artifacts.
 
 #include "src/artifact/store.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Renaming and locking on file systems that lack a system call.
 
 #include "src/base/rename.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Sweeping what interrupted calls left, and the locks that prevent a sweep.
 
 #include <fcntl.h>

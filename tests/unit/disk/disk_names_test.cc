@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/disk/disk_names.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Consumers for the tests of scans, which check what they receive.
 
 #ifndef MSB_TESTS_UNIT_DISK_SCAN_CHECKER_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <condition_variable>
 #include <stdexcept>
 

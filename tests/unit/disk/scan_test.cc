@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/disk/scan.h"
 
 #include "tests/unit/disk/scan_checker.h"

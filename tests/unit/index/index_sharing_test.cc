@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Several threads and processes use one database as their index.
 
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Booting and ending sandboxes, with a script as the program msb.
 
 #include <gmock/gmock.h>

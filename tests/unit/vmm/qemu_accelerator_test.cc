@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "src/vmm/qemu_accelerator.h"
 
 #include <fmt/core.h>
