@@ -106,7 +106,7 @@ TEST_F(FullDiskTest, ImportSaysWhatIsNeededAndRemoveWorks) {
 }
 
 TEST_F(FullDiskTest, CreateFailsAndLeavesNothing) {
-  if (!mounts_.Tmpfs(small_, 5 << 20)) GTEST_SKIP() << mounts_.failure();
+  if (!mounts_.Tmpfs(small_, 8 << 20)) GTEST_SKIP() << mounts_.failure();
   options_.environment["MSB_HOME"] = small_;
   Output({"sandbox", "create", "big", "--image", dir_ / "big.img"});
   const ProcessResult result = Run({"create", "clean", "--from", "big"});

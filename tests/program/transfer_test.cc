@@ -30,7 +30,7 @@ class TransferTest : public ProgramTest {
 
 TEST_F(TransferTest, ExportReportsTheArchiveAndItsSize) {
   EXPECT_THAT(Output({"export", "clean", archive_}),
-              AllOf(HasSubstr("exported clean to " + archive_), HasSubstr(" B)\n")));
+              AllOf(HasSubstr("exported clean to " + archive_), HasSubstr("B)\n")));
   const auto document = Document("export", {"export", "clean", "relative.tar"});
   EXPECT_EQ(document["archive"], (dir_ / "relative.tar").native());
   EXPECT_EQ(document["archive_bytes"], fs::file_size(dir_ / "relative.tar"));

@@ -83,8 +83,9 @@ void ProgressBar::Update(const Progress& progress) {
   if (state_.phase != progress.phase) Begin(progress);
   const Clock::time_point now = Clock::now();
   state_.done = progress.bytes_done;
-  // A total that is not known is reported as what is done.
-  total_known_ = total_known_ || progress.bytes_total != progress.bytes_done;
+  // The total is not known while an archive is read from a pipe; it is then equal to what is done.
+  total_known_ =
+      total_known_ || progress.phase != "import" || progress.bytes_total != progress.bytes_done;
   state_.total = total_known_ ? std::optional(progress.bytes_total) : std::nullopt;
   state_.elapsed = now - begin_;
   if (on_terminal_) {

@@ -137,7 +137,7 @@ void Session::Explain(const std::exception& error, std::string_view when_cancell
 
 int Session::Fail(const std::exception& error) {
   if (options.json) PrintDocument({{"error", ErrorDocument(error)}});
-  Explain(error, "cancelled; nothing was changed");
+  Explain(error, "cancelled");
   return CodeOf(error);
 }
 
