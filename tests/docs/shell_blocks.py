@@ -8,7 +8,7 @@ import subprocess
 
 # The programs of other projects that the pages show. A name that is missing here is a typing
 # mistake, or a program to add.
-PROGRAMS = set("""apt apt-get bash c++ cat ccache chmod cmake cp ctest curl dd debootstrap
+PROGRAMS = set("""apt apt-get bash c++ cat ccache chmod cmake cp cpack ctest curl dd debootstrap
     diff docker dpkg dpkg-deb du find g++ git grep gzip head jq ls man mkdir mkfs.ext4 mktemp mount
     msb mv nproc pkg-config podman python3 qemu-img qemu-nbd qemu-system-x86_64 rm rsync scp sed
     sha256sum sleep sort ssh sudo sync tail tar tee timeout truncate umount virsh wc wget xargs
