@@ -54,9 +54,13 @@ namespace msb {
 // The generation of artifact that Snapshot::Create and Snapshot::Squash write. docs/formats.md
 // describes the generations.
 enum class Generation {
-  kAuto,        // kManifest if the home has the msb.db of a release before 0.6.7, else kDescriptor.
-  kManifest,    // manifest.json of releases 0.5.5 to 0.6.6; every release up to 0.7.2 reads it.
-  kDescriptor,  // snapshot.json of releases 0.6.7 to 0.6.18; 0.7 reads it.
+  // kManifest if the home has the msb.db of a release before 0.6.9, else kDescriptor.
+  kAuto,
+  // manifest.json of releases 0.5.5 to 0.6.6. Every release up to 0.7.2 reads it; releases from
+  // 0.6.7 on only if the file system inside the disk is ext4.
+  kManifest,
+  // snapshot.json as releases 0.6.9 to 0.6.18 write it. 0.7 reads it; 0.6.7 and 0.6.8 do not.
+  kDescriptor,
 };
 
 // Receives one warning, a line without a newline. It is called on the thread whose API call caused

@@ -321,12 +321,12 @@ std::uint32_t Catalog::Reindex(const Context& ctx, const std::filesystem::path& 
   });
 }
 
-bool Catalog::RuntimePredatesDescriptors(const Context& ctx) {
+bool Catalog::RuntimeNeedsManifests(const Context& ctx) {
   try {
     if (!home_.FindRuntimeDatabase()) return false;
     return store_.With(ctx, [](Session& session) {
       if (!session.KnowsEra()) throw *session.refusal();
-      return session.index().era() == index::Era::kManifest;
+      return !session.index().ReadsDescriptors();
     });
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kCancelled) throw;

@@ -82,10 +82,10 @@ class Catalog {
   // path if it still has the row's digest, and otherwise another one with that digest.
   void Remove(const Context& ctx, const index::Row& row, bool force, const Users& users = {});
 
-  // Returns true if the home's runtime is from before the descriptor generation. If the index
-  // cannot be read, logs a warning, and returns true only if the table of the index is absent.
-  // Throws kCancelled if ctx ends.
-  bool RuntimePredatesDescriptors(const Context& ctx);
+  // Returns true if the home's runtime, 0.6.8 or earlier, does not read the descriptors that this
+  // library writes. If the index cannot be read, logs a warning, and returns true only if the table
+  // of the index is absent. Throws kCancelled if ctx ends.
+  bool RuntimeNeedsManifests(const Context& ctx);
 
  private:
   using Session = IndexStore::Session;

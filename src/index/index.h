@@ -56,6 +56,7 @@ class Index {
 
   const std::filesystem::path& path() const { return db_.path(); }
   Era era() const { return Table(db_).era(); }
+  bool ReadsDescriptors() const { return Table(db_).ReadsDescriptors(); }
   bool HasUniqueDigests() const { return Table(db_).HasUniqueDigests(); }
   // Returns true if paths beneath the home are stored relative to it.
   bool HasRelativePaths() const { return !home_.empty(); }

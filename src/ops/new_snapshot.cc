@@ -72,7 +72,7 @@ artifact::ManifestForm FormFor(const Context& ctx, ClientState& client) {
     case Generation::kAuto:
       break;
   }
-  return client.catalog.RuntimePredatesDescriptors(ctx) ? ManifestForm::kManifest
+  return client.catalog.RuntimeNeedsManifests(ctx) ? ManifestForm::kManifest
                                                         : ManifestForm::kDescriptor;
 }
 

@@ -281,6 +281,25 @@ std::string TestName(const ::testing::TestParamInfo<Release>& release) {
 
 INSTANTIATE_TEST_SUITE_P(Releases, FixtureTest, ::testing::Values(k066, k0618, k072), TestName);
 
+// 0.6.7 and 0.6.8 do not read the descriptors that the library writes.
+TEST(EarlyDescriptorTest, AHomeOf067GetsSnapshotsThatItsRuntimeReads) {
+  const TempDir dir;
+  const fs::path home = UnpackFixtureHome("0.6.7", dir.path());
+  const Client client(Config{.home = home});
+  const auto made = Snapshot::Create(Soon(), "baseline", {.name = "made"}, client);
+  EXPECT_TRUE(fs::exists(made.Path() + "/manifest.json"));
+  const fs::path peer = PeerPath("0.6.7");
+  if (peer.empty()) return;
+  const auto run = [&](const std::string& arguments) {
+    return RunCommand("MSB_HOME='" + home.native() + "' '" + peer.native() + "' snapshot " +
+                      arguments);
+  };
+  EXPECT_THAT(run("list").output, HasSubstr("made"));
+  const CommandResult inspected = run("inspect made");
+  EXPECT_EQ(inspected.status, 0) << inspected.output;
+  EXPECT_THAT(inspected.output, HasSubstr("baseline"));
+}
+
 TEST(GroupTest, ABareGroupIsItsHead) {
   TempDir dir;
   const fs::path home = UnpackFixtureHome("0.7.2", dir.path());
