@@ -389,7 +389,8 @@ class MSB_EXPORT Snapshot {
   // Throws kIO if such a snapshot may be present, but an artifact that may be it cannot be read;
   // the message names the artifact. If an unreadable artifact may be a snapshot that the archive
   // carries, this is only logged.
-  // Throws kIO if a file of the archive is known not to fit, or the disk becomes full.
+  // Throws kIO if a file of the archive is larger than the free space, not counting the holes of a
+  // sparse entry, or if the disk becomes full.
   // Throws kUnsupportedOperation if the archive is incomplete and does not name what it needs, if a
   // disk is backed by a file that is neither the disk of its parent nor its image, or if the
   // archive needs a feature that this library does not support.

@@ -167,7 +167,7 @@ void MemberReceiver::CheckLimits(const TarEntry& entry,
 
 void MemberReceiver::CheckSpace(const TarEntry& entry, std::uint64_t free) const {
   const base::SpaceNeed need = NeedOf(entry);
-  if (need.bound != base::SpaceNeed::Bound::kAtLeast || need.bytes <= free) return;
+  if (need.bytes <= free) return;
   Throw(ErrorKind::kIO,
         "archive entry '{}' needs {} bytes, but only {} bytes are free in {}; free {} bytes there, "
         "or import to a directory on another file system",

@@ -45,8 +45,9 @@ class MemberReceiver {
   // Writes the member to the new file target, creating its directory if it is absent, or only reads
   // it if there is no target. Computes the integrity with algorithm if that is set. free is the
   // space that is available to the target, in bytes, or nullopt if it is not known.
-  // Throws kIO if the member is a sparse entry that stores more than free bytes. Of another entry,
-  // blocks of zeros become holes, so the space it needs is not known before it is read.
+  // Throws kIO if the member stores more than free bytes; the holes of a sparse entry do not count.
+  // The zeros of another entry do, although they become holes: a few compressed bytes may stand for
+  // a tebibyte of them.
   // Throws kSnapshotIntegrity if the member exceeds a limit.
   Member ReceiveFile(const TarEntry& entry, MemberKind kind,
                      const std::optional<std::filesystem::path>& target,

@@ -147,8 +147,9 @@ TEST_F(FullDiskNeedTest, ASandboxReportsTheDataOfItsDisk) {
   });
 }
 
-// An entry that is not sparse stores the holes of the disk as zeros, which become holes again.
-TEST_F(FullDiskNeedTest, ImportTakesADenseEntryThatIsLargerThanTheFreeSpace) {
+// An entry that is not sparse stores the holes of the disk as zeros. It is refused before it is
+// read, because a few compressed bytes may stand for a tebibyte of zeros.
+TEST_F(FullDiskNeedTest, ImportRefusesADenseEntryThatIsLargerThanTheFreeSpace) {
   Client old(Config{.home = dir_ / "old", .backend = "local", .generation = Generation::kManifest});
   CreateSandbox(ctx_, "a", {WithImage(dir_ / "base.img")}, old).Close();
   Snapshot::Create(ctx_, "a", {.name = "s"}, old);
@@ -156,10 +157,7 @@ TEST_F(FullDiskNeedTest, ImportTakesADenseEntryThatIsLargerThanTheFreeSpace) {
   const fs::path disk = dir_ / "disk";
   if (!mounts_.Tmpfs(disk, 3 * kMiB)) GTEST_SKIP() << mounts_.failure();
   EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "dense.tar.zst", disk / "s", raw_), ErrorKind::kIO,
-                   "dense.tar.zst", "and at most 67108864 are needed");
-  mounts_.Undo();
-  ASSERT_TRUE(mounts_.Tmpfs(disk, kData + kSlack)) << mounts_.failure();
-  Snapshot::Import(ctx_, dir_ / "dense.tar.zst", disk / "s", raw_);
+                   "dense.tar.zst", "needs 67108864 bytes, but only", "are free in");
 }
 
 }  // namespace

@@ -79,6 +79,7 @@ void Complete(NewSandbox& sandbox) {
 Client NotBooting(const Session& session) {
   Config config = session.ClientConfig();
   config.backend = "local";
+  config.log = session.log;
   if (!config.upper_format) config.upper_format = DiskFormat::kQcow2;
   return Client(std::move(config));
 }
