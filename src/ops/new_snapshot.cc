@@ -73,7 +73,7 @@ artifact::ManifestForm FormFor(const Context& ctx, ClientState& client) {
       break;
   }
   return client.catalog.RuntimeNeedsManifests(ctx) ? ManifestForm::kManifest
-                                                        : ManifestForm::kDescriptor;
+                                                   : ManifestForm::kDescriptor;
 }
 
 artifact::Manifest NewManifest(ManifestForm form, const SnapshotCreateOptions& options) {
