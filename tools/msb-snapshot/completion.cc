@@ -42,7 +42,7 @@ std::vector<std::string> Spellings(const std::vector<const CommandInfo*>& path) 
     std::vector<std::string> longer;
     for (const std::string& prefix : result) {
       for (const std::string& name : command->Names()) {
-        longer.push_back(prefix.empty() ? name : prefix + " " + name);
+        longer.push_back(prefix.empty() ? name : fmt::format("{} {}", prefix, name));
       }
     }
     result = std::move(longer);

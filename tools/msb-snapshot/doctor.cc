@@ -57,7 +57,7 @@ fs::path FindProgram(const fs::path& name) {
   std::string_view rest = path == nullptr ? "" : path;
   while (!rest.empty()) {
     const std::size_t end = std::min(rest.find(':'), rest.size());
-    const fs::path candidate = fs::path(rest.substr(0, end)) / name;
+    fs::path candidate = fs::path(rest.substr(0, end)) / name;
     if (access(candidate.c_str(), X_OK) == 0 && fs::is_regular_file(candidate)) return candidate;
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }

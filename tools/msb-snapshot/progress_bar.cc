@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cmath>
 #include <vector>
 
 #include "tools/msb-snapshot/terminal.h"
@@ -39,8 +39,8 @@ std::vector<std::string> Speed(const ProgressState& state) {
       fmt::format("{}/s", HumanBytes(static_cast<std::uint64_t>(rate)))};
   if (state.total && *state.total > state.done) {
     const double left = static_cast<double>(*state.total - state.done) / rate;
-    parts.push_back(fmt::format(
-        "{} left", HumanDuration(std::chrono::seconds(static_cast<std::int64_t>(left + 0.5)))));
+    parts.push_back(
+        fmt::format("{} left", HumanDuration(std::chrono::seconds(std::llround(left)))));
   }
   return parts;
 }

@@ -159,7 +159,7 @@ Report RemoveOne(Session& session, const std::string& name, bool force) {
 
 // Adds the positional argument for the names of sandboxes.
 std::shared_ptr<std::vector<std::string>> AddNames(CLI::App& command) {
-  const auto names = std::make_shared<std::vector<std::string>>();
+  auto names = std::make_shared<std::vector<std::string>>();
   command.add_option(kSandbox, *names, "Names of the sandboxes")->type_name("")->required();
   return names;
 }

@@ -76,7 +76,7 @@ const Client& Session::client() {
 }
 
 Context Session::context() {
-  const Context ctx = Context::Background().WithCancel(Interrupted());
+  Context ctx = Context::Background().WithCancel(Interrupted());
   if (options.quiet || options.json) return ctx;
   return ctx.WithProgress([this](const Progress& progress) { bar_.Update(progress); });
 }
