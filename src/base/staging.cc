@@ -17,7 +17,8 @@
 namespace msb::base {
 namespace {
 
-// The number of attempts to create a stage if other processes remove it, or its parent, at once.
+// The number of attempts to create or publish a stage if other processes remove it, its parent or
+// its destination at once.
 constexpr int kMaxStagingAttempts = 100;
 
 // Returns the identity of dir/name, or all zeros if there is no such entry. A new file may get the
@@ -193,11 +194,14 @@ bool Stage::Publish(const std::string& name) {
 bool Stage::PublishOver(const Context& ctx, const std::string& name,
                         const MayReplace& may_replace) {
   const std::filesystem::path parent = path_.parent_path();
-  while (!Publish(name)) {
+  for (int attempt = 1; !Publish(name); ++attempt) {
     ctx.Check();
     LockedDirectory old = LockedDirectory::Open(ctx, parent, name);
     if (!old) {
-      if (TypeAt(parent_.get(), name) == EntryType::kAbsent) continue;
+      // A directory there was created after Open had found none: other calls remove and create it.
+      const EntryType type = TypeAt(parent_.get(), name);
+      const bool changes = type == EntryType::kAbsent || type == EntryType::kDirectory;
+      if (changes && attempt < kMaxStagingAttempts) continue;
       return false;
     }
     if (!may_replace(old.fd(), old.path())) return false;

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -16,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/call_interceptor.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -319,6 +321,34 @@ TEST(StageTest, ConcurrentReplacementsAllSucceed) {
   std::vector<std::thread> threads;
   for (int thread = 0; thread < 8; ++thread) threads.emplace_back(replace, thread);
   for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(ListTree(dir.path()).size(), 2U);
+}
+
+// Another call removes the directory just before this one looks for it, and creates it just after.
+TEST(StageTest, PublishesOverADirectoryThatIsRemovedAndCreatedMeanwhile) {
+  const TempDir dir;
+  fs::create_directory(dir / "name");
+  int looks = 0;
+  const auto run = test::RunIntercepted(
+      {SYS_newfstatat},
+      [&](const test::InterceptedCall& call) {
+        if (call.Text(1) != "name") return 0;
+        if (looks == 0) fs::remove(dir / "name");
+        if (looks == 1) fs::create_directory(dir / "name");
+        ++looks;
+        return 0;
+      },
+      [&](const auto& begin) {
+        Stage stage(dir.path());
+        WriteNewFileAt(stage.fd(), "file", "new", 0600);
+        begin();
+        const bool published = stage.PublishOver(Context::Background(), "name",
+                                                 [](int, const fs::path&) { return true; });
+        return std::string(published ? "published" : "refused");
+      });
+  EXPECT_EQ(run.crash + run.report, "published");
+  EXPECT_GE(looks, 2);
+  EXPECT_EQ(ReadFile(dir / "name/file"), "new");
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
 }
 
