@@ -96,7 +96,7 @@ TEST_F(ProgressTest, WithoutATerminalThereAreNoEscapeSequences) {
 }
 
 TEST_F(ProgressTest, ATableFitsTheTerminal) {
-  Terminal wide(120, Command({"list"}), options_);
+  Terminal wide(400, Command({"list"}), options_);  // IMAGE is a path in the temporary directory.
   EXPECT_EQ(wide.Wait(), 0);
   EXPECT_THAT(wide.output(), AllOf(HasSubstr("IMAGE"), HasSubstr("CREATED")));
   Terminal narrow(30, Command({"list"}), options_);
