@@ -193,6 +193,14 @@ std::optional<Row> Index::ReadFirst(Statement& statement) const {
   return Read(statement);
 }
 
+bool Index::ReadsDescriptors() const {
+  const Era era = this->era();
+  if (era != Era::kDescriptor) return era == Era::kLayered;
+  // Releases 0.6.7 and 0.6.8 have descriptors too, but require other fields in them. Their
+  // databases lack the table cpu_allocation, which 0.6.9 and later have (measured).
+  return base::Statement(db_, "SELECT 1 FROM sqlite_master WHERE name = 'cpu_allocation'").Step();
+}
+
 std::vector<Row> Index::WithDigest(const std::string& digest) const {
   Statement statement(db_, Table(db_).SelectSql("WHERE digest = ?1 ORDER BY indexed_at DESC"));
   statement.Bind(1, std::string_view(digest));

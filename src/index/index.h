@@ -56,7 +56,9 @@ class Index {
 
   const std::filesystem::path& path() const { return db_.path(); }
   Era era() const { return Table(db_).era(); }
-  bool ReadsDescriptors() const { return Table(db_).ReadsDescriptors(); }
+  // Returns true if the release that the database belongs to reads the descriptors that this
+  // library writes: 0.6.9 or later.
+  bool ReadsDescriptors() const;
   bool HasUniqueDigests() const { return Table(db_).HasUniqueDigests(); }
   // Returns true if paths beneath the home are stored relative to it.
   bool HasRelativePaths() const { return !home_.empty(); }

@@ -79,10 +79,6 @@ Table::Table(const base::Database& db) : path_(db.path().native()) {
   } else if (columns_.contains("scope")) {
     era_ = Era::kDescriptor;
   }
-  // Releases 0.6.7 and 0.6.8 have descriptors too, but require other fields in them. Their
-  // databases lack the table cpu_allocation, which 0.6.9 and later have (measured).
-  base::Statement allocation(db, "SELECT 1 FROM sqlite_master WHERE name = 'cpu_allocation'");
-  reads_descriptors_ = era_ == Era::kLayered || (era_ == Era::kDescriptor && allocation.Step());
 }
 
 std::string Table::CreationSql() {

@@ -29,9 +29,6 @@ class Table {
   static std::string CreationSql();
 
   Era era() const { return era_; }
-  // Returns true if the release that the database belongs to reads the descriptors that this
-  // library writes: 0.6.9 or later.
-  bool ReadsDescriptors() const { return reads_descriptors_; }
   // Returns true for the table that CreationSql creates: its key is the path, so rows may share a
   // digest or a name.
   bool IsOwn() const { return keyed_by_path_ && era_ == Era::kManifest; }
@@ -55,7 +52,6 @@ class Table {
   std::set<std::string> columns_;
   std::set<std::string> unknown_required_;
   bool keyed_by_path_ = false;
-  bool reads_descriptors_ = false;
   Era era_ = Era::kManifest;
 };
 
