@@ -20,8 +20,8 @@ class ByteSink {
  public:
   virtual ~ByteSink() = default;
   virtual void Write(std::span<const std::byte> bytes) = 0;
-  // Has the same effect as writing count zero bytes.
-  virtual void WriteZeros(std::uint64_t count) = 0;
+  // Has the same effect as writing count zero bytes, which the default implementation does.
+  virtual void WriteZeros(std::uint64_t count);
   // Writes everything that is buffered. Call once, after the last write.
   virtual void Finish() = 0;
 };

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include <algorithm>
-#include <array>
-
 #include "src/archive/byte_sink.h"
 
 namespace msb::archive {
@@ -13,15 +10,6 @@ class StreamSink : public ByteSink {
   StreamSink(const Context& ctx, base::OutputStream& stream) : ctx_(ctx), stream_(stream) {}
 
   void Write(std::span<const std::byte> bytes) override { stream_.Write(ctx_, bytes); }
-
-  void WriteZeros(std::uint64_t count) override {
-    static constexpr std::array<std::byte, 64 << 10> kZeros{};
-    while (count > 0) {
-      const std::uint64_t step = std::min<std::uint64_t>(count, kZeros.size());
-      Write(std::span(kZeros).first(step));
-      count -= step;
-    }
-  }
 
   void Finish() override {}
 

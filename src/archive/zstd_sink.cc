@@ -9,7 +9,6 @@
 
 #include "src/archive/byte_sink.h"
 #include "src/base/core_count.h"
-#include "src/base/fork.h"
 #include "src/base/throw.h"
 
 namespace msb::archive {
@@ -47,17 +46,6 @@ class ZstdSink : public ByteSink {
   void Write(std::span<const std::byte> bytes) override {
     ZSTD_inBuffer input{bytes.data(), bytes.size(), 0};
     while (input.pos < input.size) Step(input, ZSTD_e_continue);
-  }
-
-  void WriteZeros(std::uint64_t count) override {
-    static constinit base::Lazy<std::vector<std::byte>> lazy_zeros;
-    const std::vector<std::byte>& zeros =
-        lazy_zeros.Get([] { return std::vector<std::byte>(256 << 10); });
-    while (count > 0) {
-      const std::uint64_t step = std::min<std::uint64_t>(count, zeros.size());
-      Write(std::span(zeros).first(step));
-      count -= step;
-    }
   }
 
   void Finish() override {
