@@ -45,20 +45,25 @@ std::string StatusText(const SnapshotUpperVerifyStatus& status) {
 }
 
 Json UpperDocument(const SandboxHandle& sandbox) {
-  try {
-    const SandboxUpper upper = sandbox.Upper();
-    Json document;
-    document["path"] = upper.path;
-    document["format"] = ToString(upper.format);
-    document["fstype"] = upper.fstype;
-    document["base_digest"] = upper.base_digest;
-    return document;
-  } catch (const Error&) {
-    return nullptr;  // The sandbox has no disk of its own.
-  }
+  const auto upper = UpperOf(sandbox);
+  if (!upper) return nullptr;
+  Json document;
+  document["path"] = upper->path;
+  document["format"] = ToString(upper->format);
+  document["fstype"] = upper->fstype;
+  document["base_digest"] = upper->base_digest;
+  return document;
 }
 
 }  // namespace
+
+std::optional<SandboxUpper> UpperOf(const SandboxHandle& sandbox) {
+  try {
+    return sandbox.Upper();
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
 
 Json ToJson(const SnapshotHandle& handle) {
   Json document;

@@ -6,6 +6,7 @@
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_DOCUMENT_H_
 #define MSB_TOOLS_MSB_SNAPSHOT_DOCUMENT_H_
 
+#include <optional>
 #include <string>
 
 #include "msb/msb.h"
@@ -17,6 +18,9 @@ Json ToJson(const SnapshotHandle& handle);
 Json ToJson(const SnapshotArtifact& artifact);
 Json ToJson(const SnapshotVerifyReport& report);
 Json ToJson(const SandboxHandle& sandbox);
+
+// Returns the disk of a sandbox, or nullopt if it has none of its own.
+std::optional<SandboxUpper> UpperOf(const SandboxHandle& sandbox);
 
 // Returns the fields of a snapshot, one on each line.
 std::string Details(const SnapshotArtifact& artifact);

@@ -100,7 +100,7 @@ Report CreateOne(Session& session, const std::string& name, const NewSandbox& sa
   document.update(ToJson(handle));
   std::string text =
       fmt::format("created sandbox {} ({})", Printable(name), StatusName(handle.Status()));
-  if (!document["upper"].is_null()) text += "; disk: " + Printable(handle.Upper().path);
+  if (const auto upper = UpperOf(handle)) text += "; disk: " + Printable(upper->path);
   return {std::move(document), text + "\n"};
 }
 

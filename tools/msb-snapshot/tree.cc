@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <map>
 
 #include "tools/msb-snapshot/commands.h"
@@ -50,7 +49,8 @@ class Lineage {
       }
     }
     for (const SandboxHandle& sandbox : sandboxes) {
-      const auto base = known.find(BaseOf(sandbox));
+      const auto upper = UpperOf(sandbox);
+      const auto base = known.find(upper ? upper->base_digest : "");
       if (base != known.end()) sandboxes_[base->second].push_back(sandbox);
     }
   }
@@ -59,31 +59,17 @@ class Lineage {
 
   Json Document() const {
     Json roots = Json::array();
-    ForEachTree([&](std::size_t root) { roots.push_back(Node(root)); });
+    for (const std::size_t root : roots_) roots.push_back(Node(root));
     return {{"roots", std::move(roots)}};
   }
 
   std::string Text() const {
     std::string text;
-    ForEachTree([&](std::size_t root) { text += Title(root) + "\n" + Branches(root, ""); });
+    for (const std::size_t root : roots_) text += Title(root) + "\n" + Branches(root, "");
     return text;
   }
 
  private:
-  static std::string BaseOf(const SandboxHandle& sandbox) {
-    try {
-      return sandbox.Upper().base_digest;
-    } catch (const Error&) {
-      return {};  // The sandbox has no disk of its own.
-    }
-  }
-
-  // Calls visit with each root. Snapshots whose records name each other as parents, so that none of
-  // them is a root, cannot be reached and are left out; `verify` reports them.
-  void ForEachTree(const std::function<void(std::size_t)>& visit) const {
-    for (const std::size_t root : roots_) visit(root);
-  }
-
   template <typename Map>
   static typename Map::mapped_type At(const Map& map, std::size_t i) {
     const auto found = map.find(i);
@@ -132,6 +118,8 @@ class Lineage {
   }
 
   std::vector<SnapshotHandle> snapshots_;
+  // Snapshots whose records name each other as parents, so that none of them is a root, cannot be
+  // reached and are left out; `verify` reports them.
   std::vector<std::size_t> roots_;
   std::map<std::size_t, std::vector<std::size_t>> children_;
   std::map<std::size_t, std::vector<SandboxHandle>> sandboxes_;
