@@ -112,7 +112,7 @@ TEST_F(ExportStreamTest, AReaderThatEndsEarlyIsAnErrorThatNamesThePipe) {
                    ErrorKind::kIO, DescriptorPath(writer), "its reader closed it", "try again");
 }
 
-TEST_F(ExportStreamTest, CancelingEndsAnExportThatNobodyReads) {
+TEST_F(ExportStreamTest, CancelingEndsAnExportToAFullPipe) {
   const auto [reader, writer] = base::OpenPipe();
   const auto [ctx, cancel] = Soon().WithCancel();
   // The archive is larger than the pipe, so the export waits after it has filled the pipe.
