@@ -29,6 +29,12 @@ struct Reference {
   std::string ToString() const;
 };
 
+// Returns true if text is HOST or HOST:PORT, in lower case.
+bool IsRegistry(std::string_view text);
+// Returns true if text is the name of a repository: at most 255 bytes of lower-case components,
+// separated by '/'.
+bool IsRepository(std::string_view text);
+
 // Returns true if the host of a registry (HOST or HOST:PORT) is this machine: localhost, an address
 // in 127.0.0.0/8, or [::1].
 bool IsLoopback(std::string_view registry);
