@@ -24,7 +24,7 @@ namespace {
 // Makes an import look in the client's home and in its destination for snapshots that exist
 // already.
 void FindWith(const Context& ctx, ClientState& client, handle::SnapshotFinder& finder,
-              archive::ImportSpec& spec) {
+              archive::IntakeSpec& spec) {
   const std::filesystem::path destination = spec.destination;
   const std::filesystem::path snapshots_dir = client.home.snapshots_dir();
   // An explicit destination gets its own copy of snapshots that the home has.
@@ -57,10 +57,11 @@ void FindWith(const Context& ctx, ClientState& client, handle::SnapshotFinder& f
 }
 
 // Unpacks the archive. Errors name it, whichever part of it they are about.
-std::vector<artifact::Artifact> Unpack(const Context& ctx, const archive::ImportSpec& spec) {
-  const std::string& path = spec.archive.native();
+std::vector<artifact::Artifact> Unpack(const Context& ctx, const std::filesystem::path& archive,
+                                       const archive::IntakeSpec& spec) {
+  const std::string& path = archive.native();
   try {
-    return archive::ImportArchive(ctx, spec);
+    return archive::ImportArchive(ctx, archive, spec);
   } catch (const Error& e) {
     const std::string_view message = e.what();
     if (e.kind() == ErrorKind::kCancelled || message.find(path) != message.npos) throw;
@@ -74,8 +75,7 @@ std::vector<artifact::Artifact> Unpack(const Context& ctx, const archive::Import
 index::Row ImportSnapshot(const Context& ctx, ClientState& client,
                           const std::filesystem::path& archive, const std::filesystem::path& dest,
                           const SnapshotImportOptions& options) {
-  archive::ImportSpec spec{.archive = base::AbsolutePath(archive.native()),
-                           .destination = client.DirectoryOrDefault(dest),
+  archive::IntakeSpec spec{.destination = client.DirectoryOrDefault(dest),
                            .cache_dir = client.home.cache_dir()};
   client.SweepBeside(ctx, spec.destination / "");
   artifact::CheckOutputDirectory(spec.destination / "");
@@ -85,7 +85,8 @@ index::Row ImportSnapshot(const Context& ctx, ClientState& client,
   }
   handle::SnapshotFinder finder(ctx, client.catalog);
   FindWith(ctx, client, finder, spec);
-  const std::vector<artifact::Artifact> imported = Unpack(ctx, spec);
+  const std::vector<artifact::Artifact> imported =
+      Unpack(ctx, base::AbsolutePath(archive.native()), spec);
   // From here on they exist, so neither a cancellation nor the index may make this fail.
   return client.catalog.RecordCopies(ctx, imported);
 }
