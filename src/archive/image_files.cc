@@ -338,6 +338,19 @@ std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, co
   return CheckOciImage(cache, image, metadata_file, metadata);
 }
 
+std::vector<std::string> FilesOfImages(const std::filesystem::path& cache_dir,
+                                       const std::vector<Image>& images) {
+  std::vector<std::string> files;
+  for (const Image& image : images) {
+    for (std::string& file : FilesOfImage(cache_dir, image)) {
+      if (std::find(files.begin(), files.end(), file) == files.end()) {
+        files.push_back(std::move(file));
+      }
+    }
+  }
+  return files;
+}
+
 ArrivedImages::ArrivedImages(std::filesystem::path staged, std::vector<std::string> files,
                              std::filesystem::path cache_dir, SourceWords words)
     : staged_(std::move(staged)),

@@ -31,6 +31,10 @@ namespace msb::archive {
 // Throws kSnapshotIntegrity if a file is damaged or not a regular file.
 std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, const Image& image);
 
+// Returns the files of several images, each once.
+std::vector<std::string> FilesOfImages(const std::filesystem::path& cache_dir,
+                                       const std::vector<Image>& images);
+
 // An ArrivedImages holds the image files that arrived and are not in the cache yet. They are in the
 // directory staged, under the same names, "KIND/FILE".
 class ArrivedImages {

@@ -38,14 +38,15 @@ struct RemoteDocument {
 
 // A blob to be put into a repository.
 struct NewBlob {
-  BlobDescriptor descriptor;
-  std::shared_ptr<const std::string> bytes;
+  BlobDescriptor descriptor = {};
+  std::shared_ptr<const std::string> bytes = {};  // Null: the blob is only to be mounted.
   // A repository of the same registry that may have the blob, so that it can be mounted instead of
   // sent. Empty: none is known.
   std::string mount_from = {};
 };
 
-enum class PutResult { kExisted, kMounted, kSent };
+// kAbsent: the repository does not have the blob, which has no bytes and cannot be mounted.
+enum class PutResult { kExisted, kMounted, kSent, kAbsent };
 
 // A RegistryClient makes requests to one registry. All functions but Wake must be called by one
 // thread, and done functions are called by that thread, from Run or another function that waits.
