@@ -8,19 +8,16 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "msb/context.h"
 #include "msb/error.h"
 #include "src/base/fields.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
-#include "src/base/lock.h"
 
 namespace msb::registry {
 namespace {
 
 using base::Json;
 
-constexpr const char* kFile = "registries.json";
 constexpr std::size_t kMaxFileBytes = 1 << 20;
 constexpr std::size_t kMaxOrigins = 1 << 10;
 
@@ -32,12 +29,12 @@ struct Origin {
   bool operator==(const Origin&) const = default;
 };
 
-// Returns the origins in the open cache directory, the last used first. Returns none if the file is
-// absent or malformed.
-std::vector<Origin> Read(int dir) {
+// Returns the origins in the file dir/name, the last used first. Returns none if the file is absent
+// or malformed.
+std::vector<Origin> Read(int dir, const std::string& name) {
   std::vector<Origin> origins;
   try {
-    const base::Entry entry = base::OpenEntryAt(dir, kFile);
+    const base::Entry entry = base::OpenEntryAt(dir, name);
     const auto text = entry.type == base::EntryType::kRegularFile
                           ? base::ReadAll(entry.fd.get(), kMaxFileBytes)
                           : std::nullopt;
@@ -69,15 +66,15 @@ std::string Write(const std::vector<Origin>& origins) {
 
 }  // namespace
 
-Origins::Origins(std::filesystem::path cache_dir, std::function<void(std::string_view)> log)
-    : cache_dir_(std::move(cache_dir)), log_(std::move(log)) {}
+Origins::Origins(std::filesystem::path file, std::function<void(std::string_view)> log)
+    : file_(std::move(file)), log_(std::move(log)) {}
 
 std::vector<std::string> Origins::Find(std::string_view registry,
                                        const base::Digest& snapshot) const {
   std::vector<std::string> repositories;
-  const base::UniqueFd dir = base::TryOpenDirectory(cache_dir_);
+  const base::UniqueFd dir = base::TryOpenDirectory(file_.parent_path());
   if (!dir) return repositories;
-  for (Origin& origin : Read(dir.get())) {
+  for (Origin& origin : Read(dir.get(), file_.filename())) {
     if (origin.registry == registry && origin.snapshot == snapshot.ToString()) {
       repositories.push_back(std::move(origin.repository));
     }
@@ -88,20 +85,20 @@ std::vector<std::string> Origins::Find(std::string_view registry,
 void Origins::Add(const std::string& registry, const std::string& repository,
                   const std::vector<base::Digest>& snapshots) noexcept {
   try {
-    const base::UniqueFd dir = base::MakeDirectory(cache_dir_);
+    const base::UniqueFd dir = base::MakeDirectory(file_.parent_path());
     // Another process that writes the file at the same time may win; that only costs time later.
     std::vector<Origin> origins;
     for (const base::Digest& snapshot : snapshots) {
       origins.push_back({snapshot.ToString(), registry, repository});
     }
-    for (Origin& origin : Read(dir.get())) {
+    for (Origin& origin : Read(dir.get(), file_.filename())) {
       if (std::ranges::find(origins, origin) == origins.end()) origins.push_back(std::move(origin));
     }
     if (origins.size() > kMaxOrigins) origins.resize(kMaxOrigins);
-    base::ReplaceFileAt(dir.get(), kFile, Write(origins), 0666);
+    base::ReplaceFileAt(dir.get(), file_.filename(), Write(origins), 0666);
   } catch (const std::exception& e) {
     log_(fmt::format("cannot record in {} where snapshots are: {}; later pushes may take longer",
-                     cache_dir_.native(), e.what()));
+                     file_.native(), e.what()));
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Remembers, in the cache of a home, to which repositories snapshots were pushed and from which
+// Remembers in a file (base::Home::RegistriesFile) to which repositories snapshots were pushed and from which
 // they were pulled. A push of a child to another repository of the same registry can then mount
 // blobs instead of sending them.
 
@@ -17,11 +17,11 @@
 
 namespace msb::registry {
 
-// Origins is the file registries.json in the cache. It only saves time: a file that cannot be read
-// counts as empty, and a failure to write it is logged. Several processes may use it.
+// The file only saves time: if it cannot be read it counts as empty, and a failure to write it is
+// logged. Several processes may use it.
 class Origins {
  public:
-  Origins(std::filesystem::path cache_dir, std::function<void(std::string_view)> log);
+  Origins(std::filesystem::path file, std::function<void(std::string_view)> log);
 
   // Returns the repositories of this registry that may have the snapshot, the last used first.
   std::vector<std::string> Find(std::string_view registry, const base::Digest& snapshot) const;
@@ -31,7 +31,7 @@ class Origins {
            const std::vector<base::Digest>& snapshots) noexcept;
 
  private:
-  const std::filesystem::path cache_dir_;
+  const std::filesystem::path file_;
   const std::function<void(std::string_view)> log_;
 };
 
