@@ -7,7 +7,9 @@
 
 #include <string>
 
+#include "src/artifact/integrity.h"
 #include "src/base/digest.h"
+#include "src/base/regular_file.h"
 #include "src/disk/scan.h"
 #include "tests/support/support.h"
 

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/registry/pull.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "src/archive/image_names.h"
+#include "src/archive/import.h"
+#include "src/artifact/integrity.h"
+#include "src/base/digest.h"
+#include "src/base/file.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/registry/file_pull.h"
+#include "src/registry/remote_files.h"
+
+namespace msb::registry {
+namespace {
+
+using archive::IncomingSnapshot;
+using archive::Intake;
+using archive::Layout;
+using artifact::Artifact;
+using base::Digest;
+using base::Throw;
+using base::UniqueFd;
+
+archive::SourceWords WordsFor(const Reference& reference) {
+  return {.noun = reference.ToString(),
+          .part = "file",
+          .identity = "its digest",
+          .next_step = "push the snapshot again",
+          .elsewhere = "pull to another directory",
+          .complete = "pull or import that snapshot first",
+          .resend = "push the result"};
+}
+
+Layout LayoutOf(artifact::ManifestForm form) {
+  return form == artifact::ManifestForm::kManifest ? Layout::kLegacy : Layout::kInventory;
+}
+
+// A snapshot of the index.
+struct RemoteSnapshot {
+  RemoteFile file;
+  std::string bytes;  // The artifact's manifest.
+  std::string digest;
+};
+
+// A file of an image.
+struct RemoteImage {
+  RemoteFile file;
+  ChunkTable table;
+};
+
+class Puller {
+ public:
+  Puller(const Context& ctx, const PullSpec& spec, Origins& origins)
+      : ctx_(ctx),
+        silent_(ctx.WithProgress({})),
+        spec_(spec),
+        origins_(origins),
+        meter_(ctx, "pull", 0),
+        client_(ctx, spec.reference.registry, spec.options),
+        workers_([this] { client_.Wake(); }),
+        remote_(client_, spec.reference),
+        session_{.ctx = ctx,
+                 .client = client_,
+                 .workers = workers_,
+                 .meter = meter_,
+                 .repository = spec.reference.repository} {
+    client_.OnTraffic([this](std::uint64_t bytes) { meter_.Add(bytes); });
+  }
+
+  std::vector<Artifact> Run() {
+    const SnapshotIndex index = remote_.GetIndex();
+    RemoteSnapshot head = GetSnapshot(index.entries.front());
+    const std::string head_digest = head.digest;
+    if (auto present = FindPresent(head_digest)) return {*std::move(present)};
+    Intake intake(ctx_, spec_.receiver, WordsFor(spec_.reference), StageKey(head_digest));
+    AddSnapshot(intake, std::move(head));
+    GetOthers(intake, index);
+    const std::vector<IncomingSnapshot*> order = intake.snapshots().InOrder();
+    CheckHead(*order.back(), head_digest);
+    if (const Artifact* present = intake.FindPresent(order)) return {*present};
+    GetTables(order);
+    FindImages();
+    for (IncomingSnapshot* snapshot : order) {
+      if (!snapshot->present) PullDisk(intake, *snapshot);
+    }
+    for (const RemoteImage& image : images_) PullImageFile(intake, image);
+    meter_.Finish();
+    return Publish(intake, order);
+  }
+
+ private:
+  // The stage is that of the head, from whatever registry it comes.
+  static std::string StageKey(const std::string& head) { return Digest::Require(head).hex(); }
+
+  std::optional<Artifact> FindPresent(const std::string& digest) const {
+    return spec_.receiver.find_present ? spec_.receiver.find_present(digest) : std::nullopt;
+  }
+
+  RemoteSnapshot GetSnapshot(const IndexEntry& entry) {
+    RemoteSnapshot snapshot{.file = remote_.GetManifest(entry), .bytes = {}, .digest = {}};
+    snapshot.bytes = remote_.GetArtifactManifest(snapshot.file);
+    snapshot.digest =
+        artifact::ParseManifest(snapshot.file.manifest.form, snapshot.bytes, snapshot.file.name)
+            .digest;
+    return snapshot;
+  }
+
+  void AddSnapshot(Intake& intake, RemoteSnapshot snapshot) {
+    const Layout layout = LayoutOf(snapshot.file.manifest.form);
+    if (snapshots_.empty()) layout_ = layout;
+    if (layout != layout_ || snapshots_.contains(snapshot.digest)) {
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "{} occurs twice, or is of another generation than the head; push the snapshot again",
+            snapshot.file.name);
+    }
+    intake.Add(layout, DirectoryOf(layout, Digest::Require(snapshot.digest)), snapshot.file.name,
+               snapshot.bytes);
+    snapshot.bytes.clear();
+    const std::string digest = snapshot.digest;
+    snapshots_.emplace(digest, std::move(snapshot));
+  }
+
+  void GetOthers(Intake& intake, const SnapshotIndex& index) {
+    for (std::size_t i = 1; i < index.entries.size(); ++i) {
+      const IndexEntry& entry = index.entries[i];
+      if (entry.content == Content::kSnapshot) {
+        AddSnapshot(intake, GetSnapshot(entry));
+      } else {
+        AddImage(remote_.GetManifest(entry));
+      }
+    }
+  }
+
+  void AddImage(RemoteFile file) {
+    ChunkTable table = remote_.GetTable(file);
+    const bool known = std::ranges::any_of(
+        images_, [&](const RemoteImage& image) { return image.table.file == table.file; });
+    if (!archive::IsImageFile(table.file) || known || images_.size() >= archive::kMaxImageFiles) {
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "{} is for '{}', which is not a file of an image, occurs twice, or exceeds the limit "
+            "of {} files; push the snapshot again",
+            file.name, base::Quoted(table.file), archive::kMaxImageFiles);
+    }
+    images_.push_back({std::move(file), std::move(table)});
+  }
+
+  void CheckHead(const IncomingSnapshot& found, const std::string& head) const {
+    if (found.id == head) return;
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "{} lists {} first, but {} descends from it; push the snapshot again",
+          spec_.reference.ToString(), head, found.id);
+  }
+
+  void GetTables(const std::vector<IncomingSnapshot*>& order) {
+    for (const IncomingSnapshot* snapshot : order) {
+      if (snapshot->present) continue;
+      const RemoteFile& file = snapshots_.at(snapshot->id).file;
+      ChunkTable table = remote_.GetTable(file);
+      CheckTable(*snapshot, file, table);
+      CountBlobs(table);
+      tables_.emplace(snapshot->id, std::move(table));
+    }
+  }
+
+  static void CheckTable(const IncomingSnapshot& snapshot, const RemoteFile& file,
+                         const ChunkTable& table) {
+    const artifact::Layer& layer = snapshot.manifest.layers.at(0);
+    const bool merkle = layer.integrity && layer.integrity->algorithm == artifact::kFileMerkle;
+    if (snapshot.manifest.layers.size() == 1 && table.file == layer.file &&
+        table.size == layer.file_bytes.value_or(table.size) &&
+        (!merkle || table.root == layer.integrity->digest)) {
+      return;
+    }
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the chunk table of {} is not that of the disk that the snapshot's manifest records: it "
+          "is of '{}' with {} bytes and the integrity {}; push the snapshot again",
+          file.name, base::Quoted(table.file), table.size, table.root);
+  }
+
+  void CountBlobs(const ChunkTable& table) {
+    for (const Chunk& chunk : table.chunks) session_.total += chunk.blob.size;
+    meter_.SetTotal(session_.total);
+  }
+
+  // Drops the image files that need not be pulled: a disk image that the cache has, and the files
+  // of the runtimes' images if the cache has all of them.
+  void FindImages() {
+    std::map<std::string, bool> cached;
+    bool all = true;
+    for (const RemoteImage& image : images_) {
+      all &= cached[image.table.file] = IsCached(image.table);
+    }
+    std::erase_if(images_, [&](const RemoteImage& image) {
+      const bool drop = all || (archive::IsDiskImageFile(image.table.file) &&
+                                cached[image.table.file]);
+      if (!drop) CountBlobs(image.table);
+      return drop;
+    });
+  }
+
+  bool IsCached(const ChunkTable& table) const {
+    const UniqueFd fd = OpenCached(table.file);
+    if (!fd || base::StampOf(fd.get()).size != table.size) return false;
+    return artifact::ComputeIntegrity(silent_, fd.get(), table.size, artifact::kFileMerkle)
+               .digest == table.root;
+  }
+
+  // Returns an empty descriptor if the cache does not have the file.
+  UniqueFd OpenCached(const std::filesystem::path& file) const {
+    const UniqueFd dir = base::TryOpenDirectory(spec_.receiver.cache_dir / file.parent_path());
+    if (!dir) return {};
+    base::Entry entry = base::OpenEntryAt(dir.get(), file.filename());
+    return entry.type == base::EntryType::kRegularFile ? std::move(entry.fd) : UniqueFd();
+  }
+
+  void PullDisk(Intake& intake, IncomingSnapshot& snapshot) {
+    const ChunkTable& table = tables_.at(snapshot.id);
+    const UniqueFd parent = OpenParentDisk(intake, snapshot);
+    const std::filesystem::path path = intake.DiskPath(snapshot, table.file);
+    PullFileTo(path, table, parent.get(), snapshots_.at(snapshot.id).file.name);
+    intake.AcceptDisk(snapshot, table.file,
+                      {.name = table.file,
+                       .size = table.size,
+                       .path = path,
+                       .integrity = {{std::string(artifact::kFileMerkle), table.root}}});
+  }
+
+  // Opens the disk of the snapshot's parent, which may have the same chunks. Returns an empty
+  // descriptor if it is not here.
+  UniqueFd OpenParentDisk(const Intake& intake, const IncomingSnapshot& snapshot) {
+    const std::optional<std::string>& parent = snapshot.manifest.parent;
+    if (!parent) return {};
+    const auto staged = tables_.find(*parent);
+    if (staged != tables_.end()) {
+      const IncomingSnapshot* other = intake.Find(*parent);
+      return OpenStaged(intake.DiskPath(*other, staged->second.file));
+    }
+    try {
+      const auto found = spec_.receiver.find_backing ? spec_.receiver.find_backing(*parent)
+                                                     : std::nullopt;
+      if (!found) return {};
+      return artifact::OpenLayer(artifact::OpenAt(silent_, found->path), 0);
+    } catch (const Error& e) {
+      if (e.kind() == ErrorKind::kCancelled) throw;
+      return {};  // It only saves time.
+    }
+  }
+
+  static UniqueFd OpenStaged(const std::filesystem::path& path) {
+    const UniqueFd dir = base::OpenDirectory(path.parent_path());
+    return base::OpenEntryAt(dir.get(), path.filename()).fd;
+  }
+
+  void PullImageFile(Intake& intake, const RemoteImage& image) {
+    const std::filesystem::path path = intake.AddImageFile(image.table.file);
+    const UniqueFd cached = OpenCached(image.table.file);
+    PullFileTo(path, image.table, cached.get(), image.file.name);
+  }
+
+  // local is an open file that may have the same chunks, or -1.
+  void PullFileTo(const std::filesystem::path& path, const ChunkTable& table, int local,
+                  const std::string& name) {
+    const UniqueFd dir = base::MakeDirectory(path.parent_path());
+    const bool is_resumed = base::TypeAt(dir.get(), path.filename()) != base::EntryType::kAbsent;
+    const UniqueFd fd = is_resumed ? base::OpenForUpdateAt(dir.get(), path.filename())
+                                   : base::CreateFileAt(dir.get(), path.filename(), 0666);
+    base::Resize(fd.get(), table.size);
+    PullFile file{.fd = fd.get(), .is_resumed = is_resumed, .table = table, .name = name};
+    if (local >= 0) file.local.push_back(local);
+    PullChunks(session_, file);
+  }
+
+  std::vector<Artifact> Publish(Intake& intake, const std::vector<IncomingSnapshot*>& order) {
+    intake.snapshots().CheckArrived();
+    intake.CheckImages(order);
+    intake.CheckBacking(order, {});
+    silent_.Check();
+    std::vector<Artifact> artifacts = intake.Publish(order);
+    std::vector<Digest> digests;
+    for (const IncomingSnapshot* snapshot : order) digests.push_back(Digest::Require(snapshot->id));
+    origins_.Add(spec_.reference.registry, spec_.reference.repository, digests);
+    return artifacts;
+  }
+
+  const Context& ctx_;
+  const Context silent_;  // The same without progress, which meter_ reports.
+  const PullSpec& spec_;
+  Origins& origins_;
+  base::ProgressMeter meter_;
+  RegistryClient client_;
+  WorkerPool workers_;
+  RemoteFiles remote_;
+  PullSession session_;
+  Layout layout_ = Layout::kInventory;
+  std::map<std::string, RemoteSnapshot> snapshots_;  // By digest.
+  std::map<std::string, ChunkTable> tables_;         // Of those that are pulled, by digest.
+  std::vector<RemoteImage> images_;
+};
+
+}  // namespace
+
+std::vector<Artifact> PullSnapshots(const Context& ctx, const PullSpec& spec, Origins& origins) {
+  return Puller(ctx, spec, origins).Run();
+}
+
+}  // namespace msb::registry
