@@ -10,6 +10,7 @@
 #include "src/disk/image_writer.h"
 #include "src/disk/qcow2_layout.h"
 #include "src/disk/scan.h"
+#include "src/disk/sparse_write.h"
 
 namespace msb::disk {
 namespace {

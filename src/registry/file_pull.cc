@@ -208,10 +208,9 @@ bool IsComplete(const Context& ctx, const PullFile& file) {
 void PullChunks(PullSession& session, const PullFile& file) {
   const Context silent = session.ctx.WithProgress({});
   const auto need = [&] {
-    return base::SpaceNeed{
-        .bound = base::SpaceNeed::Bound::kAtMost,
-        .bytes = std::min<std::uint64_t>(file.table.size,
-                                         file.table.chunks.size() * file.table.chunk_size)};
+    return base::SpaceNeed{.bound = base::SpaceNeed::Bound::kAtMost,
+                           .bytes = std::min<std::uint64_t>(
+                               file.table.size, file.table.chunks.size() * file.table.chunk_size)};
   };
   base::ReportingSpace(file.fd, need, [&] {
     ChunkPuller(session, file).Run();

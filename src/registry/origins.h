@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Remembers in a file (base::Home::RegistriesFile) to which repositories snapshots were pushed and from which
-// they were pulled. A push of a child to another repository of the same registry can then mount
-// blobs instead of sending them.
+// Remembers in a file (base::Home::RegistriesFile) to which repositories snapshots were pushed and
+// from which they were pulled. A push of a child to another repository of the same registry can
+// then mount blobs instead of sending them.
 
 #ifndef MSB_SRC_REGISTRY_ORIGINS_H_
 #define MSB_SRC_REGISTRY_ORIGINS_H_

@@ -200,8 +200,8 @@ class Puller {
       all &= cached[image.table.file] = IsCached(image.table);
     }
     std::erase_if(images_, [&](const RemoteImage& image) {
-      const bool drop = all || (archive::IsDiskImageFile(image.table.file) &&
-                                cached[image.table.file]);
+      const bool drop =
+          all || (archive::IsDiskImageFile(image.table.file) && cached[image.table.file]);
       if (!drop) CountBlobs(image.table);
       return drop;
     });
@@ -236,17 +236,17 @@ class Puller {
 
   // Opens the disk of the snapshot's parent, which may have the same chunks. Returns an empty
   // descriptor if it is not here.
-  UniqueFd OpenParentDisk(const Intake& intake, const IncomingSnapshot& snapshot) {
+  UniqueFd OpenParentDisk(Intake& intake, const IncomingSnapshot& snapshot) {
     const std::optional<std::string>& parent = snapshot.manifest.parent;
     if (!parent) return {};
     const auto staged = tables_.find(*parent);
     if (staged != tables_.end()) {
-      const IncomingSnapshot* other = intake.Find(*parent);
-      return OpenStaged(intake.DiskPath(*other, staged->second.file));
+      const std::string directory = DirectoryOf(layout_, Digest::Require(*parent));
+      return OpenStaged(intake.DiskPath(*intake.snapshots().Find(directory), staged->second.file));
     }
     try {
-      const auto found = spec_.receiver.find_backing ? spec_.receiver.find_backing(*parent)
-                                                     : std::nullopt;
+      const auto found =
+          spec_.receiver.find_backing ? spec_.receiver.find_backing(*parent) : std::nullopt;
       if (!found) return {};
       return artifact::OpenLayer(artifact::OpenAt(silent_, found->path), 0);
     } catch (const Error& e) {

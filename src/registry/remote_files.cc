@@ -47,12 +47,11 @@ RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
                   .name = fmt::format("the manifest {} of {}", digest, reference_.ToString())};
   const auto document = client_.GetManifest(reference_.repository, digest, kMaxDocumentBytes);
   if (!document) {
-    Throw(ErrorKind::kSnapshotIntegrity,
-          "the registry does not have {}; push the snapshot again", file.name);
+    Throw(ErrorKind::kSnapshotIntegrity, "the registry does not have {}; push the snapshot again",
+          file.name);
   }
   file.manifest = ParseFileManifest(*document, file.name);
-  if (file.manifest.content != entry.content ||
-      document->bytes.size() != entry.manifest.size) {
+  if (file.manifest.content != entry.content || document->bytes.size() != entry.manifest.size) {
     Throw(ErrorKind::kSnapshotIntegrity,
           "{} is not what its index describes; push the snapshot again", file.name);
   }
