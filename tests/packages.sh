@@ -4,7 +4,7 @@
 
 msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates libssl-dev
                     libsqlite3-dev libfmt-dev nlohmann-json3-dev libarchive-dev libzstd-dev zlib1g-dev
-                    libcli11-dev e2fsprogs)
+                    libcurl4-openssl-dev libcli11-dev e2fsprogs)
 msb_test_packages=(python3 libgtest-dev libgmock-dev zstd libarchive-tools qemu-utils libvalijson-dev
                    groff-base zsh fish)
 

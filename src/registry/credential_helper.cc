@@ -38,8 +38,8 @@ std::filesystem::path FindHelperProgram(const CredentialHelper& helper) {
 }
 
 // Runs the helper, whose time begins now.
-base::CommandResult Run(const Context& ctx, const CredentialHelper& helper,
-                        const base::Command& command) {
+base::CommandResult RunHelper(const Context& ctx, const CredentialHelper& helper,
+                              const base::Command& command) {
   try {
     return base::RunCommand(ctx.WithTimeout(helper.time), command);
   } catch (const Error& e) {
@@ -83,7 +83,7 @@ std::optional<Credentials> CredentialHelper::Get(const Context& ctx,
                                                  const std::string& registry) const {
   const std::filesystem::path program = FindHelperProgram(*this);
   const base::CommandResult result =
-      Run(ctx, *this, {.program = program, .arguments = {"get"}, .input = registry + "\n"});
+      RunHelper(ctx, *this, {.program = program, .arguments = {"get"}, .input = registry + "\n"});
   if (result.exit_status != 0) {
     if (result.output.find("credentials not found") != std::string::npos) return std::nullopt;
     base::Throw(ErrorKind::kIO,

@@ -67,7 +67,7 @@ const base::Json* Object(const base::Json& parent, const std::string& name) {
 }
 
 // Returns the member of an object at path, or "" if it is absent.
-std::string Text(const base::Json& parent, const std::string& name, const std::string& path) {
+std::string TextAt(const base::Json& parent, const std::string& name, const std::string& path) {
   const auto found = parent.find(name);
   if (found == parent.end() || found->is_null()) return {};
   if (!found->is_string()) base::MalformedType(path, "a string", *found);
@@ -90,10 +90,11 @@ bool Means(std::string_view key, std::string_view registry) {
 
 Credentials ParseAuth(const base::Json& entry, const std::string& path) {
   if (!entry.is_object()) base::MalformedType(path, "an object", entry);
-  Credentials credentials{.username = Text(entry, "username", path + ".username"),
-                          .password = Text(entry, "password", path + ".password"),
-                          .identity_token = Text(entry, "identitytoken", path + ".identitytoken")};
-  const std::string auth = Text(entry, "auth", path + ".auth");
+  Credentials credentials{
+      .username = TextAt(entry, "username", path + ".username"),
+      .password = TextAt(entry, "password", path + ".password"),
+      .identity_token = TextAt(entry, "identitytoken", path + ".identitytoken")};
+  const std::string auth = TextAt(entry, "auth", path + ".auth");
   if (auth.empty()) return credentials;
   const auto decoded = base::Base64Decode(auth);
   const std::size_t colon = decoded ? decoded->find(':') : std::string::npos;
@@ -124,10 +125,10 @@ std::optional<Credentials> FindAuth(const base::Json& root, const std::string& r
 
 std::string FindHelper(const base::Json& root, const std::string& registry) {
   if (const base::Json* helpers = Object(root, "credHelpers")) {
-    std::string helper = Text(*helpers, registry, fmt::format("credHelpers['{}']", registry));
+    std::string helper = TextAt(*helpers, registry, fmt::format("credHelpers['{}']", registry));
     if (!helper.empty()) return helper;
   }
-  return Text(root, "credsStore", "credsStore");
+  return TextAt(root, "credsStore", "credsStore");
 }
 
 }  // namespace
