@@ -81,12 +81,34 @@ class Puller {
     RemoteSnapshot head = GetSnapshot(index.entries.front());
     const std::string head_digest = head.digest;
     if (auto present = FindPresent(head_digest)) return {*std::move(present)};
-    Intake intake(ctx_, spec_.receiver, WordsFor(spec_.reference), StageKey(head_digest));
-    AddSnapshot(intake, std::move(head));
-    GetOthers(intake, index);
+    // The stage is that of the head, from whatever registry it comes.
+    Intake intake(ctx_, spec_.receiver, WordsFor(spec_.reference),
+                  Digest::Require(head.digest).hex());
+    try {
+      AddSnapshot(intake, std::move(head));
+      GetOthers(intake, index);
+      return Receive(intake, head_digest);
+    } catch (const Error& e) {
+      if (!MayContinue(e.kind())) intake.Discard();
+      throw;
+    }
+  }
+
+ private:
+  // Returns true if a later pull may continue with what an error of this kind has interrupted.
+  static bool MayContinue(ErrorKind kind) {
+    return kind == ErrorKind::kCancelled || kind == ErrorKind::kIO ||
+           kind == ErrorKind::kRegistryUnavailable || kind == ErrorKind::kRegistryUnauthorized;
+  }
+
+  // Gets the content of the snapshots that were added, and publishes them.
+  std::vector<Artifact> Receive(Intake& intake, const std::string& head) {
     const std::vector<IncomingSnapshot*> order = intake.snapshots().InOrder();
-    CheckHead(*order.back(), head_digest);
-    if (const Artifact* present = intake.FindPresent(order)) return {*present};
+    CheckHead(*order.back(), head);
+    if (const Artifact* present = intake.FindPresent(order)) {
+      intake.Discard();
+      return {*present};
+    }
     GetTables(order);
     FindImages();
     for (IncomingSnapshot* snapshot : order) {
@@ -96,10 +118,6 @@ class Puller {
     meter_.Finish();
     return Publish(intake, order);
   }
-
- private:
-  // The stage is that of the head, from whatever registry it comes.
-  static std::string StageKey(const std::string& head) { return Digest::Require(head).hex(); }
 
   std::optional<Artifact> FindPresent(const std::string& digest) const {
     return spec_.receiver.find_present ? spec_.receiver.find_present(digest) : std::nullopt;
@@ -225,12 +243,12 @@ class Puller {
   void PullDisk(Intake& intake, IncomingSnapshot& snapshot) {
     const ChunkTable& table = tables_.at(snapshot.id);
     const UniqueFd parent = OpenParentDisk(intake, snapshot);
-    const std::filesystem::path path = intake.DiskPath(snapshot, table.file);
-    PullFileTo(path, table, parent.get(), snapshots_.at(snapshot.id).file.name);
+    const UniqueFd fd = intake.OpenDisk(snapshot, table.file, table.size);
+    PullFileTo(fd.get(), table, parent.get(), snapshots_.at(snapshot.id).file.name);
     intake.AcceptDisk(snapshot, table.file,
                       {.name = table.file,
                        .size = table.size,
-                       .path = path,
+                       .path = intake.DiskPath(snapshot, table.file),
                        .integrity = {{std::string(artifact::kFileMerkle), table.root}}});
   }
 
@@ -261,20 +279,17 @@ class Puller {
   }
 
   void PullImageFile(Intake& intake, const RemoteImage& image) {
-    const std::filesystem::path path = intake.AddImageFile(image.table.file);
     const UniqueFd cached = OpenCached(image.table.file);
-    PullFileTo(path, image.table, cached.get(), image.file.name);
+    const UniqueFd fd = intake.OpenImageFile(image.table.file, image.table.size);
+    PullFileTo(fd.get(), image.table, cached.get(), image.file.name);
   }
 
   // local is an open file that may have the same chunks, or -1.
-  void PullFileTo(const std::filesystem::path& path, const ChunkTable& table, int local,
-                  const std::string& name) {
-    const UniqueFd dir = base::MakeDirectory(path.parent_path());
-    const bool is_resumed = base::TypeAt(dir.get(), path.filename()) != base::EntryType::kAbsent;
-    const UniqueFd fd = is_resumed ? base::OpenForUpdateAt(dir.get(), path.filename())
-                                   : base::CreateFileAt(dir.get(), path.filename(), 0666);
-    base::Resize(fd.get(), table.size);
-    PullFile file{.fd = fd.get(), .is_resumed = is_resumed, .table = table, .name = name};
+  void PullFileTo(int fd, const ChunkTable& table, int local, const std::string& name) {
+    PullFile file{.fd = fd,
+                  .is_resumed = base::StampOf(fd).blocks > 0,
+                  .table = table,
+                  .name = name};
     if (local >= 0) file.local.push_back(local);
     PullChunks(session_, file);
   }
