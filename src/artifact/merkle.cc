@@ -15,7 +15,6 @@ namespace msb::artifact {
 namespace {
 
 using base::Blake3;
-using Hash = MerkleHash;
 using namespace std::string_view_literals;
 
 constexpr std::string_view kLeafDomain = "msb-file-merkle-blake3-v1\0leaf\0"sv;
@@ -29,31 +28,31 @@ static_assert(kLeafDomain.size() <= disk::kRegionHeadroom, "the domain must fit 
 // Hashes the leaf at data. The domain is written in front of it for the duration of the call: if
 // both are in one piece, BLAKE3 hashes as many of its chunks in parallel as the processor can,
 // which is twice as fast.
-Hash HashLeafInPlace(std::byte* data) {
+MerkleHash HashLeafInPlace(std::byte* data) {
   std::byte* start = data - kLeafDomain.size();
   std::array<std::byte, kLeafDomain.size()> saved;
   std::memcpy(saved.data(), start, saved.size());
   std::memcpy(start, kLeafDomain.data(), kLeafDomain.size());
-  const Hash hash = Blake3().Add(start, kLeafDomain.size() + kMerkleLeafBytes).Finish();
+  const MerkleHash hash = Blake3().Add(start, kLeafDomain.size() + kMerkleLeafBytes).Finish();
   std::memcpy(start, saved.data(), saved.size());
   return hash;
 }
 
 // Hashes the last leaf of a file, padded with zeros.
-Hash HashShortLeaf(std::span<const std::byte> data) {
+MerkleHash HashShortLeaf(std::span<const std::byte> data) {
   std::vector<std::byte> padded(kLeafDomain.size() + kMerkleLeafBytes);
   std::memcpy(padded.data(), kLeafDomain.data(), kLeafDomain.size());
   std::copy(data.begin(), data.end(), padded.begin() + kLeafDomain.size());
   return Blake3().Add(padded.data(), padded.size()).Finish();
 }
 
-Hash HashParent(const Hash& left, const Hash& right) {
+MerkleHash HashParent(const MerkleHash& left, const MerkleHash& right) {
   return Blake3().Add(kParentDomain).Add(left).Add(right).Finish();
 }
 
 // Combines the hashes of adjacent nodes, whose number is a power of two, in place. Returns the hash
 // of the node above them.
-Hash Reduce(std::span<Hash> hashes) {
+MerkleHash Reduce(std::span<MerkleHash> hashes) {
   for (std::size_t width = hashes.size(); width > 1; width /= 2) {
     for (std::size_t i = 0; i < width / 2; ++i) {
       hashes[i] = HashParent(hashes[2 * i], hashes[2 * i + 1]);
@@ -98,20 +97,20 @@ std::string MerkleTree::Root(std::vector<Node> nodes, std::uint32_t level) const
       const auto [index, hash] = nodes[i++];
       const bool is_left = index % 2 == 0;
       const bool has_right = is_left && i < nodes.size() && nodes[i].first == index + 1;
-      const Hash& left = is_left ? hash : zero_[level];
-      const Hash& right = !is_left ? hash : has_right ? nodes[i++].second : zero_[level];
+      const MerkleHash& left = is_left ? hash : zero_[level];
+      const MerkleHash& right = !is_left ? hash : has_right ? nodes[i++].second : zero_[level];
       nodes[kept] = {index / 2, HashParent(left, right)};
     }
     nodes.resize(kept);
   }
-  const Hash& top = nodes.empty() ? zero_[height()] : nodes[0].second;
-  const Hash root = Blake3()
-                        .Add(kRootDomain)
-                        .AddLittleEndian(size_)
-                        .AddLittleEndian(static_cast<std::uint32_t>(kMerkleLeafBytes))
-                        .AddLittleEndian(height())
-                        .Add(top)
-                        .Finish();
+  const MerkleHash& top = nodes.empty() ? zero_[height()] : nodes[0].second;
+  const MerkleHash root = Blake3()
+                              .Add(kRootDomain)
+                              .AddLittleEndian(size_)
+                              .AddLittleEndian(static_cast<std::uint32_t>(kMerkleLeafBytes))
+                              .AddLittleEndian(height())
+                              .Add(top)
+                              .Finish();
   return "blake3:" + base::Hex(root);
 }
 
@@ -129,7 +128,7 @@ void MerkleHasher::Process(const disk::Region& region) {
     next_leaf = leaf;
   }
   const std::uint32_t level = tree_.LevelOf(disk::kRegionBytes);
-  const Hash hash = Reduce(std::span(hashes).first(std::size_t{1} << level));
+  const MerkleHash hash = Reduce(std::span(hashes).first(std::size_t{1} << level));
   const std::lock_guard lock(mutex_);
   regions_.emplace_back(region.offset / disk::kRegionBytes, hash);
 }

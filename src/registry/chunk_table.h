@@ -21,6 +21,9 @@ namespace msb::registry {
 // The limits of the size of a chunk, in bytes. A chunk is held in memory, together with its blob.
 inline constexpr std::uint64_t kMinChunkBytes = artifact::kMerkleLeafBytes;
 inline constexpr std::uint64_t kMaxChunkBytes = 256 << 20;
+// The most bytes that the chunks and blobs of a push or pull occupy in memory at the same time; one
+// chunk may always be worked on.
+inline constexpr std::uint64_t kMaxBytesInMemory = 96 << 20;
 // The most chunks that a file may have. With so many, the manifest that lists their blobs is
 // shorter than the 4 MiB that registries accept.
 inline constexpr std::size_t kMaxChunks = 1 << 14;

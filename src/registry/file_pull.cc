@@ -22,10 +22,6 @@ namespace {
 using base::Throw;
 using disk::Extent;
 
-// The most bytes that blobs and chunks may occupy in memory at the same time; one may always be
-// worked on.
-constexpr std::uint64_t kMaxBytesInMemory = 96 << 20;
-
 // The most chunks that are looked for at the same time in files of this machine.
 constexpr std::size_t kMaxLookups = 32;
 

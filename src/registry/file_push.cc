@@ -17,10 +17,6 @@ namespace {
 
 using disk::Extent;
 
-// The most bytes that chunks and blobs may occupy in memory at the same time; one chunk may always
-// be worked on.
-constexpr std::uint64_t kMaxBytesInMemory = 96 << 20;
-
 // A chunk that has data, to be read.
 struct Source {
   std::uint64_t index = 0;

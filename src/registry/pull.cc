@@ -286,10 +286,8 @@ class Puller {
 
   // local is an open file that may have the same chunks, or -1.
   void PullFileTo(int fd, const ChunkTable& table, int local, const std::string& name) {
-    PullFile file{.fd = fd,
-                  .is_resumed = base::StampOf(fd).blocks > 0,
-                  .table = table,
-                  .name = name};
+    PullFile file{
+        .fd = fd, .is_resumed = base::StampOf(fd).blocks > 0, .table = table, .name = name};
     if (local >= 0) file.local.push_back(local);
     PullChunks(session_, file);
   }
