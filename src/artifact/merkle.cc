@@ -115,7 +115,7 @@ std::string MerkleTree::Root(std::vector<Node> nodes, std::uint32_t level) const
 }
 
 void MerkleHasher::Process(const disk::Region& region) {
-  std::array<Hash, kLeavesPerRegion> hashes;
+  std::array<MerkleHash, kLeavesPerRegion> hashes;
   std::fill(hashes.begin(), hashes.end(), tree_.Zero(0));
   std::uint64_t next_leaf = 0;
   for (const disk::Extent& extent : region.data) {
