@@ -61,7 +61,7 @@ class TableParser {
                 Fields::Others::kRefuse) {}
 
   ChunkTable Parse() {
-    fields_.Expect("schema", 1);
+    fields_.Expect("schema", std::uint64_t{1});
     table_.file = fields_.Text("file");
     table_.size = fields_.Size("size");
     table_.chunk_size = fields_.Size("chunk_size");

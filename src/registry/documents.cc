@@ -85,7 +85,7 @@ const Json& ArrayOf(const Fields& fields, std::string_view field) {
 
 // Checks that the document has this media type, if it names one, and the schema version 2.
 void CheckMediaType(const Fields& fields, std::string_view media_type) {
-  fields.Expect("schemaVersion", 2);
+  fields.Expect("schemaVersion", std::uint64_t{2});
   if (fields.Has("mediaType")) fields.Expect("mediaType", std::string(media_type));
 }
 

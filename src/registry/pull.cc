@@ -243,8 +243,8 @@ class Puller {
   void PullDisk(Intake& intake, IncomingSnapshot& snapshot) {
     const ChunkTable& table = tables_.at(snapshot.id);
     const UniqueFd parent = OpenParentDisk(intake, snapshot);
-    const UniqueFd fd = intake.OpenDisk(snapshot, table.file, table.size);
-    PullFileTo(fd.get(), table, parent.get(), snapshots_.at(snapshot.id).file.name);
+    const archive::StagedFile staged = intake.OpenDisk(snapshot, table.file, table.size);
+    PullFileTo(staged, table, parent.get(), snapshots_.at(snapshot.id).file.name);
     intake.AcceptDisk(snapshot, table.file,
                       {.name = table.file,
                        .size = table.size,
@@ -280,14 +280,15 @@ class Puller {
 
   void PullImageFile(Intake& intake, const RemoteImage& image) {
     const UniqueFd cached = OpenCached(image.table.file);
-    const UniqueFd fd = intake.OpenImageFile(image.table.file, image.table.size);
-    PullFileTo(fd.get(), image.table, cached.get(), image.file.name);
+    const archive::StagedFile staged = intake.OpenImageFile(image.table.file, image.table.size);
+    PullFileTo(staged, image.table, cached.get(), image.file.name);
   }
 
   // local is an open file that may have the same chunks, or -1.
-  void PullFileTo(int fd, const ChunkTable& table, int local, const std::string& name) {
+  void PullFileTo(const archive::StagedFile& staged, const ChunkTable& table, int local,
+                  const std::string& name) {
     PullFile file{
-        .fd = fd, .is_resumed = base::StampOf(fd).blocks > 0, .table = table, .name = name};
+        .fd = staged.fd.get(), .is_resumed = staged.is_left, .table = table, .name = name};
     if (local >= 0) file.local.push_back(local);
     PullChunks(session_, file);
   }
