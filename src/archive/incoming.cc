@@ -56,6 +56,10 @@ IncomingSnapshot& IncomingSnapshots::Add(Layout layout, const std::string& direc
     Throw(ErrorKind::kUnsupportedOperation,
           "{} is a checkpoint of a running sandbox; only its runtime can import it", document);
   }
+  if (Find(directory) != nullptr) {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} has the snapshot {} twice; {}", words_.noun,
+          snapshot.id, words_.next_step);
+  }
   snapshot.manifest_path = document;
   snapshot.manifest_digest = base::Sha256Digest(bytes);
   for (const artifact::Layer& layer : manifest.layers) snapshot.awaited.insert(layer.file);

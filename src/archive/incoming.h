@@ -47,6 +47,7 @@ class IncomingSnapshots {
 
   // Adds the snapshot with this manifest. directory must be DirectoryOf the snapshot; kLayered: its
   // snapshot id. document is the name of the manifest in messages.
+  // Throws kSnapshotIntegrity if the directory does not match, or was added before.
   // Throws kUnsupportedOperation if it is a checkpoint.
   IncomingSnapshot& Add(Layout layout, const std::string& directory, std::string_view document,
                         std::string_view bytes);

@@ -2,11 +2,14 @@
 
 #include "src/archive/intake.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "src/archive/image_names.h"
 #include "src/archive/import_backing.h"
-#include "src/base/file.h"
+#include "src/archive/leftovers.h"
 #include "src/base/regular_file.h"
+#include "src/base/remove_tree.h"
 #include "src/base/throw.h"
 #include "src/disk/qcow2_check.h"
 #include "src/disk/qcow2_header.h"
@@ -29,8 +32,13 @@ UniqueFd OpenStaged(const StagedDisk& staged) {
 
 }  // namespace
 
-Intake::Intake(const Context& ctx, const IntakeSpec& spec, SourceWords words)
-    : ctx_(ctx.WithProgress({})), spec_(spec), words_(std::move(words)), snapshots_(words_) {}
+Intake::Intake(const Context& ctx, const IntakeSpec& spec, SourceWords words,
+               std::optional<std::string> resume_key)
+    : ctx_(ctx.WithProgress({})),
+      spec_(spec),
+      words_(std::move(words)),
+      resume_key_(std::move(resume_key)),
+      snapshots_(words_) {}
 
 void Intake::CheckNameFree() const {
   if (!spec_.name) return;
@@ -45,8 +53,17 @@ void Intake::RefuseExisting(const std::string& directory) const {
 }
 
 const base::Stage& Intake::stage() {
-  if (!stage_) stage_.emplace(spec_.destination, base::Stage::Parents::kMake);
+  if (stage_) return *stage_;
+  constexpr auto kMake = base::Stage::Parents::kMake;
+  if (!resume_key_) return stage_.emplace(spec_.destination, kMake);
+  stage_.emplace(ctx_, spec_.destination, *resume_key_, kMake);
+  // An earlier Intake may have been interrupted after it had renamed the head.
+  if (spec_.name) base::RemoveTreeAt(stage_->fd(), *spec_.name);
   return *stage_;
+}
+
+void Intake::Discard() {
+  if (stage_) stage_->Discard();
 }
 
 IncomingSnapshot& Intake::Add(Layout layout, const std::string& directory,
@@ -54,7 +71,11 @@ IncomingSnapshot& Intake::Add(Layout layout, const std::string& directory,
   IncomingSnapshot& snapshot = snapshots_.Add(layout, directory, document, bytes);
   const base::Stage& stage = this->stage();
   CheckTarget(snapshot);
-  base::MakeDirectoryAt(stage.fd(), snapshot.directory);
+  if (resume_key_) {
+    KeepDisks(ReuseDirectory(stage.fd(), directory).get(), snapshot.manifest.layers);
+  } else {
+    base::MakeDirectoryAt(stage.fd(), directory);
+  }
   WriteText(snapshot, std::string(ManifestFileName(snapshot.manifest.form)), bytes);
   return snapshot;
 }
@@ -84,6 +105,11 @@ void Intake::WriteText(const IncomingSnapshot& snapshot, const std::string& name
 std::filesystem::path Intake::DiskPath(const IncomingSnapshot& snapshot,
                                        const std::string& file) const {
   return stage_->path() / snapshot.directory / file;
+}
+
+UniqueFd Intake::OpenDisk(const IncomingSnapshot& snapshot, const std::string& file,
+                          std::uint64_t size) const {
+  return ReuseFile(stage_->fd(), std::filesystem::path(snapshot.directory) / file, size);
 }
 
 void Intake::CheckSize(std::string_view name, std::uint64_t size,
@@ -129,8 +155,17 @@ std::string Intake::CheckQcow2(const StagedDisk& staged) const {
 }
 
 std::filesystem::path Intake::AddImageFile(const std::string& file) {
+  if (!IsImageFile(file)) RefusePart(words_, file, "is not a file of an image");
+  if (std::find(image_files_.begin(), image_files_.end(), file) != image_files_.end()) {
+    RefusePart(words_, file, "occurs twice");
+  }
   image_files_.push_back(file);
   return stage().path() / kStagedImages / file;
+}
+
+UniqueFd Intake::OpenImageFile(const std::string& file, std::uint64_t size) {
+  AddImageFile(file);
+  return ReuseFile(stage().fd(), std::filesystem::path(kStagedImages) / file, size);
 }
 
 ArrivedImages Intake::Images() const {
@@ -144,7 +179,7 @@ void Intake::CheckImages(const std::vector<IncomingSnapshot*>& order) const {
   Images().Check(ctx_, images);
 }
 
-const Artifact* Intake::FindPresent(const std::vector<IncomingSnapshot*>& order) const {
+const Artifact* Intake::FindPresent(const std::vector<IncomingSnapshot*>& order) {
   for (IncomingSnapshot* snapshot : order) {
     if (snapshot->present) {
       CheckPresent(*snapshot);
@@ -154,7 +189,9 @@ const Artifact* Intake::FindPresent(const std::vector<IncomingSnapshot*>& order)
     if (snapshot->present) snapshot->awaited.clear();
   }
   const IncomingSnapshot& head = *order.back();
-  return head.present ? &*head.present : nullptr;
+  if (!head.present) return nullptr;
+  Discard();
+  return &*head.present;
 }
 
 // Opens the snapshot that already exists where it would be published: its manifest is sound, but

@@ -20,6 +20,7 @@
 #include "src/archive/source_words.h"
 #include "src/artifact/integrity.h"
 #include "src/artifact/store.h"
+#include "src/base/file.h"
 #include "src/base/staging.h"
 
 namespace msb::archive {
@@ -57,17 +58,23 @@ struct StagedDisk {
 // An Intake holds the snapshots that arrive, their disks and their image files until they are
 // published. To use it:
 //   1. Add each snapshot.
-//   2. Write each disk to DiskPath, flush it, and call AcceptDisk. Write each image file to the
-//      path that AddImageFile returns.
+//   2. Write each disk to OpenDisk or DiskPath, flush it, and call AcceptDisk. Write each image
+//      file to OpenImageFile or AddImageFile.
 //   3. Call snapshots().CheckArrived, snapshots().InOrder, CheckImages, FindPresent, CheckBacking
 //      and Publish.
 // If FindPresent is called before step 2, the disks of the snapshots that it finds need not arrive.
 // Functions that check what has arrived throw kSnapshotIntegrity if it is damaged or hostile. The
 // destructor deletes the stage, so nothing is left of what was not published.
+//
+// With a resume key, the stage is kept instead until it is published, discarded, or expires
+// (base::Stage). The next Intake with this key continues: OpenDisk and OpenImageFile return the
+// files that are left, whose content must be checked again.
 class Intake {
  public:
-  // spec must outlive the Intake. Progress is not reported.
-  Intake(const Context& ctx, const IntakeSpec& spec, SourceWords words);
+  // spec must outlive the Intake. resume_key has 64 lower-case hex digits. Progress is not
+  // reported.
+  Intake(const Context& ctx, const IntakeSpec& spec, SourceWords words,
+         std::optional<std::string> resume_key = {});
 
   // Throws kSnapshotAlreadyExists if the name in the spec is taken in the destination.
   void CheckNameFree() const;
@@ -75,15 +82,21 @@ class Intake {
   [[noreturn]] void RefuseExisting(const std::string& directory) const;
 
   // Returns the stage. Creates it when it is first needed, so that most sources that are refused
-  // leave no trace even for a moment. Throws kIO.
+  // leave no trace even for a moment. With a resume key, waits while another Intake with that key
+  // exists, whose snapshots may then be present.
+  // Throws kIO if it cannot be created.
+  // Throws kCancelled if the Context ends first.
   const base::Stage& stage();
+  // Deletes the stage of a resume key in the destructor.
+  void Discard();
   IncomingSnapshots& snapshots() { return snapshots_; }
   const std::vector<std::string>& image_files() const { return image_files_; }
 
   // Adds the snapshot with this manifest, and writes the manifest to its directory in the stage.
   // document is the name of the manifest in messages. Sets IncomingSnapshot::present if the
   // directory to which the snapshot would be published has the same manifest.
-  // Throws kSnapshotIntegrity if the manifest is malformed, or does not belong to directory.
+  // Throws kSnapshotIntegrity if the manifest is malformed, does not belong to directory, or was
+  // added before.
   // Throws kUnsupportedOperation if the snapshot is a checkpoint.
   // Throws kSnapshotAlreadyExists if the destination has anything else with the name of directory,
   // unless the head gets another name.
@@ -95,6 +108,10 @@ class Intake {
 
   // Returns the path at which a disk of the snapshot is staged. Its directory may be absent.
   std::filesystem::path DiskPath(const IncomingSnapshot& snapshot, const std::string& file) const;
+  // Opens the file at DiskPath for reading and writing. It has size bytes. It is a hole, unless an
+  // earlier Intake with the same resume key has left a file of this size.
+  base::UniqueFd OpenDisk(const IncomingSnapshot& snapshot, const std::string& file,
+                          std::uint64_t size) const;
   // Throws kSnapshotIntegrity unless a disk of this name and size can be the one that layer
   // records.
   void CheckSize(std::string_view name, std::uint64_t size, const artifact::Layer& layer) const;
@@ -106,17 +123,21 @@ class Intake {
   std::optional<artifact::Integrity> AcceptDisk(IncomingSnapshot& snapshot, const std::string& file,
                                                 const StagedDisk& staged) const;
 
-  // Adds an image file, "KIND/FILE", and returns the path at which it must be written.
+  // Adds an image file, "KIND/FILE", and returns the path at which it must be written. For use
+  // without a resume key, since an earlier Intake may have left anything there.
+  // Throws kSnapshotIntegrity if an image cannot have such a file, or it was added before.
   std::filesystem::path AddImageFile(const std::string& file);
+  // Does the same, and opens the file as OpenDisk does.
+  base::UniqueFd OpenImageFile(const std::string& file, std::uint64_t size);
 
   // Checks the image files as ArrivedImages::Check does.
   void CheckImages(const std::vector<IncomingSnapshot*>& order) const;
   // Finds the snapshots that the receiver has, and sets their IncomingSnapshot::present. They are
-  // used instead of those that arrive. Returns the head if it is among them, and null otherwise.
-  // order has parents first.
+  // used instead of those that arrive. If the head is among them, returns it and calls Discard,
+  // since nothing is left to do. Otherwise returns null. order has parents first.
   // Throws kSnapshotAlreadyExists if a directory in the destination has the manifest of a snapshot,
   // but cannot be opened.
-  const artifact::Artifact* FindPresent(const std::vector<IncomingSnapshot*>& order) const;
+  const artifact::Artifact* FindPresent(const std::vector<IncomingSnapshot*>& order);
   // Checks whether the disks can be booted, as archive::CheckBacking does.
   void CheckBacking(const std::vector<IncomingSnapshot*>& order,
                     const std::vector<std::string>& needed) const;
@@ -140,6 +161,7 @@ class Intake {
   const Context ctx_;  // Without progress.
   const IntakeSpec& spec_;
   const SourceWords words_;
+  const std::optional<std::string> resume_key_;
   std::optional<base::Stage> stage_;
   IncomingSnapshots snapshots_;
   std::vector<std::string> image_files_;

@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "src/artifact/store.h"
-#include "src/base/digest.h"
 #include "src/disk/disk_names.h"
 #include "tests/support/archive_sample.h"
 #include "tests/support/support.h"
 #include "tests/unit/archive/image_sample.h"
+#include "tests/unit/archive/intake_fixture.h"
 
 namespace msb::archive {
 namespace {
@@ -31,79 +31,6 @@ using test::WriteFile;
 using testing::ElementsAre;
 
 using Tree = std::map<std::string, std::string>;
-
-SourceWords RegistryWords() {
-  return {.noun = "r.test/vm:1",
-          .part = "disk",
-          .identity = "the digest in its index",
-          .next_step = "push the snapshot again",
-          .elsewhere = "pull to another directory",
-          .complete = "push the snapshot again with its parents",
-          .resend = "push the result"};
-}
-
-std::string DirectoryName(const SampleSnapshot& sample) {
-  return DirectoryOf(Layout::kInventory, base::Digest::Require(sample.digest));
-}
-
-class IntakeTest : public ::testing::Test {
- protected:
-  IncomingSnapshot& Add(Intake& intake, const SampleSnapshot& sample) {
-    return intake.Add(Layout::kInventory, DirectoryName(sample), "manifest " + sample.id,
-                      sample.manifest);
-  }
-
-  // Writes the disk of a snapshot, and returns its description. The integrity is unknown.
-  static StagedDisk Stage(const Intake& intake, const IncomingSnapshot& snapshot,
-                          const std::string& content) {
-    const fs::path path = intake.DiskPath(snapshot, FileOf(snapshot));
-    WriteFile(path, content);
-    return {.name = "d", .size = content.size(), .path = path, .integrity = {}};
-  }
-
-  static std::string FileOf(const IncomingSnapshot& snapshot) {
-    return snapshot.manifest.layers.at(0).file;
-  }
-
-  void Take(Intake& intake, const SampleSnapshot& sample) {
-    IncomingSnapshot& snapshot = Add(intake, sample);
-    intake.AcceptDisk(snapshot, FileOf(snapshot), Stage(intake, snapshot, sample.upper));
-  }
-
-  static std::vector<Artifact> Finish(Intake& intake) {
-    intake.snapshots().CheckArrived();
-    const auto order = intake.snapshots().InOrder();
-    intake.CheckImages(order);
-    EXPECT_EQ(intake.FindPresent(order), nullptr);
-    intake.CheckBacking(order, {});
-    return intake.Publish(order);
-  }
-
-  // Expects the destination to have exactly these snapshots, complete.
-  void ExpectPublished(const std::vector<SampleSnapshot>& samples) const {
-    std::size_t count = 0;
-    for (const auto& entry : fs::directory_iterator(spec_.destination)) {
-      EXPECT_FALSE(entry.path().filename().native().starts_with(".")) << entry.path();
-      ++count;
-    }
-    EXPECT_EQ(count, samples.size());
-    for (const SampleSnapshot& sample : samples) {
-      const fs::path path = spec_.destination / DirectoryName(sample);
-      const Artifact artifact = artifact::OpenArtifactAt(path);
-      EXPECT_EQ(artifact.manifest.digest, sample.digest);
-      EXPECT_EQ(test::ReadFile(path / artifact.manifest.layers.at(0).file), sample.upper);
-      EXPECT_EQ(ListTree(path).size(), 2U);
-    }
-  }
-
-  const Context ctx_ = Context::Background();
-  const test::TempDir dir_;
-  IntakeSpec spec_{.destination = dir_ / "new/dest", .cache_dir = dir_ / "cache"};
-  // The child's raw disk is not backed by that of the parent.
-  const SampleSnapshot parent_ = MakeSampleSnapshot(SampleLayout::kInventory, {.seed = 1});
-  const SampleSnapshot child_ =
-      MakeSampleSnapshot(SampleLayout::kInventory, {.seed = 2, .parent = parent_.id});
-};
 
 TEST_F(IntakeTest, PublishesAChainAtOnce) {
   {
