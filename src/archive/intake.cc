@@ -7,7 +7,7 @@
 
 #include "src/archive/image_names.h"
 #include "src/archive/import_backing.h"
-#include "src/archive/leftovers.h"
+#include "src/base/file.h"
 #include "src/base/regular_file.h"
 #include "src/base/remove_tree.h"
 #include "src/base/throw.h"
@@ -107,8 +107,8 @@ std::filesystem::path Intake::DiskPath(const IncomingSnapshot& snapshot,
   return stage_->path() / snapshot.directory / file;
 }
 
-UniqueFd Intake::OpenDisk(const IncomingSnapshot& snapshot, const std::string& file,
-                          std::uint64_t size) const {
+StagedFile Intake::OpenDisk(const IncomingSnapshot& snapshot, const std::string& file,
+                            std::uint64_t size) const {
   return ReuseFile(stage_->fd(), std::filesystem::path(snapshot.directory) / file, size);
 }
 
@@ -163,7 +163,7 @@ std::filesystem::path Intake::AddImageFile(const std::string& file) {
   return stage().path() / kStagedImages / file;
 }
 
-UniqueFd Intake::OpenImageFile(const std::string& file, std::uint64_t size) {
+StagedFile Intake::OpenImageFile(const std::string& file, std::uint64_t size) {
   AddImageFile(file);
   return ReuseFile(stage().fd(), std::filesystem::path(kStagedImages) / file, size);
 }

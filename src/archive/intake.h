@@ -17,10 +17,10 @@
 #include "msb/context.h"
 #include "src/archive/image_files.h"
 #include "src/archive/incoming.h"
+#include "src/archive/leftovers.h"
 #include "src/archive/source_words.h"
 #include "src/artifact/integrity.h"
 #include "src/artifact/store.h"
-#include "src/base/file.h"
 #include "src/base/staging.h"
 
 namespace msb::archive {
@@ -108,10 +108,9 @@ class Intake {
 
   // Returns the path at which a disk of the snapshot is staged. Its directory may be absent.
   std::filesystem::path DiskPath(const IncomingSnapshot& snapshot, const std::string& file) const;
-  // Opens the file at DiskPath for reading and writing. It has size bytes. It is a hole, unless an
-  // earlier Intake with the same resume key has left a file of this size.
-  base::UniqueFd OpenDisk(const IncomingSnapshot& snapshot, const std::string& file,
-                          std::uint64_t size) const;
+  // Opens the file at DiskPath, which has size bytes.
+  StagedFile OpenDisk(const IncomingSnapshot& snapshot, const std::string& file,
+                      std::uint64_t size) const;
   // Throws kSnapshotIntegrity unless a disk of this name and size can be the one that layer
   // records.
   void CheckSize(std::string_view name, std::uint64_t size, const artifact::Layer& layer) const;
@@ -128,7 +127,7 @@ class Intake {
   // Throws kSnapshotIntegrity if an image cannot have such a file, or it was added before.
   std::filesystem::path AddImageFile(const std::string& file);
   // Does the same, and opens the file as OpenDisk does.
-  base::UniqueFd OpenImageFile(const std::string& file, std::uint64_t size);
+  StagedFile OpenImageFile(const std::string& file, std::uint64_t size);
 
   // Checks the image files as ArrivedImages::Check does.
   void CheckImages(const std::vector<IncomingSnapshot*>& order) const;

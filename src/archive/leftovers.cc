@@ -61,7 +61,7 @@ UniqueFd ReuseDirectory(int dir, const std::string& name) {
   return std::move(entry.fd);
 }
 
-UniqueFd ReuseFile(int dir, const std::filesystem::path& path, std::uint64_t size) {
+StagedFile ReuseFile(int dir, const std::filesystem::path& path, std::uint64_t size) {
   UniqueFd opened;
   int parent = dir;
   for (const std::filesystem::path& part : path.parent_path()) {
@@ -75,12 +75,12 @@ UniqueFd ReuseFile(int dir, const std::filesystem::path& path, std::uint64_t siz
     if ((mode & kOwnerMayWrite) != kOwnerMayWrite) {
       base::SetMode(entry.fd.get(), mode | kOwnerMayWrite);
     }
-    return base::OpenForUpdateAt(parent, name);
+    return {base::OpenForUpdateAt(parent, name), true};
   }
   base::RemoveTreeAt(parent, name);
-  UniqueFd fd = base::CreateFileAt(parent, name, 0666);
-  base::Resize(fd.get(), size);
-  return fd;
+  StagedFile file{base::CreateFileAt(parent, name, 0666)};
+  base::Resize(file.fd.get(), size);
+  return file;
 }
 
 void KeepDisks(int directory, const std::vector<Layer>& layers) {

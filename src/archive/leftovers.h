@@ -19,11 +19,16 @@ namespace msb::archive {
 // Opens the directory dir/name. Creates it if it is absent, and replaces anything else.
 base::UniqueFd ReuseDirectory(int dir, const std::string& name);
 
-// Opens the file at path, which is relative to dir, for reading and writing. Keeps a regular file
-// of this size in bytes without further hard links, whatever its content. Replaces anything else by
-// a file of this size that consists of a hole. Directories in path are opened as ReuseDirectory
-// does.
-base::UniqueFd ReuseFile(int dir, const std::filesystem::path& path, std::uint64_t size);
+// A file in a stage that is open for reading and writing.
+struct StagedFile {
+  base::UniqueFd fd = {};
+  bool is_left = false;  // An earlier call has left it, with any content. Otherwise it is a hole.
+};
+
+// Opens the file at path, which is relative to dir. Keeps a regular file of this size in bytes
+// without further hard links. Replaces anything else by a file of this size. Directories in path
+// are opened as ReuseDirectory does.
+StagedFile ReuseFile(int dir, const std::filesystem::path& path, std::uint64_t size);
 
 // Removes everything from an artifact directory except the files of these layers, and also removes
 // those if they are not regular files of the recorded size without further hard links.

@@ -43,8 +43,9 @@ class LeftoversTest : public ::testing::Test {
 TEST_F(LeftoversTest, KeepsARegularFileOfTheSize) {
   WriteFile(stage_ / "a/b/file", kContent);
   fs::permissions(stage_ / "a/b/file", fs::perms::owner_read);
-  const base::UniqueFd fd = ReuseFile(StageFd(), "a/b/file", kContent.size());
-  base::WriteExactly(fd.get(), "L", 1, 0);
+  const StagedFile file = ReuseFile(StageFd(), "a/b/file", kContent.size());
+  EXPECT_TRUE(file.is_left);
+  base::WriteExactly(file.fd.get(), "L", 1, 0);
   EXPECT_EQ(ReadFile(stage_ / "a/b/file"), "Left content");
 }
 
@@ -78,9 +79,10 @@ TEST_F(LeftoversTest, ReplacesAnythingElseByAHole) {
     const testing::ScopedTrace trace(__FILE__, __LINE__, std::to_string(i));
     fs::remove_all(stage_ / "a");
     leftovers[i]();
-    const base::UniqueFd fd = ReuseFile(StageFd(), "a/b/file", kContent.size());
+    const StagedFile opened = ReuseFile(StageFd(), "a/b/file", kContent.size());
+    EXPECT_FALSE(opened.is_left);
     EXPECT_EQ(ReadFile(file), std::string(kContent.size(), '\0'));
-    base::WriteExactly(fd.get(), "new", 3, 0);
+    base::WriteExactly(opened.fd.get(), "new", 3, 0);
     EXPECT_EQ(ReadFile(file).substr(0, 3), "new");
     EXPECT_EQ(ReadFile(outside_ / "file"), kContent);
     EXPECT_EQ(ListTree(outside_).size(), 1U);

@@ -41,8 +41,8 @@ class ResumedIntakeTest : public IntakeTest {
     Intake intake(ctx_, spec_, RegistryWords(), key_);
     const IncomingSnapshot& snapshot = Add(intake, parent_);
     const std::string& content = parent_.upper;
-    const base::UniqueFd fd = intake.OpenDisk(snapshot, FileOf(snapshot), content.size());
-    base::WriteExactly(fd.get(), content.data(), content.size() / 2, 0);
+    const StagedFile file = intake.OpenDisk(snapshot, FileOf(snapshot), content.size());
+    base::WriteExactly(file.fd.get(), content.data(), content.size() / 2, 0);
     file_ = FileOf(snapshot);
     left_ = intake.DiskPath(snapshot, file_).parent_path();
   }
@@ -52,12 +52,13 @@ class ResumedIntakeTest : public IntakeTest {
     Intake intake(ctx_, spec_, RegistryWords(), key_);
     IncomingSnapshot& snapshot = Add(intake, parent_);
     const std::string& content = parent_.upper;
-    const base::UniqueFd fd = intake.OpenDisk(snapshot, file_, content.size());
+    const StagedFile file = intake.OpenDisk(snapshot, file_, content.size());
+    EXPECT_EQ(file.is_left, left != 0);
     std::string found(content.size(), '\0');
-    base::ReadExactly(fd.get(), found.data(), found.size(), 0);
+    base::ReadExactly(file.fd.get(), found.data(), found.size(), 0);
     EXPECT_EQ(found, content.substr(0, left) + std::string(content.size() - left, '\0'));
-    base::WriteExactly(fd.get(), content.data(), content.size(), 0);
-    base::Sync(fd.get());
+    base::WriteExactly(file.fd.get(), content.data(), content.size(), 0);
+    base::Sync(file.fd.get());
     intake.AcceptDisk(snapshot, file_,
                       {.name = "d",
                        .size = content.size(),
@@ -188,16 +189,16 @@ TEST_F(ResumedIntakeTest, KeepsImageFiles) {
   {
     Intake intake(ctx_, spec_, RegistryWords(), key_);
     for (const auto& [name, content] : image.files) {
-      const base::UniqueFd fd = intake.OpenImageFile(name, content.size());
-      base::WriteExactly(fd.get(), content.data(), content.size(), 0);
+      const StagedFile file = intake.OpenImageFile(name, content.size());
+      base::WriteExactly(file.fd.get(), content.data(), content.size(), 0);
     }
   }
   Intake intake(ctx_, spec_, RegistryWords(), key_);
   Take(intake, sample);
   for (const auto& [name, content] : image.files) {
     std::string found(content.size(), '\0');
-    base::ReadExactly(intake.OpenImageFile(name, content.size()).get(), found.data(), found.size(),
-                      0);
+    base::ReadExactly(intake.OpenImageFile(name, content.size()).fd.get(), found.data(),
+                      found.size(), 0);
     EXPECT_EQ(found, content) << name;
   }
   Finish(intake);
