@@ -112,8 +112,9 @@ class Remover {
     // Moving a directory changes both parents and the directory itself, so all must be writable.
     if (errno != EACCES) return Fail(name);
     MakeWritable(dir);
-    fchmodat(dir, name, 0700, AT_SYMLINK_NOFOLLOW);
-    return renameat(dir, name, top_, target.c_str()) == 0 || Fail(name);
+    const bool moved = fchmodat(dir, name, 0700, AT_SYMLINK_NOFOLLOW) == 0 &&
+                       renameat(dir, name, top_, target.c_str()) == 0;
+    return moved || Fail(name);
   }
 
   // Deletes a directory that cannot be moved because it is in a lower layer of overlayfs. Takes a
