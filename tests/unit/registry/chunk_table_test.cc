@@ -44,25 +44,25 @@ ChunkTable TableOf(const std::string& content) {
 }
 
 // Five chunks and a half, of which the third is a hole.
-std::string Content() {
+std::string DiskContent() {
   return Noise(2 * kChunk, 1) + std::string(kChunk, '\0') + Noise(2 * kChunk + kLeaf, 2);
 }
 
 // Returns the document with the first occurrence of from replaced.
 std::string Changed(const std::string& from, const std::string& to) {
-  std::string text = WriteChunkTable(TableOf(Content()));
+  std::string text = WriteChunkTable(TableOf(DiskContent()));
   const std::size_t place = text.find(from);
   EXPECT_NE(place, text.npos) << from;
   return text.replace(place, from.size(), to);
 }
 
-void ExpectRefused(const std::string& text, const std::string& problem) {
+void ExpectTableRefused(const std::string& text, const std::string& problem) {
   EXPECT_MSB_ERROR(ParseChunkTable(text, "the table of x"), ErrorKind::kSnapshotIntegrity,
                    "the table of x is malformed", problem, "push the snapshot again");
 }
 
 TEST(ChunkTableTest, IsReadAsItWasWritten) {
-  const ChunkTable table = TableOf(Content());
+  const ChunkTable table = TableOf(DiskContent());
   const ChunkTable read = ParseChunkTable(WriteChunkTable(table), "x");
   EXPECT_EQ(read.file, "upper.ext4");
   EXPECT_EQ(read.size, table.size);
@@ -105,70 +105,71 @@ TEST(ChunkTableTest, ListsABlobOnceThatSeveralChunksShare) {
 }
 
 TEST(ChunkTableTest, RefusesChunksThatAreMissingRepeatedOrOutOfOrder) {
-  ChunkTable table = TableOf(Content());
+  ChunkTable table = TableOf(DiskContent());
   table.chunks.erase(table.chunks.begin() + 1);
-  ExpectRefused(WriteChunkTable(table), "chunks have the root blake3:");
-  table = TableOf(Content());
+  ExpectTableRefused(WriteChunkTable(table), "chunks have the root blake3:");
+  table = TableOf(DiskContent());
   table.chunks.insert(table.chunks.begin(), table.chunks[0]);
-  ExpectRefused(WriteChunkTable(table), "chunks[1].index is 0, but must be greater than 0");
-  table = TableOf(Content());
+  ExpectTableRefused(WriteChunkTable(table), "chunks[1].index is 0, but must be greater than 0");
+  table = TableOf(DiskContent());
   std::swap(table.chunks[0], table.chunks[1]);
-  ExpectRefused(WriteChunkTable(table), "chunks[1].index is 0, but must be greater than 1");
+  ExpectTableRefused(WriteChunkTable(table), "chunks[1].index is 0, but must be greater than 1");
 }
 
 TEST(ChunkTableTest, RefusesChunksBeyondTheEnd) {
-  ChunkTable table = TableOf(Content());
+  ChunkTable table = TableOf(DiskContent());
   table.chunks.back().index = 6;
-  ExpectRefused(WriteChunkTable(table), "chunks[4].index is 6, which is beyond the end");
+  ExpectTableRefused(WriteChunkTable(table), "chunks[4].index is 6, which is beyond the end");
   table.chunks.back().index = (std::uint64_t{1} << 53) - 1;
-  ExpectRefused(WriteChunkTable(table), "which is beyond the end");
+  ExpectTableRefused(WriteChunkTable(table), "which is beyond the end");
   ChunkTable empty = TableOf("");
   empty.chunks.push_back(table.chunks[0]);
-  ExpectRefused(WriteChunkTable(empty), "which is beyond the end");
+  ExpectTableRefused(WriteChunkTable(empty), "which is beyond the end");
 }
 
 TEST(ChunkTableTest, RefusesHashesThatDoNotFormTheRoot) {
-  ChunkTable table = TableOf(Content());
+  ChunkTable table = TableOf(DiskContent());
   table.chunks[2].hash[0] ^= 1;
-  ExpectRefused(WriteChunkTable(table), "but the table records " + table.root);
+  ExpectTableRefused(WriteChunkTable(table), "but the table records " + table.root);
   ++table.size;
-  ExpectRefused(WriteChunkTable(table), "but the table records " + table.root);
+  ExpectTableRefused(WriteChunkTable(table), "but the table records " + table.root);
 }
 
 TEST(ChunkTableTest, RefusesAListedChunkOfZeros) {
-  ChunkTable table = TableOf(Content());
+  ChunkTable table = TableOf(DiskContent());
   Chunk zeros = table.chunks[2];
   zeros.index = 2;
   zeros.hash = HashOf("", table.size);
   table.chunks.insert(table.chunks.begin() + 2, zeros);
-  ExpectRefused(WriteChunkTable(table), "chunks[2] holds only zeros");
+  ExpectTableRefused(WriteChunkTable(table), "chunks[2] holds only zeros");
 }
 
 TEST(ChunkTableTest, RefusesChunkSizesThatAreNotPowersOfTwoWithinTheLimits) {
   for (const char* size :
        {"0", "1", "32768", "131073", "196608", "536870912", "9007199254740991"}) {
-    ExpectRefused(Changed("\"chunk_size\":131072", std::string("\"chunk_size\":") + size),
-                  "chunk_size must be a power of two from 65536 to 268435456, but is");
+    ExpectTableRefused(Changed("\"chunk_size\":131072", std::string("\"chunk_size\":") + size),
+                       "chunk_size must be a power of two from 65536 to 268435456, but is");
   }
 }
 
 TEST(ChunkTableTest, RefusesBlobsThatAreEmptyOrTooLong) {
   for (const char* size : {"0", "200000000", "9007199254740991"}) {
-    ExpectRefused(Changed("\"size\":100}", std::string("\"size\":") + size + "}"),
-                  "chunks[0].size must be from 1 to ");
+    ExpectTableRefused(Changed("\"size\":100}", std::string("\"size\":") + size + "}"),
+                       "chunks[0].size must be from 1 to ");
   }
 }
 
 TEST(ChunkTableTest, RefusesMalformedDocuments) {
-  ExpectRefused("", "");
-  ExpectRefused(std::string(1000, '['), "");
-  ExpectRefused(Changed("\"schema\":1", "\"schema\":2"), "schema");
-  ExpectRefused(Changed("\"schema\":1", "\"schema\":1,\"other\":1"), "other");
-  ExpectRefused(Changed("\"file\":\"upper.ext4\",", ""), "file");
-  ExpectRefused(Changed("\"chunks\":[", "\"chunks\":[7,"), "chunks[0]");
-  ExpectRefused(Changed("sha256:", "sha512:"), "chunks[0].digest");
-  ExpectRefused(Changed("msb-file-merkle-blake3-v1", "sha256"), "integrity");
-  ExpectRefused(Changed("\"size\":" + std::to_string(Content().size()), "\"size\":-1"), "size");
+  ExpectTableRefused("", "");
+  ExpectTableRefused(std::string(1000, '['), "");
+  ExpectTableRefused(Changed("\"schema\":1", "\"schema\":2"), "schema");
+  ExpectTableRefused(Changed("\"schema\":1", "\"schema\":1,\"other\":1"), "other");
+  ExpectTableRefused(Changed("\"file\":\"upper.ext4\",", ""), "file");
+  ExpectTableRefused(Changed("\"chunks\":[", "\"chunks\":[7,"), "chunks[0]");
+  ExpectTableRefused(Changed("sha256:", "sha512:"), "chunks[0].digest");
+  ExpectTableRefused(Changed("msb-file-merkle-blake3-v1", "sha256"), "integrity");
+  ExpectTableRefused(Changed("\"size\":" + std::to_string(DiskContent().size()), "\"size\":-1"),
+                     "size");
 }
 
 TEST(ChunkTableTest, RefusesMoreChunksThanAManifestCanList) {
@@ -177,7 +178,7 @@ TEST(ChunkTableTest, RefusesMoreChunksThanAManifestCanList) {
     table.chunks.push_back({i, HashOf("x", table.size), {base::Sha256Digest("x"), 1}});
   }
   table.root = RootOf(table);
-  ExpectRefused(WriteChunkTable(table), "chunks has 16385 elements, but at most 16384");
+  ExpectTableRefused(WriteChunkTable(table), "chunks has 16385 elements, but at most 16384");
   table.chunks.pop_back();
   table.root = RootOf(table);
   const std::string text = WriteChunkTable(table);
