@@ -47,7 +47,7 @@ void WorkerPool::TakeResults() {
   std::vector<Result> results;
   {
     const std::lock_guard lock(mutex_);
-    if (failure_) std::rethrow_exception(failure_);
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     results.swap(results_);
   }
   for (const Result& result : results) result();

@@ -106,8 +106,8 @@ TEST(FileManifestTest, RefusesMalformedDocuments) {
     EXPECT_MSB_ERROR(ParseManifest(wrong), ErrorKind::kSnapshotIntegrity,
                      "the manifest of x is malformed", problem, "push the snapshot again");
   };
-  expect_refused("", "");
-  expect_refused(std::string(10000, '['), "");
+  expect_refused("", "invalid JSON");
+  expect_refused(std::string(10000, '['), "nested deeper");
   expect_refused(Changed(text, "\"schemaVersion\":2", "\"schemaVersion\":1"), "schemaVersion");
   expect_refused(Changed(text, "vnd.oci.image.manifest", "vnd.docker.manifest"), "mediaType");
   expect_refused(Changed(text, "chunks.v1+json", "chunks.v2+json"), "config.mediaType");
