@@ -161,7 +161,7 @@ TEST(ChunkTableTest, RefusesBlobsThatAreEmptyOrTooLong) {
 
 TEST(ChunkTableTest, RefusesMalformedDocuments) {
   ExpectTableRefused("", "invalid JSON");
-  ExpectTableRefused(std::string(1000, '['), \"nested deeper\");
+  ExpectTableRefused(std::string(1000, '['), "nested deeper");
   ExpectTableRefused(Changed("\"schema\":1", "\"schema\":2"), "schema");
   ExpectTableRefused(Changed("\"schema\":1", "\"schema\":1,\"other\":1"), "other");
   ExpectTableRefused(Changed("\"file\":\"upper.ext4\",", ""), "file");
