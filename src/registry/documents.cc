@@ -131,6 +131,24 @@ void ReadLayers(const Json& layers, FileManifest& manifest) {
   }
 }
 
+// Returns true if the index has the annotation of every snapshot.
+bool IsAnnotatedSnapshot(const Fields& fields) {
+  if (!fields.Has("annotations")) return false;
+  const Json& annotations = fields.At("annotations");
+  return annotations.is_object() && annotations.contains(kDigestAnnotation);
+}
+
+IndexEntry ReadEntry(const Json& value, const std::string& path) {
+  Described found = ReadDescriptor(value, path);
+  IndexEntry entry{.content = {}, .manifest = std::move(found.blob)};
+  if (found.artifact_type == kSnapshotType) entry.content = Content::kSnapshot;
+  if (found.artifact_type == kImageFileType) entry.content = Content::kImageFile;
+  if (found.media_type != kManifestMediaType || (!entry.content && !found.artifact_type.empty())) {
+    Malformed(path, "must be the manifest of a snapshot or of a file of an image");
+  }
+  return entry;
+}
+
 }  // namespace
 
 std::string WriteFileManifest(const FileManifest& manifest) {
@@ -157,7 +175,8 @@ std::string WriteSnapshotIndex(const SnapshotIndex& index) {
                   kIndexMediaType, kSnapshotType);
   for (const IndexEntry& entry : index.entries) {
     if (out.back() == '}') out += ',';
-    AppendDescriptor(out, kManifestMediaType, entry.manifest, TypeOf(entry.content));
+    AppendDescriptor(out, kManifestMediaType, entry.manifest,
+                     entry.content ? TypeOf(*entry.content) : "");
   }
   out += ']';
   AppendAnnotations(out, index.annotations);
@@ -185,24 +204,20 @@ SnapshotIndex ParseSnapshotIndex(const RemoteDocument& document, std::string_vie
     const Fields fields(json, "", {"schemaVersion", "manifests"}, Fields::Others::kIgnore);
     CheckMediaType(fields, kIndexMediaType);
     const std::string type = ArtifactTypeOf(fields);
-    if (type != kSnapshotType) RefuseOther(origin, type.empty() ? "an image index" : type);
+    if (type != kSnapshotType && (!type.empty() || !IsAnnotatedSnapshot(fields))) {
+      RefuseOther(origin, type.empty() ? "an image index" : type);
+    }
     SnapshotIndex index;
     for (const Json& value : ArrayOf(fields, "manifests")) {
       const std::string path = fmt::format("manifests[{}]", index.entries.size());
-      Described found = ReadDescriptor(value, path);
-      const bool is_snapshot = found.artifact_type == kSnapshotType;
-      if (found.media_type != kManifestMediaType ||
-          (!is_snapshot && found.artifact_type != kImageFileType)) {
-        Malformed(path, "must be the manifest of a snapshot or of a file of an image");
-      }
-      if (is_snapshot && !index.entries.empty() &&
+      IndexEntry entry = ReadEntry(value, path);
+      if (entry.content == Content::kSnapshot && !index.entries.empty() &&
           index.entries.back().content == Content::kImageFile) {
         Malformed(path, "is a snapshot, which must precede the files of images");
       }
-      index.entries.push_back(
-          {is_snapshot ? Content::kSnapshot : Content::kImageFile, std::move(found.blob)});
+      index.entries.push_back(std::move(entry));
     }
-    if (index.entries[0].content != Content::kSnapshot) {
+    if (index.entries[0].content == Content::kImageFile) {
       Malformed("manifests[0]", "must be a snapshot");
     }
     return index;

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,9 @@ namespace msb::registry {
 
 inline constexpr std::string_view kIndexMediaType = "application/vnd.oci.image.index.v1+json";
 inline constexpr std::string_view kManifestMediaType = "application/vnd.oci.image.manifest.v1+json";
+
+// The annotation of an index, and of a snapshot's manifest, that holds the digest of the snapshot.
+inline constexpr const char* kDigestAnnotation = "vnd.msb.snapshot.digest";
 
 // The longest index or manifest, in bytes. Registries refuse longer ones.
 inline constexpr std::size_t kMaxDocumentBytes = 4 << 20;
@@ -41,7 +45,8 @@ struct FileManifest {
 
 // A manifest that an index lists.
 struct IndexEntry {
-  Content content = Content::kSnapshot;
+  // What the manifest describes; nullopt if a tool that copied the index left this out.
+  std::optional<Content> content = Content::kSnapshot;
   BlobDescriptor manifest = {};
 
   bool operator==(const IndexEntry&) const = default;
@@ -59,7 +64,8 @@ std::string WriteFileManifest(const FileManifest& manifest);
 std::string WriteSnapshotIndex(const SnapshotIndex& index);
 
 // Parse documents of a registry. Fields that are not needed are ignored, since registries and tools
-// add some. origin is the name of the document in messages.
+// add some. An index may lack its artifact types, which skopeo 1.9 leaves out, if it has the
+// annotations of a snapshot. origin is the name of the document in messages.
 // Throws kSnapshotIntegrity if the document is malformed.
 // Throws kUnsupportedOperation if it describes something other than a snapshot.
 FileManifest ParseFileManifest(const RemoteDocument& document, std::string_view origin);

@@ -78,7 +78,7 @@ class Puller {
 
   std::vector<Artifact> Run() {
     const SnapshotIndex index = remote_.GetIndex();
-    RemoteSnapshot head = GetSnapshot(index.entries.front());
+    RemoteSnapshot head = GetSnapshot(remote_.GetManifest(index.entries.front()));
     const std::string head_digest = head.digest;
     if (auto present = FindPresent(head_digest)) return {*std::move(present)};
     // The stage is that of the head, from whatever registry it comes.
@@ -123,8 +123,13 @@ class Puller {
     return spec_.receiver.find_present ? spec_.receiver.find_present(digest) : std::nullopt;
   }
 
-  RemoteSnapshot GetSnapshot(const IndexEntry& entry) {
-    RemoteSnapshot snapshot{.file = remote_.GetManifest(entry), .bytes = {}, .digest = {}};
+  RemoteSnapshot GetSnapshot(RemoteFile file) {
+    if (file.manifest.content != Content::kSnapshot) {
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "{} is listed first, but is not that of a snapshot; push the snapshot again",
+            file.name);
+    }
+    RemoteSnapshot snapshot{.file = std::move(file), .bytes = {}, .digest = {}};
     snapshot.bytes = remote_.GetArtifactManifest(snapshot.file);
     snapshot.digest =
         artifact::ParseManifest(snapshot.file.manifest.form, snapshot.bytes, snapshot.file.name)
@@ -149,11 +154,11 @@ class Puller {
 
   void GetOthers(Intake& intake, const SnapshotIndex& index) {
     for (std::size_t i = 1; i < index.entries.size(); ++i) {
-      const IndexEntry& entry = index.entries[i];
-      if (entry.content == Content::kSnapshot) {
-        AddSnapshot(intake, GetSnapshot(entry));
+      RemoteFile file = remote_.GetManifest(index.entries[i]);
+      if (file.manifest.content == Content::kSnapshot) {
+        AddSnapshot(intake, GetSnapshot(std::move(file)));
       } else {
-        AddImage(remote_.GetManifest(entry));
+        AddImage(std::move(file));
       }
     }
   }

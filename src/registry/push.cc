@@ -31,7 +31,7 @@ Annotations AnnotationsOf(const OutgoingSnapshot& snapshot) {
   const artifact::Manifest& manifest = snapshot.manifest;
   Annotations annotations = {{"org.opencontainers.image.created", manifest.created_at},
                              {"org.opencontainers.image.title", snapshot.source->artifact.Name()},
-                             {"vnd.msb.snapshot.digest", manifest.digest},
+                             {kDigestAnnotation, manifest.digest},
                              {"vnd.msb.snapshot.image", manifest.image.ref}};
   if (manifest.parent) annotations.emplace("vnd.msb.snapshot.parent", *manifest.parent);
   std::size_t label_bytes = 0;

@@ -51,7 +51,8 @@ RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
           file.name);
   }
   file.manifest = ParseFileManifest(*document, file.name);
-  if (file.manifest.content != entry.content || document->bytes.size() != entry.manifest.size) {
+  if (file.manifest.content != entry.content.value_or(file.manifest.content) ||
+      document->bytes.size() != entry.manifest.size) {
     Throw(ErrorKind::kSnapshotIntegrity,
           "{} is not what its index describes; push the snapshot again", file.name);
   }

@@ -130,6 +130,18 @@ TEST(SnapshotIndexTest, IsReadAsItWasWritten) {
   EXPECT_EQ(ParseIndex(WriteSnapshotIndex(index)).entries, index.entries);
 }
 
+// skopeo 1.9 leaves the artifact types out when it copies an index.
+TEST(SnapshotIndexTest, MayLackTheArtifactTypes) {
+  std::string text = WriteSnapshotIndex(
+      {.entries = {{Content::kSnapshot, Blob("head")}, {Content::kImageFile, Blob("image")}},
+       .annotations = {{"vnd.msb.snapshot.digest", "sha256:…"}}});
+  text = Changed(text, ",\"artifactType\":\"application/vnd.msb.snapshot.v1\",\"m", ",\"m");
+  text = Changed(text, ",\"artifactType\":\"application/vnd.msb.snapshot.v1\"}", "}");
+  text = Changed(text, ",\"artifactType\":\"application/vnd.msb.image-file.v1\"", "");
+  EXPECT_EQ(ParseIndex(text).entries,
+            (std::vector<IndexEntry>{{std::nullopt, Blob("head")}, {std::nullopt, Blob("image")}}));
+}
+
 TEST(SnapshotIndexTest, RefusesOtherDocuments) {
   const std::string text =
       WriteSnapshotIndex({.entries = {{Content::kSnapshot, Blob("head")}}, .annotations = {}});
