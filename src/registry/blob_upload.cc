@@ -46,6 +46,7 @@ void BlobUpload::Begin() {
 }
 
 void BlobUpload::BeginUpload() {
+  if (!blob_.bytes && !MayMount()) return done_(PutResult::kAbsent);
   RegistryRequest post = NewRequest(HttpMethod::kPost, "an upload of blob");
   post.url = session_.UrlOf(repository_, "blobs/uploads/");
   if (MayMount()) {
@@ -69,6 +70,8 @@ void BlobUpload::OnUploadBegun(const HttpResponse& response) {
   if (MayMount() && response.status == 201) return done_(PutResult::kMounted);
   if (response.status != 202) ThrowUnexpected(session_, subject, response);
   mount_failed_ = true;  // Further uploads of this blob need not ask again.
+  // The registry removes the upload that it has begun instead of the mount once it has expired.
+  if (!blob_.bytes) return done_(PutResult::kAbsent);
   const auto location =
       session_.UrlOf(repository_, "blobs/uploads/").Resolve(response.Header("location"));
   if (response.Header("location").empty() || !location) {

@@ -143,19 +143,17 @@ class ChunkPusher {
   void Reuse(const std::shared_ptr<const Source>& source, const artifact::MerkleHash& hash,
              const KnownChunk& known) {
     in_memory_ -= ChunkRoom();
-    if (known.repository == session_.repository) {
-      session_.meter.AddSaved(known.blob.size);
-      return Finish(*source, hash, known.blob);
-    }
-    // Without the bytes, the blob is mounted or not.
-    session_.client.PutBlob(
-        session_.repository,
-        {.descriptor = known.blob, .bytes = nullptr, .mount_from = known.repository},
-        [this, source, hash, blob = known.blob](PutResult result) {
-          if (result == PutResult::kAbsent) return Post(source, false);
-          session_.meter.AddSaved(blob.size);
-          Finish(*source, hash, blob);
-        });
+    const bool is_here = known.repository == session_.repository;
+    // A registry may have lost the blob. Without the bytes, it is found, mounted or absent.
+    session_.client.PutBlob(session_.repository,
+                            {.descriptor = known.blob,
+                             .bytes = nullptr,
+                             .mount_from = is_here ? std::string() : known.repository},
+                            [this, source, hash, blob = known.blob](PutResult result) {
+                              if (result == PutResult::kAbsent) return Post(source, false);
+                              session_.meter.AddSaved(blob.size);
+                              Finish(*source, hash, blob);
+                            });
   }
 
   void Send(const std::shared_ptr<const Source>& source, const artifact::MerkleHash& hash,
