@@ -189,6 +189,7 @@ void Authenticator::TakeAnswer(const std::string& scope, const Subject& subject,
     authorization.value = BearerValue(grant.token);
   } else {
     authorization.refusal = std::make_shared<const HttpResponse>(std::move(response));
+    authorization.refused_by = secrets_.RemovedFrom(realm_.Origin());
   }
   // The requests that wait may need another token for the same scope.
   const std::vector<Then> waiting = std::move(waiting_.extract(scope).mapped());

@@ -27,8 +27,9 @@ class Authenticator {
     std::string value = {};  // The value of the header Authorization; empty: none.
     // Whether there is no newer one: the registry refuses the access if it refuses this value.
     bool is_fresh = false;
-    // The answer of the token server if it grants no token.
+    // The answer of the token server if it grants no token, and the URL of that server.
     std::shared_ptr<const HttpResponse> refusal = nullptr;
+    std::string refused_by = {};
   };
   using Then = std::function<void(Authorization authorization)>;
 

@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -50,7 +51,9 @@ void Exchange::Attempt() {
 
 void Exchange::Transmit(Authenticator::Authorization authorization) {
   if (authorization.refusal) {
-    if (!request_.reports_refusals) ThrowUnauthorized(*authorization.refusal);
+    if (!request_.reports_refusals) {
+      ThrowUnauthorized("the token server " + authorization.refused_by, *authorization.refusal);
+    }
     return answered_(*authorization.refusal);
   }
   HttpRequest request{.method = request_.method,
@@ -78,7 +81,8 @@ void Exchange::OnResponse(HttpResponse response) {
     return session_.Repeat(repetitions_, request_.subject, response,
                            [self = shared_from_this()] { self->Begin(); });
   }
-  if (IsRefusal(response) && !request_.reports_refusals) ThrowUnauthorized(response);
+  if (IsRefusal(response) && !request_.reports_refusals)
+    ThrowUnauthorized("the registry", response);
   answered_(std::move(response));
 }
 
@@ -151,9 +155,9 @@ void Exchange::Follow(const HttpResponse& response) {
   Attempt();
 }
 
-void Exchange::ThrowUnauthorized(const HttpResponse& response) const {
-  base::Throw(ErrorKind::kRegistryUnauthorized, "{} was refused: {}; {}",
-              request_.subject.ToString(), session_.Explain(response),
+void Exchange::ThrowUnauthorized(std::string_view by, const HttpResponse& response) const {
+  base::Throw(ErrorKind::kRegistryUnauthorized, "{} was refused by {}: {}; {}",
+              request_.subject.ToString(), by, session_.Explain(response),
               session_.authenticator().NextStep(request_.subject));
 }
 

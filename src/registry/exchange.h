@@ -7,7 +7,7 @@
 #define MSB_SRC_REGISTRY_EXCHANGE_H_
 
 #include <memory>
-#include <string>
+#include <string_view>
 
 #include "src/registry/authenticator.h"
 #include "src/registry/http_client.h"
@@ -38,7 +38,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   bool TryOtherAuthorization(const HttpResponse& response);
   bool IsFollowed(const HttpResponse& response) const;
   void Follow(const HttpResponse& response);
-  [[noreturn]] void ThrowUnauthorized(const HttpResponse& response) const;
+  // by is who refuses the request.
+  [[noreturn]] void ThrowUnauthorized(std::string_view by, const HttpResponse& response) const;
 
   Session& session_;
   const RegistryRequest request_;

@@ -127,7 +127,9 @@ void HttpTransfer::SetConnection(const HttpOptions& options) {
   Set(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.stall_time.count()));
   Set(easy, CURLOPT_BUFFERSIZE, kBufferSize);
   Set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kBufferSize);
-  Set(easy, CURLOPT_PIPEWAIT, 1L);  // Waits for a connection that may be shared (HTTP/2).
+  // Waits whether a new connection uses HTTP/2 and can be shared. Without TLS, which negotiates the
+  // protocol, this would wait for the first answer.
+  if (request_.url.scheme == "https") Set(easy, CURLOPT_PIPEWAIT, 1L);
   Set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   if (IsLoopback(request_.url.host)) Set(easy, CURLOPT_NOPROXY, "*");
   Set(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));

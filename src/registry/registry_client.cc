@@ -85,7 +85,7 @@ class RegistryClient::Impl {
     // Shared, because the answer may come after another request has ended Run.
     const auto answer = std::make_shared<std::optional<HttpResponse>>();
     // Before the blobs that wait: the caller has nothing else to do.
-    waiting_.push_front([this, request, answer](const Slot& slot) {
+    waiting_.push_front([this, request, answer](Slot slot) {
       session_.Send(request,
                     [slot, answer](HttpResponse response) { *answer = std::move(response); });
     });
@@ -108,16 +108,16 @@ class RegistryClient::Impl {
   void GetBlob(const std::string& repository, const BlobDescriptor& descriptor,
                std::function<void(std::string bytes)> done) {
     RequireDigest(descriptor.digest);
-    Fetch fetch{.request = NewRequest(HttpMethod::kGet, repository, "blob " + descriptor.digest,
-                                      "blobs/" + descriptor.digest),
-                .size = descriptor.size,
-                .done = std::move(done)};
-    fetch.request.limit = descriptor.size;
-    fetch.request.reports_failures = true;
-    waiting_.push_back([this, fetch = std::move(fetch)](const Slot& slot) {
-      Fetch started = fetch;
-      started.slot = slot;
-      FetchBlob(started);
+    const auto fetch = std::make_shared<Fetch>();
+    fetch->request = NewRequest(HttpMethod::kGet, repository, "blob " + descriptor.digest,
+                                "blobs/" + descriptor.digest);
+    fetch->request.limit = descriptor.size;
+    fetch->request.reports_failures = true;
+    fetch->size = descriptor.size;
+    fetch->done = std::move(done);
+    waiting_.push_back([this, fetch](Slot slot) {
+      fetch->slot = std::move(slot);
+      FetchBlob(fetch);
     });
   }
 
@@ -127,7 +127,7 @@ class RegistryClient::Impl {
     RequireDigest(blob.descriptor.digest);
     if (!blob.mount_from.empty()) RequireRepository(blob.mount_from);
     waiting_.push_back(
-        [this, repository, blob = std::move(blob), done = std::move(done)](const Slot& slot) {
+        [this, repository, blob = std::move(blob), done = std::move(done)](Slot slot) {
           const auto upload = std::make_shared<BlobUpload>(
               session_, repository, blob, [slot, done](PutResult result) { done(result); });
           upload->Begin();
@@ -158,20 +158,20 @@ class RegistryClient::Impl {
     }
   }
 
-  void FetchBlob(const Fetch& fetch) {
-    session_.Send(fetch.request,
+  void FetchBlob(const std::shared_ptr<Fetch>& fetch) {
+    session_.Send(fetch->request,
                   [this, fetch](HttpResponse response) { OnBlob(fetch, std::move(response)); });
   }
 
-  void OnBlob(Fetch fetch, HttpResponse response) {
-    const Subject& subject = fetch.request.subject;
-    if (response.status == 200 && response.body.size() < fetch.size && !response.delimited) {
+  void OnBlob(const std::shared_ptr<Fetch>& fetch, HttpResponse response) {
+    const Subject& subject = fetch->request.subject;
+    if (response.status == 200 && response.body.size() < fetch->size && !response.delimited) {
       response.failure = HttpFailure::kConnection;
       response.reason = "the connection was closed before the end of the blob";
     }
     // The statuses 401 and 403 are those of another server, to which the registry redirects.
     if (IsTransient(response) || response.status == 401 || response.status == 403) {
-      return session_.Repeat(fetch.repetitions, subject, response,
+      return session_.Repeat(fetch->repetitions, subject, response,
                              [this, fetch] { FetchBlob(fetch); });
     }
     if (response.status == 404) {
@@ -180,19 +180,19 @@ class RegistryClient::Impl {
                   session_.Explain(response));
     }
     if (response.status != 200) ThrowUnexpected(session_, subject, response);
-    if (response.body.size() != fetch.size) {
+    if (response.body.size() != fetch->size) {
       base::Throw(ErrorKind::kSnapshotIntegrity,
                   "{} failed: the blob has {}, expected {}; the snapshot is damaged, so push it "
                   "again",
-                  subject.ToString(), base::Count(response.body.size(), "byte"), fetch.size);
+                  subject.ToString(), base::Count(response.body.size(), "byte"), fetch->size);
     }
-    fetch.done(std::move(response.body));
+    fetch->done(std::move(response.body));
   }
 
   const Context& ctx_;
   const std::shared_ptr<unsigned> free_;  // The number of free connections.
   std::function<void(std::uint64_t bytes)> on_traffic_;
-  std::deque<std::function<void(const Slot& slot)>> waiting_;
+  std::deque<std::function<void(Slot slot)>> waiting_;
   Session session_;
 };
 

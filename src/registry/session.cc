@@ -119,14 +119,14 @@ std::optional<std::chrono::milliseconds> Session::RequestedDelay(
   const auto delay = ParseRetryAfter(response.Header("retry-after"), now);
   if (!delay) return std::nullopt;
   const auto left = ctx_.TimeLeft();
-  const bool past_deadline = left && *delay > *left;
-  if (*delay > kLongestRetryAfter || past_deadline) {
-    ThrowUnavailable(subject, response,
-                     fmt::format("the registry asks to wait for {} s, which is longer than {}; try "
-                                 "again then",
-                                 delay->count(),
-                                 past_deadline ? std::string("the time that is left")
-                                               : fmt::format("{} s", kLongestRetryAfter.count())));
+  if (*delay > kLongestRetryAfter || (left && *delay > *left)) {
+    ThrowUnavailable(
+        subject, response,
+        fmt::format("the registry asks to wait for {} s, which is longer than {}; try "
+                    "again then",
+                    delay->count(),
+                    *delay > kLongestRetryAfter ? fmt::format("{} s", kLongestRetryAfter.count())
+                                                : std::string("the time that is left")));
   }
   return *delay;
 }
