@@ -7,11 +7,11 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <optional>
 
 #include "src/base/base64.h"
 #include "src/base/process.h"
 #include "src/registry/credential_helper.h"
+#include "tests/support/scoped_variable.h"
 #include "tests/support/support.h"
 
 namespace msb::registry {
@@ -20,28 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kRegistry = "r.example:5000";
-
-// Sets an environment variable, and restores it at the end.
-class ScopedVariable {
- public:
-  ScopedVariable(const char* name, const std::string& value) : name_(name) {
-    if (const char* old = std::getenv(name)) old_ = old;
-    setenv(name, value.c_str(), 1);
-  }
-  ScopedVariable(const ScopedVariable&) = delete;
-  ScopedVariable& operator=(const ScopedVariable&) = delete;
-  ~ScopedVariable() {
-    if (old_) {
-      setenv(name_, old_->c_str(), 1);
-    } else {
-      unsetenv(name_);
-    }
-  }
-
- private:
-  const char* name_;
-  std::optional<std::string> old_;
-};
 
 class CredentialsTest : public testing::Test {
  protected:
@@ -73,8 +51,8 @@ class CredentialsTest : public testing::Test {
 
   const test::TempDir dir_;
   const fs::path config_ = dir_ / "config.json";
-  const ScopedVariable docker_config_{"DOCKER_CONFIG", dir_.path().native()};
-  const ScopedVariable path_{"PATH", dir_.path().native() + ":" + std::getenv("PATH")};
+  const test::ScopedVariable docker_config_{"DOCKER_CONFIG", dir_.path().native()};
+  const test::ScopedVariable path_{"PATH", dir_.path().native() + ":" + std::getenv("PATH")};
 };
 
 TEST_F(CredentialsTest, OptionsComeFirst) {
@@ -99,7 +77,7 @@ TEST_F(CredentialsTest, RefusesHalfOfTheOptions) {
 
 TEST_F(CredentialsTest, IsAnonymousWithoutAConfigurationFile) {
   EXPECT_TRUE(Find().IsAnonymous());
-  const ScopedVariable nowhere("DOCKER_CONFIG", (dir_ / "absent").native());
+  const test::ScopedVariable nowhere("DOCKER_CONFIG", (dir_ / "absent").native());
   EXPECT_TRUE(Find().IsAnonymous());
 }
 
@@ -107,8 +85,8 @@ TEST_F(CredentialsTest, ReadsTheHomeDirectoryByDefault) {
   fs::create_directory(dir_ / ".docker");
   test::WriteFile(dir_ / ".docker/config.json",
                   R"({"auths": {"r.example:5000": {"username": "joe", "password": "secret"}}})");
-  const ScopedVariable home("HOME", dir_.path().native());
-  const ScopedVariable unset("DOCKER_CONFIG", "");
+  const test::ScopedVariable home("HOME", dir_.path().native());
+  const test::ScopedVariable unset("DOCKER_CONFIG", "");
   EXPECT_EQ(Find().username, "joe");
 }
 
