@@ -51,8 +51,10 @@ std::string ChunkCodec::Compress(std::span<const std::byte> chunk, int level) {
 }
 
 std::span<std::byte> ChunkCodec::Decompress(std::string_view blob, std::uint64_t limit) {
+  // A skippable frame, which has no content, begins with other bytes.
+  constexpr std::string_view kMagic = "\x28\xb5\x2f\xfd";
   const std::size_t frame = ZSTD_findFrameCompressedSize(blob.data(), blob.size());
-  if (ZSTD_isError(frame) != 0 || frame != blob.size()) {
+  if (!blob.starts_with(kMagic) || ZSTD_isError(frame) != 0 || frame != blob.size()) {
     throw std::invalid_argument("it is not exactly one zstd frame");
   }
   const std::span<std::byte> room = Room(limit);

@@ -131,9 +131,10 @@ class Puller {
     }
     RemoteSnapshot snapshot{.file = std::move(file), .bytes = {}, .digest = {}};
     snapshot.bytes = remote_.GetArtifactManifest(snapshot.file);
-    snapshot.digest =
-        artifact::ParseManifest(snapshot.file.manifest.form, snapshot.bytes, snapshot.file.name)
-            .digest;
+    snapshot.digest = artifact::ParseManifest(snapshot.file.manifest.form, snapshot.bytes,
+                                              fmt::format("{} ({})", spec_.reference.ToString(),
+                                                          snapshot.file.manifest.manifest.digest))
+                          .digest;
     return snapshot;
   }
 

@@ -52,7 +52,7 @@ TEST(ChunkCodecTest, RefusesAnythingButOneFrame) {
   const std::string blob = codec.Compress(Bytes(Noise(1000, 1)), 3);
   const std::string skippable("\x50\x2a\x4d\x18\x04\0\0\0abcd", 12);
   for (const std::string& wrong : {std::string(), std::string("text"), blob + "x", blob + blob,
-                                   blob.substr(0, blob.size() - 1), blob + skippable}) {
+                                   blob.substr(0, blob.size() - 1), blob + skippable, skippable}) {
     EXPECT_THAT([&] { codec.Decompress(wrong, 10000); },
                 ThrowsMessage<std::invalid_argument>(HasSubstr("zstd frame")));
   }
