@@ -69,7 +69,9 @@ Authenticator::Authenticator(Url base, Credentials credentials, SendFunction sen
       credentials_(std::move(credentials)),
       basic_(credentials_.username.empty() ? "" : "Basic " + BasicText(credentials_)),
       send_(std::move(send)),
-      secrets_({credentials_.password, credentials_.identity_token, BasicText(credentials_)}) {}
+      // In each form in which they are sent, because the registry may repeat what it got.
+      secrets_({credentials_.password, credentials_.identity_token, BasicText(credentials_),
+                EncodeParameter(credentials_.identity_token)}) {}
 
 void Authenticator::Authorize(const RegistryRequest& request, Then then) {
   switch (scheme_) {

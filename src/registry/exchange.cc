@@ -35,11 +35,13 @@ Exchange::Exchange(Session& session, RegistryRequest request, Answered answered)
 void Exchange::Begin() {
   hop_ = request_.url;
   redirects_ = 0;
+  left_registry_ = false;
   Attempt();
 }
 
 void Exchange::Attempt() {
-  if (!hop_.SameOrigin(request_.url)) return Transmit({});
+  left_registry_ = left_registry_ || !hop_.SameOrigin(request_.url);
+  if (left_registry_) return Transmit({});
   if (request_.authorization) {
     return Transmit({.value = *request_.authorization, .is_fresh = true});
   }
@@ -73,10 +75,9 @@ void Exchange::Transmit(Authenticator::Authorization authorization) {
 void Exchange::OnResponse(HttpResponse response) {
   CheckFailure(response);
   if (IsFollowed(response)) return Follow(response);
-  const bool from_registry = hop_.SameOrigin(request_.url);
-  if (response.status == 401 && from_registry && TryOtherAuthorization(response)) return;
+  if (response.status == 401 && !left_registry_ && TryOtherAuthorization(response)) return;
   // A redirect often leads to a URL that is valid for a short time, so that a new one may help.
-  if (IsTransient(response) || (IsRefusal(response) && !from_registry)) {
+  if (IsTransient(response) || (IsRefusal(response) && left_registry_)) {
     if (request_.reports_failures) return answered_(std::move(response));
     return session_.Repeat(repetitions_, request_.subject, response,
                            [self = shared_from_this()] { self->Begin(); });

@@ -27,7 +27,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void Begin();
 
  private:
-  // Sends the request to hop_. Authenticates only if that is where the request is meant for.
+  // Sends the request to hop_. Authenticates only as long as it has not been redirected to another
+  // server, which must not choose what is requested with the user's credentials.
   void Attempt();
   // Sends the request to hop_ with this authorization.
   void Transmit(Authenticator::Authorization authorization);
@@ -46,6 +47,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   const Answered answered_;
   Url hop_;  // Where the request is sent after redirects.
   int redirects_ = 0;
+  bool left_registry_ = false;  // Whether the request was redirected to another server.
   int repetitions_ = 0;
   int renewals_ = 0;                   // How often another authorization was tried.
   Authenticator::Authorization sent_;  // What the request was last sent with.

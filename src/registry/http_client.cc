@@ -39,7 +39,6 @@ void Check(std::string_view function, CURLMcode code) {
 CurlMulti MakeMulti() {
   static constinit base::Lazy<CurlLibrary> library;
   const base::ForkSafeSection section;
-  const base::StandardStreamGuard guard;  // It opens descriptors for curl_multi_wakeup.
   library.Get();
   CurlMulti multi(curl_multi_init());
   if (!multi) throw std::bad_alloc();
@@ -95,7 +94,6 @@ class HttpClient::Impl {
   // have ended.
   void Perform() {
     int running = 0;
-    const base::StandardStreamGuard guard;  // libcurl may open files, such as /etc/hosts.
     Check("curl_multi_perform", curl_multi_perform(multi_.get(), &running));
     int left = 0;
     while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
@@ -112,6 +110,8 @@ class HttpClient::Impl {
     }
   }
 
+  // libcurl opens descriptors here and, to look names up, in threads of its own.
+  const base::StandardStreamGuard guard_;
   const HttpOptions options_;
   std::uint64_t traffic_ = 0;
   CurlMulti multi_ = MakeMulti();

@@ -12,6 +12,7 @@
 #include "msb/version.h"
 #include "src/base/descriptor.h"
 #include "src/base/fork.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/registry/reference.h"
 
@@ -185,6 +186,10 @@ void HttpTransfer::SetCallbacks() {
 }
 
 void HttpTransfer::AddHeader(const std::string& header) {
+  // A line break would begin another header.
+  if (base::HasControlCharacter(header)) {
+    base::Throw(ErrorKind::kInternal, "a header of a request has a control character");
+  }
   curl_slist* longer = curl_slist_append(headers_.get(), header.c_str());
   if (longer == nullptr) throw std::bad_alloc();
   static_cast<void>(headers_.release());  // It is part of the longer list.

@@ -110,13 +110,6 @@ bool IsPathComponent(std::string_view component) {
   }
 }
 
-bool IsTag(std::string_view tag) {
-  const auto is_word = [](char c) { return IsLowerOrDigit(c) || IsUpper(c) || c == '_'; };
-  return !tag.empty() && tag.size() <= kMaxTag && is_word(tag.front()) &&
-         std::all_of(tag.begin(), tag.end(),
-                     [&](char c) { return is_word(c) || c == '.' || c == '-'; });
-}
-
 [[noreturn]] void Refuse(std::string_view text, std::string_view problem) {
   base::Throw(ErrorKind::kInvalidArgument,
               "reference '{}' is invalid: {}; it must have the form "
@@ -191,6 +184,13 @@ bool IsRegistry(std::string_view text) {
 
 bool IsRepository(std::string_view text) {
   return text.size() <= kMaxRepository && AllParts(text, '/', IsPathComponent);
+}
+
+bool IsTag(std::string_view text) {
+  const auto is_word = [](char c) { return IsLowerOrDigit(c) || IsUpper(c) || c == '_'; };
+  return !text.empty() && text.size() <= kMaxTag && is_word(text.front()) &&
+         std::all_of(text.begin(), text.end(),
+                     [&](char c) { return is_word(c) || c == '.' || c == '-'; });
 }
 
 Reference Reference::Parse(std::string_view text) {

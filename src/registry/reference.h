@@ -35,6 +35,9 @@ bool IsRegistry(std::string_view text);
 // separated by '/'.
 bool IsRepository(std::string_view text);
 
+// Returns true if text is a tag.
+bool IsTag(std::string_view text);
+
 // Returns true if the host of a registry (HOST or HOST:PORT) is this machine: localhost, an address
 // in 127.0.0.0/8, or [::1].
 bool IsLoopback(std::string_view registry);

@@ -41,6 +41,13 @@ void RequireDigest(const std::string& digest) {
               base::Quoted(digest));
 }
 
+void RequireTarget(const std::string& target) {
+  if (IsTag(target) || base::IsDigest(target, "sha256")) return;
+  base::Throw(ErrorKind::kInvalidArgument,
+              "manifest '{}' is invalid: it must be named by a tag or by a SHA-256 digest",
+              base::Quoted(target));
+}
+
 // Returns the media type of an answer, without parameters such as "; charset=utf-8".
 std::string MediaTypeOf(const HttpResponse& response) {
   std::string_view type = response.Header("content-type");
@@ -129,7 +136,10 @@ class RegistryClient::Impl {
     waiting_.push_back(
         [this, repository, blob = std::move(blob), done = std::move(done)](Slot slot) {
           const auto upload = std::make_shared<BlobUpload>(
-              session_, repository, blob, [slot, done](PutResult result) { done(result); });
+              session_, repository, blob, [slot, done](PutResult result) mutable {
+                slot.reset();  // done may make requests, too.
+                done(result);
+              });
           upload->Begin();
         });
   }
@@ -186,6 +196,7 @@ class RegistryClient::Impl {
                   "again",
                   subject.ToString(), base::Count(response.body.size(), "byte"), fetch->size);
     }
+    fetch->slot.reset();  // done may make requests, too.
     fetch->done(std::move(response.body));
   }
 
@@ -204,6 +215,7 @@ RegistryClient::~RegistryClient() = default;
 std::optional<RemoteDocument> RegistryClient::GetManifest(const std::string& repository,
                                                           const std::string& target,
                                                           std::size_t limit) {
+  RequireTarget(target);
   RegistryRequest get =
       impl_->NewRequest(HttpMethod::kGet, repository,
                         fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);
@@ -227,6 +239,7 @@ std::optional<RemoteDocument> RegistryClient::GetManifest(const std::string& rep
 
 void RegistryClient::PutManifest(const std::string& repository, const std::string& target,
                                  const RemoteDocument& document) {
+  RequireTarget(target);
   RegistryRequest put =
       impl_->NewRequest(HttpMethod::kPut, repository,
                         fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);

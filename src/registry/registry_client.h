@@ -57,12 +57,16 @@ enum class PutResult { kExisted, kMounted, kSent, kAbsent };
 //   kRegistryUnavailable   if the registry cannot be reached or fails, after all retries
 //   kSnapshotIntegrity     if an answer is longer than allowed, or is not what the protocol says
 //   kUnsupportedOperation  if the library was built without libcurl (the constructor)
+// After that, the client must be destroyed: the requests that were being made may be lost.
 // Each message names the registry, the repository, the request and the registry's own message.
 class RegistryClient {
  public:
   // registry is HOST or HOST:PORT. ctx must outlive the client.
-  // Throws kInvalidArgument if an option is out of range, and kIO if ca_file or the credentials
-  // cannot be read.
+  // Runs a credential helper if docker's configuration names one.
+  // Throws kInvalidArgument if an option is out of range, or if options contradict each other.
+  // Throws kInvalidConfig if docker's configuration is malformed.
+  // Throws kIO if ca_file or the credentials cannot be read.
+  // Throws kCancelled if the Context ends.
   RegistryClient(const Context& ctx, std::string registry, const RegistryOptions& options);
   RegistryClient(const RegistryClient&) = delete;
   RegistryClient& operator=(const RegistryClient&) = delete;
@@ -82,9 +86,9 @@ class RegistryClient {
   std::string GetSmallBlob(const std::string& repository, const BlobDescriptor& descriptor);
 
   // Begin to get or put a blob, and return at once. Up to RegistryOptions::connections requests
-  // are made at the same time; further ones wait. done is called when the blob is complete; errors
-  // end Run. The content that GetBlob delivers has descriptor.size bytes; its digest is not
-  // checked.
+  // are made at the same time; further ones wait. done is called when the blob is complete, and may
+  // call functions of the client; errors end Run. The content that GetBlob delivers has
+  // descriptor.size bytes; its digest is not checked.
   void GetBlob(const std::string& repository, const BlobDescriptor& descriptor,
                std::function<void(std::string bytes)> done);
   // Asks whether the repository has the blob, then tries to mount it, then sends it.

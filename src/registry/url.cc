@@ -22,10 +22,10 @@ std::string Lower(std::string_view text) {
   return lower;
 }
 
-// Returns true if a URL may contain the character. A '\' is left out, because programs disagree
-// about its meaning.
+// Returns true if a URL may contain the character. Accepts some that must be encoded, because not
+// all registries do that, but not '\', because programs disagree about its meaning.
 bool IsUrlCharacter(char c) {
-  return c > ' ' && c < 0x7f && std::string_view("\"<>\\^`{|}").find(c) == std::string_view::npos;
+  return c > ' ' && c < 0x7f && std::string_view("\"<>\\").find(c) == std::string_view::npos;
 }
 
 std::uint16_t DefaultPort(std::string_view scheme) { return scheme == "https" ? 443 : 80; }
@@ -41,8 +41,11 @@ std::string_view TakeUntil(std::string_view& text, std::string_view delimiters) 
 // Sets host and port of the URL. Returns false if authority is not HOST or HOST:PORT.
 bool SetAuthority(Url& url, std::string_view authority) {
   std::string lower = Lower(authority);
-  // The same rules as for registries. They exclude user names, which end with '@'.
-  if (!IsRegistry(lower)) return false;
+  // The same rules as for registries, which exclude user names. The names of some storage servers
+  // contain a '_', unlike those of registries.
+  std::string without_underscores = lower;
+  std::replace(without_underscores.begin(), without_underscores.end(), '_', 'x');
+  if (!IsRegistry(without_underscores)) return false;
   url.port = DefaultPort(url.scheme);
   const std::size_t colon = lower.rfind(':');
   if (colon != std::string::npos && lower.find(']', colon) == std::string::npos) {
