@@ -150,6 +150,14 @@ TEST_F(RegistryClientTest, RefusesNamesThatWouldChangeTheRequest) {
     EXPECT_MSB_ERROR(client.GetBlob("a", {.digest = digest}, {}), ErrorKind::kSnapshotIntegrity,
                      "blob digest '" + digest + "' is invalid");
   }
+  for (const std::string target : {"", "../x", "a?b", "v1/../v2", "sha256:x", "a b"}) {
+    EXPECT_MSB_ERROR(client.GetManifest("a", target, 1), ErrorKind::kInvalidArgument,
+                     "manifest '" + target + "' is invalid");
+    EXPECT_MSB_ERROR(client.PutManifest("a", target, {}), ErrorKind::kInvalidArgument,
+                     "manifest '" + target + "' is invalid");
+  }
+  const RemoteDocument document{.media_type = "a\r\nHost: b", .digest = "", .bytes = ""};
+  EXPECT_THROW(client.PutManifest("a", "v1", document), Error);
   NewBlob blob = BlobOf("x", "a b");
   EXPECT_MSB_ERROR(client.PutBlob("a", blob, {}), ErrorKind::kInvalidArgument, "'a b'");
   EXPECT_TRUE(registry_.Requests().empty());
@@ -251,6 +259,19 @@ TEST_F(RegistryClientTest, CountsTheBytesOfBodies) {
   EXPECT_EQ(traffic, bytes.size());
   Get(client, DescriptorOf(bytes));
   EXPECT_EQ(traffic, 2 * bytes.size());
+}
+
+TEST_F(RegistryClientTest, ADoneFunctionMayMakeRequests) {
+  registry_.AddManifest(kRepository, "v1", kManifestType, "{}");
+  registry_.AddBlob(kRepository, "bytes");
+  RegistryClient client = MakeClient({.connections = 1});
+  int got = 0;
+  const auto get = [&] { got += client.GetManifest(kRepository, "v1", 100) ? 1 : 0; };
+  client.GetBlob(kRepository, DescriptorOf("bytes"), [&](const std::string&) {
+    get();
+    client.PutBlob(kRepository, BlobOf("other"), [&](PutResult) { get(); });
+  });
+  client.Run([&] { return got == 2; });
 }
 
 TEST_F(RegistryClientTest, AnErrorInADoneFunctionEndsRun) {

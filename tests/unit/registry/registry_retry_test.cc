@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "src/registry/http_client.h"
+#include "tests/support/certificates.h"
 #include "tests/unit/registry/registry_fixture.h"
 
 namespace msb::registry {
@@ -230,6 +231,25 @@ TEST_F(RegistryRetryTest, KeepsCredentialsWithinTheRegistry) {
   ExpectManifest({.username = "joe", .password = "s3cret"});
 }
 
+TEST_F(RegistryRetryTest, AnotherServerDoesNotChooseWhatIsRequestedWithCredentials) {
+  ScriptedRegistry storage;
+  registry_.RequireBasic("joe", "s3cret");
+  const std::string digest = registry_.AddBlob(kRepository, "bytes");
+  storage.Answer("GET", "*",
+                 {.status = 302, .headers = {{"Location", registry_.url() + "/v2/private"}}});
+  registry_.On("GET", BlobPath(digest), [&](const ScriptedRequest& request) {
+    return request.Header("authorization").empty()
+               ? std::nullopt
+               : std::optional(ScriptedAnswer{.status = 302,
+                                              .headers = {{"Location", storage.url() + "/x"}}});
+  });
+  RegistryClient client = MakeClient({.username = "joe", .password = "s3cret", .retries = 0});
+  ExpectError([&] { Get(client, DescriptorOf("bytes")); }, ErrorKind::kRegistryUnavailable,
+              {digest, "401"});
+  ASSERT_EQ(registry_.Requests("GET", "/v2/private").size(), 1U);
+  EXPECT_EQ(registry_.Requests("GET", "/v2/private")[0].Header("authorization"), "");
+}
+
 TEST_F(RegistryRetryTest, EndsARedirectLoop) {
   registry_.Answer("GET", "*", {.status = 302, .headers = {{"Location", "v1"}}});
   ExpectManifestError(ErrorKind::kRegistryUnavailable, {"redirected more than 10 times"});
@@ -271,26 +291,17 @@ TEST_F(RegistryRetryTest, UsesTheProxyForOtherAddresses) {
 
 class RegistryTlsTest : public RegistryFixture {
  protected:
-  // Makes a certificate for 127.0.0.1 that is signed by itself.
-  std::string MakeCertificate(const std::string& name) const {
-    const std::string path = dir_ / name;
-    EXPECT_EQ(test::RunCommand("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 "
-                               "-nodes -days 2 -subj /CN=" +
-                               name + " -addext subjectAltName=IP:127.0.0.1 -keyout '" + path +
-                               ".key' -out '" + path + "'")
-                  .status,
-              0);
-    return path;
-  }
+  const test::Certificate authority_ = test::MakeAuthority(dir_.path());
+  const test::Certificate certificate_ = test::MakeServerCertificate(dir_.path(), authority_);
+  ScriptedRegistry secure_{certificate_.certificate, certificate_.key};
 };
 
 TEST_F(RegistryTlsTest, TrustsTheCertificatesOfCaFile) {
-  const std::string certificate = MakeCertificate("one");
-  ScriptedRegistry secure(certificate, certificate + ".key");
-  secure.AddManifest(kRepository, "v1", kManifestType, "{}");
-  secure.RequireTokens({.username = "joe", .password = "s3cret"});
-  RegistryClient client(ctx_, secure.host(),
-                        {.username = "joe", .password = "s3cret", .ca_file = certificate});
+  secure_.AddManifest(kRepository, "v1", kManifestType, "{}");
+  secure_.RequireTokens({.username = "joe", .password = "s3cret"});
+  RegistryClient client(
+      ctx_, secure_.host(),
+      {.username = "joe", .password = "s3cret", .ca_file = authority_.certificate});
   EXPECT_TRUE(client.GetManifest(kRepository, "v1", 100));
   int left = 20;
   for (int i = 0; i < 20; ++i) {
@@ -298,36 +309,33 @@ TEST_F(RegistryTlsTest, TrustsTheCertificatesOfCaFile) {
                    [&](PutResult) { --left; });
   }
   client.Run([&] { return left == 0; });
-  EXPECT_EQ(secure.Requests("PUT", "*").size(), 20U);
+  EXPECT_EQ(secure_.Requests("PUT", "*").size(), 20U);
 }
 
 TEST_F(RegistryTlsTest, TrustsNoOtherCertificates) {
-  const std::string certificate = MakeCertificate("one");
-  ScriptedRegistry secure(certificate, certificate + ".key");
-  RegistryClient client(ctx_, secure.host(), {.ca_file = MakeCertificate("two")});
+  RegistryClient client(ctx_, secure_.host(),
+                        {.ca_file = test::MakeAuthority(dir_.path(), "other").certificate});
   EXPECT_MSB_ERROR(client.GetManifest(kRepository, "v1", 100), ErrorKind::kRegistryUnavailable,
-                   secure.host(), kRepository, "certificate", "ca_file");
-  EXPECT_TRUE(secure.Requests().empty());
+                   secure_.host(), kRepository, "certificate", "ca_file");
+  EXPECT_TRUE(secure_.Requests().empty());
 }
 
 TEST_F(RegistryTlsTest, ExplainsThatTheRegistryDoesNotUseTls) {
-  RegistryClient client = MakeClient({.ca_file = MakeCertificate("one")});
+  RegistryClient client = MakeClient({.ca_file = authority_.certificate});
   ExpectError([&] { client.GetManifest(kRepository, "v1", 100); }, ErrorKind::kRegistryUnavailable,
               {"does not use HTTPS", "plain_http"});
 }
 
 TEST_F(RegistryTlsTest, DoesNotLeaveHttps) {
-  const std::string certificate = MakeCertificate("one");
-  ScriptedRegistry secure(certificate, certificate + ".key");
-  secure.AddBlob(kRepository, "bytes");
-  secure.Answer("GET", "*", {.status = 307, .headers = {{"Location", registry_.url() + "/x"}}});
-  secure.Answer("POST", "*", {.status = 202, .headers = {{"Location", registry_.url() + "/x"}}});
-  RegistryClient client(ctx_, secure.host(), {.ca_file = certificate});
+  secure_.AddBlob(kRepository, "bytes");
+  secure_.Answer("GET", "*", {.status = 307, .headers = {{"Location", registry_.url() + "/x"}}});
+  secure_.Answer("POST", "*", {.status = 202, .headers = {{"Location", registry_.url() + "/x"}}});
+  RegistryClient client(ctx_, secure_.host(), {.ca_file = authority_.certificate});
   EXPECT_MSB_ERROR(Get(client, DescriptorOf("bytes")), ErrorKind::kRegistryUnavailable,
                    "redirected from HTTPS to HTTP");
   EXPECT_MSB_ERROR(Put(client, BlobOf("other")), ErrorKind::kRegistryUnavailable,
                    "does not use HTTPS");
-  secure.RequireTokens({.realm = registry_.url() + "/token"});
+  secure_.RequireTokens({.realm = registry_.url() + "/token"});
   EXPECT_MSB_ERROR(Put(client, BlobOf("third")), ErrorKind::kRegistryUnauthorized,
                    "does not use HTTPS");
   EXPECT_TRUE(registry_.Requests().empty());

@@ -22,6 +22,14 @@ TEST(UrlTest, ParsesEachPart) {
   EXPECT_EQ(Url::Parse("https://r.example")->port, 443);
 }
 
+TEST(UrlTest, AcceptsWhatStorageServersUse) {
+  for (const std::string text : {"https://my_bucket.storage.example/a?x={1}|2^3`",
+                                 "https://storage.example/a%20b?c=d/e?f:g@h"}) {
+    ASSERT_TRUE(Url::Parse(text)) << text;
+    EXPECT_EQ(Url::Parse(text)->ToString(), text);
+  }
+}
+
 TEST(UrlTest, RefusesWhatIsNotAnHttpUrl) {
   for (const std::string text : {"",
                                  "r.example/a",
