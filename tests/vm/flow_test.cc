@@ -120,8 +120,14 @@ TEST_P(VmFlowTest, AChainOfSnapshotsBootsOnAnotherMachine) {
   Stop(worker);
 }
 
+class VmRegistryTest : public VmFlowTest {};
+
+// Disks that are not qcow2 have no chains.
+INSTANTIATE_TEST_SUITE_P(Formats, VmRegistryTest, ::testing::Values("qcow2"),
+                         [](const auto& test) { return test.param; });
+
 // Five generations, each sealed in constant time, go through a registry with their image.
-TEST_P(VmFlowTest, AChainOfFiveBootsFromARegistry) {
+TEST_P(VmRegistryTest, AChainOfFiveBootsFromARegistry) {
   if (!DockerRegistry::IsInstalled()) GTEST_SKIP() << "docker-registry is not installed";
   const std::vector<std::string> words = {"one", "two", "three", "four"};
   std::string previous;
