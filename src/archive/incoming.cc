@@ -56,7 +56,7 @@ IncomingSnapshot& IncomingSnapshots::Add(Layout layout, const std::string& direc
     Throw(ErrorKind::kUnsupportedOperation,
           "{} is a checkpoint of a running sandbox; only its runtime can import it", document);
   }
-  if (Find(directory) != nullptr) {
+  if (!directories_.insert(directory).second) {
     Throw(ErrorKind::kSnapshotIntegrity, "{} has the snapshot {} twice; {}", words_.noun,
           snapshot.id, words_.next_step);
   }

@@ -67,6 +67,7 @@ class IncomingSnapshots {
  private:
   const SourceWords words_;
   std::deque<IncomingSnapshot> snapshots_;  // In order of arrival; addresses are stable.
+  std::set<std::string> directories_;       // Those of snapshots_.
 };
 
 }  // namespace msb::archive

@@ -116,32 +116,30 @@ void Intake::CheckSize(std::string_view name, std::uint64_t size,
                        const artifact::Layer& layer) const {
   if (!layer.file_bytes || size == *layer.file_bytes) return;
   RefusePart(words_, name,
-             "has " + std::to_string(size) + " bytes, but its manifest " + "records " +
+             "has " + std::to_string(size) + " bytes, but its manifest records " +
                  std::to_string(*layer.file_bytes));
 }
 
-std::optional<Integrity> Intake::AcceptDisk(IncomingSnapshot& snapshot, const std::string& file,
-                                            const StagedDisk& staged) const {
+void Intake::AcceptDisk(IncomingSnapshot& snapshot, const std::string& file,
+                        const StagedDisk& staged) const {
   const artifact::Layer& layer = LayerOf(snapshot, file);
   CheckSize(staged.name, staged.size, layer);
-  const std::optional<Integrity> integrity = CheckIntegrity(staged, layer);
+  CheckIntegrity(staged, layer);
   if (layer.format == DiskFormat::kQcow2 && !staged.path.empty()) {
     const std::string backing = CheckQcow2(staged);
     if (snapshot.manifest.layers.size() == 1) snapshot.backing_file = backing;
   }
   snapshot.awaited.erase(file);
-  return integrity;
 }
 
-std::optional<Integrity> Intake::CheckIntegrity(const StagedDisk& staged,
-                                                const artifact::Layer& layer) const {
-  if (!layer.integrity) return std::nullopt;
+void Intake::CheckIntegrity(const StagedDisk& staged, const artifact::Layer& layer) const {
+  if (!layer.integrity) return;
   std::optional<Integrity> found = staged.integrity;
   if (!found || found->algorithm != layer.integrity->algorithm) {
     found = artifact::ComputeIntegrity(ctx_, OpenStaged(staged).get(), staged.size,
                                        layer.integrity->algorithm);
   }
-  if (found == layer.integrity) return found;
+  if (found == layer.integrity) return;
   RefusePart(words_, staged.name,
              "differs from its manifest: expected " + layer.integrity->digest + ", found " +
                  found->digest);

@@ -78,8 +78,6 @@ class Intake {
 
   // Throws kSnapshotAlreadyExists if the name in the spec is taken in the destination.
   void CheckNameFree() const;
-  // Throws kSnapshotAlreadyExists with a message that this directory in the destination exists.
-  [[noreturn]] void RefuseExisting(const std::string& directory) const;
 
   // Returns the stage. Creates it when it is first needed, so that most sources that are refused
   // leave no trace even for a moment. With a resume key, waits while another Intake with that key
@@ -116,11 +114,10 @@ class Intake {
   void CheckSize(std::string_view name, std::uint64_t size, const artifact::Layer& layer) const;
   // Checks the size and the integrity that the manifest records of a disk, and the tables of a
   // qcow2 disk, whose backing file is remembered. Reads the disk if its integrity was not computed
-  // with the recorded algorithm. Then the snapshot waits for this disk no longer. Returns the
-  // integrity, if the manifest records one.
+  // with the recorded algorithm. Then the snapshot waits for this disk no longer.
   // Throws kUnsupportedOperation if a qcow2 disk has a feature that is not supported.
-  std::optional<artifact::Integrity> AcceptDisk(IncomingSnapshot& snapshot, const std::string& file,
-                                                const StagedDisk& staged) const;
+  void AcceptDisk(IncomingSnapshot& snapshot, const std::string& file,
+                  const StagedDisk& staged) const;
 
   // Adds an image file, "KIND/FILE", and returns the path at which it must be written. For use
   // without a resume key, since an earlier Intake may have left anything there.
@@ -149,10 +146,11 @@ class Intake {
   std::vector<artifact::Artifact> Publish(const std::vector<IncomingSnapshot*>& order);
 
  private:
+  // Throws kSnapshotAlreadyExists with a message that this directory in the destination exists.
+  [[noreturn]] void RefuseExisting(const std::string& directory) const;
   void CheckTarget(IncomingSnapshot& snapshot) const;
   void CheckPresent(IncomingSnapshot& snapshot) const;
-  std::optional<artifact::Integrity> CheckIntegrity(const StagedDisk& staged,
-                                                    const artifact::Layer& layer) const;
+  void CheckIntegrity(const StagedDisk& staged, const artifact::Layer& layer) const;
   std::string CheckQcow2(const StagedDisk& staged) const;
   ArrivedImages Images() const;
   void RenameHead(IncomingSnapshot& head) const;
