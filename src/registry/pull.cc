@@ -57,6 +57,19 @@ struct RemoteImage {
   ChunkTable table;
 };
 
+// Returns how many chunks of the files have the same place and content.
+std::size_t CountCommonChunks(const ChunkTable& one, const ChunkTable& other) {
+  if (one.chunk_size != other.chunk_size) return 0;
+  std::size_t count = 0;
+  auto second = other.chunks.begin();
+  for (const Chunk& first : one.chunks) {
+    while (second != other.chunks.end() && second->index < first.index) ++second;
+    if (second == other.chunks.end()) break;
+    if (second->index == first.index && second->hash == first.hash) ++count;
+  }
+  return count;
+}
+
 class Puller {
  public:
   Puller(const Context& ctx, const PullSpec& spec, Origins& origins)
@@ -248,9 +261,10 @@ class Puller {
 
   void PullDisk(Intake& intake, IncomingSnapshot& snapshot) {
     const ChunkTable& table = tables_.at(snapshot.id);
-    const UniqueFd parent = OpenParentDisk(intake, snapshot);
+    const UniqueFd parent = OpenParentDisk(snapshot);
     const archive::StagedFile staged = intake.OpenDisk(snapshot, table.file, table.size);
     PullFileTo(staged, table, parent.get(), snapshots_.at(snapshot.id).file.name);
+    complete_.emplace_back(&table, intake.DiskPath(snapshot, table.file));
     intake.AcceptDisk(snapshot, table.file,
                       {.name = table.file,
                        .size = table.size,
@@ -258,16 +272,11 @@ class Puller {
                        .integrity = {{std::string(artifact::kFileMerkle), table.root}}});
   }
 
-  // Opens the disk of the snapshot's parent, which may have the same chunks. Returns an empty
-  // descriptor if it is not here.
-  UniqueFd OpenParentDisk(Intake& intake, const IncomingSnapshot& snapshot) {
+  // Opens the disk of a parent that was here before, which may have the same chunks. Returns an
+  // empty descriptor if there is none.
+  UniqueFd OpenParentDisk(const IncomingSnapshot& snapshot) const {
     const std::optional<std::string>& parent = snapshot.manifest.parent;
-    if (!parent) return {};
-    const auto staged = tables_.find(*parent);
-    if (staged != tables_.end()) {
-      const std::string directory = DirectoryOf(layout_, Digest::Require(*parent));
-      return OpenStaged(intake.DiskPath(*intake.snapshots().Find(directory), staged->second.file));
-    }
+    if (!parent || tables_.contains(*parent)) return {};
     try {
       const auto found =
           spec_.receiver.find_backing ? spec_.receiver.find_backing(*parent) : std::nullopt;
@@ -279,9 +288,19 @@ class Puller {
     }
   }
 
-  static UniqueFd OpenStaged(const std::filesystem::path& path) {
-    const UniqueFd dir = base::OpenDirectory(path.parent_path());
-    return base::OpenEntryAt(dir.get(), path.filename()).fd;
+  // Opens the disk of this pull that has the most chunks of the file: that of the parent, or, for
+  // an image, that of a raw snapshot. Returns an empty descriptor if none has any.
+  UniqueFd OpenSimilarDisk(const ChunkTable& table) const {
+    std::size_t most = 0;
+    const std::filesystem::path* path = nullptr;
+    for (const auto& [other, disk] : complete_) {
+      const std::size_t count = CountCommonChunks(table, *other);
+      if (count > most) path = &disk;
+      most = std::max(most, count);
+    }
+    if (path == nullptr) return {};
+    const UniqueFd dir = base::OpenDirectory(path->parent_path());
+    return base::OpenEntryAt(dir.get(), path->filename()).fd;
   }
 
   void PullImageFile(Intake& intake, const RemoteImage& image) {
@@ -293,9 +312,12 @@ class Puller {
   // local is an open file that may have the same chunks, or -1.
   void PullFileTo(const archive::StagedFile& staged, const ChunkTable& table, int local,
                   const std::string& name) {
+    const UniqueFd similar = OpenSimilarDisk(table);
     PullFile file{
         .fd = staged.fd.get(), .is_resumed = staged.is_left, .table = table, .name = name};
-    if (local >= 0) file.local.push_back(local);
+    for (const int fd : {similar.get(), local}) {
+      if (fd >= 0) file.local.push_back(fd);
+    }
     PullChunks(session_, file);
   }
 
@@ -324,6 +346,8 @@ class Puller {
   std::map<std::string, RemoteSnapshot> snapshots_;  // By digest.
   std::map<std::string, ChunkTable> tables_;         // Of those that are pulled, by digest.
   std::vector<RemoteImage> images_;
+  // The disks that have been assembled, and their paths in the stage.
+  std::vector<std::pair<const ChunkTable*, std::filesystem::path>> complete_;
 };
 
 }  // namespace

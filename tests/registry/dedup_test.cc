@@ -196,6 +196,22 @@ TEST_F(DedupTest, MountsChunksOfAnotherRepository) {
   Snapshot::Pull(ctx_, At("team/child:v1"), "", {}, there);
 }
 
+// A raw snapshot has most chunks of its image.
+TEST_F(DedupTest, GetsAChunkOfAnImageAndItsDiskOnce) {
+  MakeRaw(here_, "base", 32 << 20, {{0, FastNoise(30 << 20, 1)}});
+  MakeRawChild(here_, "base", "child", {{9 << 20, Noise(4096, 2)}});
+  const Sent sent = Push("child", "web", here_, {.with_parents = true, .with_image = true});
+  EXPECT_EQ(sent.chunks.size(), 5U) << sent.Text();
+  Client there = Home("there");
+  TcpProxy proxy(registry().port());
+  Snapshot::Pull(ctx_, proxy.address() + "/web", "", {}, there);
+  EXPECT_LE(proxy.received(), TotalOf(sent.chunks) + kOverhead);
+  // The content of a disk image is that of its name.
+  const auto images = ListTree(dir_ / "there/cache/disks");
+  ASSERT_EQ(images.size(), 1U);
+  EXPECT_EQ(images.begin()->first, "sha256_" + images.begin()->second.substr(7) + ".raw");
+}
+
 // The table of the parent promises a chunk that the registry has lost.
 TEST_F(DedupTest, RepairsARegistryThatLostAChunk) {
   MakeRaw(here_, "base", 16 << 20, {{0, FastNoise(16 << 20, 1)}});
