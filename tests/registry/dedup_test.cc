@@ -118,11 +118,15 @@ class LargeDiskTest : public DedupTest {
   void SetUp() override {
     DedupTest::SetUp();
     if (IsSkipped()) return;
-    std::vector<std::pair<std::uint64_t, std::string>> data;
+    // The image is small, since its digest covers the holes as well.
+    MakeRaw(here_, "base", 1 << 20, {});
+    Snapshot::Remove(ctx_, "base", false, here_);
+    const std::filesystem::path upper = GetSandbox(ctx_, "base", here_).Upper().path;
+    std::filesystem::resize_file(upper, kSize);
     for (std::uint64_t i = 0; i < kSize / kStride; ++i) {
-      data.emplace_back(i * kStride, FastNoise(kPiece, i));
+      PatchFile(upper, i * kStride, FastNoise(kPiece, i));
     }
-    MakeRaw(here_, "base", kSize, data);
+    Snapshot::Create(ctx_, "base", {.name = "base", .record_integrity = true}, here_);
   }
 
   // Makes "child", in which five places at this offset in a piece are changed.

@@ -95,12 +95,8 @@ void TcpProxy::After(std::uint64_t bytes, std::function<void()> function) {
 }
 
 void TcpProxy::CallAfter() {
-  std::function<void()> call;
-  {
-    const std::lock_guard lock(mutex_);
-    if (after_ && total() >= after_at_) call = std::exchange(after_, nullptr);
-  }
-  if (call) call();
+  const std::lock_guard lock(mutex_);
+  if (after_ && total() >= after_at_) std::exchange(after_, nullptr)();
 }
 
 void TcpProxy::Run(const std::stop_token& stop) {

@@ -48,7 +48,8 @@ class TcpProxy {
   // Resets each connection that has carried this many bytes. 0: none.
   void CutEach(std::uint64_t bytes);
   // Calls function once, in the proxy's thread, when total() has grown by this many bytes. The last
-  // bytes may not have been forwarded yet. Replaces the function that was set before.
+  // bytes may not have been forwarded yet. Replaces the function that was set before, and waits
+  // until that has returned if it is being called. The function must not call After.
   void After(std::uint64_t bytes, std::function<void()> function);
 
  private:
