@@ -38,11 +38,12 @@ void BlobUpload::Begin() {
   RegistryRequest head = NewRequest(HttpMethod::kHead, "blob");
   head.url = session_.UrlOf(repository_, "blobs/" + blob_.descriptor.digest);
   const Subject subject = head.subject;
-  session_.Send(std::move(head), [self = shared_from_this(), subject](HttpResponse response) {
-    if (response.IsSuccess()) return self->done_(PutResult::kExisted);
-    if (response.status != 404) ThrowUnexpected(self->session_, subject, response);
-    self->BeginUpload();
-  });
+  session_.Send(std::move(head),
+                [self = shared_from_this(), subject](const HttpResponse& response) {
+                  if (response.IsSuccess()) return self->done_(PutResult::kExisted);
+                  if (response.status != 404) ThrowUnexpected(self->session_, subject, response);
+                  self->BeginUpload();
+                });
 }
 
 void BlobUpload::BeginUpload() {
@@ -55,7 +56,7 @@ void BlobUpload::BeginUpload() {
     post.scope += " " + PullScope(blob_.mount_from);
     post.reports_refusals = true;
   }
-  session_.Send(std::move(post), [self = shared_from_this()](HttpResponse response) {
+  session_.Send(std::move(post), [self = shared_from_this()](const HttpResponse& response) {
     self->OnUploadBegun(response);
   });
 }
@@ -97,8 +98,9 @@ void BlobUpload::SendTo(const Url& location) {
   put.reports_failures = true;
   // Credentials are for the registry only.
   if (!location.SameOrigin(session_.UrlOf(repository_, ""))) put.authorization = "";
-  session_.Send(std::move(put),
-                [self = shared_from_this()](HttpResponse response) { self->OnSent(response); });
+  session_.Send(std::move(put), [self = shared_from_this()](const HttpResponse& response) {
+    self->OnSent(response);
+  });
 }
 
 void BlobUpload::OnSent(const HttpResponse& response) {

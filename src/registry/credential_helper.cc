@@ -27,7 +27,7 @@ std::filesystem::path FindHelperProgram(const CredentialHelper& helper) {
                 "credHelpers or credsStore in it",
                 helper.config, base::Quoted(helper.name));
   }
-  const std::filesystem::path path = base::FindProgram(program);
+  std::filesystem::path path = base::FindProgram(program);
   if (path.empty()) {
     base::Throw(ErrorKind::kInvalidConfig,
                 "the credential helper '{}', which {} names, is not on the PATH; install it, or "

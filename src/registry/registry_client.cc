@@ -93,8 +93,9 @@ class RegistryClient::Impl {
     const auto answer = std::make_shared<std::optional<HttpResponse>>();
     // Before the blobs that wait: the caller has nothing else to do.
     waiting_.push_front([this, request, answer](Slot slot) {
-      session_.Send(request,
-                    [slot, answer](HttpResponse response) { *answer = std::move(response); });
+      session_.Send(request, [slot = std::move(slot), answer](HttpResponse response) {
+        *answer = std::move(response);
+      });
     });
     Run([&] { return answer->has_value(); });
     return std::move(**answer);
