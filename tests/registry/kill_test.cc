@@ -46,7 +46,7 @@ class RegistryKillTest : public RegistryTest {
   // transferred again.
   static constexpr std::uint64_t kInFlight = (kConnections + 4) * (kDataBytes + 1024);
   // The most bytes of the requests, answers and documents of a call.
-  static constexpr std::uint64_t kOverhead = 128 << 10;
+  static constexpr std::uint64_t kOverhead = 256 << 10;
 
   void SetUp() override {
     RegistryTest::SetUp();
