@@ -51,9 +51,13 @@ if(NOT BUILD_SHARED_LIBS)
           DESTINATION ${_package_dir} COMPONENT development)
 endif()
 
-# libarchive.pc is not used, because it requires libraries that only a static libarchive needs.
+# libarchive.pc and libcurl.pc are not used, because they require libraries that only a static
+# libarchive or libcurl needs.
 set(_pc_requires "libcrypto sqlite3 fmt libzstd zlib")
 set(_pc_libs "-larchive -pthread")
+if(MSB_WITH_REGISTRY)
+  string(APPEND _pc_libs " -lcurl")
+endif()
 if(NOT BLAKE3_IS_BUNDLED)
   string(APPEND _pc_libs " -lblake3")
 endif()

@@ -67,7 +67,8 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libmsb-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_MULTIARCH same)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
-    "libarchive-dev, libfmt-dev, libsqlite3-dev, libssl-dev, libzstd-dev, zlib1g-dev")
+    "libarchive-dev, libcurl4-openssl-dev, libfmt-dev, libsqlite3-dev, libssl-dev, \
+libzstd-dev, zlib1g-dev")
 set(CPACK_COMPONENT_DEVELOPMENT_DEPENDS runtime)
 set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION
     "disk snapshots of microVM sandboxes - development files\n${_about}This package contains the C++ headers, the static library, and the files with

@@ -42,6 +42,10 @@ std::string_view ErrorKindName(ErrorKind kind) noexcept {
       return "Internal";
     case ErrorKind::kSnapshotHasChildren:
       return "SnapshotHasChildren";
+    case ErrorKind::kRegistryUnauthorized:
+      return "RegistryUnauthorized";
+    case ErrorKind::kRegistryUnavailable:
+      return "RegistryUnavailable";
   }
   return "Unknown";
 }

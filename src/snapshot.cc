@@ -11,6 +11,8 @@
 #include "src/ops/import.h"
 #include "src/ops/list.h"
 #include "src/ops/open.h"
+#include "src/ops/pull.h"
+#include "src/ops/push.h"
 #include "src/ops/remove.h"
 #include "src/ops/squash.h"
 #include "src/wrap.h"
@@ -81,6 +83,21 @@ void Snapshot::Export(const Context& ctx, const std::string& name_or_path,
                       const Client& client) {
   const base::CallScope scope;
   ops::ExportSnapshot(ctx, *ClientState::Of(client), name_or_path, out_path, options);
+}
+
+std::string Snapshot::Push(const Context& ctx, const std::string& name_or_path,
+                           const std::string& reference, const SnapshotPushOptions& options,
+                           const Client& client) {
+  const base::CallScope scope;
+  return ops::PushSnapshot(ctx, *ClientState::Of(client), name_or_path, reference, options);
+}
+
+SnapshotHandle Snapshot::Pull(const Context& ctx, const std::string& reference,
+                              const std::filesystem::path& dest, const SnapshotPullOptions& options,
+                              const Client& client) {
+  const base::CallScope scope;
+  const auto state = ClientState::Of(client);
+  return HandleState::Wrap(state, ops::PullSnapshot(ctx, *state, reference, dest, options));
 }
 
 void Snapshot::Flatten(const Context& ctx, const std::string& name_or_path,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs missing dependencies (Debian packages, each named), builds, and runs every test.
-#   tests/run.sh              release build: unit, integration, interop, fault, VM and package tests
+#   tests/run.sh              release build: the tests of all suites, and the package tests
 #   tests/run.sh --sanitize   the tests under ASan + UBSan and under TSan, and 15 s of fuzzing
 #   tests/run.sh --lint       the documentation, clang-format and clang-tidy
 #   tests/run.sh --environments  every operation on all file systems that can be mounted here

@@ -60,15 +60,20 @@ constexpr To SaturatedCast(const std::chrono::duration<Rep, Period>& duration) {
 
 }  // namespace internal
 
-// A Progress reports how far a call has come. Both sizes count bytes of data, without the holes of
-// sparse files; for Import, they count the bytes of the archive.
+// A Progress reports how far a call has come. The sizes count bytes of data, without the holes of
+// sparse files; for Import, they count the bytes of the archive, and for Push and Pull, the bytes
+// that cross the network.
 struct Progress {
-  // "copy", "verify", "flatten", "export" or "import". Valid only until the progress function
-  // returns.
+  // "copy", "verify", "flatten", "export", "import", "push" or "pull". Valid only until the
+  // progress function returns.
   std::string_view phase;
   std::uint64_t bytes_done = 0;  // Never decreases within a phase.
-  // Equal to bytes_done if the total is not known, as when an archive is read from a pipe.
+  // Equal to bytes_done if the total is not known, as when an archive is read from a pipe. For
+  // Push it is an estimate, since it is not known how well the rest can be compressed.
   std::uint64_t bytes_total = 0;
+  // Push and Pull: bytes that did not have to cross the network, because the registry has them
+  // already, or this machine. Otherwise 0.
+  std::uint64_t bytes_saved = 0;
 };
 
 // Receives the progress of a call. It is called at most 20 times a second and once at the end of

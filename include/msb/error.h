@@ -6,7 +6,8 @@
 // unchanged: std::bad_alloc, and those that the caller's progress function or Backend throws.
 //
 // The kinds are those of the microsandbox Go SDK that the snapshot API can raise, under the same
-// names; kSnapshotHasChildren exists in this library only.
+// names; kSnapshotHasChildren, kRegistryUnauthorized and kRegistryUnavailable exist in this library
+// only.
 
 #ifndef MSB_ERROR_H_
 #define MSB_ERROR_H_
@@ -45,6 +46,9 @@ enum class ErrorKind {
   // VMM, the configuration or the operating system.
   kInternal,
   kSnapshotHasChildren,  // Other snapshots or sandboxes depend on the snapshot.
+  // The registry refuses the credentials, or access without credentials.
+  kRegistryUnauthorized,
+  kRegistryUnavailable,  // The registry cannot be reached, or fails.
 };
 
 // Returns the name of the kind without its "k", such as "SnapshotNotFound".

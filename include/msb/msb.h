@@ -11,6 +11,7 @@
 #include "msb/disk.h"
 #include "msb/error.h"
 #include "msb/handle.h"
+#include "msb/registry.h"
 #include "msb/sandbox.h"
 #include "msb/snapshot.h"
 #include "msb/version.h"

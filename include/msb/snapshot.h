@@ -80,6 +80,7 @@
 #include "msb/context.h"
 #include "msb/export.h"
 #include "msb/handle.h"
+#include "msb/registry.h"
 
 namespace msb {
 
@@ -407,6 +408,77 @@ class MSB_EXPORT Snapshot {
                                const SnapshotImportOptions& options = {}) {
     return Import(ctx, archive, dest, options, client);
   }
+
+  // Sends a snapshot, given by name or path as for Open, and every snapshot that its disk is backed
+  // by, to an OCI registry (docs/registry.md), so that Pull gets it on any other machine. Returns
+  // the reference by digest, "HOST/REPOSITORY@sha256:…", which names exactly what was pushed, even
+  // if the tag is moved later. The option with_parents adds the other snapshots that it descends
+  // from, and with_image adds the image.
+  //
+  // reference is HOST[:PORT]/REPOSITORY[:TAG]; the default tag is "latest". What the tag named
+  // before is replaced. Only what the registry does not have is sent: disks are cut into chunks,
+  // and chunks that a parent, or what the tag named before, has already are not sent again, whether
+  // in this repository or, if the registry can mount blobs, in another one to which this home has
+  // pushed them. The tag is set last, so it never names something incomplete. A call that fails may
+  // leave chunks in the registry, which the next call uses.
+  //
+  // A 0.7 snapshot of one layer is pushed as a descriptor, and therefore has another digest, as in
+  // an archive. The content is verified if the snapshot records its integrity in the form of this
+  // library (a BLAKE3 tree). Up to 128 MiB of memory are used.
+  //
+  // Throws kInvalidArgument if the reference is malformed or has a digest, or an option is out of
+  // range.
+  // Throws kSnapshotNotFound if the snapshot, or a parent that must be included, is missing.
+  // Throws kSnapshotImageMissing if with_image is set and a file of the image is missing.
+  // Throws kSnapshotIntegrity if a file is damaged, changes meanwhile, or names a backing file that
+  // is neither the disk of its parent nor its image; or if the registry breaks the protocol.
+  // Throws kRegistryUnauthorized if the registry refuses the credentials, or requires some.
+  // Throws kRegistryUnavailable if the registry cannot be reached, or fails after all retries.
+  // Throws kInvalidConfig if the configuration of docker, or a credential helper, is invalid.
+  // Throws kUnsupportedOperation for a checkpoint, for a disk of several layers, for parents of
+  // another generation, for more than 4 TiB of data in one file, for more snapshots than one index
+  // can list (about 10,000), or if the library was built without libcurl.
+  static std::string Push(const Context& ctx, const std::string& name_or_path,
+                          const std::string& reference, const SnapshotPushOptions& options = {},
+                          const Client& client = Client::Default());
+
+  // Gets the snapshots that Push has sent from a registry into the directory dest ("" means the
+  // snapshots directory), adds them to the index, and returns the head. If the home has the head
+  // already, only asks the registry what the reference names, and returns that snapshot. As with
+  // Import, each snapshot becomes a directory named after its identity, parents that the home has
+  // are used in place of those in the registry, and any dest other than the snapshots directory
+  // gets copies of its own.
+  //
+  // reference is HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]. If it has a digest, that determines what is
+  // pulled.
+  //
+  // Chunks that a local parent has are copied from there (or share its blocks, where the file
+  // system can), and not downloaded. A call that fails, or whose process is killed, keeps what it
+  // has downloaded in a hidden directory in dest (".msb-pull-…"), and the next Pull of the same
+  // snapshot continues from there. Calls that create or remove something in dest delete such a
+  // directory once it is a day old.
+  //
+  // The registry may be hostile. Every blob is checked against its digest, every chunk against the
+  // integrity tree that the manifest or the chunk table records, and the snapshots in the same way
+  // as those of an archive, before all of them are published together, as by Import. What Import
+  // says about the trust in images, about images that are missing, and about file systems without
+  // RENAME_NOREPLACE, applies here too. Up to 128 MiB of memory are used.
+  //
+  // Throws kInvalidArgument if the reference is malformed, or an option is out of range.
+  // Throws kSnapshotNotFound if the registry does not have what the reference names, or if a
+  // snapshot that a disk is backed by is neither there nor here.
+  // Throws kSnapshotIntegrity if what the registry sends is damaged or hostile, or if the cache has
+  // a different file under the name of a file of an image.
+  // Throws kSnapshotAlreadyExists if the name of a directory is taken.
+  // Throws kUnsupportedOperation if the reference names something other than a snapshot, if the
+  // snapshot needs a feature that this library does not support, or if the library was built
+  // without libcurl.
+  // Throws kRegistryUnauthorized, kRegistryUnavailable and kInvalidConfig as Push does.
+  // Throws kIO if the disk becomes full.
+  static SnapshotHandle Pull(const Context& ctx, const std::string& reference,
+                             const std::filesystem::path& dest,
+                             const SnapshotPullOptions& options = {},
+                             const Client& client = Client::Default());
 };
 
 }  // namespace msb

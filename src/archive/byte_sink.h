@@ -34,6 +34,10 @@ std::unique_ptr<ByteSink> MakeFileSink(int fd);
 // stream must outlive the sink.
 std::unique_ptr<ByteSink> MakeStreamSink(const Context& ctx, base::OutputStream& stream);
 
+// Throws kInvalidArgument unless level is a compression level from 1 to 19. Higher levels of zstd
+// need windows that Import refuses.
+void CheckLevel(int level);
+
 // Returns a sink that compresses to out, as one zstd frame with a checksum of its content. level is
 // 1 to 19. threads is the number of compression threads; 0 means one for each core. At most 8 are
 // used, since more do not help. The same bytes give the same frame, regardless of the number of

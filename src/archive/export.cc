@@ -259,16 +259,12 @@ class Exporter {
 
 // Returns the files of all images of the chain, each once, in the order of the chain.
 std::vector<std::string> ImageFiles(const ExportSpec& spec) {
-  std::vector<std::string> files;
-  if (!spec.with_image) return files;
+  if (!spec.with_image) return {};
+  std::vector<Image> images;
   for (const artifact::OpenedArtifact& opened : spec.chain) {
-    for (std::string& file : FilesOfImage(spec.cache_dir, opened.artifact.manifest.image)) {
-      if (std::find(files.begin(), files.end(), file) == files.end()) {
-        files.push_back(std::move(file));
-      }
-    }
+    images.push_back(opened.artifact.manifest.image);
   }
-  return files;
+  return FilesOfImages(spec.cache_dir, images);
 }
 
 struct SourceBytes {

@@ -44,13 +44,19 @@ std::string NameOf(const std::string& file) { return file.substr(file.find('/') 
 
 bool IsVmdk(std::string_view file) { return file.starts_with("vmdk/"); }
 
+// What to do if a file of the cache is missing or damaged.
+constexpr std::string_view kAddAgain = "remove the image and add it again";
+
 // An ImageFolder is a directory that holds image files: the cache, or the files that arrived.
 class ImageFolder {
  public:
   // An absent directory counts as empty. missing is the kind of error that is thrown if a file is
-  // absent.
-  ImageFolder(std::filesystem::path path, ErrorKind missing)
-      : path_(std::move(path)), dir_(base::TryOpenDirectory(path_)), missing_(missing) {}
+  // absent. next_step ends the messages about missing and damaged files.
+  ImageFolder(std::filesystem::path path, ErrorKind missing, std::string_view next_step)
+      : path_(std::move(path)),
+        dir_(base::TryOpenDirectory(path_)),
+        missing_(missing),
+        next_step_(next_step) {}
 
   std::string PathOf(const std::string& file) const { return (path_ / file).native(); }
 
@@ -75,11 +81,11 @@ class ImageFolder {
 
   [[noreturn]] void ThrowMissing(const std::string& file, const Image& image) const {
     Throw(missing_, "image '{}' ({}) is incomplete: {} is missing; {}", base::Quoted(image.ref),
-          image.manifest_digest, PathOf(file), NextStep());
+          image.manifest_digest, PathOf(file), next_step_);
   }
 
   [[noreturn]] void Damaged(const std::string& file, std::string_view problem) const {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} {}; {}", PathOf(file), problem, NextStep());
+    Throw(ErrorKind::kSnapshotIntegrity, "{} {}; {}", PathOf(file), problem, next_step_);
   }
 
   // Passes the content of a file to parse, and returns the result.
@@ -101,11 +107,6 @@ class ImageFolder {
   }
 
  private:
-  std::string_view NextStep() const {
-    return missing_ == ErrorKind::kSnapshotImageMissing ? "remove the image and add it again"
-                                                        : "copy or export the archive again";
-  }
-
   [[noreturn]] void Refuse(const std::string& file, std::string_view expected,
                            EntryType found) const {
     Damaged(file, fmt::format("must be {}, but is {}", expected, base::Describe(found)));
@@ -114,6 +115,7 @@ class ImageFolder {
   std::filesystem::path path_;
   UniqueFd dir_;
   ErrorKind missing_;
+  std::string next_step_;
 };
 
 // Checks the files of the OCI image that metadata_file describes, and returns them. Throws the
@@ -181,7 +183,7 @@ std::set<std::string> CheckImages(const Context& ctx, const ImageFolder& arrived
       if (!files.contains(file) || !claimed.insert(file).second) continue;
       CheckDiskImage(ctx, arrived, file, image);
     }
-    // An archive may have many snapshots of one image: check its files once.
+    // Many snapshots of one image may arrive: check its files once.
     const std::string metadata_file = MetadataFile(image.ref);
     if (!files.contains(metadata_file) || claimed.contains(metadata_file)) continue;
     if (!parsed.contains(metadata_file)) {
@@ -208,7 +210,7 @@ bool HaveSameContent(const Context& ctx, int one, int other) {
 
 // Throws kSnapshotIntegrity if the cache has a different file of the same name.
 void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolder& arrived,
-                  const std::string& file) {
+                  const std::string& file, const SourceWords& words) {
   const auto cached = cache.Find(file);
   if (!cached) return;
   const auto fd = arrived.Find(file);
@@ -217,9 +219,8 @@ void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolde
                           : HaveSameContent(ctx, cached->get(), fd->get()));
   if (!identical) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "the archive's image file {} differs from {}, which is not replaced; remove that image "
-          "first",
-          file, cache.PathOf(file));
+          "{}'s image file {} differs from {}, which is not replaced; remove that image first",
+          words.noun, file, cache.PathOf(file));
   }
 }
 
@@ -228,9 +229,9 @@ void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolde
 class Installation {
  public:
   Installation(const Context& ctx, const std::filesystem::path& staged,
-               const std::filesystem::path& cache_dir)
-      : ctx_(ctx), staged_(staged), cache_dir_(cache_dir), root_(cache_dir) {
-    // Keeps concurrent imports from relying on files that may be rolled back.
+               const std::filesystem::path& cache_dir, const SourceWords& words)
+      : ctx_(ctx), staged_(staged), cache_dir_(cache_dir), words_(words), root_(cache_dir) {
+    // Keeps concurrent calls from relying on files that may be rolled back.
     base::Lock(ctx, root_.fd());
   }
   Installation(const Installation&) = delete;
@@ -247,7 +248,7 @@ class Installation {
 
   void Add(const std::string& file) {
     ctx_.Check();
-    const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity);
+    const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity, words_.next_step);
     const auto source = arrived.Find(file);
     if (!source)
       Throw(ErrorKind::kIO, "{} was removed by another program: stop that program and try again",
@@ -259,7 +260,8 @@ class Installation {
     const Entry target = OpenKind(KindOf(file));
     const base::MoveResult result = Move(file, source->get(), target.fd.get());
     if (result == base::MoveResult::kTargetExists) {
-      return CheckAgainst(ctx_, ImageFolder(cache_dir_, ErrorKind::kIO), arrived, file);
+      const ImageFolder cache(cache_dir_, ErrorKind::kIO, words_.next_step);
+      return CheckAgainst(ctx_, cache, arrived, file, words_);
     }
     if (result == base::MoveResult::kOtherFileSystem) {
       Throw(ErrorKind::kIO,
@@ -303,6 +305,7 @@ class Installation {
   const Context& ctx_;
   const std::filesystem::path& staged_;
   const std::filesystem::path& cache_dir_;
+  const SourceWords& words_;
   base::NewDirectory root_;
   std::list<base::NewDirectory> kinds_;
   std::vector<std::filesystem::path> added_;
@@ -312,14 +315,14 @@ class Installation {
 
 std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, const Image& image) {
   const auto missing = [&](const std::string& why) {
-    Throw(ErrorKind::kSnapshotImageMissing,
-          "image '{}' ({}) is not in {}: {}; remove the image and add it again",
-          base::Quoted(image.ref), base::Quoted(image.manifest_digest), cache_dir.native(), why);
+    Throw(ErrorKind::kSnapshotImageMissing, "image '{}' ({}) is not in {}: {}; {}",
+          base::Quoted(image.ref), base::Quoted(image.manifest_digest), cache_dir.native(), why,
+          kAddAgain);
   };
   if (!base::IsDigest(image.manifest_digest, "sha256")) {
     missing("the digest must be 'sha256:' and 64 lower-case hex digits");
   }
-  const ImageFolder cache(cache_dir, ErrorKind::kSnapshotImageMissing);
+  const ImageFolder cache(cache_dir, ErrorKind::kSnapshotImageMissing, kAddAgain);
   for (const std::string& file : FormsOfDiskImage(image.manifest_digest)) {
     if (cache.Find(file)) return {file};
   }
@@ -335,23 +338,40 @@ std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, co
   return CheckOciImage(cache, image, metadata_file, metadata);
 }
 
+std::vector<std::string> FilesOfImages(const std::filesystem::path& cache_dir,
+                                       const std::vector<Image>& images) {
+  std::vector<std::string> files;
+  for (const Image& image : images) {
+    for (std::string& file : FilesOfImage(cache_dir, image)) {
+      if (std::find(files.begin(), files.end(), file) == files.end()) {
+        files.push_back(std::move(file));
+      }
+    }
+  }
+  return files;
+}
+
 ArrivedImages::ArrivedImages(std::filesystem::path staged, std::vector<std::string> files,
-                             std::filesystem::path cache_dir)
-    : staged_(std::move(staged)), files_(std::move(files)), cache_dir_(std::move(cache_dir)) {}
+                             std::filesystem::path cache_dir, SourceWords words)
+    : staged_(std::move(staged)),
+      files_(std::move(files)),
+      cache_dir_(std::move(cache_dir)),
+      words_(std::move(words)) {}
 
 void ArrivedImages::Check(const Context& ctx, const std::vector<Image>& images) {
-  const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity);
-  const ImageFolder cache(cache_dir_, ErrorKind::kSnapshotImageMissing);
+  const ImageFolder arrived(staged_, ErrorKind::kSnapshotIntegrity, words_.next_step);
+  const ImageFolder cache(cache_dir_, ErrorKind::kSnapshotImageMissing, kAddAgain);
   const std::set<std::string> files(files_.begin(), files_.end());
   const std::set<std::string> claimed = CheckImages(ctx, arrived, files, images);
   for (const std::string& file : files) {
     if (claimed.contains(file)) continue;
     Throw(ErrorKind::kSnapshotIntegrity,
-          "the archive's image file '{}' belongs to no image of its snapshots", base::Quoted(file));
+          "{}'s image file '{}' belongs to no image of its snapshots", words_.noun,
+          base::Quoted(file));
   }
   std::vector<std::pair<std::string, std::string>> vmdks;  // Name and new text.
   for (const std::string& file : files) {
-    CheckAgainst(ctx, cache, arrived, file);
+    CheckAgainst(ctx, cache, arrived, file, words_);
     if (!IsVmdk(file)) continue;
     const auto fd = arrived.Find(file);
     vmdks.emplace_back(NameOf(file), FormatVmdk(cache_dir_, arrived.ReadVmdk(fd->get(), file)));
@@ -363,7 +383,7 @@ void ArrivedImages::Check(const Context& ctx, const std::vector<Image>& images) 
 
 void ArrivedImages::Install(const Context& ctx) {
   if (files_.empty()) return;
-  Installation installation(ctx, staged_, cache_dir_);
+  Installation installation(ctx, staged_, cache_dir_, words_);
   for (const std::string_view kind : kKinds) {
     for (const std::string& file : files_) {
       if (KindOf(file) == kind) installation.Add(file);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds, checks and installs the image files that an archive may carry.
+// Finds, checks and installs the image files that an archive or a registry may carry.
 //
 // In the cache, an OCI image consists of its metadata, fsmeta, vmdk and layers, and a disk image
 // consists of one file; image_names.h gives their names. The content of an OCI image's file systems
@@ -18,6 +18,7 @@
 #include "msb/context.h"
 #include "msb/disk.h"
 #include "src/archive/image_names.h"
+#include "src/archive/source_words.h"
 
 namespace msb::archive {
 
@@ -30,12 +31,16 @@ namespace msb::archive {
 // Throws kSnapshotIntegrity if a file is damaged or not a regular file.
 std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, const Image& image);
 
-// An ArrivedImages holds the image files that arrived in an archive and are not in the cache yet.
-// They are in the directory staged, under the same names, "KIND/FILE".
+// Returns the files of several images, each once.
+std::vector<std::string> FilesOfImages(const std::filesystem::path& cache_dir,
+                                       const std::vector<Image>& images);
+
+// An ArrivedImages holds the image files that arrived and are not in the cache yet. They are in the
+// directory staged, under the same names, "KIND/FILE".
 class ArrivedImages {
  public:
   ArrivedImages(std::filesystem::path staged, std::vector<std::string> files,
-                std::filesystem::path cache_dir);
+                std::filesystem::path cache_dir, SourceWords words);
 
   // Checks that the files are exactly the files of some of these images, that they pass the checks
   // of FilesOfImage, that disk images have the digest and format of their names, and that the cache
@@ -59,6 +64,7 @@ class ArrivedImages {
   std::filesystem::path staged_;
   std::vector<std::string> files_;
   std::filesystem::path cache_dir_;
+  SourceWords words_;
 };
 
 }  // namespace msb::archive

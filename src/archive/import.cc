@@ -8,17 +8,14 @@
 #include <set>
 #include <utility>
 
-#include "src/archive/image_files.h"
-#include "src/archive/import_backing.h"
 #include "src/archive/incoming.h"
 #include "src/archive/inventory.h"
 #include "src/archive/layout_guess.h"
 #include "src/archive/receiver.h"
-#include "src/base/staging.h"
+#include "src/base/file.h"
+#include "src/base/regular_file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
-#include "src/disk/qcow2_check.h"
-#include "src/disk/qcow2_header.h"
 #include "src/disk/sparse_copy.h"
 
 namespace msb::archive {
@@ -29,9 +26,8 @@ using artifact::Integrity;
 using base::Throw;
 using base::UniqueFd;
 
-// Directories in the stage for image files, and for disks that arrived before their manifests. The
-// names of the artifacts beside them do not begin with a dot.
-constexpr const char* kStagedImages = ".images";
+// The directory in the stage for disks that arrived before their manifests. The names of the
+// artifacts beside it do not begin with a dot.
 constexpr const char* kStagedEarly = ".early";
 
 // A disk that has arrived. Several snapshots may claim it.
@@ -47,35 +43,36 @@ struct ArrivedPayload {
 
 class Importer {
  public:
-  Importer(const Context& ctx, const ImportSpec& spec)
+  Importer(const Context& ctx, const std::filesystem::path& archive, const IntakeSpec& spec)
       : ctx_(ctx),
         silent_(ctx.WithProgress({})),
-        spec_(spec),
-        file_(spec.archive),
+        archive_(archive),
+        file_(archive),
         meter_(ctx, "import", file_.size()),
         input_(ctx, file_, meter_),
         reader_(input_),
+        intake_(ctx, spec, ArchiveWords()),
+        snapshots_(intake_.snapshots()),
         receiver_(silent_, input_, reader_, layout_, spec.destination) {}
 
   std::vector<Artifact> Run() {
-    if (spec_.name) CheckNameFree();
+    intake_.CheckNameFree();
     while (const std::optional<TarEntry> entry = reader_.Next()) Accept(*entry);
     if (snapshots_.empty()) {
       Throw(ErrorKind::kSnapshotIntegrity, "{} contains no snapshot; export the snapshot again",
-            spec_.archive.native());
+            archive_.native());
     }
     CheckClaimed();
+    snapshots_.CheckArrived();
     const std::vector<IncomingSnapshot*> order = snapshots_.InOrder();
     std::vector<std::string> needed;
     if (layout_.Get() != Layout::kLegacy) needed = CheckInventory(order);
-    ArrivedImages images(stage_->path() / kStagedImages, image_files_, spec_.cache_dir);
-    images.Check(silent_, ImagesOf(order));
-    FindPresent(order);
-    CheckBacking(spec_, order, needed, image_files_);
+    intake_.CheckImages(order);
+    if (const Artifact* const head = intake_.FindPresent(order)) RefusePresent(*head);
+    intake_.CheckBacking(order, needed);
     meter_.Finish();
     ctx_.Check();
-    Promote(order, images);
-    return ArtifactsOf(order);
+    return intake_.Publish(order);
   }
 
  private:
@@ -126,11 +123,7 @@ class Importer {
     Member member;
     const std::string bytes =
         receiver_.ReadText(entry, MemberKind::kManifest, artifact::kMaxManifestBytes, &member);
-    IncomingSnapshot& snapshot = snapshots_.Add(layout_.Get(), path, entry.path, bytes);
-    MakeStage();
-    CheckTarget(snapshot);
-    base::MakeDirectoryAt(stage_->fd(), snapshot.directory);
-    WriteText(snapshot, std::string(ManifestFileName(snapshot.manifest.form)), bytes);
+    IncomingSnapshot& snapshot = intake_.Add(layout_.Get(), path.snapshot, entry.path, bytes);
     member.owner = snapshot.id;
     members_.push_back(std::move(member));
     if (const auto metadata = metadata_.find(snapshot.directory); metadata != metadata_.end()) {
@@ -138,24 +131,6 @@ class Importer {
       metadata_.erase(metadata);
     }
     ClaimArrived(snapshot);
-  }
-
-  // Checks whether the directory to which the snapshot would be imported exists. If it holds the
-  // same snapshot, that counts as present.
-  // Throws kSnapshotAlreadyExists if it holds anything else, unless the head is imported under
-  // another name.
-  void CheckTarget(IncomingSnapshot& snapshot) const {
-    const auto type = base::TypeAt(stage_->parent_fd(), snapshot.directory);
-    if (type == base::EntryType::kAbsent) return;
-    const std::filesystem::path path = spec_.destination / snapshot.directory;
-    std::optional<artifact::Manifest> manifest;
-    if (type == base::EntryType::kDirectory) manifest = artifact::ReadManifest(path);
-    if (!manifest || manifest->digest != snapshot.manifest.digest) {
-      // This may be the head, which gets another name. For any other snapshot, publishing fails.
-      if (spec_.name) return;
-      RefuseExisting(snapshot.directory);
-    }
-    snapshot.present = Artifact{.path = path, .manifest = *std::move(manifest), .member = {}};
   }
 
   void AcceptMetadata(const TarEntry& entry, const MemberPath& path) {
@@ -173,7 +148,7 @@ class Importer {
 
   void AddMetadata(IncomingSnapshot& snapshot, const std::string& path, const std::string& bytes) {
     snapshot.manifest.labels = artifact::ParseLayeredMetadata(bytes, path);
-    WriteText(snapshot, "metadata.json", bytes);
+    intake_.WriteText(snapshot, "metadata.json", bytes);
   }
 
   void AcceptPayload(const TarEntry& entry, const MemberPath& path) {
@@ -181,17 +156,16 @@ class Importer {
     ArrivedPayload payload{.path = entry.path, .size = entry.size, .member = members_.size()};
     std::optional<std::string> algorithm;
     if (owners.empty()) {
-      MakeStage();
       payload.early = true;
-      payload.file = stage_->path() / kStagedEarly / std::to_string(members_.size());
+      payload.file = intake_.stage().path() / kStagedEarly / std::to_string(members_.size());
     } else {
       const IncomingSnapshot& owner = *owners.front();
       const artifact::Layer& layer = LayerOf(owner, path.file);
-      CheckSize(payload, layer);
+      intake_.CheckSize(payload.path, payload.size, layer);
       if (layer.integrity) algorithm = layer.integrity->algorithm;
       // Another snapshot of a 0.7 archive, which the receiver does not have, may share the layer.
       const bool keep = !owner.present || layout_.Get() == Layout::kLayered;
-      if (keep) payload.file = stage_->path() / owner.directory / path.file;
+      if (keep) payload.file = intake_.DiskPath(owner, path.file);
     }
     Member member = receiver_.ReceiveFile(
         entry, MemberKind::kPayload,
@@ -216,24 +190,11 @@ class Importer {
     return directory + "/" + file;
   }
 
-  static const artifact::Layer& LayerOf(const IncomingSnapshot& snapshot, const std::string& file) {
-    const auto& layers = snapshot.manifest.layers;
-    return *std::find_if(layers.begin(), layers.end(),
-                         [&](const artifact::Layer& candidate) { return candidate.file == file; });
-  }
-
-  static void CheckSize(const ArrivedPayload& payload, const artifact::Layer& layer) {
-    if (!layer.file_bytes || payload.size == *layer.file_bytes) return;
-    RefuseEntry(payload.path, "has " + std::to_string(payload.size) + " bytes, but its manifest " +
-                                  "records " + std::to_string(*layer.file_bytes));
-  }
-
   // Assigns a disk that has arrived to a snapshot that waits for it, after checking it.
   void Claim(IncomingSnapshot& snapshot, const std::string& file, ArrivedPayload& payload) {
     const artifact::Layer& layer = LayerOf(snapshot, file);
-    snapshot.awaited.erase(file);
     Member& member = members_.at(payload.member);
-    const std::filesystem::path target = stage_->path() / snapshot.directory / file;
+    const std::filesystem::path target = intake_.DiskPath(snapshot, file);
     if (payload.layer) {
       // A layer that several 0.7 snapshots share is in the archive only once.
       if (layer.integrity != payload.layer->integrity ||
@@ -241,46 +202,35 @@ class Importer {
         RefuseEntry(payload.path, "is recorded differently by two snapshots");
       }
       member.owner.reset();
+      snapshot.awaited.erase(file);
       base::MakeDirectory(target.parent_path());
       return LinkOrCopy(payload.file, target);
     }
-    CheckSize(payload, layer);
-    CheckIntegrity(payload, layer);
+    intake_.CheckSize(payload.path, payload.size, layer);
+    CountHashed(payload, layer);
+    if (payload.early) MoveStaged(payload, target);
+    intake_.AcceptDisk(snapshot, file,
+                       {payload.path, payload.size, payload.file, payload.integrity});
     member.integrity = layer.integrity;
     member.owner = snapshot.id;
     payload.layer = layer;
-    if (payload.early) MoveStaged(payload, target);
-    if (layer.format == DiskFormat::kQcow2 && !payload.file.empty()) {
-      const std::string backing = CheckQcow2(payload);
-      if (snapshot.manifest.layers.size() == 1) snapshot.backing_file = backing;
-    }
   }
 
-  void CheckIntegrity(ArrivedPayload& payload, const artifact::Layer& layer) {
+  // Counts the disk if it must be read again for its integrity, because it arrived before the
+  // manifest that records the algorithm.
+  void CountHashed(const ArrivedPayload& payload, const artifact::Layer& layer) {
     if (!layer.integrity) return;
     const std::string& algorithm = layer.integrity->algorithm;
-    if (!payload.integrity || payload.integrity->algorithm != algorithm) {
-      receiver_.CountHashed(payload.path, payload.size, algorithm);
-      const base::Entry file = OpenStaged(payload.file);
-      payload.integrity =
-          artifact::ComputeIntegrity(silent_, file.fd.get(), payload.size, algorithm);
-    }
-    if (payload.integrity == layer.integrity) return;
-    RefuseEntry(payload.path, "differs from its manifest: expected " + layer.integrity->digest +
-                                  ", found " + payload.integrity->digest);
-  }
-
-  static base::Entry OpenStaged(const std::filesystem::path& path) {
-    const UniqueFd dir = base::OpenDirectory(path.parent_path());
-    return base::OpenEntryAt(dir.get(), path.filename());
+    if (payload.integrity && payload.integrity->algorithm == algorithm) return;
+    receiver_.CountHashed(payload.path, payload.size, algorithm);
   }
 
   void LinkOrCopy(const std::filesystem::path& file, const std::filesystem::path& target) const {
     const UniqueFd dir = base::OpenDirectory(target.parent_path());
     if (base::TryLinkFile(file, dir.get(), target.filename())) return;
-    const base::Entry source = OpenStaged(file);
+    const UniqueFd source = base::OpenRegularFile(file, ErrorKind::kIO);
     const UniqueFd copy = base::CreateFileAt(dir.get(), target.filename(), 0666);
-    disk::CopySparse(silent_, source.fd.get(), copy.get(), base::StampOf(source.fd.get()).size);
+    disk::CopySparse(silent_, source.get(), copy.get(), base::StampOf(source.get()).size);
   }
 
   static void MoveStaged(ArrivedPayload& payload, const std::filesystem::path& target) {
@@ -298,14 +248,6 @@ class Importer {
     payload.early = false;
   }
 
-  // Checks a qcow2 disk. Returns the name of its backing file; empty if it has none.
-  std::string CheckQcow2(const ArrivedPayload& payload) const {
-    const base::Entry file = OpenStaged(payload.file);
-    const disk::Qcow2Header header = disk::CheckQcow2(ctx_, file.fd.get(), payload.path);
-    disk::CheckBackingName(header, payload.path);
-    return header.backing_file;
-  }
-
   // Throws kSnapshotIntegrity unless all disks and metadata that arrived belong to a snapshot.
   void CheckClaimed() const {
     for (const auto& [key, payload] : payloads_) {
@@ -317,47 +259,20 @@ class Importer {
   }
 
   void AcceptImageFile(const TarEntry& entry, const MemberPath& path) {
-    if (image_files_.size() >= kMaxImageFiles) {
+    if (intake_.image_files().size() >= kMaxImageFiles) {
       RefuseExcess(entry.path,
                    "exceeds the limit of " + std::to_string(kMaxImageFiles) + " image files");
     }
-    MakeStage();
     // These are read into memory: metadata is parsed, and a vmdk is parsed and rewritten.
     if (path.kind == MemberKind::kImageMetadata || path.file.starts_with("vmdk/")) {
       receiver_.CountMetadata(entry, artifact::kMaxManifestBytes);
     }
-    members_.push_back(receiver_.ReceiveFile(entry, path.kind,
-                                             stage_->path() / kStagedImages / path.file,
+    const std::filesystem::path target = intake_.AddImageFile(path.file);
+    members_.push_back(receiver_.ReceiveFile(entry, path.kind, target,
                                              std::string(artifact::kSha256), FreeSpace()));
-    image_files_.push_back(path.file);
   }
 
-  // Creates the stage when the first member that needs it arrives, so that most archives that are
-  // refused leave no trace even for a moment.
-  void MakeStage() {
-    if (stage_) return;
-    stage_.emplace(spec_.destination, base::Stage::Parents::kMake);
-  }
-
-  std::optional<std::uint64_t> FreeSpace() const { return base::FreeSpace(stage_->fd()); }
-
-  void CheckNameFree() const {
-    const UniqueFd dir = base::TryOpenDirectory(spec_.destination);
-    if (!dir || base::TypeAt(dir.get(), *spec_.name) == base::EntryType::kAbsent) return;
-    RefuseExisting(*spec_.name);
-  }
-
-  [[noreturn]] void RefuseExisting(const std::string& directory) const {
-    Throw(ErrorKind::kSnapshotAlreadyExists,
-          "{} exists; remove it, or import elsewhere or under another name",
-          (spec_.destination / directory).native());
-  }
-
-  void WriteText(const IncomingSnapshot& snapshot, const std::string& name,
-                 std::string_view bytes) const {
-    const base::Entry dir = base::OpenEntryAt(stage_->fd(), snapshot.directory);
-    base::WriteNewFileAt(dir.fd.get(), name, bytes, 0666);
-  }
+  std::optional<std::uint64_t> FreeSpace() { return base::FreeSpace(intake_.stage().fd()); }
 
   std::vector<std::string> CheckInventory(const std::vector<IncomingSnapshot*>& order) {
     if (!inventory_) {
@@ -367,7 +282,7 @@ class Importer {
     Inventory arrived{.layout = layout_.Get(),
                       .head = order.back()->id,
                       .suggested_name = {},
-                      .with_image = !image_files_.empty(),
+                      .with_image = !intake_.image_files().empty(),
                       .needed = {},
                       .snapshots = {},
                       .members = std::move(members_)};
@@ -378,112 +293,41 @@ class Importer {
     return archive::CheckInventory(*inventory_, arrived);
   }
 
-  static std::vector<Image> ImagesOf(const std::vector<IncomingSnapshot*>& order) {
-    std::vector<Image> images;
-    images.reserve(order.size());
-    for (const IncomingSnapshot* snapshot : order) images.push_back(snapshot->manifest.image);
-    return images;
-  }
-
-  // Finds the snapshots that the receiver has. Parents among them are used instead of those in the
-  // archive.
-  // Throws kSnapshotAlreadyExists if the head is among them.
-  void FindPresent(const std::vector<IncomingSnapshot*>& order) const {
-    for (IncomingSnapshot* snapshot : order) {
-      if (snapshot->present) {
-        CheckPresent(*snapshot);
-      } else if (spec_.find_present) {
-        snapshot->present = spec_.find_present(snapshot->manifest.digest);
-      }
-    }
-    const IncomingSnapshot& head = *order.back();
-    if (!head.present) return;
-    const auto& member = head.present->member;
+  [[noreturn]] static void RefusePresent(const Artifact& head) {
+    const auto& member = head.member;
     Throw(ErrorKind::kSnapshotAlreadyExists,
           "snapshot {} already exists, named '{}', at {}; use it, or remove it first",
-          head.manifest.digest,
-          base::Quoted((member ? member->group + ":" : "") + head.present->Name()),
-          head.present->path.native());
-  }
-
-  // Opens the snapshot that already exists where it would be imported to: its manifest is sound,
-  // but its disk may be missing. Throws kSnapshotAlreadyExists if it cannot be opened.
-  void CheckPresent(IncomingSnapshot& snapshot) const {
-    try {
-      snapshot.present = artifact::OpenArtifactAt(snapshot.present->path);
-    } catch (const Error&) {
-      RefuseExisting(snapshot.directory);
-    }
-  }
-
-  void Promote(const std::vector<IncomingSnapshot*>& order, ArrivedImages& images) {
-    if (spec_.name) RenameHead(*order.back());
-    std::vector<std::string> names;
-    for (const IncomingSnapshot* snapshot : order) {
-      if (snapshot->present) continue;
-      silent_.Check();
-      base::SyncDirectories(base::OpenEntryAt(stage_->fd(), snapshot->directory).fd.get());
-      names.push_back(snapshot->directory);
-    }
-    silent_.Check();
-    if (const auto taken = stage_->PublishEntries(names)) RefuseExisting(*taken);
-    try {
-      images.Install(silent_);
-    } catch (...) {
-      stage_->TakeBack(names);
-      throw;
-    }
-  }
-
-  void RenameHead(IncomingSnapshot& head) const {
-    if (*spec_.name == head.directory) return;
-    const auto result = base::MoveFileAt(stage_->fd(), head.directory, stage_->fd(), *spec_.name);
-    // Another snapshot of the archive has that name.
-    if (result != base::MoveResult::kMoved) RefuseExisting(*spec_.name);
-    head.directory = *spec_.name;
-  }
-
-  std::vector<Artifact> ArtifactsOf(const std::vector<IncomingSnapshot*>& order) const {
-    std::vector<Artifact> artifacts;
-    artifacts.reserve(order.size());
-    for (const IncomingSnapshot* snapshot : order) {
-      artifacts.push_back(snapshot->present
-                              ? *snapshot->present
-                              : Artifact{.path = spec_.destination / snapshot->directory,
-                                         .manifest = snapshot->manifest,
-                                         .member = std::nullopt});
-    }
-    return artifacts;
+          head.manifest.digest, base::Quoted((member ? member->group + ":" : "") + head.Name()),
+          head.path.native());
   }
 
   const Context& ctx_;
   const Context silent_;  // The same without progress, which meter_ reports.
-  const ImportSpec& spec_;
+  const std::filesystem::path& archive_;
   base::InputStream file_;
   base::ProgressMeter meter_;
   ArchiveInput input_;
   TarReader reader_;
-  std::optional<base::Stage> stage_;
-
+  Intake intake_;
+  IncomingSnapshots& snapshots_;
   LayoutGuess layout_;
   MemberReceiver receiver_;
   std::size_t entries_ = 0;
   std::set<std::string> paths_;
-  IncomingSnapshots snapshots_;
   std::map<std::string, ArrivedPayload> payloads_;  // By PayloadKey.
   // The metadata.json files that arrived before their manifests, by snapshot directory: the path in
   // the archive and the content.
   std::map<std::string, std::pair<std::string, std::string>> metadata_;
   std::vector<Member> members_;
-  std::vector<std::string> image_files_;
   std::optional<std::string> inventory_;
 };
 
 }  // namespace
 
-std::vector<Artifact> ImportArchive(const Context& ctx, const ImportSpec& spec) {
+std::vector<Artifact> ImportArchive(const Context& ctx, const std::filesystem::path& archive,
+                                    const IntakeSpec& spec) {
   ctx.Check();
-  return Importer(ctx, spec).Run();
+  return Importer(ctx, archive, spec).Run();
 }
 
 }  // namespace msb::archive

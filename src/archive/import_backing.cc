@@ -22,18 +22,19 @@ using artifact::Manifest;
 using base::Quoted;
 using base::Throw;
 
-std::optional<Artifact> FindBacking(const ImportSpec& spec, const std::string& id) {
+std::optional<Artifact> FindBacking(const IntakeSpec& spec, const std::string& id) {
   return spec.find_backing ? spec.find_backing(id) : std::nullopt;
 }
 
 class BackingChecker {
  public:
-  BackingChecker(const ImportSpec& spec, const std::vector<IncomingSnapshot*>& order,
+  BackingChecker(const IntakeSpec& spec, const SourceWords& words,
+                 const std::vector<IncomingSnapshot*>& order,
                  const std::vector<std::string>& image_files)
-      : spec_(spec), order_(order), image_files_(image_files) {}
+      : spec_(spec), words_(words), order_(order), image_files_(image_files) {}
 
   void Check(const IncomingSnapshot& snapshot) {
-    // If the receiver has the snapshot already, its disk is used, not the one in the archive.
+    // If the receiver has the snapshot already, its disk is used, not the one that arrives.
     if (snapshot.backing_file.empty() || snapshot.present) return;
     const std::string& image = snapshot.manifest.image.manifest_digest;
     if (const auto format = disk::FormatOfDiskFile(snapshot.backing_file, image)) {
@@ -45,9 +46,8 @@ class BackingChecker {
                                  : std::string();
     if (disk == snapshot.backing_file) return;
     Throw(ErrorKind::kSnapshotIntegrity,
-          "the disk of the archive's snapshot {} is backed by '{}', but the disk of its parent {} "
-          "is '{}'",
-          snapshot.id, Quoted(snapshot.backing_file), parent.digest, disk);
+          "the disk of {}'s snapshot {} is backed by '{}', but the disk of its parent {} is '{}'",
+          words_.noun, snapshot.id, Quoted(snapshot.backing_file), parent.digest, disk);
   }
 
  private:
@@ -57,9 +57,10 @@ class BackingChecker {
     if (std::find(image_files_.begin(), image_files_.end(), file) != image_files_.end()) return;
     if (base::StampOf(spec_.cache_dir / file) || !spec_.log) return;
     spec_.log(fmt::format(
-        "snapshot {} is backed by the image '{}' ({}), which is neither in the archive nor in {}; "
-        "it can be booted once the image is in the cache",
-        snapshot.id, Quoted(image.ref), image.manifest_digest, spec_.cache_dir.native()));
+        "snapshot {} is backed by the image '{}' ({}), which is neither in {} nor in {}; it can be "
+        "booted once the image is in the cache",
+        snapshot.id, Quoted(image.ref), image.manifest_digest, words_.noun,
+        spec_.cache_dir.native()));
   }
 
   // Returns the manifest of the parent, by whose disk the snapshot's disk must be backed.
@@ -68,10 +69,9 @@ class BackingChecker {
   Manifest ParentOf(const IncomingSnapshot& snapshot) const {
     if (!artifact::IsBelow(snapshot.manifest, snapshot.backing_file)) {
       Throw(ErrorKind::kUnsupportedOperation,
-            "the disk of the archive's snapshot {} is backed by '{}', which is neither its "
-            "parent's disk nor its image; squash the snapshot where it was created, and export the "
-            "result",
-            snapshot.id, Quoted(snapshot.backing_file));
+            "the disk of {}'s snapshot {} is backed by '{}', which is neither its parent's disk "
+            "nor its image; squash the snapshot where it was created, and {}",
+            words_.noun, snapshot.id, Quoted(snapshot.backing_file), words_.resend);
     }
     const std::string& id = *snapshot.manifest.parent;
     for (const IncomingSnapshot* other : order_) {
@@ -79,31 +79,30 @@ class BackingChecker {
     }
     if (const auto found = FindBacking(spec_, id)) return found->manifest;
     Throw(ErrorKind::kSnapshotNotFound,
-          "the disk of the archive's snapshot {} is backed by snapshot {}, which is neither in the "
-          "archive nor in this home; import that snapshot first, or export the archive again "
-          "without 'since'",
-          snapshot.id, id);
+          "the disk of {}'s snapshot {} is backed by snapshot {}, which is neither in {} nor in "
+          "this home; {}",
+          words_.noun, snapshot.id, id, words_.noun, words_.complete);
   }
 
-  const ImportSpec& spec_;
+  const IntakeSpec& spec_;
+  const SourceWords& words_;
   const std::vector<IncomingSnapshot*>& order_;
   const std::vector<std::string>& image_files_;
 };
 
 }  // namespace
 
-void CheckBacking(const ImportSpec& spec, const std::vector<IncomingSnapshot*>& order,
+void CheckBacking(const IntakeSpec& spec, const SourceWords& words,
+                  const std::vector<IncomingSnapshot*>& order,
                   const std::vector<std::string>& needed,
                   const std::vector<std::string>& image_files) {
   for (const std::string& digest : needed) {
     if (FindBacking(spec, digest)) continue;
-    Throw(
-        ErrorKind::kSnapshotNotFound,
-        "the archive is incremental and needs snapshot {}, which is not in this home; import that "
-        "snapshot first, or export the archive again without 'since'",
-        digest);
+    Throw(ErrorKind::kSnapshotNotFound,
+          "{} is incremental and needs snapshot {}, which is not in this home; {}", words.noun,
+          digest, words.complete);
   }
-  BackingChecker checker(spec, order, image_files);
+  BackingChecker checker(spec, words, order, image_files);
   for (const IncomingSnapshot* snapshot : order) checker.Check(*snapshot);
 }
 

@@ -16,16 +16,16 @@ using artifact::Manifest;
 using artifact::ManifestForm;
 using base::Throw;
 
-Manifest Parse(Layout layout, std::string_view bytes, std::string_view member_path) {
+Manifest Parse(Layout layout, std::string_view bytes, std::string_view document) {
   switch (layout) {
     case Layout::kLegacy:
-      return ParseManifest(ManifestForm::kManifest, bytes, member_path);
+      return ParseManifest(ManifestForm::kManifest, bytes, document);
     case Layout::kInventory:
-      return ParseManifest(ManifestForm::kDescriptor, bytes, member_path);
+      return ParseManifest(ManifestForm::kDescriptor, bytes, document);
     case Layout::kLayered:
       break;
   }
-  return ParseManifest(ManifestForm::kLayered, bytes, member_path);
+  return ParseManifest(ManifestForm::kLayered, bytes, document);
 }
 
 // Returns the name of the directory that a snapshot has in an archive.
@@ -36,23 +36,31 @@ std::string DirectoryOf(Layout layout, const Manifest& manifest) {
 
 }  // namespace
 
-IncomingSnapshot& IncomingSnapshots::Add(Layout layout, const MemberPath& path,
-                                         std::string_view member_path, std::string_view bytes) {
-  IncomingSnapshot snapshot{.directory = path.snapshot};
-  snapshot.manifest = Parse(layout, bytes, member_path);
+const artifact::Layer& LayerOf(const IncomingSnapshot& snapshot, std::string_view file) {
+  const auto& layers = snapshot.manifest.layers;
+  return *std::find_if(layers.begin(), layers.end(),
+                       [&](const artifact::Layer& layer) { return layer.file == file; });
+}
+
+IncomingSnapshot& IncomingSnapshots::Add(Layout layout, const std::string& directory,
+                                         std::string_view document, std::string_view bytes) {
+  IncomingSnapshot snapshot{.directory = directory};
+  snapshot.manifest = Parse(layout, bytes, document);
   const Manifest& manifest = snapshot.manifest;
-  if (DirectoryOf(layout, manifest) != path.snapshot) {
-    Throw(ErrorKind::kSnapshotIntegrity,
-          "{} must match the name of its directory, but is the manifest of {}; copy or export the "
-          "archive again",
-          member_path, layout == Layout::kLayered ? manifest.snapshot_id : manifest.digest);
+  snapshot.id = layout == Layout::kLayered ? manifest.snapshot_id : manifest.digest;
+  if (DirectoryOf(layout, manifest) != directory) {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} must match {}, but is the manifest of {}; {}",
+          document, words_.identity, snapshot.id, words_.next_step);
   }
   if (manifest.state_kind != "file") {
     Throw(ErrorKind::kUnsupportedOperation,
-          "{} is a checkpoint of a running sandbox; only its runtime can import it", member_path);
+          "{} is a checkpoint of a running sandbox; only its runtime can import it", document);
   }
-  snapshot.id = layout == Layout::kLayered ? manifest.snapshot_id : manifest.digest;
-  snapshot.manifest_path = member_path;
+  if (!directories_.insert(directory).second) {
+    Throw(ErrorKind::kSnapshotIntegrity, "{} has the snapshot {} twice; {}", words_.noun,
+          snapshot.id, words_.next_step);
+  }
+  snapshot.manifest_path = document;
   snapshot.manifest_digest = base::Sha256Digest(bytes);
   for (const artifact::Layer& layer : manifest.layers) snapshot.awaited.insert(layer.file);
   return snapshots_.emplace_back(std::move(snapshot));
@@ -74,15 +82,18 @@ std::vector<IncomingSnapshot*> IncomingSnapshots::Awaiting(const MemberPath& pat
   return owners;
 }
 
+void IncomingSnapshots::CheckArrived() const {
+  for (const IncomingSnapshot& snapshot : snapshots_) {
+    if (snapshot.awaited.empty()) continue;
+    Throw(ErrorKind::kSnapshotIntegrity, "{}'s snapshot {} lacks its disk '{}'; {}", words_.noun,
+          snapshot.id, base::Quoted(*snapshot.awaited.begin()), words_.next_step);
+  }
+}
+
 std::vector<IncomingSnapshot*> IncomingSnapshots::InOrder() {
   std::map<std::string_view, IncomingSnapshot*> by_id;
   std::set<std::string_view> parents;
   for (IncomingSnapshot& snapshot : snapshots_) {
-    if (!snapshot.awaited.empty()) {
-      Throw(ErrorKind::kSnapshotIntegrity,
-            "the archive's snapshot {} lacks its disk '{}'; copy or export the archive again",
-            snapshot.id, base::Quoted(*snapshot.awaited.begin()));
-    }
     by_id.emplace(snapshot.id, &snapshot);
     if (snapshot.manifest.parent) parents.insert(*snapshot.manifest.parent);
   }
@@ -90,9 +101,8 @@ std::vector<IncomingSnapshot*> IncomingSnapshots::InOrder() {
   for (IncomingSnapshot& snapshot : snapshots_) {
     if (parents.contains(snapshot.id)) continue;
     if (!order.empty()) {
-      Throw(ErrorKind::kSnapshotIntegrity,
-            "the archive must have one head, but has {} and {}; copy or export the archive again",
-            order[0]->id, snapshot.id);
+      Throw(ErrorKind::kSnapshotIntegrity, "{} must have one head, but has {} and {}; {}",
+            words_.noun, order[0]->id, snapshot.id, words_.next_step);
     }
     order.push_back(&snapshot);
   }
@@ -104,8 +114,8 @@ std::vector<IncomingSnapshot*> IncomingSnapshots::InOrder() {
   }
   if (order.empty() || order.size() != snapshots_.size()) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "the snapshots of the archive must form a single chain of parents, but do not; copy or "
-          "export the archive again");
+          "the snapshots of {} must form a single chain of parents, but do not; {}", words_.noun,
+          words_.next_step);
   }
   std::reverse(order.begin(), order.end());
   return order;

@@ -9,6 +9,7 @@
 #include "src/archive/entry_stream.h"
 #include "src/archive/inventory.h"
 #include "src/archive/member_hash.h"
+#include "src/archive/source_words.h"
 #include "src/archive/sparse_map.h"
 #include "src/artifact/integrity.h"
 #include "src/artifact/manifest.h"
@@ -59,8 +60,7 @@ void RefuseExcess(std::string_view path, std::string_view problem) {
 }
 
 void RefuseEntry(std::string_view path, std::string_view problem) {
-  Throw(ErrorKind::kSnapshotIntegrity, "archive entry '{}' {}; copy or export the archive again",
-        base::Quoted(path), problem);
+  RefusePart(ArchiveWords(), path, problem);
 }
 
 MemberReceiver::MemberReceiver(const Context& ctx, const ArchiveInput& input, TarReader& reader,

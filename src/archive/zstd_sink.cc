@@ -14,6 +14,8 @@
 namespace msb::archive {
 namespace {
 
+constexpr int kMinLevel = 1;
+constexpr int kMaxLevel = 19;
 // More threads would only wait for reading and hashing.
 constexpr unsigned kMaxThreads = 8;
 // The size of a compression job, which runs on one thread, in bytes. It is twice the window of the
@@ -97,6 +99,13 @@ class ZstdSink : public ByteSink {
 };
 
 }  // namespace
+
+void CheckLevel(int level) {
+  if (level >= kMinLevel && level <= kMaxLevel) return;
+  base::Throw(ErrorKind::kInvalidArgument,
+              "compression level {} is invalid: it must be from {} to {}", level, kMinLevel,
+              kMaxLevel);
+}
 
 std::unique_ptr<ByteSink> MakeZstdSink(std::unique_ptr<ByteSink> out, int level, unsigned threads) {
   return std::make_unique<ZstdSink>(std::move(out), level, threads);

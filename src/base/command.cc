@@ -36,6 +36,21 @@ Pipe MakePipe() {
   return pipe;
 }
 
+// Opens the standard input of the command. It is a file rather than a pipe, so that a program that
+// does not read it can neither block this process nor raise SIGPIPE in it.
+UniqueFd OpenInput(const Command& command) {
+  if (command.input.empty()) {
+    UniqueFd null = OpenAt(AT_FDCWD, "/dev/null", O_RDONLY);
+    if (!null) ThrowErrno("open", "/dev/null");
+    return null;
+  }
+  UniqueFd file = OpenMemoryFile("msb-input");
+  if (!file) ThrowErrno("create", "a memfd");
+  // This does not move the position of the file, at which the program begins to read.
+  WriteExactly(file.get(), command.input.data(), command.input.size(), 0);
+  return file;
+}
+
 // Owns the file actions and attributes that posix_spawn(3) applies in the new process.
 class SpawnPlan {
  public:
@@ -50,8 +65,8 @@ class SpawnPlan {
     posix_spawnattr_destroy(&attributes_);
   }
 
-  void SetDescriptors(int output, int error) {
-    posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  void SetDescriptors(int input, int output, int error) {
+    posix_spawn_file_actions_adddup2(&actions_, input, STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions_, error, STDERR_FILENO);
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
@@ -121,8 +136,9 @@ class Child {
     std::vector<std::string> words = {program_};
     words.insert(words.end(), command.arguments.begin(), command.arguments.end());
     const std::vector<std::string> environment = EnvironmentOf(command);
+    const UniqueFd input = OpenInput(command);
     SpawnPlan plan;
-    plan.SetDescriptors(output, error);
+    plan.SetDescriptors(input.get(), output, error);
     plan.ResetSignals();
     pid_ = plan.Spawn(program_.c_str(), PointersTo(words).data(), PointersTo(environment).data());
     fd_ = OpenProcess(pid_);

@@ -21,6 +21,9 @@ struct Command {
   std::vector<std::string> arguments = {};  // Without argv[0].
   // Variables to add to this process's environment, or to replace in it.
   std::vector<std::pair<std::string, std::string>> environment = {};
+  // What the program reads from its standard input, which is a file in memory. Default: nothing,
+  // from /dev/null.
+  std::string input = {};
 };
 
 inline constexpr std::size_t kMaxCommandOutput = 1 << 20;
@@ -32,9 +35,8 @@ struct CommandResult {
   std::string error;    // The same for its standard error.
 };
 
-// Runs the program in a process group of its own, with /dev/null as its standard input. Returns
-// when the program has ended, even if processes that it started still run and keep its standard
-// output or standard error open.
+// Runs the program in a process group of its own. Returns when the program has ended, even if
+// processes that it started still run and keep its standard output or standard error open.
 // Throws kCancelled if ctx ends first; the process group is killed.
 // Throws kInvalidConfig if the program may not be executed.
 // Throws kInvalidArgument if an argument contains a NUL.

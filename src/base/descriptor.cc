@@ -215,6 +215,11 @@ UniqueFd OpenUnixSocket(int flags) {
   return AboveStandard(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
 }
 
+UniqueFd OpenSocket(int family, int type, int protocol) {
+  const StandardStreamGuard guard;
+  return AboveStandard(socket(family, type | SOCK_CLOEXEC, protocol));
+}
+
 std::pair<UniqueFd, UniqueFd> OpenUnixSocketPair() {
   const StandardStreamGuard guard;
   std::array<int, 2> fds{};

@@ -72,6 +72,8 @@ UniqueFd DuplicateNamed(const std::filesystem::path& path);
 std::pair<UniqueFd, UniqueFd> OpenPipe();
 // Creates a stream socket of the family AF_UNIX. flags is 0 or SOCK_NONBLOCK.
 UniqueFd OpenUnixSocket(int flags);
+// Calls socket(2).
+UniqueFd OpenSocket(int family, int type, int protocol);
 // Creates two stream sockets of the family AF_UNIX that are connected to each other.
 std::pair<UniqueFd, UniqueFd> OpenUnixSocketPair();
 // Calls memfd_create(2).

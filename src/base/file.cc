@@ -130,6 +130,18 @@ Entry OpenEntryAt(int dir, const std::string& name) {
   return {type, std::move(fd)};
 }
 
+UniqueFd OpenForUpdateAt(int dir, const std::string& name) {
+  UniqueFd fd = OpenAt(dir, name.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+  if (!fd) ThrowErrnoAt("open", dir, name);
+  struct stat st;
+  if (fstat(fd.get(), &st) != 0) ThrowErrnoAt("stat", dir, name);
+  if (!S_ISREG(st.st_mode)) {
+    Throw(ErrorKind::kIO, "{} must be a regular file, but is {}; remove it", PathOf(dir, name),
+          Describe(TypeOf(st.st_mode)));
+  }
+  return fd;
+}
+
 bool MayReadAndWrite(const std::filesystem::path& path) {
   return faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) == 0;
 }

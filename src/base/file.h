@@ -100,6 +100,10 @@ void MakeDirectoryAt(int dir, const std::string& name);
 // Creates the file dir/name and opens it for reading and writing. Throws kIO if the name exists.
 UniqueFd CreateFileAt(int dir, const std::string& name, mode_t mode);
 
+// Opens the file dir/name for reading and writing. Throws kIO if it is absent or not a regular
+// file.
+UniqueFd OpenForUpdateAt(int dir, const std::string& name);
+
 struct DirectoryEntry {
   std::string name;
   EntryType type;

@@ -9,6 +9,7 @@
 //   SANDBOXES/NAME/                       sandboxes
 //   CACHE/disks/sha256_HEX.{raw,qcow2}    disk images
 //   CACHE/disks/pins/                     the digests of the files that they were copied from
+//   CACHE/registries.json                 where snapshots were pushed to and pulled from
 //   CACHE/{layers,fsmeta,vmdk,manifests}  images of the runtimes (src/archive/image_names.h)
 //
 // SNAPSHOTS, SANDBOXES and CACHE are in HOME unless the client is configured otherwise. Symbolic
@@ -45,6 +46,7 @@ class Home {
   const std::filesystem::path& cache_dir() const { return cache_dir_; }
   std::filesystem::path DisksDir() const { return cache_dir_ / kDisks; }
   std::filesystem::path PinsDir() const { return DisksDir() / "pins"; }
+  std::filesystem::path RegistriesFile() const { return cache_dir_ / "registries.json"; }
   std::filesystem::path DatabaseDir() const;
   std::filesystem::path OwnDatabase() const;
   std::filesystem::path RuntimeDatabase() const;

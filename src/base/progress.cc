@@ -29,13 +29,16 @@ void ProgressMeter::Add(std::uint64_t bytes) {
 void ProgressMeter::Finish() {
   if (!Wanted(ctx_)) return;
   const std::lock_guard lock(reporting_);
-  Report(done_.load(std::memory_order_relaxed));
+  Report(done());
 }
 
 void ProgressMeter::Report(std::uint64_t done) {
   reported_ = std::max(reported_, done);
   // A file that grows while it is read has more bytes than the total.
-  ctx_.progress()({phase_, reported_, std::max(total_, reported_)});
+  ctx_.progress()({.phase = phase_,
+                   .bytes_done = reported_,
+                   .bytes_total = std::max(total_.load(std::memory_order_relaxed), reported_),
+                   .bytes_saved = saved_.load(std::memory_order_relaxed)});
 }
 
 }  // namespace msb::base

@@ -29,6 +29,10 @@ class ProgressMeter {
   // Adds bytes to the sum, and reports the sum if the last report was at least 50 ms ago. Throws
   // kCancelled if the Context is done. May be called from several threads.
   void Add(std::uint64_t bytes);
+  // Add to and replace what is only reported. May be called from several threads.
+  void AddSaved(std::uint64_t bytes) { saved_.fetch_add(bytes, std::memory_order_relaxed); }
+  void SetTotal(std::uint64_t total) { total_.store(total, std::memory_order_relaxed); }
+  std::uint64_t done() const { return done_.load(std::memory_order_relaxed); }
   // Makes the last report. Must be called once, when the phase is complete.
   void Finish();
 
@@ -37,7 +41,8 @@ class ProgressMeter {
 
   const Context& ctx_;
   const std::string_view phase_;
-  const std::uint64_t total_;
+  std::atomic<std::uint64_t> total_;
+  std::atomic<std::uint64_t> saved_ = 0;
   std::atomic<std::uint64_t> done_ = 0;
   std::mutex reporting_;  // Guards the two members below, and serializes reports.
   std::uint64_t reported_ = 0;

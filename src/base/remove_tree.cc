@@ -148,22 +148,25 @@ class Remover {
 
 bool RemoveContents(const Context& ctx, int dir) { return Remover(ctx, dir).Run(); }
 
-void RemoveTree(const std::filesystem::path& path) {
-  const UniqueFd parent = TryOpenDirectory(path.parent_path());
-  const std::string name = path.filename();
-  if (!parent || Unlink(parent.get(), name.c_str(), 0) || errno == ENOENT) return;
-  if (errno != EISDIR) ThrowErrno("delete", path.native());
-  UniqueFd dir = OpenAt(parent.get(), name.c_str(), kOpenFlags);
+void RemoveTreeAt(int parent, const std::string& name) {
+  if (Unlink(parent, name.c_str(), 0) || errno == ENOENT) return;
+  if (errno != EISDIR) ThrowErrnoAt("delete", parent, name);
+  const UniqueFd dir = OpenAt(parent, name.c_str(), kOpenFlags);
   if (!dir && errno == ENOENT) return;
-  if (!dir) ThrowErrno("delete", path.native());
+  if (!dir) ThrowErrnoAt("delete", parent, name);
   // Another call that deletes the same tree may move a directory up after this call has passed that
   // point.
   for (int attempt = 0; attempt < kMaxSweeps; ++attempt) {
     RemoveContents(Context::Background(), dir.get());
-    if (Unlink(parent.get(), name.c_str(), AT_REMOVEDIR) || errno == ENOENT) return;
+    if (Unlink(parent, name.c_str(), AT_REMOVEDIR) || errno == ENOENT) return;
     if (errno != ENOTEMPTY && errno != EEXIST) break;
   }
-  ThrowErrno("delete", path.native());
+  ThrowErrnoAt("delete", parent, name);
+}
+
+void RemoveTree(const std::filesystem::path& path) {
+  const UniqueFd parent = TryOpenDirectory(path.parent_path());
+  if (parent) RemoveTreeAt(parent.get(), path.filename());
 }
 
 }  // namespace msb::base

@@ -7,6 +7,7 @@
 #define MSB_SRC_BASE_REMOVE_TREE_H_
 
 #include <filesystem>
+#include <string>
 
 #include "msb/context.h"
 
@@ -20,8 +21,10 @@ namespace msb::base {
 // Throws kIO if an entry cannot be deleted, after deleting all others.
 bool RemoveContents(const Context& ctx, int dir);
 
-// Deletes the file, symbolic link or directory tree at path. Does nothing if path is absent.
+// Deletes the file, symbolic link or directory tree dir/name. Does nothing if it is absent.
 // Throws kIO as RemoveContents does.
+void RemoveTreeAt(int dir, const std::string& name);
+// Does the same for a path.
 void RemoveTree(const std::filesystem::path& path);
 
 }  // namespace msb::base

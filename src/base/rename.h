@@ -21,6 +21,7 @@
 namespace msb::base {
 
 inline constexpr std::string_view kStagePrefix = ".msb-stage-";
+inline constexpr std::string_view kPullPrefix = ".msb-pull-";
 inline constexpr std::string_view kAsidePrefix = ".msb-aside-";
 inline constexpr std::string_view kCopiedPrefix = ".msb-copied-";
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "src/base/digest.h"
 #include "src/base/file_system.h"
 #include "src/base/remove_tree.h"
 #include "src/base/rename.h"
@@ -33,6 +34,27 @@ EntryIdentity IdentityAt(int dir, const std::string& name) {
     identity.created_nanoseconds = st.stx_btime.tv_nsec;
   }
   return identity;
+}
+
+// Returns true if an open directory belongs to the user of this process. Compares it with a new
+// directory beside it if necessary, because some file systems map owners.
+bool IsOwn(int fd, int parent) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return false;
+  if (st.st_uid == geteuid()) return true;
+  const std::string probe = NewHiddenName(parent, kStagePrefix);
+  struct stat own;
+  if (mkdirat(parent, probe.c_str(), 0700) != 0) return false;
+  const bool found = fstatat(parent, probe.c_str(), &own, AT_SYMLINK_NOFOLLOW) == 0;
+  unlinkat(parent, probe.c_str(), AT_REMOVEDIR);
+  return found && own.st_uid == st.st_uid;
+}
+
+[[noreturn]] void RefuseRemoved(const std::filesystem::path& parent) {
+  Throw(ErrorKind::kIO,
+        "cannot create a directory in {}: another program keeps removing it; stop that program and "
+        "try again",
+        parent.native());
 }
 
 }  // namespace
@@ -121,13 +143,60 @@ Stage::Stage(const std::filesystem::path& parent, Parents parents) {
   for (int attempt = 1;; ++attempt) {
     if (parents == Parents::kMake) made_.emplace(parent);
     if (Make(parent)) return;
-    if (attempt == kMaxStagingAttempts) {
-      Throw(ErrorKind::kIO,
-            "cannot create a directory in {}: another program keeps removing it; stop that program "
-            "and try again",
-            parent.native());
-    }
+    if (attempt == kMaxStagingAttempts) RefuseRemoved(parent);
   }
+}
+
+Stage::Stage(const Context& ctx, const std::filesystem::path& parent, const std::string& key,
+             Parents parents)
+    : is_kept_(true) {
+  if (!IsHex(key, Digest::kHexDigits)) {
+    Throw(ErrorKind::kInternal, "the key of a stage must have {} lower-case hex digits, but is {}",
+          Digest::kHexDigits, key);
+  }
+  for (int attempt = 1;;) {
+    ctx.Check();
+    if (parents == Parents::kMake) made_.emplace(parent);
+    bool created = false;
+    if (Reopen(ctx, parent, key, created)) break;
+    // Any number of other calls may have used and removed the stage while this one waited for it.
+    if (parent_ && !created) continue;
+    if (++attempt > kMaxStagingAttempts) RefuseRemoved(parent);
+  }
+  // From now on the stage is recent, even if this call does not change its content.
+  if (futimens(fd_.get(), nullptr) != 0) ThrowErrno("set the time of", path_.native());
+}
+
+bool Stage::Reopen(const Context& ctx, const std::filesystem::path& parent, const std::string& key,
+                   bool& created) {
+  parent_ = made_ ? TryOpenDirectory(parent) : OpenDirectory(parent);
+  if (!parent_) return false;
+  const std::string name = fmt::format("{}{}-{}", kPullPrefix, LockDomain(parent_.get()), key);
+  path_ = parent / name;
+  created = mkdirat(parent_.get(), name.c_str(), 0777) == 0;
+  if (!created && errno != EEXIST) {
+    if (errno == ENOENT && made_) {
+      parent_.Reset(-1);
+      return false;
+    }
+    ThrowErrno("create a directory in", parent.native());
+  }
+  LockedDirectory locked = LockedDirectory::Open(ctx, parent, name);
+  if (!locked) {
+    const EntryType type = TypeAt(parent_.get(), name);
+    if (type == EntryType::kAbsent || type == EntryType::kDirectory) return false;
+    Throw(ErrorKind::kIO, "{} must be a directory, but is {}: remove it", path_.native(),
+          Describe(type));
+  }
+  if (!IsOwn(locked.fd(), locked.parent_.get())) {
+    Throw(ErrorKind::kIO,
+          "{}, left by an interrupted call, belongs to another user; remove it, or use another "
+          "directory",
+          path_.native());
+  }
+  parent_ = std::move(locked.parent_);
+  fd_ = std::move(locked.fd_);
+  return true;
 }
 
 bool Stage::Make(const std::filesystem::path& parent) {
@@ -157,7 +226,9 @@ Stage::~Stage() {
     if (replaced_) {
       replaced_.Delete(context_);
     } else if (published_.empty()) {
-      RemoveContents(Context::Background(), fd_.get());
+      const bool keep = is_kept_ && !has_published_entries_;
+      if (!keep) RemoveContents(Context::Background(), fd_.get());
+      // This fails if the stage is kept with its content.
       const std::string self = "../" + path_.filename().native();
       unlinkat(fd_.get(), self.c_str(), AT_REMOVEDIR);
     }
@@ -275,10 +346,12 @@ std::optional<std::string> Stage::PublishEntries(const std::vector<std::string>&
     TakeBack(published);
     throw;
   }
+  has_published_entries_ = true;
   return std::nullopt;
 }
 
 void Stage::TakeBack(const std::vector<std::string>& names) noexcept {
+  has_published_entries_ = false;
   for (auto name = names.rbegin(); name != names.rend(); ++name) {
     const auto entry = entries_.find(*name);
     if (entry == entries_.end() || IdentityAt(parent_.get(), *name) != entry->second) continue;

@@ -11,6 +11,10 @@
 // has not changed for kForeignStageAge. A directory is locked before it is replaced or hidden, is
 // checked through its descriptor, and stays locked until its tree is deleted. The lock belongs to
 // the open file description, so a directory must not be locked again through a second descriptor.
+//
+// A stage with a key, named ".msb-pull-DOMAIN-KEY", outlives the call that built it, even if its
+// process is killed, so that the next call with the same key continues. SweepStages deletes it when
+// its content has not changed for kKeptStageAge.
 
 #ifndef MSB_SRC_BASE_STAGING_H_
 #define MSB_SRC_BASE_STAGING_H_
@@ -96,11 +100,23 @@ class Stage {
 
   // Creates an empty, locked stage in the directory parent. Throws kIO.
   explicit Stage(const std::filesystem::path& parent, Parents parents = Parents::kMustExist);
+  // Opens the stage with this key, 64 lower-case hex digits, in the directory parent, and locks it.
+  // Creates it if it is absent; otherwise it has what an earlier call left in it, which may be
+  // anything. Waits while another call has it locked, so its content may have been published when
+  // this returns. Parent directories that were created stay if the stage is kept.
+  // Throws kCancelled if ctx ends first.
+  // Throws kIO if it cannot be opened or created, or belongs to another user.
+  Stage(const Context& ctx, const std::filesystem::path& parent, const std::string& key,
+        Parents parents);
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
   // Deletes the stage unless it was published, and deletes the directory that it replaced, if any.
-  // Leaves files that cannot be deleted to SweepStages.
+  // Leaves files that cannot be deleted to SweepStages. Keeps a stage with a key, unless it is
+  // empty, its entries were published, or Discard was called.
   ~Stage();
+
+  // Makes the destructor delete a stage with a key.
+  void Discard() { is_kept_ = false; }
 
   int fd() const { return fd_.get(); }
   int parent_fd() const { return parent_.get(); }
@@ -142,6 +158,10 @@ class Stage {
   // Creates and locks the stage. Returns false if the caller must try again, because another
   // process removed the parent directory, or removed or locked the stage.
   bool Make(const std::filesystem::path& parent);
+  // Opens or creates a stage with a key. Returns false if the caller must try again, because
+  // another process removed the parent directory or the stage. Sets created if it was created.
+  bool Reopen(const Context& ctx, const std::filesystem::path& parent, const std::string& key,
+              bool& created);
   // Exchanges the stage and parent/name.
   bool Exchange(const std::string& name);
   bool Replace(LockedDirectory old, const std::string& name);
@@ -153,6 +173,8 @@ class Stage {
   std::filesystem::path path_;
   LockedFd fd_;
   std::string published_;  // Name of the published directory; empty: not published.
+  bool is_kept_ = false;   // It has a key, and was not discarded.
+  bool has_published_entries_ = false;
   LockedDirectory replaced_;
   Context context_ = Context::Background();  // For deleting replaced_.
   std::map<std::string, EntryIdentity> entries_;
@@ -160,14 +182,16 @@ class Stage {
 
 // How long a stage must be unchanged before a process that cannot see its lock deletes it.
 inline constexpr std::chrono::hours kForeignStageAge{24};
+// How long the content of a stage with a key must be unchanged before it is deleted.
+inline constexpr std::chrono::hours kKeptStageAge{24};
 // How long a directory that was moved aside (rename.h) must be unchanged before such a process puts
 // it back in its place.
 inline constexpr std::chrono::minutes kForeignAsideAge{1};
 
-// Deletes the stages in the directory dir that interrupted calls have left, and puts back
-// directories that these calls had moved aside. Stops early when ctx is done, or when a quarter of
-// the time that was left until its deadline has passed. Never throws, and never waits for a lock.
-// Logs the stages that cannot be deleted. The caller must not hold a lock.
+// Deletes the stages in the directory dir that interrupted calls have left, except recent ones with
+// a key, and puts back directories that these calls had moved aside. Stops early when ctx is done,
+// or when a quarter of the time that was left until its deadline has passed. Never throws, and
+// never waits for a lock. Logs the stages that cannot be deleted. The caller must not hold a lock.
 void SweepStages(const Context& ctx, const std::filesystem::path& dir,
                  const std::function<void(std::string_view message)>& log);
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "src/base/digest.h"
 #include "src/base/file_system.h"
 #include "src/base/remove_tree.h"
 #include "src/base/rename.h"
@@ -38,20 +39,31 @@ std::optional<Hidden> ParseHidden(const std::string& name) {
         rest.size() == kDomainDigits + 1 + kSuffixDigits && rest[kDomainDigits] == '-';
     return Hidden{name, prefix, std::string(rest.substr(0, has_domain ? kDomainDigits : 0))};
   }
-  return std::nullopt;
+  if (!name.starts_with(kPullPrefix)) return std::nullopt;
+  std::string_view rest = std::string_view(name).substr(kPullPrefix.size());
+  const std::string_view domain = rest.substr(0, kDomainDigits);
+  rest.remove_prefix(domain.size());
+  if (!IsHex(domain, kDomainDigits) || !rest.starts_with('-')) return std::nullopt;
+  if (!IsHex(rest.substr(1), Digest::kHexDigits)) return std::nullopt;
+  return Hidden{name, kPullPrefix, std::string(domain)};
 }
 
+// The changes that count for the age of a hidden directory. Renaming a directory, for example, does
+// not change its content.
+enum class Changes { kAll, kContent };
+
 // Returns the time of the last change of the directory or of anything in it.
-std::chrono::nanoseconds LastChange(const Context& ctx, int dir) {
-  const FileStamp stamp = StampOf(dir);
-  std::int64_t last = std::max(stamp.mtime_ns, stamp.ctime_ns);
+std::chrono::nanoseconds LastChange(const Context& ctx, int dir, Changes changes) {
+  const auto time_of = [&](const FileStamp& stamp) {
+    return changes == Changes::kAll ? std::max(stamp.mtime_ns, stamp.ctime_ns) : stamp.mtime_ns;
+  };
+  std::int64_t last = time_of(StampOf(dir));
   for (const DirectoryEntry& entry : ListDirectory(dir, ctx)) {
     const Entry child = OpenEntryAt(dir, entry.name);
     if (child.type == EntryType::kDirectory) {
-      last = std::max(last, LastChange(ctx, child.fd.get()).count());
+      last = std::max(last, LastChange(ctx, child.fd.get(), changes).count());
     } else if (child.fd) {
-      const FileStamp file = StampOf(child.fd.get());
-      last = std::max({last, file.mtime_ns, file.ctime_ns});
+      last = std::max(last, time_of(StampOf(child.fd.get())));
     }
   }
   return std::chrono::nanoseconds(last);
@@ -68,7 +80,7 @@ class Sweeper {
     const LockedFd lock(std::move(stale.fd));
     // It may have been published, or put back, before it was locked.
     if (!IsSameFile(lock.get(), parent_, hidden.name)) return;
-    const bool is_moved = hidden.prefix != kStagePrefix;
+    const bool is_moved = hidden.prefix == kAsidePrefix || hidden.prefix == kCopiedPrefix;
     if (is_moved && !MayBeInUse(hidden, lock.get(), kForeignAsideAge)) {
       if (hidden.prefix == kAsidePrefix) PutBack(lock.get());
       if (hidden.prefix == kCopiedPrefix && !ReplaceByCopy(lock.get())) return;
@@ -86,15 +98,21 @@ class Sweeper {
 
  private:
   // Returns true if the directory may be in use by a process whose lock is not visible here: it has
-  // changed less than age ago.
+  // changed less than age ago. Also returns true for a stage with a key that may be needed by the
+  // next call with this key.
   bool MayBeInUse(const Hidden& hidden, int fd, std::chrono::seconds age) {
+    if (hidden.prefix == kPullPrefix) return IsRecent(fd, kKeptStageAge, Changes::kContent);
     if (!IsLockOfProcess(fd)) {
       if (hidden.domain.empty()) return false;
       if (domain_.empty()) domain_ = LockDomain(parent_);
       if (hidden.domain == domain_) return false;
     }
+    return IsRecent(fd, age, Changes::kAll);
+  }
+
+  bool IsRecent(int fd, std::chrono::seconds age, Changes changes) const {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
-    return now - LastChange(ctx_, fd) < age;
+    return now - LastChange(ctx_, fd, changes) < age;
   }
 
   // Moves a directory that was moved aside back to its name, unless the name is taken.

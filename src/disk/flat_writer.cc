@@ -10,6 +10,7 @@
 #include "src/disk/image_writer.h"
 #include "src/disk/qcow2_layout.h"
 #include "src/disk/scan.h"
+#include "src/disk/sparse_write.h"
 
 namespace msb::disk {
 namespace {
@@ -24,29 +25,14 @@ class RawWriter : public RegionConsumer {
   explicit RawWriter(int fd) : fd_(fd) {}
 
   void Commit(const Region& region) override {
-    for (const Extent& extent : region.data) CommitExtent(region, extent);
+    for (const Extent& extent : region.data) {
+      WriteSparse(fd_, region.bytes.subspan(extent.offset - region.offset, extent.length),
+                  extent.offset);
+    }
     base::BeginWriteback(fd_, region.offset, kRegionBytes);
   }
 
  private:
-  void CommitExtent(const Region& region, const Extent& extent) const {
-    std::uint64_t begin = extent.offset;  // Start of the data to be written next.
-    for (std::uint64_t at = extent.offset; at < extent.end();) {
-      const std::uint64_t end = std::min((at / kHoleBytes + 1) * kHoleBytes, extent.end());
-      if (IsZero(region.bytes.subspan(at - region.offset, end - at))) {
-        Write(region, begin, at);
-        begin = end;
-      }
-      at = end;
-    }
-    Write(region, begin, extent.end());
-  }
-
-  void Write(const Region& region, std::uint64_t begin, std::uint64_t end) const {
-    if (begin == end) return;
-    base::WriteExactly(fd_, region.bytes.data() + (begin - region.offset), end - begin, begin);
-  }
-
   int fd_;
 };
 

@@ -5,28 +5,17 @@
 #include <optional>
 #include <utility>
 
+#include "src/archive/byte_sink.h"
 #include "src/archive/export.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/base/output_stream.h"
-#include "src/base/throw.h"
 #include "src/handle/export_lineage.h"
 #include "src/handle/finder.h"
 #include "src/ops/open.h"
 
 namespace msb::ops {
 namespace {
-
-// Compression levels of zstd. Levels above 19 need windows that Import refuses.
-constexpr int kMinLevel = 1;
-constexpr int kMaxLevel = 19;
-
-void CheckLevel(int level) {
-  if (level >= kMinLevel && level <= kMaxLevel) return;
-  base::Throw(ErrorKind::kInvalidArgument,
-              "compression level {} is invalid: it must be from {} to {}", level, kMinLevel,
-              kMaxLevel);
-}
 
 // Returns the digest of the snapshot that SnapshotExportOptions::since names, or nullopt if since
 // is empty. If since is a digest, the snapshot need not exist here.
@@ -41,7 +30,7 @@ std::optional<std::string> SinceDigest(const Context& ctx, ClientState& client,
 
 void ExportSnapshot(const Context& ctx, ClientState& client, const std::string& name_or_path,
                     const std::filesystem::path& out_path, const SnapshotExportOptions& options) {
-  CheckLevel(options.level);
+  archive::CheckLevel(options.level);
   archive::ExportSpec spec{.chain = {},
                            .cache_dir = client.home.cache_dir(),
                            .out = base::AbsolutePath(out_path.native()),

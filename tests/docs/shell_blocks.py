@@ -9,10 +9,10 @@ import subprocess
 # The programs of other projects that the pages show. A name that is missing here is a typing
 # mistake, or a program to add.
 PROGRAMS = set("""apt apt-get bash c++ cat ccache chmod cmake cp cpack ctest curl dd debootstrap
-    diff docker dpkg dpkg-deb du find g++ git grep gzip head jq ls man mkdir mkfs.ext4 mktemp mount
-    msb mv nproc pkg-config podman python3 qemu-img qemu-nbd qemu-system-x86_64 rm rsync scp sed
-    sha256sum sleep sort ssh sudo sync tail tar tee timeout truncate umount virsh wc wget xargs
-    zstd""".split())
+    diff docker docker-registry dpkg dpkg-deb du find g++ git grep gzip head htpasswd jq ls man
+    mkdir mkfs.ext4 mktemp mount msb mv nproc openssl pkg-config podman python3 qemu-img qemu-nbd
+    qemu-system-x86_64 rm rsync scp sed sha256sum skopeo sleep sort ssh sudo sync tail tar tee
+    timeout truncate umount virsh wc wget xargs zstd""".split())
 WORDS = set("""! . : [ [[ break case cd continue do done echo elif else env eval exec exit export
     false fi for function if in kill local printf pwd read return set shift source test then time
     trap true type ulimit umask unset until wait while { }""".split())

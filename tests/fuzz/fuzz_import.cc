@@ -44,7 +44,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-using archive::ImportSpec;
+using archive::IntakeSpec;
 using artifact::Artifact;
 using Artifacts = std::vector<Artifact>;
 using Paths = std::set<std::string>;
@@ -99,8 +99,10 @@ Paths PathsBelow(const fs::path& dir) {
 }
 
 // Imports an archive. Returns nothing if it is refused with an error of these kinds.
-std::optional<Artifacts> Import(const ImportSpec& spec, std::initializer_list<ErrorKind> kinds) {
-  return Accepted([&] { return archive::ImportArchive(Context::Background(), spec); }, kinds);
+std::optional<Artifacts> Import(const fs::path& archive, const IntakeSpec& spec,
+                                std::initializer_list<ErrorKind> kinds) {
+  return Accepted([&] { return archive::ImportArchive(Context::Background(), archive, spec); },
+                  kinds);
 }
 
 void CheckArtifact(const Artifact& artifact) {
@@ -158,14 +160,16 @@ void CheckCache(const fs::path& cache, const Artifacts& artifacts) {
 }
 
 // Imports the same archive again: to the same destination, and to another one beside it.
-void CheckAgain(const ImportSpec& first, const fs::path& beside, std::size_t count) {
+void CheckAgain(const fs::path& archive, const IntakeSpec& first, const fs::path& beside,
+                std::size_t count) {
   const Paths artifacts = PathsBelow(first.destination);
   const Paths images = PathsBelow(first.cache_dir);
-  Require(!Import(first, {ErrorKind::kSnapshotAlreadyExists}), "nothing is imported twice");
+  Require(!Import(archive, first, {ErrorKind::kSnapshotAlreadyExists}),
+          "nothing is imported twice");
   Require(PathsBelow(first.destination) == artifacts, "artifacts that are there stay");
   // Without images, this has been tested already.
   if (!images.empty()) {
-    const auto again = Import({first.archive, beside, first.cache_dir}, {});
+    const auto again = Import(archive, {beside, first.cache_dir}, {});
     Require(again && again->size() == count, "images that are there do not matter");
   }
   Require(PathsBelow(first.cache_dir) == images, "images that are there stay");
@@ -173,15 +177,15 @@ void CheckAgain(const ImportSpec& first, const fs::path& beside, std::size_t cou
 
 void CheckImport(const fs::path& archive) {
   const Home home;
-  const ImportSpec spec{archive, home.Destination("first"), home.Cache()};
-  const auto artifacts =
-      Import(spec, {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation,
-                    ErrorKind::kSnapshotNotFound});
+  const IntakeSpec spec{home.Destination("first"), home.Cache()};
+  const auto artifacts = Import(archive, spec,
+                                {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation,
+                                 ErrorKind::kSnapshotNotFound});
   if (!artifacts) return Require(fs::is_empty(home.path()), "what is refused leaves nothing");
   for (const Artifact& artifact : *artifacts) CheckArtifact(artifact);
   CheckDestination(spec.destination, *artifacts);
   CheckCache(spec.cache_dir, *artifacts);
-  CheckAgain(spec, home.Destination("beside"), artifacts->size());
+  CheckAgain(archive, spec, home.Destination("beside"), artifacts->size());
 }
 
 }  // namespace

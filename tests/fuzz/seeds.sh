@@ -129,4 +129,18 @@ case $target in
 "virtual_size":1}]/'
     variant checkpoint 's/"kind":"file"/"kind":"checkpoint"/; s/("requires":\[)/\1"x"/'
     ;;
+  fuzz_registry)
+    oci='{"schemaVersion":2,"mediaType":"application/vnd.oci.image'
+    type='"artifactType":"application/vnd.msb.snapshot.v1"'
+    blob="\"digest\":\"$digest\",\"size\":5}"
+    media='{"mediaType":"application/vnd.msb.snapshot'
+    printf '0%s.index.v1+json",%s,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",%s,%s]}' \
+      "$oci" "$type" "$type" "$blob" >"$dir/index"
+    printf '1%s.manifest.v1+json",%s,"config":%s.chunks.v1+json",%s,"layers":[%s.descriptor.v1+json",%s,%s.chunk.v1+zstd",%s]}' \
+      "$oci" "$type" "$media" "$blob" "$media" "$blob" "$media" "$blob" >"$dir/manifest"
+    # A file of one leaf that is not zeros, whose root is not the recorded one.
+    printf '2{"schema":1,"file":"upper.ext4","size":65536,"chunk_size":65536,"integrity":{"algorithm":"msb-file-merkle-blake3-v1","root":"%s","logical_size":65536,"leaf_size":65536},"chunks":[{"index":0,"hash":"%s",%s]}' \
+      "${digest/sha256/blake3}" "${digest/sha256/blake3}" "$blob" >"$dir/table"
+    printf '3' | cat - <(head -c 1000 ../../README.md | zstd -q) >"$dir/blob"
+    ;;
 esac

@@ -29,6 +29,8 @@ abidw --headers-dir "$headers" --drop-private-types --suppressions "${reference%
   --exported-interfaces-only --no-corpus-path --no-comp-dir-path --no-show-locs \
   --no-parameter-names --no-elf-needed --no-write-default-sizes --type-id-style hash \
   --out-file "$current" "$library"
+grep -q '<class-decl ' "$current" ||
+  fail "$library has debug information without types, as with -g1; build it with -g"
 if [ -n "$renew" ]; then
   cp "$current" "$reference"
   exit

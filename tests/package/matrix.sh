@@ -120,6 +120,8 @@ add_case gcc-hardened-lto-shared with_flags "'$hardening'" "'-Wl,-z,relro,-z,now
   -DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON
 add_case blake3-directory install g++ -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DBLAKE3_SOURCE_DIR="$(blake3_sources)"
+add_case without-registry install g++ -G Ninja -DCMAKE_BUILD_TYPE=Release -DMSB_WITH_REGISTRY=OFF \
+  -DCMAKE_DISABLE_FIND_PACKAGE_CURL=ON
 add_case zstd-static install_zstd_static g++ -G Ninja -DCMAKE_BUILD_TYPE=Release
 add_case missing-dependencies refuse "'libsqlite3-dev
 libzstd-dev

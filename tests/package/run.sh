@@ -72,7 +72,7 @@ fi
 # Each public header compiles alone, and includes only the standard library and public headers.
 find "$source_dir/include" -name '*.h' | while read -r header; do
   c++ -std=c++20 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c++ -I "$source_dir/include" "$header"
-  if grep -nE '#include +[<"](nlohmann|sqlite3|archive|zstd|openssl|fmt|blake3|src/)' "$header"; then
+  if grep -nE '#include +[<"](nlohmann|sqlite3|archive|curl|zstd|openssl|fmt|blake3|src/)' "$header"; then
     echo "$header includes more than the standard library" >&2
     exit 1
   fi

@@ -24,6 +24,8 @@ inline constexpr int kSandboxNotFoundCode = 10;
 inline constexpr int kSnapshotNotFoundCode = 14;
 inline constexpr int kIntegrityCode = 18;
 inline constexpr int kIoCode = 19;
+inline constexpr int kUnauthorizedCode = 27;
+inline constexpr int kUnavailableCode = 28;
 
 // The base of the tests of the program: a home without sandboxes and snapshots, and a directory.
 class ProgramTest : public testing::Test {

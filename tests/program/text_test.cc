@@ -166,10 +166,10 @@ TEST(TableTest, EscapesControlCharacters) {
 
 TEST(ExitCodeTest, EveryKindHasACodeOfItsOwn) {
   std::set<int> codes;
-  for (int kind = 0; kind <= static_cast<int>(ErrorKind::kSnapshotHasChildren); ++kind) {
+  for (int kind = 0; kind <= static_cast<int>(ErrorKind::kRegistryUnavailable); ++kind) {
     codes.insert(ExitCodeOf(static_cast<ErrorKind>(kind)));
   }
-  EXPECT_EQ(codes.size(), static_cast<std::size_t>(ErrorKind::kSnapshotHasChildren) + 1);
+  EXPECT_EQ(codes.size(), static_cast<std::size_t>(ErrorKind::kRegistryUnavailable) + 1);
   EXPECT_EQ(*codes.begin(), 10);
 }
 

@@ -318,10 +318,15 @@ void Checker::CheckLeftovers() {
   for (const fs::path& dir :
        {snapshots_, sandboxes_, places_.home / "cache", places_.out, places_.outside}) {
     if (!fs::exists(dir)) continue;
-    for (const auto& entry : fs::recursive_directory_iterator(dir)) {
-      const std::string name = entry.path().filename();
+    for (auto at = fs::recursive_directory_iterator(dir); at != fs::end(at); ++at) {
+      const std::string name = at->path().filename();
       if (!name.starts_with('.') || IsOfRuntime(name)) continue;
-      Find("left behind: " + entry.path().lexically_relative(places_.root).native());
+      // An interrupted pull keeps its stage for the next one.
+      if (name.starts_with(".msb-pull-")) {
+        at.disable_recursion_pending();
+        continue;
+      }
+      Find("left behind: " + at->path().lexically_relative(places_.root).native());
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/docker_registry.h"
 #include "tests/vm/guest.h"
 
 namespace msb::test {
@@ -117,6 +118,51 @@ TEST_P(VmFlowTest, AChainOfSnapshotsBootsOnAnotherMachine) {
   EXPECT_THAT(SlotsFound(WaitForConsole(ctx_, elsewhere, "worker", "GUEST-READY")),
               ElementsAre("marker", "second", "third", "-"));
   Stop(worker);
+}
+
+class VmRegistryTest : public VmFlowTest {};
+
+// Disks that are not qcow2 have no chains.
+INSTANTIATE_TEST_SUITE_P(Formats, VmRegistryTest, ::testing::Values("qcow2"),
+                         [](const auto& test) { return test.param; });
+
+// Five generations, each sealed in constant time, go through a registry with their image.
+TEST_P(VmRegistryTest, AChainOfFiveBootsFromARegistry) {
+  if (!DockerRegistry::IsInstalled()) GTEST_SKIP() << "docker-registry is not installed";
+  const std::vector<std::string> words = {"one", "two", "three", "four"};
+  std::string previous;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string sandbox = "worker-" + words[i];
+    WriteWord(sandbox, previous.empty() ? WithImage(image_) : WithSnapshot(previous),
+              std::to_string(i) + ":" + words[i]);
+    TakeSnapshot(sandbox, words[i]);
+    previous = words[i];
+  }
+  // The fifth overwrites what the first has written.
+  WriteWord("worker-five", WithSnapshot(previous), "0:five");
+  const SnapshotArtifact head = TakeSnapshot("worker-five", "five");
+
+  DockerRegistry registry;
+  const std::string reference = registry.address() + "/team/five";
+  Client sender = ClientFor();
+  Snapshot::Push(ctx_, "five", reference, {.with_parents = true, .with_image = true}, sender);
+  // The other machine has no files of this one.
+  fs::rename(home_, dir_ / "gone");
+  fs::remove(image_);
+  Client elsewhere = ClientFor();
+  const SnapshotHandle pulled = Snapshot::Pull(ctx_, reference, "", {}, elsewhere);
+  EXPECT_EQ(pulled.Digest(), head.Digest());
+  EXPECT_EQ(pulled.Open(ctx_).Verify(ctx_).upper.kind, "verified");
+  EXPECT_EQ(Snapshot::List(ctx_, elsewhere).size(), 5U);
+  const auto find = [&](const SnapshotHandle& snapshot, const std::string& sandbox) {
+    Sandbox worker = CreateSandbox(ctx_, sandbox, {WithSnapshot(snapshot.Path())}, elsewhere);
+    auto slots = SlotsFound(WaitForConsole(ctx_, elsewhere, sandbox, "GUEST-READY"));
+    Stop(worker);
+    return slots;
+  };
+  EXPECT_THAT(find(pulled, "worker"), ElementsAre("five", "two", "three", "four"));
+  const SnapshotHandle parent = Snapshot::Get(ctx_, pulled.ParentDigest().value_or(""), elsewhere);
+  EXPECT_THAT(find(parent, "older"), ElementsAre("one", "two", "three", "four"));
 }
 
 }  // namespace

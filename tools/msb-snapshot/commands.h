@@ -28,6 +28,7 @@ void AddList(CLI::App& app, Invocation& invocation);      // list, reindex
 void AddInspect(CLI::App& app, Invocation& invocation);   // inspect, verify
 void AddRemove(CLI::App& app, Invocation& invocation);    // remove
 void AddTransfer(CLI::App& app, Invocation& invocation);  // export, import, flatten
+void AddRegistry(CLI::App& app, Invocation& invocation);  // push, pull
 void AddTree(CLI::App& app, Invocation& invocation);      // tree
 void AddFork(CLI::App& app, Invocation& invocation);      // fork
 void AddSandbox(CLI::App& app,

@@ -28,6 +28,8 @@ const std::vector<ExitCode>& ExitCodes() {
       {24, "UnsupportedOperation", "The backend or the snapshot does not support this."},
       {25, "Internal", "This is a bug in msb, or a database has an unexpected schema."},
       {26, "SnapshotHasChildren", "Other snapshots or sandboxes depend on the snapshot."},
+      {27, "RegistryUnauthorized", "The registry refuses the credentials, or requires some."},
+      {28, "RegistryUnavailable", "The registry cannot be reached, or fails."},
       {130, "", "Ctrl-C (SIGINT) cancelled the command. Nothing is left behind."},
       {kBrokenPipe, "", "The reader of the output closed the pipe."},
       {143, "", "SIGTERM cancelled the command. Nothing is left behind."},

@@ -60,6 +60,7 @@ std::string ProgressLine(const ProgressState& state, std::size_t columns) {
   if (state.total && state.done >= *state.total) line = fmt::format("{} 100%", state.phase);
   std::vector<std::string> parts = Speed(state);
   parts.push_back(Sizes(state));
+  if (state.saved > 0) parts.push_back(fmt::format("{} saved", HumanBytes(state.saved)));
   std::string tail;
   for (const std::string& part : parts) {
     if (line.size() + tail.size() + 2 + part.size() <= room) tail += "  " + part;
@@ -74,7 +75,8 @@ std::string ProgressLine(const ProgressState& state, std::size_t columns) {
 ProgressBar::ProgressBar() : on_terminal_(CanMoveCursor(Stream::kError)) {}
 
 void ProgressBar::Begin(const Progress& progress) {
-  state_ = {.phase = std::string(progress.phase), .done = 0, .total = {}, .elapsed = {}};
+  state_ = {
+      .phase = std::string(progress.phase), .done = 0, .total = {}, .saved = 0, .elapsed = {}};
   begin_ = last_line_ = Clock::now();
   total_known_ = false;
 }
@@ -83,6 +85,7 @@ void ProgressBar::Update(const Progress& progress) {
   if (state_.phase != progress.phase) Begin(progress);
   const Clock::time_point now = Clock::now();
   state_.done = progress.bytes_done;
+  state_.saved = progress.bytes_saved;
   // The total is not known while an archive is read from a pipe; it is then equal to what is done.
   total_known_ =
       total_known_ || progress.phase != "import" || progress.bytes_total != progress.bytes_done;

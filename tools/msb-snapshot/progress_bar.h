@@ -20,6 +20,7 @@ struct ProgressState {
   std::string phase;
   std::uint64_t done = 0;              // Bytes.
   std::optional<std::uint64_t> total;  // Bytes; nullopt if not known.
+  std::uint64_t saved = 0;             // Bytes that need not be transferred.
   std::chrono::duration<double> elapsed{};
 };
 

@@ -32,6 +32,7 @@ void AddCommands(CLI::App& app, Invocation& invocation) {
   AddInspect(app, invocation);
   AddRemove(app, invocation);
   AddTransfer(app, invocation);
+  AddRegistry(app, invocation);
   AddFork(app, invocation);
   AddTree(app, invocation);
   AddSandbox(app, invocation);

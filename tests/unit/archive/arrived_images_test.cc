@@ -28,7 +28,7 @@ using testing::UnorderedElementsAreArray;
 class ArrivedImagesTest : public testing::Test {
  protected:
   ArrivedImages Arrived(const std::vector<std::string>& files) const {
-    return {staged_, files, cache_};
+    return {staged_, files, cache_, ArchiveWords()};
   }
   void Import(const ImageSample& sample) const {
     ArrivedImages images = Arrived(sample.Names());
@@ -84,7 +84,8 @@ TEST_F(ArrivedImagesTest, InstallsTheImageOfARelease) {
                        "sha256:1fe817ecc5e7f0521598c572d45bb602f6bbe8d2fc9813b654a985ad59d231ac"};
   for (const std::string& release : test::FixtureReleases()) {
     const fs::path home = test::UnpackFixtureHome(release, dir_ / release);
-    ArrivedImages images(home / "cache", FilesOfImage(home / "cache", image), cache_);
+    ArrivedImages images(home / "cache", FilesOfImage(home / "cache", image), cache_,
+                         ArchiveWords());
     images.Check(ctx_, {image});
     images.Install(ctx_);
     EXPECT_EQ(FilesOfImage(cache_, image).size(), 4U);
@@ -248,7 +249,7 @@ TEST_F(ArrivedImagesTest, RefusesACacheThatNoVmdkCanName) {
   const ImageSample sample = MakeOciImage("a");
   sample.Write(staged_);
   const auto before = test::ListTree(dir_.path());
-  ArrivedImages images(staged_, sample.Names(), dir_ / "a\"b");
+  ArrivedImages images(staged_, sample.Names(), dir_ / "a\"b", ArchiveWords());
   EXPECT_MSB_ERROR(images.Check(ctx_, {sample.image}), ErrorKind::kUnsupportedOperation,
                    "/a\"b: ", "an absolute path in UTF-8 without quotation marks",
                    "set Config::cache_dir");
@@ -340,7 +341,7 @@ TEST_F(ArrivedImagesTest, InstallsFromAnotherFileSystem) {
   }
   const ImageSample sample = MakeOciImage("a");
   sample.Write(other);
-  ArrivedImages images(other, sample.Names(), cache_);
+  ArrivedImages images(other, sample.Names(), cache_, ArchiveWords());
   images.Check(ctx_, {sample.image});
   images.Install(ctx_);
   fs::remove_all(other);

@@ -45,7 +45,7 @@ std::vector<std::string> PathsOf(const SampleSnapshot& sample) {
 
 IncomingSnapshot& Add(IncomingSnapshots& snapshots, const SampleSnapshot& sample) {
   const std::string path = PathsOf(sample).front();
-  return snapshots.Add(LayoutOf(sample), *ParseMemberPath(path), path, sample.manifest);
+  return snapshots.Add(LayoutOf(sample), ParseMemberPath(path)->snapshot, path, sample.manifest);
 }
 
 std::vector<IncomingSnapshot*> Arrive(IncomingSnapshots& snapshots, const SampleSnapshot& sample) {
@@ -63,7 +63,7 @@ std::vector<std::string> IdsOf(const std::vector<SampleSnapshot>& samples) {
 
 // Returns the ids in order, after all samples have arrived completely in the given order.
 std::vector<std::string> Order(const std::vector<SampleSnapshot>& samples) {
-  IncomingSnapshots snapshots;
+  IncomingSnapshots snapshots(ArchiveWords());
   for (const SampleSnapshot& sample : samples) {
     Add(snapshots, sample);
     Arrive(snapshots, sample);
@@ -98,7 +98,7 @@ TEST(IncomingTest, KnowsASnapshotByItsManifest) {
   for (const SampleLayout layout : kSampleLayouts) {
     const SampleSnapshot sample = MakeSampleSnapshot(layout);
     SCOPED_TRACE(sample.id);
-    IncomingSnapshots snapshots;
+    IncomingSnapshots snapshots(ArchiveWords());
     EXPECT_TRUE(snapshots.empty());
     IncomingSnapshot& added = Add(snapshots, sample);
     EXPECT_FALSE(snapshots.empty());
@@ -119,10 +119,11 @@ TEST(IncomingTest, RefusesTheManifestOfAnotherSnapshot) {
   for (const SampleLayout layout : kSampleLayouts) {
     const SampleSnapshot sample = MakeSampleSnapshot(layout);
     const std::string path = PathsOf(MakeSampleSnapshot(layout, {.seed = 2})).front();
-    IncomingSnapshots snapshots;
-    EXPECT_MSB_ERROR(snapshots.Add(LayoutOf(sample), *ParseMemberPath(path), path, sample.manifest),
-                     ErrorKind::kSnapshotIntegrity, path + " must match the name of its directory",
-                     "the manifest of " + sample.id);
+    IncomingSnapshots snapshots(ArchiveWords());
+    EXPECT_MSB_ERROR(
+        snapshots.Add(LayoutOf(sample), ParseMemberPath(path)->snapshot, path, sample.manifest),
+        ErrorKind::kSnapshotIntegrity, path + " must match the name of its directory",
+        "the manifest of " + sample.id);
     EXPECT_TRUE(snapshots.empty());
   }
 }
@@ -131,13 +132,13 @@ TEST(IncomingTest, RefusesManifestsOfOtherLayoutsAndNone) {
   for (const SampleLayout layout : kSampleLayouts) {
     const SampleSnapshot sample = MakeSampleSnapshot(layout);
     const std::string path = PathsOf(sample).front();
-    IncomingSnapshots snapshots;
+    IncomingSnapshots snapshots(ArchiveWords());
     std::vector<std::string> texts = {"", "{}", sample.manifest + "x"};
     for (const SampleLayout other : kSampleLayouts) {
       if (other != layout) texts.push_back(MakeSampleSnapshot(other).manifest);
     }
     for (const std::string& text : texts) {
-      EXPECT_MSB_ERROR(snapshots.Add(LayoutOf(sample), *ParseMemberPath(path), path, text),
+      EXPECT_MSB_ERROR(snapshots.Add(LayoutOf(sample), ParseMemberPath(path)->snapshot, path, text),
                        ErrorKind::kSnapshotIntegrity, "malformed manifest " + path);
     }
     EXPECT_TRUE(snapshots.empty());
@@ -152,7 +153,7 @@ TEST(IncomingTest, RefusesCheckpoints) {
                                                 {"checkpoint_id", "c1"},
                                                 {"manifest", "sha256:" + std::string(64, 'a')}};
                          }});
-  IncomingSnapshots snapshots;
+  IncomingSnapshots snapshots(ArchiveWords());
   EXPECT_MSB_ERROR(Add(snapshots, sample), ErrorKind::kUnsupportedOperation,
                    "/snapshot.json is a checkpoint of a running sandbox",
                    "only its runtime can import it");
@@ -163,7 +164,7 @@ TEST(IncomingTest, APayloadArrivesOnceForTheSnapshotInItsDirectory) {
   for (const SampleLayout layout : kSampleLayouts) {
     const std::vector<SampleSnapshot> chain = Chain(layout, 2);
     SCOPED_TRACE(chain[0].id);
-    IncomingSnapshots snapshots;
+    IncomingSnapshots snapshots(ArchiveWords());
     EXPECT_TRUE(Arrive(snapshots, chain[0]).empty());
     IncomingSnapshot& first = Add(snapshots, chain[0]);
     EXPECT_TRUE(Arrive(snapshots, chain[1]).empty());
@@ -177,7 +178,7 @@ TEST(IncomingTest, APayloadArrivesOnceForTheSnapshotInItsDirectory) {
 }
 
 TEST(IncomingTest, RefusesPayloadsThatNoManifestNames) {
-  IncomingSnapshots snapshots;
+  IncomingSnapshots snapshots(ArchiveWords());
   const IncomingSnapshot& added = Add(snapshots, MakeSampleSnapshot(SampleLayout::kInventory));
   const MemberPath path{.in_inventory = true,
                         .kind = MemberKind::kPayload,
@@ -196,7 +197,7 @@ TEST(IncomingTest, ALayerArrivesForAllThatStandOnIt) {
   const SampleSnapshot child = MakeSampleSnapshot(
       SampleLayout::kLayered, {.seed = 2, .parent = parent.id, .edit = stand_on_the_same});
   const SampleSnapshot other = Layered(3, 2);
-  IncomingSnapshots snapshots;
+  IncomingSnapshots snapshots(ArchiveWords());
   IncomingSnapshot& first = Add(snapshots, parent);
   IncomingSnapshot& second = Add(snapshots, child);
   const IncomingSnapshot& third = Add(snapshots, other);
@@ -231,19 +232,20 @@ TEST(IncomingTest, RefusesSnapshotsWithoutTheirDisk) {
   for (const SampleLayout layout : kSampleLayouts) {
     for (const std::size_t without : {0U, 1U}) {
       const std::vector<SampleSnapshot> chain = Chain(layout, 2);
-      IncomingSnapshots snapshots;
+      IncomingSnapshots snapshots(ArchiveWords());
       for (const SampleSnapshot& sample : chain) Add(snapshots, sample);
       Arrive(snapshots, chain[1 - without]);
-      EXPECT_MSB_ERROR(snapshots.InOrder(), ErrorKind::kSnapshotIntegrity,
-                       "snapshot " + chain[without].id + " lacks its disk '");
+      EXPECT_MSB_ERROR(snapshots.CheckArrived(), ErrorKind::kSnapshotIntegrity,
+                       "the archive's snapshot " + chain[without].id + " lacks its disk '",
+                       "copy or export the archive again");
       Arrive(snapshots, chain[without]);
-      EXPECT_EQ(snapshots.InOrder().size(), 2U);
+      snapshots.CheckArrived();
     }
   }
 }
 
 TEST(IncomingTest, RefusesAllButOneChain) {
-  EXPECT_MSB_ERROR(IncomingSnapshots().InOrder(), ErrorKind::kSnapshotIntegrity,
+  EXPECT_MSB_ERROR(IncomingSnapshots(ArchiveWords()).InOrder(), ErrorKind::kSnapshotIntegrity,
                    "the snapshots of the archive must form a single chain of parents",
                    "copy or export the archive again");
   for (const SampleLayout layout : kSampleLayouts) {

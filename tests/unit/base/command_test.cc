@@ -77,6 +77,18 @@ TEST(CommandTest, GivesNoInputAndNoDescriptors) {
   close(inheritable);
 }
 
+TEST(CommandTest, GivesTheInputToTheProgram) {
+  Command command = ShellCommand("cat");
+  command.input = "line\nbytes: \xff";
+  EXPECT_EQ(RunCommand(test::Soon(), command).output, command.input);
+}
+
+TEST(CommandTest, AProgramNeedNotReadItsInput) {
+  Command command = ShellCommand("echo done");
+  command.input = std::string(std::size_t{8} << 20, 'x');  // More than a pipe holds.
+  EXPECT_EQ(RunCommand(test::Soon(), command).output, "done\n");
+}
+
 TEST(CommandTest, RunsWithSignalsAsTheyAreByDefault) {
   sigset_t blocked;
   sigset_t old;

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Describes a client's home as the receiver of snapshots, for Import and Pull.
+
+#ifndef MSB_SRC_OPS_RECEIVER_H_
+#define MSB_SRC_OPS_RECEIVER_H_
+
+#include <filesystem>
+
+#include "msb/context.h"
+#include "src/archive/intake.h"
+#include "src/handle/finder.h"
+#include "src/ops/client_state.h"
+
+namespace msb::ops {
+
+// Prepares the directory dest ("" means the snapshots directory) and returns a receiver that looks
+// in the client's home and in dest for snapshots that exist already. ctx, client and finder must
+// outlive it.
+// Throws kInvalidArgument if dest is inside a snapshot.
+archive::IntakeSpec ReceiverAt(const Context& ctx, ClientState& client,
+                               handle::SnapshotFinder& finder, const std::filesystem::path& dest);
+
+}  // namespace msb::ops
+
+#endif  // MSB_SRC_OPS_RECEIVER_H_

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Parses the header WWW-Authenticate, in which a registry names the kinds of authentication that it
+// accepts (RFC 9110, section 11.6.1).
+
+#ifndef MSB_SRC_REGISTRY_CHALLENGE_H_
+#define MSB_SRC_REGISTRY_CHALLENGE_H_
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace msb::registry {
+
+// One kind of authentication that a registry accepts.
+struct Challenge {
+  std::string scheme;  // In lower case, such as "basic" or "bearer".
+  // The names are in lower case. Of a repeated name, the first value counts.
+  std::map<std::string, std::string> parameters = {};
+
+  // Returns the value of a parameter, or "".
+  std::string Parameter(const std::string& name) const;
+};
+
+// Returns the challenges in the value of one header. Skips what it does not understand.
+std::vector<Challenge> ParseChallenges(std::string_view header);
+
+}  // namespace msb::registry
+
+#endif  // MSB_SRC_REGISTRY_CHALLENGE_H_

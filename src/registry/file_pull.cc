@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/registry/file_pull.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+
+#include "src/artifact/integrity.h"
+#include "src/base/digest.h"
+#include "src/base/file.h"
+#include "src/base/space.h"
+#include "src/base/throw.h"
+#include "src/disk/extents.h"
+#include "src/disk/sparse_write.h"
+
+namespace msb::registry {
+namespace {
+
+using base::Throw;
+using disk::Extent;
+
+// The most chunks that are looked for at the same time in files of this machine.
+constexpr std::size_t kMaxLookups = 32;
+
+class ChunkPuller {
+ public:
+  ChunkPuller(PullSession& session, const PullFile& file)
+      : session_(session),
+        file_(file),
+        table_(file.table),
+        tree_(table_.size),
+        level_(tree_.LevelOf(table_.chunk_size)) {}
+  ChunkPuller(const ChunkPuller&) = delete;
+  ChunkPuller& operator=(const ChunkPuller&) = delete;
+  // After a failure, workers may still use the files.
+  ~ChunkPuller() { session_.workers.Abandon(); }
+
+  void Run() {
+    if (file_.is_resumed || !file_.local.empty()) {
+      Look();
+    } else {
+      for (const Chunk& chunk : table_.chunks) Miss(chunk);
+    }
+    Download();
+  }
+
+ private:
+  // Looks for each chunk in the file itself and in the local files.
+  void Look() {
+    auto next = table_.chunks.begin();
+    session_.client.Run([&] {
+      session_.workers.TakeResults();
+      for (; next != table_.chunks.end() && unfinished_ < kMaxLookups; ++next) {
+        ++unfinished_;
+        session_.workers.Post([this, &chunk = *next](ChunkCodec& codec) -> WorkerPool::Result {
+          const bool found = Find(codec, chunk);
+          return [this, found, &chunk] {
+            --unfinished_;
+            found ? Save(chunk) : Miss(chunk);
+          };
+        });
+      }
+      return next == table_.chunks.end() && unfinished_ == 0;
+    });
+  }
+
+  // Called by a worker. Returns true if the file has the chunk then.
+  bool Find(ChunkCodec& codec, const Chunk& chunk) const {
+    const Extent range = table_.RangeOf(chunk.index);
+    if (file_.is_resumed) {
+      if (HasChunk(codec, file_.fd, chunk)) return true;
+      disk::ClearRange(file_.fd, range);
+    }
+    for (const int local : file_.local) {
+      if (base::StampOf(local).size < range.end() || !HasChunk(codec, local, chunk)) continue;
+      if (!disk::ShareRange(local, file_.fd, range)) {
+        disk::WriteSparse(file_.fd, codec.Read(local, range, std::span(&range, 1)), range.offset);
+      }
+      // The local file may have changed meanwhile.
+      if (HasChunk(codec, file_.fd, chunk)) return true;
+      disk::ClearRange(file_.fd, range);
+    }
+    return false;
+  }
+
+  bool HasChunk(ChunkCodec& codec, int fd, const Chunk& chunk) const {
+    const Extent range = table_.RangeOf(chunk.index);
+    return tree_.Hash(codec.Read(fd, range, std::span(&range, 1)), level_) == chunk.hash;
+  }
+
+  void Save(const Chunk& chunk) {
+    session_.meter.AddSaved(chunk.blob.size);
+    session_.total -= std::min(session_.total, chunk.blob.size);
+    session_.meter.SetTotal(session_.total);
+  }
+
+  // A blob that several chunks have is downloaded once.
+  void Miss(const Chunk& chunk) {
+    std::vector<const Chunk*>& chunks = missing_[chunk.blob.digest];
+    if (!chunks.empty()) {
+      CheckSameBlob(*chunks.front(), chunk);
+      Save(chunk);
+    }
+    chunks.push_back(&chunk);
+  }
+
+  void CheckSameBlob(const Chunk& one, const Chunk& other) const {
+    if (one.blob == other.blob && one.hash == other.hash) return;
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the chunk table of {} has one blob, {}, for chunks of different content; push the "
+          "snapshot again",
+          file_.name, one.blob.digest);
+  }
+
+  void Download() {
+    auto next = missing_.begin();
+    session_.client.Run([&] {
+      session_.workers.TakeResults();
+      for (; next != missing_.end() && HasRoom(*next->second.front()); ++next) {
+        Get(next->second);
+      }
+      return next == missing_.end() && unfinished_ == 0;
+    });
+  }
+
+  std::uint64_t RoomFor(const Chunk& chunk) const { return chunk.blob.size + table_.chunk_size; }
+  bool HasRoom(const Chunk& chunk) const {
+    return unfinished_ == 0 || in_memory_ + RoomFor(chunk) <= kMaxBytesInMemory;
+  }
+
+  void Get(const std::vector<const Chunk*>& chunks) {
+    const Chunk& first = *chunks.front();
+    ++unfinished_;
+    in_memory_ += RoomFor(first);
+    session_.client.GetBlob(session_.repository, first.blob, [this, &chunks](std::string bytes) {
+      auto blob = std::make_shared<const std::string>(std::move(bytes));
+      session_.workers.Post([this, &chunks, blob = std::move(blob)](ChunkCodec& codec) {
+        Write(codec, *blob, chunks);
+        return [this, &chunks] {
+          --unfinished_;
+          in_memory_ -= RoomFor(*chunks.front());
+        };
+      });
+    });
+  }
+
+  // Called by a worker. Checks the blob and writes its content.
+  void Write(ChunkCodec& codec, const std::string& blob,
+             const std::vector<const Chunk*>& chunks) const {
+    const Chunk& first = *chunks.front();
+    const std::string found = base::Sha256Digest(blob);
+    if (found != first.blob.digest) Refuse(first, "has the digest " + found);
+    const std::span<std::byte> content = Decompress(codec, blob, first);
+    if (tree_.Hash(content, level_) != first.hash) {
+      Refuse(first, "does not have the content that the chunk table records");
+    }
+    for (const Chunk* chunk : chunks) {
+      const Extent range = table_.RangeOf(chunk->index);
+      const std::size_t length = std::min<std::uint64_t>(content.size(), range.length);
+      if (!disk::IsZero(content.subspan(length))) {
+        Refuse(*chunk, "has content beyond the end of the file");
+      }
+      disk::WriteSparse(file_.fd, content.first(length), range.offset);
+      base::BeginWriteback(file_.fd, range.offset, length);
+    }
+  }
+
+  std::span<std::byte> Decompress(ChunkCodec& codec, const std::string& blob,
+                                  const Chunk& chunk) const {
+    try {
+      return codec.Decompress(blob, table_.chunk_size);
+    } catch (const std::invalid_argument& e) {
+      Refuse(chunk, std::string("is malformed: ") + e.what());
+    }
+  }
+
+  [[noreturn]] void Refuse(const Chunk& chunk, const std::string& problem) const {
+    Throw(ErrorKind::kSnapshotIntegrity, "chunk {} of {}, the blob {}, {}; push the snapshot again",
+          chunk.index, file_.name, chunk.blob.digest, problem);
+  }
+
+  PullSession& session_;
+  const PullFile& file_;
+  const ChunkTable& table_;
+  const artifact::MerkleTree tree_;
+  const std::uint32_t level_;
+  std::map<std::string, std::vector<const Chunk*>> missing_;  // By the digest of the blob.
+  std::size_t unfinished_ = 0;
+  std::uint64_t in_memory_ = 0;
+};
+
+// Returns true if the content of the file is that of the table.
+bool IsComplete(const Context& ctx, const PullFile& file) {
+  base::ProgressMeter silent(ctx, "pull", 0);
+  return artifact::ComputeIntegrity(ctx, file.fd, file.table.size, artifact::kFileMerkle, silent)
+             .digest == file.table.root;
+}
+
+}  // namespace
+
+void PullChunks(PullSession& session, const PullFile& file) {
+  const Context silent = session.ctx.WithProgress({});
+  const auto need = [&] {
+    return base::SpaceNeed{.bound = base::SpaceNeed::Bound::kAtMost,
+                           .bytes = std::min<std::uint64_t>(
+                               file.table.size, file.table.chunks.size() * file.table.chunk_size)};
+  };
+  base::ReportingSpace(file.fd, need, [&] {
+    ChunkPuller(session, file).Run();
+    // An interrupted pull may have left data between the chunks.
+    if (file.is_resumed && !IsComplete(silent, file)) {
+      base::Resize(file.fd, 0);
+      base::Resize(file.fd, file.table.size);
+      PullFile again = file;
+      again.is_resumed = false;
+      ChunkPuller(session, again).Run();
+    }
+    base::Sync(file.fd);
+  });
+}
+
+}  // namespace msb::registry

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/registry/file_push.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "src/artifact/merkle.h"
+#include "src/base/digest.h"
+#include "src/disk/extents.h"
+
+namespace msb::registry {
+namespace {
+
+using disk::Extent;
+
+// A chunk that has data, to be read.
+struct Source {
+  std::uint64_t index = 0;
+  std::vector<Extent> data = {};
+
+  std::uint64_t DataBytes() const {
+    std::uint64_t bytes = 0;
+    for (const Extent& extent : data) bytes += extent.length;
+    return bytes;
+  }
+};
+
+// Divides the extents of a file into chunks.
+class Chunker {
+ public:
+  Chunker(std::vector<Extent> extents, std::uint64_t chunk_size)
+      : extents_(std::move(extents)), chunk_size_(chunk_size) {}
+
+  std::optional<Source> Next() {
+    if (next_ == extents_.size()) return std::nullopt;
+    Source source{.index = extents_[next_].offset / chunk_size_};
+    const std::uint64_t end = (source.index + 1) * chunk_size_;
+    while (next_ < extents_.size() && extents_[next_].offset < end) {
+      Extent& extent = extents_[next_];
+      const std::uint64_t length = std::min(extent.end(), end) - extent.offset;
+      source.data.push_back({extent.offset, length});
+      extent = {extent.offset + length, extent.length - length};
+      if (extent.length == 0) ++next_;
+    }
+    return source;
+  }
+
+ private:
+  std::vector<Extent> extents_;
+  const std::uint64_t chunk_size_;
+  std::size_t next_ = 0;
+};
+
+std::vector<Extent> ExtentsOf(const Context& ctx, const PushFile& file) {
+  std::vector<Extent> extents;
+  disk::ExtentReader reader(file.fd, file.stamp.size);
+  while (const auto extent = reader.Next()) {
+    ctx.Check();
+    extents.push_back(*extent);
+  }
+  return extents;
+}
+
+class ChunkPusher {
+ public:
+  ChunkPusher(PushSession& session, const PushFile& file)
+      : session_(session), file_(file), tree_(file.stamp.size) {}
+
+  ChunkPusher(const ChunkPusher&) = delete;
+  ChunkPusher& operator=(const ChunkPusher&) = delete;
+  // After a failure, workers may still read the file.
+  ~ChunkPusher() { session_.workers.Abandon(); }
+
+  ChunkTable Run() {
+    std::vector<Extent> extents = ExtentsOf(session_.ctx, file_);
+    table_ = {.file = file_.table_name,
+              .size = file_.stamp.size,
+              .chunk_size = ChunkSizeFor(extents, file_.path)};
+    Chunker chunker(std::move(extents), table_.chunk_size);
+    next_ = chunker.Next();
+    session_.client.Run([&] {
+      session_.workers.TakeResults();
+      while (next_ && HasRoom()) {
+        Begin(*std::move(next_));
+        next_ = chunker.Next();
+      }
+      return !next_ && unfinished_ == 0;
+    });
+    base::CheckUnchanged(file_.stamp, base::StampOf(file_.fd), ErrorKind::kSnapshotIntegrity,
+                         file_.path, "pushed");
+    std::ranges::sort(table_.chunks, {}, &Chunk::index);
+    table_.root = RootOf(table_);
+    return std::move(table_);
+  }
+
+ private:
+  // A chunk and its blob, which is at most a little longer.
+  std::uint64_t ChunkRoom() const { return 2 * table_.chunk_size; }
+  bool HasRoom() const { return unfinished_ == 0 || in_memory_ + ChunkRoom() <= kMaxBytesInMemory; }
+
+  void Begin(Source source) {
+    ++unfinished_;
+    Post(std::make_shared<const Source>(std::move(source)), true);
+  }
+
+  // Has a worker read the chunk and, unless it may be reused and is known, compress it.
+  void Post(std::shared_ptr<const Source> source, bool may_reuse) {
+    in_memory_ += ChunkRoom();
+    session_.workers.Post([this, source = std::move(source), may_reuse](ChunkCodec& codec) {
+      return Process(codec, source, may_reuse);
+    });
+  }
+
+  // Called by a worker.
+  WorkerPool::Result Process(ChunkCodec& codec, const std::shared_ptr<const Source>& source,
+                             bool may_reuse) {
+    const std::uint32_t level = tree_.LevelOf(table_.chunk_size);
+    const auto bytes = codec.Read(file_.fd, table_.RangeOf(source->index), source->data);
+    const artifact::MerkleHash hash = tree_.Hash(bytes, level);
+    if (hash == tree_.Zero(level)) {
+      return [this, source] {
+        in_memory_ -= ChunkRoom();
+        session_.read_bytes += source->DataBytes();
+        --unfinished_;
+      };
+    }
+    if (may_reuse) {
+      if (const auto known = session_.known.Find(hash)) {
+        return [this, source, hash, known = *known] { Reuse(source, hash, known); };
+      }
+    }
+    auto blob = std::make_shared<const std::string>(codec.Compress(bytes, session_.level));
+    BlobDescriptor descriptor{base::Sha256Digest(*blob), blob->size()};
+    return [this, source, hash, blob = std::move(blob), descriptor = std::move(descriptor)] {
+      Send(source, hash, {.descriptor = descriptor, .bytes = blob});
+    };
+  }
+
+  void Reuse(const std::shared_ptr<const Source>& source, const artifact::MerkleHash& hash,
+             const KnownChunk& known) {
+    in_memory_ -= ChunkRoom();
+    const bool is_here = known.repository == session_.repository;
+    // A registry may have lost the blob. Without the bytes, it is found, mounted or absent.
+    session_.client.PutBlob(session_.repository,
+                            {.descriptor = known.blob,
+                             .bytes = nullptr,
+                             .mount_from = is_here ? std::string() : known.repository},
+                            [this, source, hash, blob = known.blob](PutResult result) {
+                              if (result == PutResult::kAbsent) return Post(source, false);
+                              session_.meter.AddSaved(blob.size);
+                              Finish(*source, hash, blob);
+                            });
+  }
+
+  void Send(const std::shared_ptr<const Source>& source, const artifact::MerkleHash& hash,
+            NewBlob blob) {
+    in_memory_ = in_memory_ - ChunkRoom() + blob.descriptor.size;
+    const BlobDescriptor descriptor = blob.descriptor;
+    session_.client.PutBlob(session_.repository, std::move(blob),
+                            [this, source, hash, descriptor](PutResult result) {
+                              in_memory_ -= descriptor.size;
+                              if (result == PutResult::kSent) {
+                                session_.blob_bytes += descriptor.size;
+                              } else {
+                                session_.meter.AddSaved(descriptor.size);
+                              }
+                              Finish(*source, hash, descriptor);
+                            });
+  }
+
+  void Finish(const Source& source, const artifact::MerkleHash& hash, const BlobDescriptor& blob) {
+    table_.chunks.push_back({source.index, hash, blob});
+    session_.known.Add(hash, {blob, session_.repository});
+    session_.read_bytes += source.DataBytes();
+    EstimateTotal();
+    --unfinished_;
+  }
+
+  // Assumes that the rest becomes as short as what has been read.
+  void EstimateTotal() const {
+    const std::uint64_t left =
+        session_.data_bytes - std::min(session_.data_bytes, session_.read_bytes);
+    const double ratio = static_cast<double>(session_.blob_bytes) /
+                         static_cast<double>(std::max<std::uint64_t>(session_.read_bytes, 1));
+    session_.meter.SetTotal(session_.blob_bytes +
+                            static_cast<std::uint64_t>(ratio * static_cast<double>(left)));
+  }
+
+  PushSession& session_;
+  const PushFile& file_;
+  const artifact::MerkleTree tree_;
+  ChunkTable table_;
+  std::optional<Source> next_;
+  std::size_t unfinished_ = 0;  // Chunks that were begun and are not in the table.
+  std::uint64_t in_memory_ = 0;
+};
+
+}  // namespace
+
+ChunkTable PushChunks(PushSession& session, const PushFile& file) {
+  return ChunkPusher(session, file).Run();
+}
+
+BlobDescriptor PushDocument(PushSession& session, std::string bytes) {
+  const BlobDescriptor descriptor{base::Sha256Digest(bytes), bytes.size()};
+  bool done = false;
+  session.client.PutBlob(
+      session.repository,
+      {.descriptor = descriptor, .bytes = std::make_shared<const std::string>(std::move(bytes))},
+      [&](PutResult) { done = true; });
+  session.client.Run([&] { return done; });
+  return descriptor;
+}
+
+}  // namespace msb::registry

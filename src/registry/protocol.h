@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What several operations of the OCI distribution protocol share.
+
+#ifndef MSB_SRC_REGISTRY_PROTOCOL_H_
+#define MSB_SRC_REGISTRY_PROTOCOL_H_
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "src/registry/registry_request.h"
+
+namespace msb::registry {
+
+class Session;
+
+// The longest body of an answer that is not a document or blob.
+inline constexpr std::size_t kMaxAnswer = 256 << 10;
+
+std::string PullScope(std::string_view repository);
+std::string PushScope(std::string_view repository);
+
+// Throws an error because the registry refuses a request with this status: kSnapshotNotFound for
+// 404, and kRegistryUnavailable otherwise.
+[[noreturn]] void ThrowUnexpected(const Session& session, const Subject& subject,
+                                  const HttpResponse& response);
+
+}  // namespace msb::registry
+
+#endif  // MSB_SRC_REGISTRY_PROTOCOL_H_

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/registry/push.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "src/archive/export_chain.h"
+#include "src/archive/image_files.h"
+#include "src/base/regular_file.h"
+#include "src/base/throw.h"
+#include "src/disk/extents.h"
+#include "src/registry/documents.h"
+#include "src/registry/file_push.h"
+
+namespace msb::registry {
+namespace {
+
+using archive::OutgoingChain;
+using archive::OutgoingSnapshot;
+using base::Digest;
+using base::Throw;
+using base::UniqueFd;
+
+// The most labels, in bytes, that are copied into the annotations of a manifest.
+constexpr std::size_t kMaxLabelBytes = 64 << 10;
+
+Annotations AnnotationsOf(const OutgoingSnapshot& snapshot) {
+  const artifact::Manifest& manifest = snapshot.manifest;
+  Annotations annotations = {{"org.opencontainers.image.created", manifest.created_at},
+                             {"org.opencontainers.image.title", snapshot.source->artifact.Name()},
+                             {kDigestAnnotation, manifest.digest},
+                             {"vnd.msb.snapshot.image", manifest.image.ref}};
+  if (manifest.parent) annotations.emplace("vnd.msb.snapshot.parent", *manifest.parent);
+  std::size_t label_bytes = 0;
+  for (const auto& [key, value] : manifest.labels) label_bytes += key.size() + value.size();
+  if (label_bytes > kMaxLabelBytes) return annotations;
+  for (const auto& [key, value] : manifest.labels) {
+    annotations.emplace("vnd.msb.snapshot.label." + key, value);
+  }
+  return annotations;
+}
+
+RemoteDocument Document(std::string_view media_type, std::string bytes) {
+  if (bytes.size() > kMaxDocumentBytes) {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "a document of {} bytes is needed, but registries accept only {}; push fewer snapshots, "
+          "without with_parents or squashed",
+          bytes.size(), kMaxDocumentBytes);
+  }
+  std::string digest = base::Sha256Digest(bytes);
+  return {std::string(media_type), std::move(digest), std::move(bytes)};
+}
+
+class Pusher {
+ public:
+  Pusher(const Context& ctx, const PushSpec& spec, Origins& origins)
+      : ctx_(ctx),
+        spec_(spec),
+        origins_(origins),
+        chain_(archive::PrepareChain(spec.chain)),
+        images_(ImagesOf(spec)),
+        meter_(ctx, "push", 0),
+        client_(ctx, spec.reference.registry, spec.options),
+        known_(client_, spec.log),
+        workers_([this] { client_.Wake(); }),
+        session_{.ctx = ctx,
+                 .client = client_,
+                 .workers = workers_,
+                 .known = known_,
+                 .meter = meter_,
+                 .repository = spec.reference.repository,
+                 .level = spec.level} {
+    client_.OnTraffic([this](std::uint64_t bytes) { meter_.Add(bytes); });
+  }
+
+  std::string Run() {
+    FindKnown();
+    if (base::ProgressMeter::Wanted(ctx_)) session_.data_bytes = CountData();
+    for (auto snapshot = chain_.snapshots.rbegin(); snapshot != chain_.snapshots.rend();
+         ++snapshot) {
+      AddSnapshot(*snapshot);
+    }
+    for (const std::string& file : images_) AddImageFile(file);
+    const RemoteDocument index = PutDocuments();
+    meter_.SetTotal(meter_.done());
+    meter_.Finish();
+    Reference pushed = spec_.reference;
+    pushed.digest = Digest::Require(index.digest);
+    return pushed.ToString();
+  }
+
+ private:
+  // A manifest whose blobs have been sent.
+  struct Prepared {
+    std::string target;  // The tag or digest under which it is stored.
+    RemoteDocument document;
+  };
+
+  static std::vector<std::string> ImagesOf(const PushSpec& spec) {
+    if (!spec.with_image) return {};
+    std::vector<Image> images;
+    for (const artifact::OpenedArtifact& opened : spec.chain) {
+      images.push_back(opened.artifact.manifest.image);
+    }
+    return archive::FilesOfImages(spec.cache_dir, images);
+  }
+
+  // Collects the chunks that the registry has of these snapshots and of their ancestors.
+  void FindKnown() {
+    known_.ReadIndex(session_.repository, spec_.reference.tag);
+    for (const OutgoingSnapshot& snapshot : chain_.snapshots) {
+      FindSnapshot(Digest::Require(snapshot.manifest.digest));
+    }
+    for (const Digest& ancestor : spec_.ancestors) {
+      // What an older one has, the nearest one has too, or has replaced.
+      if (FindSnapshot(ancestor)) break;
+    }
+  }
+
+  bool FindSnapshot(const Digest& digest) {
+    if (known_.ReadSnapshot(session_.repository, digest)) return true;
+    for (const std::string& repository : origins_.Find(spec_.reference.registry, digest)) {
+      if (repository == session_.repository) continue;
+      if (known_.ReadSnapshot(repository, digest)) return true;
+    }
+    return false;
+  }
+
+  std::uint64_t CountData() const {
+    std::uint64_t bytes = 0;
+    const auto add = [&](int fd) {
+      bytes += disk::CountDataBytes(ctx_, fd, base::StampOf(fd).size);
+    };
+    for (const artifact::OpenedArtifact& opened : spec_.chain) {
+      add(artifact::OpenLayer(opened, 0).get());
+    }
+    for (const std::string& file : images_) add(OpenImage(file).get());
+    return bytes;
+  }
+
+  UniqueFd OpenImage(const std::string& file) const {
+    return base::OpenRegularFile(spec_.cache_dir / file, ErrorKind::kSnapshotImageMissing);
+  }
+
+  ChunkTable PushFileAt(int fd, const std::string& name, const std::filesystem::path& path) {
+    return PushChunks(
+        session_,
+        {.fd = fd, .stamp = base::StampOf(fd), .table_name = name, .path = path.native()});
+  }
+
+  void AddSnapshot(const OutgoingSnapshot& snapshot) {
+    const artifact::Artifact& source = snapshot.source->artifact;
+    const artifact::Layer& layer = snapshot.manifest.layers.at(0);
+    const std::filesystem::path path = source.path / source.manifest.layers.at(0).file;
+    const UniqueFd fd = artifact::OpenLayer(*snapshot.source, 0);
+    const ChunkTable table = PushFileAt(fd.get(), layer.file, path);
+    const auto& integrity = layer.integrity;
+    if (integrity && integrity->algorithm == artifact::kFileMerkle &&
+        integrity->digest != table.root) {
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "{} is damaged: expected {}, found {}; replace it with an undamaged copy",
+            path.native(), integrity->digest, table.root);
+    }
+    FileManifest manifest{.content = Content::kSnapshot,
+                          .manifest = PushDocument(session_, snapshot.bytes),
+                          .form = snapshot.manifest.form,
+                          .annotations = AnnotationsOf(snapshot)};
+    const Digest digest = Digest::Require(snapshot.manifest.digest);
+    AddManifest(std::move(manifest), table, SnapshotTag(digest));
+  }
+
+  void AddImageFile(const std::string& file) {
+    const UniqueFd fd = OpenImage(file);
+    const ChunkTable table = PushFileAt(fd.get(), file, spec_.cache_dir / file);
+    AddManifest(
+        {.content = Content::kImageFile, .annotations = {{"org.opencontainers.image.title", file}}},
+        table, "");
+  }
+
+  // Sends the chunk table. An empty tag stores the manifest by its digest only.
+  void AddManifest(FileManifest manifest, const ChunkTable& table, std::string tag) {
+    manifest.table = PushDocument(session_, WriteChunkTable(table));
+    manifest.chunks = table.Blobs();
+    // The format requires one layer.
+    if (manifest.content == Content::kImageFile && manifest.chunks.empty()) {
+      manifest.chunks.push_back(PushDocument(session_, ChunkCodec().Compress({}, spec_.level)));
+    }
+    RemoteDocument document = Document(kManifestMediaType, WriteFileManifest(manifest));
+    index_.entries.push_back({manifest.content, {document.digest, document.bytes.size()}});
+    if (tag.empty()) tag = document.digest;
+    prepared_.push_back({std::move(tag), std::move(document)});
+  }
+
+  RemoteDocument PutDocuments() {
+    const OutgoingSnapshot& head = chain_.snapshots.back();
+    index_.annotations = AnnotationsOf(head);
+    const RemoteDocument index = Document(kIndexMediaType, WriteSnapshotIndex(index_));
+    for (const Prepared& manifest : prepared_) {
+      client_.PutManifest(session_.repository, manifest.target, manifest.document);
+    }
+    client_.PutManifest(session_.repository, spec_.reference.tag, index);
+    std::vector<Digest> snapshots;
+    for (const OutgoingSnapshot& snapshot : chain_.snapshots) {
+      snapshots.push_back(Digest::Require(snapshot.manifest.digest));
+    }
+    origins_.Add(spec_.reference.registry, session_.repository, snapshots);
+    return index;
+  }
+
+  const Context& ctx_;
+  const PushSpec& spec_;
+  Origins& origins_;
+  const OutgoingChain chain_;
+  const std::vector<std::string> images_;  // Files of the cache.
+  base::ProgressMeter meter_;
+  RegistryClient client_;
+  KnownChunks known_;
+  WorkerPool workers_;
+  PushSession session_;
+  SnapshotIndex index_;
+  std::vector<Prepared> prepared_;
+};
+
+}  // namespace
+
+std::string PushSnapshots(const Context& ctx, const PushSpec& spec, Origins& origins) {
+  return Pusher(ctx, spec, origins).Run();
+}
+
+}  // namespace msb::registry

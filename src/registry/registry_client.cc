@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/registry/registry_client.h"
+
+#include <deque>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "src/base/digest.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/registry/blob_upload.h"
+#include "src/registry/protocol.h"
+#include "src/registry/reference.h"
+#include "src/registry/retry.h"
+#include "src/registry/session.h"
+
+namespace msb::registry {
+namespace {
+
+// The types that snapshots have, and those that other tags may have.
+constexpr std::string_view kAcceptManifests =
+    "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.docker.distribution.manifest.v2+json";
+
+void RequireRepository(const std::string& repository) {
+  if (IsRepository(repository)) return;
+  base::Throw(ErrorKind::kInvalidArgument,
+              "repository '{}' is invalid: it must consist of lower-case letters and digits, with "
+              "'/', '.', '_', '__' or '-' between them",
+              base::Quoted(repository));
+}
+
+// Digests often come from documents of the registry.
+void RequireDigest(const std::string& digest) {
+  if (base::IsDigest(digest, "sha256")) return;
+  base::Throw(ErrorKind::kSnapshotIntegrity,
+              "blob digest '{}' is invalid: it must be 'sha256:' and 64 lower-case hex digits",
+              base::Quoted(digest));
+}
+
+void RequireTarget(const std::string& target) {
+  if (IsTag(target) || base::IsDigest(target, "sha256")) return;
+  base::Throw(ErrorKind::kInvalidArgument,
+              "manifest '{}' is invalid: it must be named by a tag or by a SHA-256 digest",
+              base::Quoted(target));
+}
+
+// Returns the media type of an answer, without parameters such as "; charset=utf-8".
+std::string MediaTypeOf(const HttpResponse& response) {
+  std::string_view type = response.Header("content-type");
+  type = type.substr(0, type.find(';'));
+  return std::string(type.substr(0, type.find_last_not_of(' ') + 1));
+}
+
+}  // namespace
+
+class RegistryClient::Impl {
+ public:
+  // A Slot is the right to make requests, one after the other.
+  using Slot = std::shared_ptr<void>;
+
+  Impl(const Context& ctx, std::string registry, const RegistryOptions& options)
+      : ctx_(ctx),
+        free_(std::make_shared<unsigned>(options.connections)),
+        session_(ctx, std::move(registry), options) {}
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  Session& session() { return session_; }
+
+  void OnTraffic(std::function<void(std::uint64_t bytes)> on_traffic) {
+    on_traffic_ = std::move(on_traffic);
+  }
+
+  // Works until finished returns true.
+  void Run(const std::function<bool()>& finished) {
+    for (;;) {
+      if (finished()) return;
+      ctx_.Check();
+      BeginWaiting();
+      session_.Step();
+      const std::uint64_t traffic = session_.TakeTraffic();
+      if (traffic != 0 && on_traffic_) on_traffic_(traffic);
+    }
+  }
+
+  // Makes a request, and waits for the answer.
+  HttpResponse Ask(const RegistryRequest& request) {
+    // Shared, because the answer may come after another request has ended Run.
+    const auto answer = std::make_shared<std::optional<HttpResponse>>();
+    // Before the blobs that wait: the caller has nothing else to do.
+    waiting_.push_front([this, request, answer](Slot slot) {
+      session_.Send(request, [slot = std::move(slot), answer](HttpResponse response) {
+        *answer = std::move(response);
+      });
+    });
+    Run([&] { return answer->has_value(); });
+    return std::move(**answer);
+  }
+
+  RegistryRequest NewRequest(HttpMethod method, const std::string& repository,
+                             const std::string& what, const std::string& path) const {
+    RequireRepository(repository);
+    return {.subject = {.registry = session_.registry(),
+                        .repository = repository,
+                        .request = fmt::format("{} of {}", NameOf(method), what)},
+            .method = method,
+            .url = session_.UrlOf(repository, path),
+            .limit = kMaxAnswer,
+            .scope = PullScope(repository)};
+  }
+
+  void GetBlob(const std::string& repository, const BlobDescriptor& descriptor,
+               std::function<void(std::string bytes)> done) {
+    RequireDigest(descriptor.digest);
+    const auto fetch = std::make_shared<Fetch>();
+    fetch->request = NewRequest(HttpMethod::kGet, repository, "blob " + descriptor.digest,
+                                "blobs/" + descriptor.digest);
+    fetch->request.limit = descriptor.size;
+    fetch->request.reports_failures = true;
+    fetch->size = descriptor.size;
+    fetch->done = std::move(done);
+    waiting_.push_back([this, fetch](Slot slot) {
+      fetch->slot = std::move(slot);
+      FetchBlob(fetch);
+    });
+  }
+
+  void PutBlob(const std::string& repository, NewBlob blob,
+               std::function<void(PutResult result)> done) {
+    RequireRepository(repository);
+    RequireDigest(blob.descriptor.digest);
+    if (!blob.mount_from.empty()) RequireRepository(blob.mount_from);
+    waiting_.push_back(
+        [this, repository, blob = std::move(blob), done = std::move(done)](Slot slot) {
+          const auto upload = std::make_shared<BlobUpload>(
+              session_, repository, blob, [slot, done](PutResult result) mutable {
+                slot.reset();  // done may make requests, too.
+                done(result);
+              });
+          upload->Begin();
+        });
+  }
+
+ private:
+  // A blob that is being fetched.
+  struct Fetch {
+    RegistryRequest request;
+    std::uint64_t size = 0;
+    std::function<void(std::string bytes)> done;
+    int repetitions = 0;
+    Slot slot = nullptr;
+  };
+
+  Slot TakeSlot() {
+    --*free_;
+    return Slot(nullptr, [free = free_](void*) { ++*free; });
+  }
+
+  // Begins what waits, as far as connections are free.
+  void BeginWaiting() {
+    while (*free_ > 0 && !waiting_.empty()) {
+      const auto begin = std::move(waiting_.front());
+      waiting_.pop_front();
+      begin(TakeSlot());
+    }
+  }
+
+  void FetchBlob(const std::shared_ptr<Fetch>& fetch) {
+    session_.Send(fetch->request,
+                  [this, fetch](HttpResponse response) { OnBlob(fetch, std::move(response)); });
+  }
+
+  void OnBlob(const std::shared_ptr<Fetch>& fetch, HttpResponse response) {
+    const Subject& subject = fetch->request.subject;
+    if (response.status == 200 && response.body.size() < fetch->size && !response.delimited) {
+      response.failure = HttpFailure::kConnection;
+      response.reason = "the connection was closed before the end of the blob";
+    }
+    // The statuses 401 and 403 are those of another server, to which the registry redirects.
+    if (IsTransient(response) || response.status == 401 || response.status == 403) {
+      return session_.Repeat(fetch->repetitions, subject, response,
+                             [this, fetch] { FetchBlob(fetch); });
+    }
+    if (response.status == 404) {
+      base::Throw(ErrorKind::kSnapshotIntegrity,
+                  "{} failed: {}; the snapshot is incomplete, so push it again", subject.ToString(),
+                  session_.Explain(response));
+    }
+    if (response.status != 200) ThrowUnexpected(session_, subject, response);
+    if (response.body.size() != fetch->size) {
+      base::Throw(ErrorKind::kSnapshotIntegrity,
+                  "{} failed: the blob has {}, expected {}; the snapshot is damaged, so push it "
+                  "again",
+                  subject.ToString(), base::Count(response.body.size(), "byte"), fetch->size);
+    }
+    fetch->slot.reset();  // done may make requests, too.
+    fetch->done(std::move(response.body));
+  }
+
+  const Context& ctx_;
+  const std::shared_ptr<unsigned> free_;  // The number of free connections.
+  std::function<void(std::uint64_t bytes)> on_traffic_;
+  std::deque<std::function<void(Slot slot)>> waiting_;
+  Session session_;
+};
+
+RegistryClient::RegistryClient(const Context& ctx, std::string registry,
+                               const RegistryOptions& options)
+    : impl_(std::make_unique<Impl>(ctx, std::move(registry), options)) {}
+RegistryClient::~RegistryClient() = default;
+
+std::optional<RemoteDocument> RegistryClient::GetManifest(const std::string& repository,
+                                                          const std::string& target,
+                                                          std::size_t limit) {
+  RequireTarget(target);
+  RegistryRequest get =
+      impl_->NewRequest(HttpMethod::kGet, repository,
+                        fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);
+  get.headers.emplace_back(kAcceptManifests);
+  get.limit = limit;
+  const Subject subject = get.subject;
+  HttpResponse response = impl_->Ask(get);
+  if (response.status == 404) return std::nullopt;
+  if (response.status != 200) ThrowUnexpected(impl_->session(), subject, response);
+  RemoteDocument document{.media_type = MediaTypeOf(response),
+                          .digest = base::Sha256Digest(response.body),
+                          .bytes = std::move(response.body)};
+  if (base::IsDigest(target, "sha256") && document.digest != target) {
+    base::Throw(ErrorKind::kSnapshotIntegrity,
+                "{} failed: the digest of the answer is {}; the registry is damaged, so push the "
+                "snapshot again",
+                subject.ToString(), document.digest);
+  }
+  return document;
+}
+
+void RegistryClient::PutManifest(const std::string& repository, const std::string& target,
+                                 const RemoteDocument& document) {
+  RequireTarget(target);
+  RegistryRequest put =
+      impl_->NewRequest(HttpMethod::kPut, repository,
+                        fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);
+  put.headers = {"Content-Type: " + document.media_type};
+  put.body = std::make_shared<const std::string>(document.bytes);
+  put.scope = PushScope(repository);
+  const Subject subject = put.subject;
+  const HttpResponse response = impl_->Ask(put);
+  if (!response.IsSuccess()) ThrowUnexpected(impl_->session(), subject, response);
+}
+
+std::string RegistryClient::GetSmallBlob(const std::string& repository,
+                                         const BlobDescriptor& descriptor) {
+  const auto blob = std::make_shared<std::optional<std::string>>();
+  impl_->GetBlob(repository, descriptor, [blob](std::string bytes) { *blob = std::move(bytes); });
+  impl_->Run([&] { return blob->has_value(); });
+  if (base::Sha256Digest(**blob) != descriptor.digest) {
+    base::Throw(ErrorKind::kSnapshotIntegrity,
+                "GET of blob {} in repository '{}' of registry '{}' failed: the digest of the "
+                "answer is {}; the snapshot is damaged, so push it again",
+                descriptor.digest, repository, impl_->session().registry(),
+                base::Sha256Digest(**blob));
+  }
+  return std::move(**blob);
+}
+
+void RegistryClient::GetBlob(const std::string& repository, const BlobDescriptor& descriptor,
+                             std::function<void(std::string bytes)> done) {
+  impl_->GetBlob(repository, descriptor, std::move(done));
+}
+
+void RegistryClient::PutBlob(const std::string& repository, NewBlob blob,
+                             std::function<void(PutResult result)> done) {
+  impl_->PutBlob(repository, std::move(blob), std::move(done));
+}
+
+void RegistryClient::Run(const std::function<bool()>& finished) { impl_->Run(finished); }
+
+void RegistryClient::Wake() noexcept { impl_->session().Wake(); }
+
+void RegistryClient::OnTraffic(std::function<void(std::uint64_t bytes)> on_traffic) {
+  impl_->OnTraffic(std::move(on_traffic));
+}
+
+}  // namespace msb::registry

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Describes one request to a registry, as the operations make them: with the redirects, the
+// authentication and the repetitions that it needs.
+
+#ifndef MSB_SRC_REGISTRY_REGISTRY_REQUEST_H_
+#define MSB_SRC_REGISTRY_REGISTRY_REQUEST_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/registry/failure.h"
+#include "src/registry/http_client.h"
+#include "src/registry/url.h"
+
+namespace msb::registry {
+
+struct RegistryRequest {
+  Subject subject;
+  HttpMethod method = HttpMethod::kGet;
+  Url url = {};
+  std::vector<std::string> headers = {};
+  std::shared_ptr<const std::string> body = nullptr;
+  std::size_t limit = 0;  // The longest body of a successful answer, in bytes.
+  // What the request needs access to, such as "repository:team/app:pull"; several are separated by
+  // spaces.
+  std::string scope = {};
+  // The value of Authorization. Default: what the registry asks for.
+  std::optional<std::string> authorization = {};
+  // Passes a transient failure to done instead of making the same request again.
+  bool reports_failures = false;
+  // Passes the statuses 401 and 403 to done instead of throwing kRegistryUnauthorized.
+  bool reports_refusals = false;
+};
+
+// Receives the answer to a request. It is called by the thread that waits, and may throw.
+using Answered = std::function<void(HttpResponse response)>;
+using SendFunction = std::function<void(RegistryRequest request, Answered answered)>;
+
+}  // namespace msb::registry
+
+#endif  // MSB_SRC_REGISTRY_REGISTRY_REQUEST_H_

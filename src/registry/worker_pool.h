@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Runs tasks that compress, decompress and hash chunks on all cores.
+
+#ifndef MSB_SRC_REGISTRY_WORKER_POOL_H_
+#define MSB_SRC_REGISTRY_WORKER_POOL_H_
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "src/registry/chunk_codec.h"
+
+namespace msb::registry {
+
+// A WorkerPool runs tasks in threads of its own. A task gets its thread's codec, and returns a
+// function for the thread that owns the pool, which TakeResults calls.
+class WorkerPool {
+ public:
+  using Result = std::function<void()>;
+  using Task = std::function<Result(ChunkCodec& codec)>;
+
+  // wake is called by a worker after each task. Call from one thread, as all functions.
+  explicit WorkerPool(std::function<void()> wake);
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+  // Drops the tasks that have not begun, and waits for the others.
+  ~WorkerPool();
+
+  void Post(Task task);
+  // Calls the results of the tasks that have ended. Rethrows the exception of a task.
+  void TakeResults();
+  // Drops the tasks that have not begun and all results, and waits for the tasks that have begun.
+  // For an owner of tasks that is destroyed before the pool.
+  void Abandon() noexcept;
+
+ private:
+  void Work(const std::stop_token& stop);
+
+  const std::function<void()> wake_;
+  std::mutex mutex_;
+  std::condition_variable_any posted_;
+  std::condition_variable ended_;
+  // All guarded by mutex_.
+  std::deque<Task> tasks_;
+  std::size_t running_ = 0;
+  std::vector<Result> results_;
+  std::exception_ptr failure_;
+  std::vector<std::jthread> threads_;
+};
+
+}  // namespace msb::registry
+
+#endif  // MSB_SRC_REGISTRY_WORKER_POOL_H_
