@@ -15,10 +15,6 @@
 namespace msb::disk {
 namespace {
 
-// Blocks of this many zeros become holes of a raw file. It is the smallest unit that common file
-// systems allocate.
-constexpr std::uint64_t kHoleBytes = 4096;
-
 // Writes a raw file: the data that is not zeros, at the same offsets as on the disk.
 class RawWriter : public RegionConsumer {
  public:

@@ -12,11 +12,6 @@
 #include "src/base/file.h"
 
 namespace msb::disk {
-namespace {
-
-constexpr std::uint64_t kHoleBytes = 4096;
-
-}  // namespace
 
 void WriteSparse(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
   std::size_t begin = 0;  // The first byte that is to be written.

@@ -13,8 +13,12 @@
 
 namespace msb::disk {
 
-// Writes bytes at offset, except for blocks of 4 KiB that are all zeros: holes of the file stay
-// there. A block begins at a multiple of 4 KiB in the file.
+// Blocks of this many zeros become holes. It is the smallest unit that common file systems
+// allocate.
+inline constexpr std::uint64_t kHoleBytes = 4096;
+
+// Writes bytes at offset, except for blocks of kHoleBytes that are all zeros: holes of the file
+// stay there. A block begins at a multiple of kHoleBytes in the file.
 void WriteSparse(int fd, std::span<const std::byte> bytes, std::uint64_t offset);
 
 // Makes a range of target share the blocks of the same range of source (FICLONERANGE,

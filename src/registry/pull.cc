@@ -118,10 +118,7 @@ class Puller {
   std::vector<Artifact> Receive(Intake& intake, const std::string& head) {
     const std::vector<IncomingSnapshot*> order = intake.snapshots().InOrder();
     CheckHead(*order.back(), head);
-    if (const Artifact* present = intake.FindPresent(order)) {
-      intake.Discard();
-      return {*present};
-    }
+    if (const Artifact* present = intake.FindPresent(order)) return {*present};
     GetTables(order);
     FindImages();
     for (IncomingSnapshot* snapshot : order) {
