@@ -206,7 +206,7 @@ ChunkTable PushChunks(PushSession& session, const PushFile& file) {
 }
 
 BlobDescriptor PushDocument(PushSession& session, std::string bytes) {
-  const BlobDescriptor descriptor{base::Sha256Digest(bytes), bytes.size()};
+  BlobDescriptor descriptor{base::Sha256Digest(bytes), bytes.size()};
   bool done = false;
   session.client.PutBlob(
       session.repository,

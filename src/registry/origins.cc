@@ -88,6 +88,7 @@ void Origins::Add(const std::string& registry, const std::string& repository,
     const base::UniqueFd dir = base::MakeDirectory(file_.parent_path());
     // Another process that writes the file at the same time may win; that only costs time later.
     std::vector<Origin> origins;
+    origins.reserve(snapshots.size());
     for (const base::Digest& snapshot : snapshots) {
       origins.push_back({snapshot.ToString(), registry, repository});
     }

@@ -325,6 +325,7 @@ class Puller {
     silent_.Check();
     std::vector<Artifact> artifacts = intake.Publish(order);
     std::vector<Digest> digests;
+    digests.reserve(order.size());
     for (const IncomingSnapshot* snapshot : order) digests.push_back(Digest::Require(snapshot->id));
     origins_.Add(spec_.reference.registry, spec_.reference.repository, digests);
     return artifacts;

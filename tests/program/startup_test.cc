@@ -16,7 +16,8 @@ namespace {
 
 class StartupTest : public ProgramTest {};
 
-// Loading the program takes about 200 system calls, and listing an empty home about 100.
+// Loading the program takes about 1,000 system calls, most of them for the 40 libraries that it and
+// libcurl need, and listing an empty home about 100.
 TEST_F(StartupTest, ListInAnEmptyHomeMakesFewSystemCalls) {
   std::filesystem::create_directories(home_);
   int calls = 0;
@@ -34,7 +35,7 @@ TEST_F(StartupTest, ListInAnEmptyHomeMakesFewSystemCalls) {
       [](pid_t) {});
   EXPECT_EQ(run.exit_status, 0);
   EXPECT_GT(calls, 50);
-  EXPECT_LT(calls, 1000);
+  EXPECT_LT(calls, 2000);
 }
 
 }  // namespace
