@@ -197,7 +197,7 @@ class Pusher {
   RemoteDocument PutDocuments() {
     const OutgoingSnapshot& head = chain_.snapshots.back();
     index_.annotations = AnnotationsOf(head);
-    const RemoteDocument index = Document(kIndexMediaType, WriteSnapshotIndex(index_));
+    RemoteDocument index = Document(kIndexMediaType, WriteSnapshotIndex(index_));
     for (const Prepared& manifest : prepared_) {
       client_.PutManifest(session_.repository, manifest.target, manifest.document);
     }
