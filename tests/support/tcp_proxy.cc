@@ -106,10 +106,11 @@ void TcpProxy::Run(const std::stop_token& stop) {
     const bool cut = cut_.exchange(false);
     const std::uint64_t limit = cut_each_;
     for (const auto& connection : open_) {
-      if (limit > 0 && connection->carried >= limit) connection->is_broken = true;
-      if (is_stalled_ || connection->is_broken || cut) continue;
+      if (is_stalled_ || cut) continue;
       for (Flow* flow : {&connection->up, &connection->down}) {
         Receive(*connection, *flow);
+        if (limit > 0 && connection->carried >= limit) connection->is_broken = true;
+        if (connection->is_broken) break;
         Forward(*connection, *flow);
       }
     }

@@ -45,7 +45,8 @@ class TcpProxy {
   void SetStalled(bool stalled);
   // Resets all connections.
   void Cut();
-  // Resets each connection that has carried this many bytes. 0: none.
+  // Resets each connection that has carried this many bytes, of which the last are not forwarded.
+  // 0: none.
   void CutEach(std::uint64_t bytes);
   // Calls function once, in the proxy's thread, when total() has grown by this many bytes. The last
   // bytes may not have been forwarded yet. Replaces the function that was set before, and waits
