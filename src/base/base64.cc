@@ -2,56 +2,40 @@
 
 #include "src/base/base64.h"
 
+#include <openssl/evp.h>
+
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 
 namespace msb::base {
 namespace {
 
-constexpr std::string_view kAlphabet =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-constexpr char kPadding = '=';
+const unsigned char* Unsigned(std::string_view text) {
+  return reinterpret_cast<const unsigned char*>(text.data());
+}
 
-char DigitOf(std::uint32_t value) { return kAlphabet[value & 0x3f]; }
+unsigned char* Unsigned(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
 
 }  // namespace
 
 std::string Base64Encode(std::string_view bytes) {
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  for (; !bytes.empty(); bytes.remove_prefix(std::min<std::size_t>(bytes.size(), 3))) {
-    std::uint32_t group = 0;
-    for (std::size_t i = 0; i < 3; ++i) {
-      group = group << 8 | (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0U);
-    }
-    text += DigitOf(group >> 18);
-    text += DigitOf(group >> 12);
-    text += bytes.size() > 1 ? DigitOf(group >> 6) : kPadding;
-    text += bytes.size() > 2 ? DigitOf(group) : kPadding;
-  }
+  // OpenSSL adds a zero byte, which is where the string has its own.
+  std::string text((bytes.size() + 2) / 3 * 4, '\0');
+  EVP_EncodeBlock(Unsigned(text), Unsigned(bytes), static_cast<int>(bytes.size()));
   return text;
 }
 
 std::optional<std::string> Base64Decode(std::string_view text) {
   if (text.size() % 4 != 0) return std::nullopt;
-  std::size_t padding = 0;
-  for (; padding < 2 && text.ends_with(kPadding); ++padding) text.remove_suffix(1);
-  std::string bytes;
-  bytes.reserve(text.size() / 4 * 3 + 2);
-  std::uint32_t bits = 0;
-  unsigned count = 0;  // The number of bits that are valid.
-  for (const char c : text) {
-    const std::size_t value = kAlphabet.find(c);
-    if (value == std::string_view::npos) return std::nullopt;
-    bits = bits << 6 | static_cast<std::uint32_t>(value);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      bytes += static_cast<char>(bits >> count & 0xff);
-    }
+  std::string bytes(text.size() / 4 * 3, '\0');
+  if (EVP_DecodeBlock(Unsigned(bytes), Unsigned(text), static_cast<int>(text.size())) < 0) {
+    return std::nullopt;
   }
-  if ((bits & ((1U << count) - 1)) != 0) return std::nullopt;  // The bits that pad must be 0.
+  // OpenSSL decodes the padding as zeros.
+  const std::string_view end = text.substr(text.size() - std::min<std::size_t>(text.size(), 2));
+  bytes.resize(bytes.size() - static_cast<std::size_t>(std::ranges::count(end, '=')));
+  // It also ignores spaces, and bits that pad and are not 0.
+  if (Base64Encode(bytes) != text) return std::nullopt;
   return bytes;
 }
 
