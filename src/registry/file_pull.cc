@@ -71,24 +71,28 @@ class ChunkPuller {
   bool Find(ChunkCodec& codec, const Chunk& chunk) const {
     const Extent range = table_.RangeOf(chunk.index);
     if (file_.is_resumed) {
-      if (HasChunk(codec, file_.fd, chunk)) return true;
+      if (HasChunk(codec, chunk)) return true;
       disk::ClearRange(file_.fd, range);
     }
     for (const int local : file_.local) {
-      if (base::StampOf(local).size < range.end() || !HasChunk(codec, local, chunk)) continue;
+      if (base::StampOf(local).size < range.end()) continue;
+      const std::span<std::byte> bytes = codec.Read(local, range, std::span(&range, 1));
+      if (tree_.Hash(bytes, level_) != chunk.hash) continue;
       if (!disk::ShareRange(local, file_.fd, range)) {
-        disk::WriteSparse(file_.fd, codec.Read(local, range, std::span(&range, 1)), range.offset);
+        disk::WriteSparse(file_.fd, bytes, range.offset);
+        return true;
       }
-      // The local file may have changed meanwhile.
-      if (HasChunk(codec, file_.fd, chunk)) return true;
+      // The local file may have changed since it was read.
+      if (HasChunk(codec, chunk)) return true;
       disk::ClearRange(file_.fd, range);
     }
     return false;
   }
 
-  bool HasChunk(ChunkCodec& codec, int fd, const Chunk& chunk) const {
+  // Returns true if the file has the chunk.
+  bool HasChunk(ChunkCodec& codec, const Chunk& chunk) const {
     const Extent range = table_.RangeOf(chunk.index);
-    return tree_.Hash(codec.Read(fd, range, std::span(&range, 1)), level_) == chunk.hash;
+    return tree_.Hash(codec.Read(file_.fd, range, std::span(&range, 1)), level_) == chunk.hash;
   }
 
   void Save(const Chunk& chunk) {
