@@ -33,6 +33,9 @@ std::string Count(std::uint64_t number, std::string_view noun);
 // escaped ("\x0a"), and text that is longer than about max_bytes bytes is cut and ends with "…".
 std::string Quoted(std::string_view text, std::size_t max_bytes = 200);
 
+// Returns text with the letters A to Z in lower case.
+std::string LowerCase(std::string_view text);
+
 }  // namespace msb::base
 
 #endif  // MSB_SRC_BASE_TEXT_H_

@@ -25,13 +25,10 @@ BlobUpload::BlobUpload(Session& session, std::string repository, NewBlob blob, D
       done_(std::move(done)) {}
 
 RegistryRequest BlobUpload::NewRequest(HttpMethod method, std::string_view what) const {
-  return {.subject = {.registry = session_.registry(),
-                      .repository = repository_,
-                      .request = fmt::format("{} of {} {}", NameOf(method), what,
-                                             blob_.descriptor.digest)},
-          .method = method,
-          .limit = kMaxAnswer,
-          .scope = PushScope(repository_)};
+  RegistryRequest request = registry::NewRequest(
+      session_, method, repository_, fmt::format("{} {}", what, blob_.descriptor.digest));
+  request.scope = PushScope(repository_);
+  return request;
 }
 
 void BlobUpload::Begin() {

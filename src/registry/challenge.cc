@@ -7,6 +7,8 @@
 #include <optional>
 #include <utility>
 
+#include "src/base/text.h"
+
 namespace msb::registry {
 namespace {
 
@@ -39,15 +41,8 @@ class Reader {
     return true;
   }
 
-  // Takes a token, in lower case. Returns "" if there is none.
-  std::string TakeName() {
-    std::string name(TakeToken());
-    for (char& c : name) {
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    }
-    return name;
-  }
-
+  // Takes a token, in lower case. Returns "" if the next character does not belong to a token.
+  std::string TakeName() { return base::LowerCase(TakeToken()); }
   // Takes a token or a quoted string.
   std::optional<std::string> TakeValue() {
     if (!Take('"')) {

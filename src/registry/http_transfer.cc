@@ -55,14 +55,6 @@ std::string_view Trim(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kSpace) + 1 - std::min(begin, text.size()));
 }
 
-std::string LowerCase(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
 HttpFailure FailureOf(CURLcode code, std::string_view reason) {
   switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
@@ -215,7 +207,8 @@ bool HttpTransfer::TakeHeaderLine(std::string_view line) {
   if (header_complete_) return CheckLength();
   const std::size_t colon = text.find(':');
   if (colon == std::string_view::npos) return true;
-  response_.headers.emplace_back(LowerCase(text.substr(0, colon)), Trim(text.substr(colon + 1)));
+  response_.headers.emplace_back(base::LowerCase(text.substr(0, colon)),
+                                 Trim(text.substr(colon + 1)));
   return true;
 }
 

@@ -15,6 +15,16 @@ std::string PushScope(std::string_view repository) {
   return fmt::format("repository:{}:pull,push", repository);
 }
 
+RegistryRequest NewRequest(const Session& session, HttpMethod method, const std::string& repository,
+                           std::string_view what) {
+  return {.subject = {.registry = session.registry(),
+                      .repository = repository,
+                      .request = fmt::format("{} of {}", NameOf(method), what)},
+          .method = method,
+          .limit = kMaxAnswer,
+          .scope = PullScope(repository)};
+}
+
 void ThrowUnexpected(const Session& session, const Subject& subject, const HttpResponse& response) {
   if (response.status == 404) {
     base::Throw(ErrorKind::kSnapshotNotFound,

@@ -21,6 +21,11 @@ inline constexpr std::size_t kMaxAnswer = 256 << 10;
 std::string PullScope(std::string_view repository);
 std::string PushScope(std::string_view repository);
 
+// Returns a request to a repository, without a URL, that may read there. what names the object of
+// the request in messages.
+RegistryRequest NewRequest(const Session& session, HttpMethod method, const std::string& repository,
+                           std::string_view what);
+
 // Throws an error because the registry refuses a request with this status: kSnapshotNotFound for
 // 404, and kRegistryUnavailable otherwise.
 [[noreturn]] void ThrowUnexpected(const Session& session, const Subject& subject,

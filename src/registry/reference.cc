@@ -52,23 +52,6 @@ std::optional<in6_addr> ParseIpv6(std::string_view text) {
   return address;
 }
 
-// The host of a registry without the port, and the port.
-struct HostAndPort {
-  std::string_view host;  // An IPv6 address keeps its brackets.
-  std::optional<std::string_view> port;
-};
-
-HostAndPort SplitPort(std::string_view registry) {
-  std::size_t search_from = 0;
-  if (registry.starts_with('[')) {
-    const std::size_t close = registry.find(']');
-    search_from = close == std::string_view::npos ? registry.size() : close;
-  }
-  const std::size_t colon = registry.find(':', search_from);
-  if (colon == std::string_view::npos) return {.host = registry, .port = std::nullopt};
-  return {.host = registry.substr(0, colon), .port = registry.substr(colon + 1)};
-}
-
 bool IsHost(std::string_view host) {
   if (host.starts_with('[')) {
     return host.size() > 2 && host.ends_with(']') &&
@@ -176,6 +159,17 @@ std::optional<base::Digest> ParseDigest(std::string_view text, std::string_view 
 }
 
 }  // namespace
+
+HostAndPort SplitPort(std::string_view registry) {
+  std::size_t search_from = 0;
+  if (registry.starts_with('[')) {
+    const std::size_t close = registry.find(']');
+    search_from = close == std::string_view::npos ? registry.size() : close;
+  }
+  const std::size_t colon = registry.find(':', search_from);
+  if (colon == std::string_view::npos) return {.host = registry, .port = std::nullopt};
+  return {.host = registry.substr(0, colon), .port = registry.substr(colon + 1)};
+}
 
 bool IsRegistry(std::string_view text) {
   const auto [host, port] = SplitPort(text);

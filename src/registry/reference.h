@@ -38,6 +38,14 @@ bool IsRepository(std::string_view text);
 // Returns true if text is a tag.
 bool IsTag(std::string_view text);
 
+// The host of a registry without the port, and the port.
+struct HostAndPort {
+  std::string_view host;  // An IPv6 address keeps its brackets.
+  std::optional<std::string_view> port;
+};
+// Splits HOST or HOST:PORT at the colon. The result refers to registry.
+HostAndPort SplitPort(std::string_view registry);
+
 // Returns true if the host of a registry (HOST or HOST:PORT) is this machine: localhost, an address
 // in 127.0.0.0/8, or [::1].
 bool IsLoopback(std::string_view registry);

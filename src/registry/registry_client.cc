@@ -104,13 +104,9 @@ class RegistryClient::Impl {
   RegistryRequest NewRequest(HttpMethod method, const std::string& repository,
                              const std::string& what, const std::string& path) const {
     RequireRepository(repository);
-    return {.subject = {.registry = session_.registry(),
-                        .repository = repository,
-                        .request = fmt::format("{} of {}", NameOf(method), what)},
-            .method = method,
-            .url = session_.UrlOf(repository, path),
-            .limit = kMaxAnswer,
-            .scope = PullScope(repository)};
+    RegistryRequest request = registry::NewRequest(session_, method, repository, what);
+    request.url = session_.UrlOf(repository, path);
+    return request;
   }
 
   void GetBlob(const std::string& repository, const BlobDescriptor& descriptor,

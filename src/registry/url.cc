@@ -7,20 +7,13 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "src/base/text.h"
 #include "src/registry/reference.h"
 
 namespace msb::registry {
 namespace {
 
 constexpr std::size_t kMaxUrl = 16 << 10;
-
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  std::transform(text.begin(), text.end(), lower.begin(), [](char c) { return Lower(c); });
-  return lower;
-}
 
 // Returns true if a URL may contain the character. Accepts some that must be encoded, because not
 // all registries do that, but not '\', because programs disagree about its meaning.
@@ -40,19 +33,16 @@ std::string_view TakeUntil(std::string_view& text, std::string_view delimiters) 
 
 // Sets host and port of the URL. Returns false if authority is not HOST or HOST:PORT.
 bool SetAuthority(Url& url, std::string_view authority) {
-  std::string lower = Lower(authority);
+  const std::string lower = base::LowerCase(authority);
   // The same rules as for registries, which exclude user names. The names of some storage servers
   // contain a '_', unlike those of registries.
   std::string without_underscores = lower;
   std::replace(without_underscores.begin(), without_underscores.end(), '_', 'x');
   if (!IsRegistry(without_underscores)) return false;
   url.port = DefaultPort(url.scheme);
-  const std::size_t colon = lower.rfind(':');
-  if (colon != std::string::npos && lower.find(']', colon) == std::string::npos) {
-    url.port = static_cast<std::uint16_t>(std::stoi(lower.substr(colon + 1)));
-    lower.erase(colon);
-  }
-  url.host = lower;
+  const auto [host, port] = SplitPort(lower);
+  if (port) url.port = static_cast<std::uint16_t>(std::stoi(std::string(*port)));
+  url.host = host;
   return true;
 }
 
@@ -63,7 +53,7 @@ std::optional<Url> Url::Parse(std::string_view text) {
   if (!std::all_of(text.begin(), text.end(), IsUrlCharacter)) return std::nullopt;
   text = text.substr(0, text.find('#'));
   Url url;
-  url.scheme = Lower(TakeUntil(text, ":"));
+  url.scheme = base::LowerCase(TakeUntil(text, ":"));
   if (url.scheme != "http" && url.scheme != "https") return std::nullopt;
   if (!text.starts_with("://")) return std::nullopt;
   text.remove_prefix(3);
