@@ -257,16 +257,6 @@ class Exporter {
   std::vector<Member> members_;
 };
 
-// Returns the files of all images of the chain, each once, in the order of the chain.
-std::vector<std::string> ImageFiles(const ExportSpec& spec) {
-  if (!spec.with_image) return {};
-  std::vector<Image> images;
-  for (const artifact::OpenedArtifact& opened : spec.chain) {
-    images.push_back(opened.artifact.manifest.image);
-  }
-  return FilesOfImages(spec.cache_dir, images);
-}
-
 struct SourceBytes {
   std::uint64_t data = 0;
   std::uint64_t size = 0;  // With the holes.
@@ -289,7 +279,7 @@ SourceBytes CountSources(const Context& ctx, const ExportSpec& spec,
 // Returns what the archive contains. Throws kUnsupportedOperation if it has too many entries.
 OutgoingChain PrepareArchive(const ExportSpec& spec) {
   OutgoingChain chain = PrepareChain(spec.chain);
-  chain.images = ImageFiles(spec);
+  if (spec.with_image) chain.images = FilesOfImages(spec.cache_dir, spec.chain);
   const std::size_t entries = 2 * chain.snapshots.size() + chain.images.size() + 1;
   if (entries > kMaxEntries) {
     Throw(ErrorKind::kUnsupportedOperation,

@@ -339,10 +339,10 @@ std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, co
 }
 
 std::vector<std::string> FilesOfImages(const std::filesystem::path& cache_dir,
-                                       const std::vector<Image>& images) {
+                                       const std::vector<artifact::OpenedArtifact>& chain) {
   std::vector<std::string> files;
-  for (const Image& image : images) {
-    for (std::string& file : FilesOfImage(cache_dir, image)) {
+  for (const artifact::OpenedArtifact& opened : chain) {
+    for (std::string& file : FilesOfImage(cache_dir, opened.artifact.manifest.image)) {
       if (std::find(files.begin(), files.end(), file) == files.end()) {
         files.push_back(std::move(file));
       }

@@ -19,6 +19,7 @@
 #include "msb/disk.h"
 #include "src/archive/image_names.h"
 #include "src/archive/source_words.h"
+#include "src/artifact/store.h"
 
 namespace msb::archive {
 
@@ -31,9 +32,9 @@ namespace msb::archive {
 // Throws kSnapshotIntegrity if a file is damaged or not a regular file.
 std::vector<std::string> FilesOfImage(const std::filesystem::path& cache_dir, const Image& image);
 
-// Returns the files of several images, each once.
+// Returns the files of the images of a chain, each once, in the order of the chain.
 std::vector<std::string> FilesOfImages(const std::filesystem::path& cache_dir,
-                                       const std::vector<Image>& images);
+                                       const std::vector<artifact::OpenedArtifact>& chain);
 
 // An ArrivedImages holds the image files that arrived and are not in the cache yet. They are in the
 // directory staged, under the same names, "KIND/FILE".

@@ -61,7 +61,8 @@ class Pusher {
         spec_(spec),
         origins_(origins),
         chain_(archive::PrepareChain(spec.chain)),
-        images_(ImagesOf(spec)),
+        images_(spec.with_image ? archive::FilesOfImages(spec.cache_dir, spec.chain)
+                                : std::vector<std::string>()),
         meter_(ctx, "push", 0),
         client_(ctx, spec.reference.registry, spec.options),
         known_(client_, spec.log),
@@ -98,15 +99,6 @@ class Pusher {
     std::string target;  // The tag or digest under which it is stored.
     RemoteDocument document;
   };
-
-  static std::vector<std::string> ImagesOf(const PushSpec& spec) {
-    if (!spec.with_image) return {};
-    std::vector<Image> images;
-    for (const artifact::OpenedArtifact& opened : spec.chain) {
-      images.push_back(opened.artifact.manifest.image);
-    }
-    return archive::FilesOfImages(spec.cache_dir, images);
-  }
 
   // Collects the chunks that the registry has of these snapshots and of their ancestors.
   void FindKnown() {
