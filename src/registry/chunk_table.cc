@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
@@ -36,8 +37,8 @@ artifact::MerkleHash ParseHash(std::string_view text) {
   const base::Digest digest = base::Digest::Require(text);
   artifact::MerkleHash hash;
   for (std::size_t i = 0; i < hash.size(); ++i) {
-    const std::string byte = digest.hex().substr(2 * i, 2);
-    hash[i] = static_cast<std::uint8_t>(std::stoul(byte, nullptr, 16));
+    const char* byte = digest.hex().data() + 2 * i;
+    std::from_chars(byte, byte + 2, hash[i], 16);
   }
   return hash;
 }

@@ -28,10 +28,6 @@ constexpr std::string_view kChunkMediaType = "application/vnd.msb.snapshot.chunk
 constexpr std::string_view kManifestFileType = "application/vnd.msb.snapshot.manifest.v1+json";
 constexpr std::string_view kDescriptorFileType = "application/vnd.msb.snapshot.descriptor.v1+json";
 
-// The values of a descriptor with its own braces are at most 8; a document of kMaxDocumentBytes has
-// fewer than 2^18 of them.
-constexpr std::size_t kMaxDocumentValues = 1 << 18;
-
 std::string_view TypeOf(Content content) {
   return content == Content::kSnapshot ? kSnapshotType : kImageFileType;
 }
@@ -103,7 +99,7 @@ std::string ArtifactTypeOf(const Fields& fields) {
 template <typename Parse>
 auto ParseDocument(const RemoteDocument& document, std::string_view origin, const Parse& parse) {
   try {
-    const Json json = base::ParseJson(document.bytes, kMaxDocumentValues);
+    const Json json = base::ParseJson(document.bytes);
     return parse(json);
   } catch (const std::invalid_argument& e) {
     Throw(ErrorKind::kSnapshotIntegrity, "{} is malformed: {}; push the snapshot again", origin,
