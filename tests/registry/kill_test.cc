@@ -113,6 +113,62 @@ class RegistryKillTest : public RegistryTest {
     ExpectNoStages(home);
   }
 
+  // Calls call in a process that is killed when the proxy has carried this many bytes.
+  void KillProcess(std::uint64_t moment, const std::function<void()>& call) {
+    std::atomic<pid_t> pid = 0;
+    proxy_->After(moment, [&] {
+      while (pid == 0) std::this_thread::yield();
+      kill(pid, SIGKILL);
+    });
+    pid = Fork(call);
+    waitpid(pid, nullptr, 0);
+    proxy_->After(0, [] {});
+  }
+
+  // Makes a call during which the registry is killed at that moment, and restarts the registry.
+  void KillRegistry(std::uint64_t moment, const std::function<void()>& call) {
+    proxy_->After(moment, [&] { registry().Kill(); });
+    try {
+      call();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kRegistryUnavailable) << e.what();
+    }
+    proxy_->After(0, [] {});
+    registry().Kill();
+    registry().Start();
+  }
+
+  // Interrupts a push to a new repository at random moments, and expects it to be continued.
+  void ForEachPush(const std::function<void(std::uint64_t, const std::string&)>& interrupt) {
+    Push(*proxy_, "web");
+    const std::uint64_t all = proxy_->total();
+    for (int i = 0; i < Kills(); ++i) {
+      const std::string repository = fmt::format("push-{}", i);
+      const std::uint64_t moment = RandomBelow(all);
+      SCOPED_TRACE(fmt::format("kill {} after {} of {} bytes", i, moment, all));
+      Forget();
+      interrupt(moment, repository);
+      ExpectCompleteOrAbsent(repository);
+      ExpectPushContinues(repository);
+    }
+  }
+
+  // Does the same with a pull into a new home.
+  void ForEachPull(const std::function<void(std::uint64_t, const fs::path&)>& interrupt) {
+    Push(*proxy_, "web");
+    const std::uint64_t before = proxy_->total();
+    Pull(*proxy_, dir_ / "probe");
+    const std::uint64_t all = proxy_->total() - before;
+    for (int i = 0; i < Kills(); ++i) {
+      const fs::path home = dir_ / fmt::format("there-{}", i);
+      const std::uint64_t moment = RandomBelow(all);
+      SCOPED_TRACE(fmt::format("kill {} after {} of {} bytes", i, moment, all));
+      const std::uint64_t received = proxy_->received();
+      interrupt(moment, home);
+      ExpectPullContinues(home, std::min(proxy_->received() - received, moment));
+    }
+  }
+
   std::mt19937 random_{20261129};
   Client here_ = Home("here");
   std::unique_ptr<SnapshotArtifact> web_;
@@ -120,92 +176,27 @@ class RegistryKillTest : public RegistryTest {
 };
 
 TEST_F(RegistryKillTest, AKilledPushIsContinued) {
-  Push(*proxy_, "web");
-  const std::uint64_t all = proxy_->total();
-  for (int i = 0; i < Kills(); ++i) {
-    const std::string repository = fmt::format("push-{}", i);
-    const std::uint64_t moment = RandomBelow(all);
-    SCOPED_TRACE(fmt::format("kill {} after {} of {} bytes", i, moment, all));
-    Forget();
-    std::atomic<pid_t> pid = 0;
-    proxy_->After(moment, [&] {
-      while (pid == 0) std::this_thread::yield();
-      kill(pid, SIGKILL);
-    });
-    pid = Fork([&] { Push(*proxy_, repository); });
-    waitpid(pid, nullptr, 0);
-    proxy_->After(0, [] {});
-    ExpectCompleteOrAbsent(repository);
-    ExpectPushContinues(repository);
-  }
+  ForEachPush([&](std::uint64_t moment, const std::string& repository) {
+    KillProcess(moment, [&] { Push(*proxy_, repository); });
+  });
 }
 
 TEST_F(RegistryKillTest, AKilledPullIsContinued) {
-  Push(*proxy_, "web");
-  const std::uint64_t before = proxy_->total();
-  Pull(*proxy_, dir_ / "probe");
-  const std::uint64_t all = proxy_->total() - before;
-  for (int i = 0; i < Kills(); ++i) {
-    const fs::path home = dir_ / fmt::format("there-{}", i);
-    const std::uint64_t moment = RandomBelow(all);
-    SCOPED_TRACE(fmt::format("kill {} after {} of {} bytes", i, moment, all));
-    std::atomic<pid_t> pid = 0;
-    const std::uint64_t received = proxy_->received();
-    proxy_->After(moment, [&] {
-      while (pid == 0) std::this_thread::yield();
-      kill(pid, SIGKILL);
-    });
-    pid = Fork([&] { Pull(*proxy_, home); });
-    waitpid(pid, nullptr, 0);
-    proxy_->After(0, [] {});
-    const std::uint64_t got = std::min(proxy_->received() - received, moment);
-    ExpectPullContinues(home, got);
-  }
+  ForEachPull([&](std::uint64_t moment, const fs::path& home) {
+    KillProcess(moment, [&] { Pull(*proxy_, home); });
+  });
 }
 
 TEST_F(RegistryKillTest, APushIsContinuedAfterTheRegistryWasKilled) {
-  Push(*proxy_, "web");
-  const std::uint64_t all = proxy_->total();
-  for (int i = 0; i < Kills(); ++i) {
-    const std::string repository = fmt::format("push-{}", i);
-    const std::uint64_t moment = RandomBelow(all);
-    SCOPED_TRACE(fmt::format("kill {} after {} of {} bytes", i, moment, all));
-    Forget();
-    proxy_->After(moment, [&] { registry().Kill(); });
-    try {
-      Push(*proxy_, repository, 0);
-    } catch (const Error& e) {
-      EXPECT_EQ(e.kind(), ErrorKind::kRegistryUnavailable) << e.what();
-    }
-    proxy_->After(0, [] {});
-    registry().Kill();
-    registry().Start();
-    ExpectCompleteOrAbsent(repository);
-    ExpectPushContinues(repository);
-  }
+  ForEachPush([&](std::uint64_t moment, const std::string& repository) {
+    KillRegistry(moment, [&] { Push(*proxy_, repository, 0); });
+  });
 }
 
 TEST_F(RegistryKillTest, APullIsContinuedAfterTheRegistryWasKilled) {
-  Push(*proxy_, "web");
-  const std::uint64_t before = proxy_->total();
-  Pull(*proxy_, dir_ / "probe");
-  const std::uint64_t all = proxy_->total() - before;
-  for (int i = 0; i < Kills(); ++i) {
-    const fs::path home = dir_ / fmt::format("there-{}", i);
-    const std::uint64_t moment = RandomBelow(all);
-    SCOPED_TRACE(fmt::format("kill {} after {} of {} bytes", i, moment, all));
-    const std::uint64_t received = proxy_->received();
-    proxy_->After(moment, [&] { registry().Kill(); });
-    try {
-      Pull(*proxy_, home, 0);
-    } catch (const Error& e) {
-      EXPECT_EQ(e.kind(), ErrorKind::kRegistryUnavailable) << e.what();
-    }
-    proxy_->After(0, [] {});
-    registry().Kill();
-    registry().Start();
-    ExpectPullContinues(home, std::min(proxy_->received() - received, moment));
-  }
+  ForEachPull([&](std::uint64_t moment, const fs::path& home) {
+    KillRegistry(moment, [&] { Pull(*proxy_, home, 0); });
+  });
 }
 
 // A registry that is restarted meanwhile does not fail a call that may retry.

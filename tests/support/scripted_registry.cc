@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -82,22 +84,6 @@ ScriptedAnswer ErrorAnswer(int status, const std::string& code, const std::strin
 }
 
 }  // namespace
-
-void Event::Set() {
-  const std::lock_guard lock(mutex_);
-  set_ = true;
-  changed_.notify_all();
-}
-
-void Event::Wait() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return set_; });
-}
-
-bool Event::WaitFor(std::chrono::milliseconds time) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, time, [&] { return set_; });
-}
 
 std::string ScriptedRequest::Header(const std::string& name) const {
   for (const auto& [header, value] : headers) {

@@ -7,31 +7,17 @@
 #define MSB_TESTS_SUPPORT_SCRIPTED_REGISTRY_H_
 
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tests/support/event.h"
+
 namespace msb::test {
-
-// Something that a test waits for, or lets a server wait for.
-class Event {
- public:
-  void Set();
-  void Wait();
-  // Returns false if the event does not happen within this time.
-  bool WaitFor(std::chrono::milliseconds time);
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool set_ = false;
-};
 
 struct ScriptedRequest {
   std::string method;
