@@ -270,7 +270,7 @@ class Puller {
   }
 
   // Opens the disk of a parent that was here before, which may have the same chunks. Returns an
-  // empty descriptor if there is none.
+  // empty descriptor if the parent is absent.
   UniqueFd OpenParentDisk(const IncomingSnapshot& snapshot) const {
     const std::optional<std::string>& parent = snapshot.manifest.parent;
     if (!parent || tables_.contains(*parent)) return {};
@@ -342,7 +342,7 @@ class Puller {
   PullSession session_;
   Layout layout_ = Layout::kInventory;
   std::map<std::string, RemoteSnapshot> snapshots_;  // By digest.
-  std::map<std::string, ChunkTable> tables_;         // Of those that are pulled, by digest.
+  std::map<std::string, ChunkTable> tables_;         // Those of the disks to pull, by digest.
   std::vector<RemoteImage> images_;
   // The disks that have been assembled, and their paths in the stage.
   std::vector<std::pair<const ChunkTable*, std::filesystem::path>> complete_;

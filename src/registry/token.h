@@ -33,7 +33,7 @@ class TokenCache {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
-  // Returns the token for the scope, or "" if there is none or it expires soon.
+  // Returns the token for the scope, or "" if it is absent or expires soon.
   std::string Find(const std::string& scope, Time now) const;
   // Keeps the token that was granted for the scope, instead of an earlier one. asked is when the
   // token was asked for.

@@ -121,7 +121,7 @@ TEST_F(RegistryRetryTest, ABrokenConnectionIsReportedInTheEnd) {
 }
 
 TEST_F(RegistryRetryTest, ReportsARegistryThatDoesNotListen) {
-  // Nobody can listen on port 1 without being root, and there is no service that does.
+  // Only root can listen on port 1, and services do not use it.
   const RegistryOptions options{.retries = 0};
   RegistryClient client(ctx_, "127.0.0.1:1", options);
   EXPECT_MSB_ERROR(client.GetManifest(kRepository, "v1", 1), ErrorKind::kRegistryUnavailable,
