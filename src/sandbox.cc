@@ -10,6 +10,7 @@
 #include "src/base/throw.h"
 #include "src/ops/boot.h"
 #include "src/ops/create.h"
+#include "src/ops/exec.h"
 #include "src/ops/list.h"
 #include "src/ops/stop.h"
 #include "src/wrap.h"
@@ -82,6 +83,19 @@ Sandbox::~Sandbox() {
 }
 
 const std::string& Sandbox::Name() const { return Open(state_).boot.name; }
+
+ExecResult Sandbox::Exec(const Context& ctx, const std::vector<std::string>& command,
+                         const ExecOptions& options) const {
+  const base::CallScope scope;
+  const SandboxState& state = Open(state_);
+  return ops::ExecInSandbox(ctx, *state.client, state.boot.name, command, options);
+}
+
+std::filesystem::path Sandbox::Console() const {
+  const base::CallScope scope;
+  const SandboxState& state = Open(state_);
+  return state.client->backend->Console(Context::Background(), state.boot.name);
+}
 
 void Sandbox::Stop(const Context& ctx, const std::vector<StopOption>& options) {
   Stop(ctx, ConfigOf<StopConfig>(options));
@@ -184,6 +198,17 @@ void SandboxHandle::Kill(const Context& ctx) const {
 void SandboxHandle::Remove(const Context& ctx) const {
   const base::CallScope scope;
   state_->client->backend->Remove(ctx, Name());
+}
+
+ExecResult SandboxHandle::Exec(const Context& ctx, const std::vector<std::string>& command,
+                               const ExecOptions& options) const {
+  const base::CallScope scope;
+  return ops::ExecInSandbox(ctx, *state_->client, Name(), command, options);
+}
+
+std::filesystem::path SandboxHandle::Console() const {
+  const base::CallScope scope;
+  return state_->client->backend->Console(Context::Background(), Name());
 }
 
 SnapshotArtifact SandboxHandle::Snapshot(const Context& ctx, const std::string& name) const {

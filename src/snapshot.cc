@@ -11,10 +11,13 @@
 #include "src/ops/import.h"
 #include "src/ops/list.h"
 #include "src/ops/open.h"
+#include "src/ops/prune.h"
 #include "src/ops/pull.h"
 #include "src/ops/push.h"
 #include "src/ops/remove.h"
+#include "src/ops/restore.h"
 #include "src/ops/squash.h"
+#include "src/ops/usage.h"
 #include "src/wrap.h"
 
 namespace msb {
@@ -76,6 +79,24 @@ SnapshotArtifact Snapshot::Squash(const Context& ctx, const std::string& name_or
   const base::CallScope scope;
   const auto state = ClientState::Of(client);
   return ArtifactState::Wrap(state, ops::SquashSnapshot(ctx, *state, name_or_path, destination));
+}
+
+void Snapshot::Restore(const Context& ctx, const std::string& sandbox,
+                       const std::string& name_or_path, const Client& client) {
+  const base::CallScope scope;
+  ops::RestoreSandbox(ctx, *ClientState::Of(client), sandbox, name_or_path);
+}
+
+std::vector<SnapshotUsage> Snapshot::Usage(const Context& ctx, const Client& client) {
+  const base::CallScope scope;
+  return ops::UsageOfSnapshots(ctx, *ClientState::Of(client));
+}
+
+std::vector<SnapshotHandle> Snapshot::Prune(const Context& ctx, const SnapshotPruneOptions& options,
+                                            const Client& client) {
+  const base::CallScope scope;
+  const auto state = ClientState::Of(client);
+  return HandleState::WrapAll(state, ops::PruneSnapshots(ctx, *state, options));
 }
 
 void Snapshot::Export(const Context& ctx, const std::string& name_or_path,

@@ -10,6 +10,7 @@
 #include "msb/context.h"
 #include "msb/disk.h"
 #include "msb/error.h"
+#include "msb/exec.h"
 #include "msb/handle.h"
 #include "msb/registry.h"
 #include "msb/sandbox.h"

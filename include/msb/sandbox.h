@@ -37,6 +37,7 @@
 #include "msb/artifact.h"
 #include "msb/client.h"
 #include "msb/context.h"
+#include "msb/exec.h"
 #include "msb/export.h"
 #include "msb/vmm/backend.h"
 #include "msb/vmm/qemu.h"
@@ -156,6 +157,33 @@ class MSB_EXPORT Sandbox {
   // Returns the name of the sandbox.
   [[nodiscard]] const std::string& Name() const;
 
+  // Runs a command in the guest, and returns its exit code and output when it has ended. command is
+  // the program, which is looked up in the PATH of the guest, and its arguments; no shell is
+  // involved. Output is held in memory. If ctx ends first, the command is ended if that is
+  // possible.
+  //
+  // On the qemu backend, the guest must run QEMU's guest agent (package qemu-guest-agent), which
+  // usually takes some seconds after a boot to answer; Exec waits up to 30 s for it. On the
+  // microsandbox backend, the command is run by the runtime (msb exec).
+  //
+  // Throws kInvalidArgument if the command is empty, or if a string contains a NUL or is not UTF-8,
+  // except in the input.
+  // Throws kInvalidConfig if the guest has no such program, directory or user.
+  // Throws kSandboxNotFound if the sandbox was removed.
+  // Throws kUnsupportedOperation on the local backend; if the guest agent does not answer or does
+  // not permit commands; or if the sandbox cannot be reached, for example because it runs on
+  // another host.
+  // Throws kCancelled if ctx ends before the command.
+  // Throws kIO if the sandbox is not running or ends meanwhile, if the agent breaks the protocol or
+  // ends, or if the agent discards output because there is too much.
+  [[nodiscard]] ExecResult Exec(const Context& ctx, const std::vector<std::string>& command,
+                                const ExecOptions& options = {}) const;
+  // Returns the path of the file to which everything is written that the guest prints on its
+  // console (on qemu, its first serial port), over all its boots. The file may be absent, and other
+  // processes may read it at any time.
+  // Throws kUnsupportedOperation on the local backend.
+  [[nodiscard]] std::filesystem::path Console() const;
+
   // Asks the guest to shut down, ends the VM if the guest still runs after the stop time-out
   // (default: 10 s), and returns when the VM no longer uses the disk. Has no effect on a sandbox
   // that does not run; one that has crashed stays kCrashed.
@@ -251,6 +279,12 @@ class MSB_EXPORT SandboxHandle {
   void Kill(const Context& ctx) const;
   // Deletes the sandbox, as RemoveSandbox does.
   void Remove(const Context& ctx) const;
+
+  // Runs a command in the guest, as Sandbox::Exec does.
+  [[nodiscard]] ExecResult Exec(const Context& ctx, const std::vector<std::string>& command,
+                                const ExecOptions& options = {}) const;
+  // Returns the path of the console's file, as Sandbox::Console does.
+  [[nodiscard]] std::filesystem::path Console() const;
 
   // Creates a snapshot in the snapshots directory, as Snapshot::Create does with this name and
   // without further options.

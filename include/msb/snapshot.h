@@ -68,10 +68,13 @@
 #ifndef MSB_SNAPSHOT_H_
 #define MSB_SNAPSHOT_H_
 
+#include <chrono>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -107,6 +110,9 @@ struct SnapshotCreateOptions {
   // Records a hash of the content, so that Verify can check it: a BLAKE3 Merkle tree or, in the
   // manifest generation, a SHA-256, which is slower and reads holes as zeros. Default: false.
   bool record_integrity = false;
+  // Permits a snapshot of a sandbox that is running, whose guest continues to run. Only the qemu
+  // backend supports this, for qcow2 disks. Ignored by Squash. Default: kOff.
+  LiveSnapshot live = LiveSnapshot::kOff;
 };
 
 // The options of Export.
@@ -144,6 +150,29 @@ struct SnapshotImportOptions {
 // The options of Flatten.
 struct SnapshotFlattenOptions {
   DiskFormat format = DiskFormat::kRaw;  // The format of the file to write. Default: kRaw.
+};
+
+// The space that a snapshot takes; see Snapshot::Usage.
+struct SnapshotUsage {
+  std::string digest;               // The snapshot's digest.
+  std::string path;                 // The artifact directory.
+  std::optional<std::string> name;  // Its name, as that of SnapshotHandle.
+  std::uint64_t apparent = 0;       // The sizes of its files in bytes, holes included.
+  std::uint64_t allocated = 0;  // The bytes that its files occupy on the disk, as du counts them.
+  // The bytes that removing the snapshot alone would free: without what other hard links keep and,
+  // as far as the file system reports it, without blocks that other files share (reflinks).
+  std::uint64_t exclusive = 0;
+};
+
+// The options of Prune. At least one of keep_last, older_than and labels must be set. A snapshot is
+// removed if every option that is set permits it.
+struct SnapshotPruneOptions {
+  std::optional<std::size_t> keep_last = std::nullopt;  // Keeps the newest snapshots.
+  // Removes only snapshots that were created at least this long ago.
+  std::optional<std::chrono::seconds> older_than = std::nullopt;
+  // Considers only snapshots that have all these labels, for keep_last too. Default: all.
+  std::map<std::string, std::string> labels = {};
+  bool dry_run = false;  // Removes nothing. Default: false.
 };
 
 class MSB_EXPORT Snapshot {
@@ -275,6 +304,43 @@ class MSB_EXPORT Snapshot {
   // Throws kIO if the index cannot be written.
   static std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir,
                                const Client& client = Client::Default());
+
+  // Puts a sandbox that does not run back to a snapshot, given by name or path as for Open:
+  // replaces its disk by a disk that is made from the snapshot, as CreateSandbox would make it. The
+  // sandbox keeps its name, its labels and its settings. The snapshot must have the image of the
+  // sandbox, but need not have been made from it. What the sandbox has written since its last
+  // snapshot is lost. A qcow2 disk is restored in constant time, regardless of its size; a raw disk
+  // is copied, or shares the blocks of the snapshot where the file system can (reflink).
+  //
+  // The former disk is kept until the new one is complete and recorded. A call that fails leaves
+  // the sandbox as it was, and after a crash the sandbox has either the former or the new disk.
+  //
+  // Throws kSandboxNotFound if the sandbox does not exist.
+  // Throws kSandboxStillRunning if it is running.
+  // Throws kSnapshotNotFound if the snapshot, or a parent that its disk is backed by, is missing.
+  // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
+  // Throws kSnapshotIntegrity if a file is damaged.
+  // Throws kInvalidArgument if the snapshot was made from another image than the sandbox.
+  // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
+  // qcow2 feature.
+  static void Restore(const Context& ctx, const std::string& sandbox,
+                      const std::string& name_or_path, const Client& client = Client::Default());
+
+  // Returns the space that each snapshot in the index takes, newest first. Snapshots whose
+  // artifacts are absent are left out.
+  // Throws kIO if a file cannot be examined, and as List does.
+  [[nodiscard]] static std::vector<SnapshotUsage> Usage(const Context& ctx,
+                                                        const Client& client = Client::Default());
+
+  // Removes the snapshots in the index that the options describe, and returns the handles of those
+  // that were removed, or, with dry_run, of those that would be. A snapshot that is kept, or a
+  // sandbox whose disk does not have its own link to it, keeps all snapshots that its disk is
+  // backed by.
+  //
+  // Throws kInvalidArgument unless an option permits to remove something.
+  // Throws what Remove throws. Snapshots that were removed before stay removed.
+  static std::vector<SnapshotHandle> Prune(const Context& ctx, const SnapshotPruneOptions& options,
+                                           const Client& client = Client::Default());
 
   // Writes a snapshot, given by name or path as for Open, into an archive at out_path, in the
   // layout of its generation (docs/formats.md). A 0.7 snapshot of one layer is written as a
