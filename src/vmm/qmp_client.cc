@@ -2,10 +2,7 @@
 
 #include "src/vmm/qmp_client.h"
 
-#include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -133,24 +130,10 @@ std::optional<std::string> QmpClient::ReceiveLine(const Context& ctx) {
     base::Throw(ErrorKind::kIO,
                 "the control connection to QEMU was closed after an error: connect again");
   }
-  std::array<char, 1 << 14> buffer;
-  std::size_t searched = 0;
-  for (;;) {
-    const std::size_t end = received_.find('\n', searched);
-    if (end != std::string::npos) {
-      std::string line = received_.substr(0, end);
-      received_.erase(0, end + 1);
-      return line;
-    }
-    searched = received_.size();
-    if (searched > kMaxQmpMessageBytes) {
-      Refuse(fmt::format("it sent a message of more than {} bytes", kMaxQmpMessageBytes));
-    }
-    const std::size_t room = kMaxQmpMessageBytes + 1 - searched;
-    const std::size_t length = base::ReceiveSome(
-        ctx, socket_.get(), std::span(buffer).first(std::min(buffer.size(), room)));
-    if (length == 0) return std::nullopt;
-    received_.append(buffer.data(), length);
+  try {
+    return reader_.Next(ctx, socket_.get(), kMaxQmpMessageBytes);
+  } catch (const std::length_error& e) {
+    Refuse(fmt::format("it sent {}", e.what()));
   }
 }
 

@@ -20,6 +20,7 @@
 #include "msb/context.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/vmm/line_reader.h"
 
 namespace msb::vmm {
 
@@ -70,7 +71,7 @@ class QmpClient {
 
   base::UniqueFd socket_;  // Empty once this side has closed the connection.
   EventFunction on_event_;
-  std::string received_;                // Received bytes that are not consumed yet.
+  LineReader reader_;
   std::set<std::uint64_t> unanswered_;  // The ids of commands whose replies may still come.
   std::uint64_t next_id_ = 1;
 };

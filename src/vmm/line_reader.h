@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A LineReader splits the bytes that arrive on a socket into lines, in which QEMU and its guest
+// agent send their messages.
+
+#ifndef MSB_SRC_VMM_LINE_READER_H_
+#define MSB_SRC_VMM_LINE_READER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "msb/context.h"
+
+namespace msb::vmm {
+
+// The functions take the socket, which must be connected and non-blocking, and the same one each
+// time. They throw kCancelled if ctx ends first, after which they may be called again, and kIO if
+// receiving fails.
+class LineReader {
+ public:
+  // Returns the next line, without its end, or nullopt at the end of the stream, even if the stream
+  // ends within a line.
+  // Throws std::length_error if the line has more than max_bytes. The line is still to be read
+  // then.
+  std::optional<std::string> Next(const Context& ctx, int socket, std::size_t max_bytes);
+
+  // Discards all bytes up to and including the next one of this value. Returns false if the stream
+  // ends first.
+  bool SkipPast(const Context& ctx, int socket, char byte);
+
+  // Returns the number of bytes that SkipPast has discarded.
+  std::uint64_t skipped_bytes() const { return skipped_bytes_; }
+
+ private:
+  // Appends bytes to received_, at most max_bytes. Returns false at the end of the stream.
+  bool Receive(const Context& ctx, int socket, std::size_t max_bytes);
+
+  std::string received_;
+  std::uint64_t skipped_bytes_ = 0;
+};
+
+}  // namespace msb::vmm
+
+#endif  // MSB_SRC_VMM_LINE_READER_H_

@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/vmm/guest_agent.h"
+
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/event.h"
+#include "tests/unit/vmm/scripted_agent.h"
+
+namespace msb::vmm {
+namespace {
+
+using base::Json;
+using std::chrono::milliseconds;
+using test::AgentConnection;
+using test::ScriptedAgent;
+using test::Soon;
+
+// Long enough for a reply that does come, and short enough to wait for one that does not.
+constexpr auto kShort = milliseconds(100);
+
+GuestAgent AgentFor(ScriptedAgent& peer, milliseconds reply_timeout = kAgentReplyTimeout) {
+  return GuestAgent(peer.TakeClient(), {.sandbox = "box", .reply_timeout = reply_timeout});
+}
+
+// Expects that a command fails if the agent replies with these bytes and then closes.
+void ExpectRefused(const std::string& bytes, const std::string& why) {
+  SCOPED_TRACE(bytes.substr(0, 100));
+  ScriptedAgent peer([&](AgentConnection& self) {
+    self.Synchronize();
+    self.Take();
+    self.Send(bytes);
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-info"), ErrorKind::kIO, "sandbox 'box'", why);
+}
+
+TEST(GuestAgentTest, ExecutesCommandsAfterASynchronization) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    EXPECT_EQ(self.Expect("guest-exec-status"), (Json{{"pid", 7}}));
+    self.Return({{"exited", false}});
+    EXPECT_EQ(self.Expect("guest-ping"), Json::object());
+    self.Return(Json::object());
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_EQ(agent.Execute(Soon(), "guest-exec-status", {{"pid", 7}}), (Json{{"exited", false}}));
+  EXPECT_EQ(agent.Execute(Soon(), "guest-ping"), Json::object());
+}
+
+TEST(GuestAgentTest, BeginsWithAByteThatEndsAnUnfinishedCommand) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    EXPECT_EQ(self.TakeByte(), '\xff');
+    self.Synchronize();
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  agent.Sync(Soon(), kAgentReplyTimeout);
+}
+
+TEST(GuestAgentTest, SkipsWhatAnEarlierClientHasLeft) {
+  for (const std::string& left : {
+           std::string("{\"return\": {}}\n"),
+           std::string("{\"return\": {\"out-da"),
+           std::string("\xff{\"return\": 1}\n\xff{\"return\": 2}\n"),
+           std::string("\xff{\"return\": 12"),
+           std::string("{\"error\": {\"class\": \"GenericError\", \"desc\": \"\"}}\n"),
+           std::string("\xff\xff\n\n\xff{}\n"),
+           std::string(3 << 20, 'A') + "\"}}\n",
+           '\xff' + std::string(3 << 20, '['),
+       }) {
+    SCOPED_TRACE(left.substr(0, 40));
+    ScriptedAgent peer([&](AgentConnection& self) {
+      self.Send(left);
+      self.Synchronize();
+      self.Expect("guest-ping");
+      self.Return(7);
+      self.AwaitEnd();
+    });
+    GuestAgent agent = AgentFor(peer);
+    EXPECT_EQ(agent.Execute(Soon(), "guest-ping"), 7);
+  }
+}
+
+TEST(GuestAgentTest, AReplyMayComeInPieces) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    const Json command = self.Take();
+    const std::string reply = fmt::format("\xff{{\"return\": {}}}\n",
+                                          command.at("arguments").at("id").get<std::uint64_t>());
+    for (const char byte : reply) self.Send({byte});
+    self.Expect("guest-get-host-name");
+    for (const char byte : std::string("{\"return\": {\"host-name\": \"\xc3\xa4\"}}\r\n")) {
+      self.Send({byte});
+    }
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_EQ(agent.Execute(Soon(), "guest-get-host-name"), (Json{{"host-name", "\xc3\xa4"}}));
+}
+
+TEST(GuestAgentTest, AReplyMayHaveTheLargestSize) {
+  const std::string text(kMaxAgentMessageBytes - std::string("{\"return\":\"\"}").size(), 'A');
+  ScriptedAgent peer([&](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-exec-status");
+    self.Send("{\"return\":\"" + text + "\"}\n");
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_TRUE(agent.Execute(Soon(), "guest-exec-status") == text);
+}
+
+TEST(GuestAgentTest, RefusesAReplyThatIsTooLong) {
+  ScriptedAgent peer([&](AgentConnection& self) {
+    self.Synchronize();
+    self.Take();
+    const std::string part(1 << 20, 'A');
+    while (self.TrySend(part)) {
+    }
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec-status"), ErrorKind::kIO, "sandbox 'box'",
+                   fmt::format("more than {} bytes", kMaxAgentMessageBytes), "restart it");
+}
+
+TEST(GuestAgentTest, RefusesMalformedReplies) {
+  ExpectRefused("garbage\n", "malformed reply to guest-info: ");
+  ExpectRefused("\n", "malformed");
+  ExpectRefused(std::string("\0\n", 2), "malformed");
+  ExpectRefused("{\"return\": \"\xff\"}\n", "malformed");
+  ExpectRefused("{\"return\": 1, \"return\": 2}\n", "malformed");
+  ExpectRefused(std::string(100'000, '[') + "\n", "nested");
+  ExpectRefused(std::string(1 << 20, '[') + std::string(1 << 20, ']') + "\n", "nested");
+  ExpectRefused("{\"return\": [" + std::string(1 << 20, ',') + "]}\n", "malformed");
+  ExpectRefused("[]\n", "neither a result nor an error");
+  ExpectRefused("5\n", "neither a result nor an error");
+  ExpectRefused("{}\n", "neither a result nor an error");
+  ExpectRefused("{\"event\": \"SHUTDOWN\"}\n", "neither a result nor an error");
+  ExpectRefused("{\"return\": {}, \"error\": {}}\n", "neither a result nor an error");
+}
+
+TEST(GuestAgentTest, LimitsTheNumberOfValuesInAReply) {
+  std::string many = "{\"return\": [0";
+  for (std::size_t i = 0; i <= base::kMaxJsonValues; ++i) many += ",0";
+  ExpectRefused(many + "]}\n", "values");
+}
+
+TEST(GuestAgentTest, ReportsTheEndOfTheSandbox) {
+  const std::vector<test::AgentScript> scripts = {
+      [](AgentConnection&) {},
+      [](AgentConnection& self) { self.Take(); },
+      [](AgentConnection& self) { self.Send("\xff{\"return\": "); },
+      [](AgentConnection& self) { self.Synchronize(); },
+      [](AgentConnection& self) {
+        self.Synchronize();
+        self.Take();
+      },
+      [](AgentConnection& self) {
+        self.Synchronize();
+        self.Take();
+        self.Send("{\"return\": {}}");  // The line does not end.
+      },
+  };
+  for (const test::AgentScript& script : scripts) {
+    ScriptedAgent peer(script);
+    GuestAgent agent = AgentFor(peer);
+    EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-ping"), ErrorKind::kIO,
+                     "sandbox 'box' ended while its guest agent was in use", "console.log");
+  }
+}
+
+TEST(GuestAgentTest, AGuestWithoutAnAgentIsReported) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    while (!self.Take().is_null()) {
+    }
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Sync(Soon(), kShort), ErrorKind::kUnsupportedOperation,
+                   "the guest agent of sandbox 'box' did not answer within 100 ms; install "
+                   "qemu-guest-agent in the guest and start it");
+}
+
+TEST(GuestAgentTest, AnythingButASynchronizationDoesNotCountAsAnAnswer) {
+  const std::vector<std::function<std::string(std::uint64_t id)>> answers = {
+      [](std::uint64_t id) { return fmt::format("{{\"return\": {}}}\n", id); },
+      [](std::uint64_t id) { return fmt::format("\xff{{\"return\": {}}}\n", id + 1); },
+      [](std::uint64_t id) { return fmt::format("\xff{{\"return\": \"{}\"}}\n", id); },
+      [](std::uint64_t id) { return fmt::format("\xff{{\"return\": {}, \"x\": 1}}\n", id); },
+      [](std::uint64_t id) { return fmt::format("\xff[{{\"return\": {}}}]\n", id); },
+      [](std::uint64_t) { return std::string("login: \xff\xff\n"); },
+      [](std::uint64_t) { return "\xff" + std::string(1 << 17, '[') + "\n"; },
+      [](std::uint64_t) {
+        return std::string("{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"no\"}}\n");
+      },
+  };
+  for (const auto& answer : answers) {
+    SCOPED_TRACE(answer(1).substr(0, 60));
+    ScriptedAgent peer([&](AgentConnection& self) {
+      self.Send(answer(self.Take().at("arguments").at("id").get<std::uint64_t>()));
+      self.AwaitEnd();
+    });
+    GuestAgent agent = AgentFor(peer);
+    EXPECT_MSB_ERROR(agent.Sync(Soon(), kShort), ErrorKind::kUnsupportedOperation, "sandbox 'box'",
+                     "install qemu-guest-agent");
+  }
+}
+
+TEST(GuestAgentTest, SaysThatSomethingElseAnsweredOnThePort) {
+  ScriptedAgent peer([&](AgentConnection& self) {
+    self.Send("12345");
+    self.Take();
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Sync(Soon(), kShort), ErrorKind::kUnsupportedOperation,
+                   "did not answer within 100 ms, but its port sent 5 bytes of other data");
+}
+
+TEST(GuestAgentTest, AFloodIsNotWaitedOut) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    const std::string flood(1 << 16, 'x');
+    while (self.TrySend(flood)) {
+    }
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Sync(Soon(), kShort), ErrorKind::kUnsupportedOperation, "sandbox 'box'");
+  EXPECT_MSB_ERROR(agent.Sync(Context::Background().WithTimeout(kShort), kAgentReplyTimeout),
+                   ErrorKind::kCancelled, "deadline exceeded");
+}
+
+TEST(GuestAgentTest, SynchronizesAgainIfTheFirstRequestIsLost) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    const Json lost = self.Take();
+    EXPECT_EQ(lost.at("execute"), "guest-sync-delimited");
+    self.Synchronize();
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  agent.Sync(Soon(), kAgentReplyTimeout);
+}
+
+TEST(GuestAgentTest, ALateReplyIsNotTakenForThatOfTheNextCommand) {
+  const auto [ctx, cancel] = Soon().WithCancel();
+  ScriptedAgent peer([cancel = cancel](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-exec");
+    cancel();
+    const Json sync = self.Take();
+    self.Return("late");
+    self.Send('\xff' + Json{{"return", sync.at("arguments").at("id")}}.dump() + "\n");
+    self.Expect("guest-ping");
+    self.Return("done");
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Execute(ctx, "guest-exec"), ErrorKind::kCancelled, "cancelled");
+  EXPECT_EQ(agent.Execute(Soon(), "guest-ping"), "done");
+}
+
+TEST(GuestAgentTest, AnAgentThatStopsAnsweringIsReported) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-exec");
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer, kShort);
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec"), ErrorKind::kIO,
+                   "the guest agent of sandbox 'box' did not reply to guest-exec within 100 ms",
+                   "restart it");
+}
+
+TEST(GuestAgentTest, AnAgentThatDoesNotReadIsReported) {
+  test::Event done;
+  ScriptedAgent peer([&](AgentConnection& self) {
+    self.Synchronize();
+    done.Wait();
+  });
+  GuestAgent agent = AgentFor(peer, kShort);
+  const std::string input(8 << 20, 'A');
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec", {{"input-data", input}}), ErrorKind::kIO,
+                   "did not reply to guest-exec within 100 ms");
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-ping"), ErrorKind::kUnsupportedOperation,
+                   "did not answer within 100 ms");
+  done.Set();
+}
+
+TEST(GuestAgentTest, AnAgentThatEndsIsNoticed) {
+  std::atomic<int> checks = 0;
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-exec");
+    self.AwaitEnd();
+  });
+  GuestAgent agent(peer.TakeClient(), {.sandbox = "box", .is_port_open = [&](const Context&) {
+                                         return ++checks < 2;
+                                       }});
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec"), ErrorKind::kIO,
+                   "the guest agent of sandbox 'box' ended before it replied to guest-exec",
+                   "start it again");
+  EXPECT_EQ(checks, 2);
+}
+
+TEST(GuestAgentTest, ReportsErrorsOfTheAgent) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    self.Take();
+    self.Refuse("GenericError", "Failed to\x1b[31m execute");
+    self.Take();
+    self.Send("{\"error\": 5}\n");
+    self.Take();
+    self.Return(7);
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(
+      agent.Execute(Soon(), "guest-exec"), ErrorKind::kIO,
+      "the guest agent of sandbox 'box' refused guest-exec: ", "Failed to\\x1b[31m execute");
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec"), ErrorKind::kIO, "refused guest-exec");
+  EXPECT_EQ(agent.Execute(Soon(), "guest-ping"), 7);
+}
+
+TEST(GuestAgentTest, ACommandThatIsNotPermittedIsUnsupported) {
+  for (const auto& [error_class, description] :
+       {std::pair("CommandNotFound", "The command guest-exec has not been found"),
+        std::pair("GenericError", "Command guest-exec has been disabled")}) {
+    ScriptedAgent peer([&](AgentConnection& self) {
+      self.Synchronize();
+      self.Expect("guest-exec");
+      self.Refuse(error_class, description);
+      self.Expect("guest-fsfreeze-status");
+      self.Refuse("CommandNotFound", "");
+      self.AwaitEnd();
+    });
+    GuestAgent agent = AgentFor(peer);
+    EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec"), ErrorKind::kUnsupportedOperation,
+                     "sandbox 'box'", description, "/etc/qemu/qemu-ga.conf");
+  }
+}
+
+TEST(GuestAgentTest, ThawsWhatAClientThatDiedHasFrozen) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-exec");
+    self.Refuse("CommandNotFound",
+                "Command guest-exec has been disabled: the agent is in frozen state");
+    self.Expect("guest-fsfreeze-status");
+    self.Return("frozen");
+    self.Expect("guest-fsfreeze-thaw");
+    self.Return(1);
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.Expect("guest-exec");
+    self.Return({{"pid", 7}});
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_EQ(agent.Execute(Soon(), "guest-exec"), (Json{{"pid", 7}}));
+}
+
+TEST(GuestAgentTest, FreezesAndThaws) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.Expect("guest-fsfreeze-freeze");
+    self.Return(3);
+    self.Expect("guest-fsfreeze-thaw");
+    self.Return(3);
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_EQ(agent.Freeze(Soon()), 3U);
+  agent.Thaw(Soon());
+}
+
+TEST(GuestAgentTest, FreezeBeginsWithThawedFileSystems) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-status");
+    self.Return("frozen");
+    self.Expect("guest-fsfreeze-thaw");
+    self.Return(1);
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.Expect("guest-fsfreeze-freeze");
+    self.Return(1);
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_EQ(agent.Freeze(Soon()), 1U);
+}
+
+TEST(GuestAgentTest, AFreezeThatFailsIsFollowedByAThaw) {
+  std::atomic<bool> is_thawed = false;
+  ScriptedAgent peer([&](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.Expect("guest-fsfreeze-freeze");
+    self.Refuse("GenericError", "failed to freeze /");
+    self.Expect("guest-fsfreeze-thaw");
+    is_thawed = true;
+    self.Return(0);
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Freeze(Soon()), ErrorKind::kIO, "sandbox 'box'", "failed to freeze /");
+  EXPECT_TRUE(is_thawed);
+}
+
+TEST(GuestAgentTest, ACancelledFreezeIsFollowedByAThaw) {
+  const auto [ctx, cancel] = Soon().WithCancel();
+  std::atomic<bool> is_thawed = false;
+  ScriptedAgent peer([&, cancel = cancel](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.Expect("guest-fsfreeze-freeze");
+    cancel();
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-thaw");
+    is_thawed = true;
+    self.Return(1);
+    self.Expect("guest-fsfreeze-status");
+    self.Return("thawed");
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Freeze(ctx), ErrorKind::kCancelled, "cancelled");
+  EXPECT_TRUE(is_thawed);
+}
+
+TEST(GuestAgentTest, ThawRepeatsUntilNothingIsFrozen) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    for (const char* status : {"frozen", "frozen", "thawed"}) {
+      self.Expect("guest-fsfreeze-thaw");
+      self.Return(1);
+      self.Expect("guest-fsfreeze-status");
+      self.Return(status);
+    }
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  agent.Thaw(Soon());
+}
+
+TEST(GuestAgentTest, ThawGivesUpOnAnAgentThatNeverThaws) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    for (Json command = self.Take(); !command.is_null(); command = self.Take()) {
+      self.Return("frozen");
+    }
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Thaw(Soon()), ErrorKind::kIO, "sandbox 'box'", "still frozen",
+                   "fsfreeze --unfreeze");
+}
+
+TEST(GuestAgentTest, RefusesAnUnknownStateOfTheFileSystems) {
+  for (const Json& status : {Json("melting"), Json(5), Json()}) {
+    ScriptedAgent peer([&](AgentConnection& self) {
+      self.Synchronize();
+      self.Expect("guest-fsfreeze-status");
+      self.Return(status);
+      self.AwaitEnd();
+    });
+    GuestAgent agent = AgentFor(peer);
+    EXPECT_MSB_ERROR(agent.IsFrozen(Soon()), ErrorKind::kIO, "sandbox 'box'", "unknown state");
+  }
+}
+
+TEST(GuestAgentTest, AnArgumentThatIsNotUtf8IsNotSent) {
+  ScriptedAgent peer([](AgentConnection& self) { self.AwaitEnd(); });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec", {{"path", "\xff"}}),
+                   ErrorKind::kInvalidArgument, "guest-exec", "not UTF-8");
+}
+
+}  // namespace
+}  // namespace msb::vmm
