@@ -101,6 +101,18 @@ std::optional<DirectoryRecord> DirectoryBackend::ReadCurrent(const std::string& 
   }
 }
 
+DirectoryBackend::Viewed DirectoryBackend::View(const std::string& name) const {
+  for (;;) {
+    UniqueFd fd = OpenSandbox(dir_, name);
+    auto record = ReadCurrent(name);
+    if (!fd || !record) NoSandbox(name, dir_);
+    // Otherwise, the sandbox has been replaced, and the record may be that of the new one.
+    if (base::LeadsTo(dir_ / name, fd.get())) {
+      return {std::move(fd), dir_ / name, *std::move(record)};
+    }
+  }
+}
+
 DirectoryBackend::Locked DirectoryBackend::ReadLocked(int dir, const std::string& name) const {
   auto record = Read(dir, name);
   if (!record) NoSandbox(name, dir_);

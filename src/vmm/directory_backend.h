@@ -73,6 +73,16 @@ class DirectoryBackend : public Backend {
     DirectoryRecord record = {};
   };
 
+  // A Viewed represents a sandbox that is not locked: another call may change it at any time.
+  struct Viewed {
+    base::UniqueFd dir = {};
+    std::filesystem::path path = {};
+    DirectoryRecord record = {};
+  };
+  // Opens the directory of a sandbox and reads its record, without waiting for calls that change
+  // it. Throws kSandboxNotFound if there is no such sandbox.
+  Viewed View(const std::string& name) const;
+
   // Boots the sandbox. If the sandbox has a process, sets it in the record, and saves the record
   // before that process can open the disk. Until LetGo is called, that process must end when this
   // process ends.

@@ -16,7 +16,9 @@
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/unix_socket.h"
+#include "src/vmm/guest_exec.h"
 #include "src/vmm/qemu_accelerator.h"
+#include "src/vmm/qemu_agent.h"
 #include "src/vmm/qemu_events.h"
 #include "src/vmm/qemu_machine.h"
 #include "src/vmm/qmp_client.h"
@@ -32,7 +34,6 @@ using base::UniqueFd;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr const char* kSocketFile = "qmp.sock";
 constexpr const char* kPidFile = "qemu.pid";
 constexpr const char* kLogFile = "qemu.log";
 constexpr const char* kConsoleFile = "console.log";
@@ -103,7 +104,7 @@ std::string LogOf(int dir) {
 // time. A "quit" counts as sent if the connection fails, since QEMU may have ended.
 bool Ask(const Context& ctx, int dir, const std::string& command) {
   try {
-    UniqueFd socket = base::TryConnectAt(dir, kSocketFile);
+    UniqueFd socket = base::TryConnectAt(dir, kQmpSocketFile);
     if (!socket) return false;
     const Context limited = ctx.WithTimeout(kAnswerTimeout);
     QmpClient(limited, std::move(socket)).Execute(limited, command);
@@ -153,8 +154,9 @@ void CheckFile(int dir, const std::string& name, bool may_be_absent) {
 }
 
 void RemoveRuntimeFiles(const std::filesystem::path& dir) {
-  base::RemoveFile(dir / kSocketFile);
+  base::RemoveFile(dir / kQmpSocketFile);
   base::RemoveFile(dir / kPidFile);
+  RemoveAgentFiles(dir);
   RemoveEventLog(dir);
 }
 
@@ -184,7 +186,7 @@ bool StaysPaused(const QemuConfig& machine) {
 }  // namespace
 
 std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::string& accelerator,
-                                       const SandboxRecord& sandbox, int socket) {
+                                       const SandboxRecord& sandbox, const QemuSockets& sockets) {
   std::vector<std::string> arguments = {
       "-nodefaults", "-no-user-config",
       "-S",          // Paused until events are recorded, so that no end is missed.
@@ -195,7 +197,7 @@ std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::str
       "-cpu",        accelerator == "kvm" ? "host" : "max",
       "-smp",        std::to_string(machine.cpus),
       "-m",          fmt::format("{}M", machine.memory_mib),
-      "-chardev",    fmt::format("socket,id=qmp,server=on,wait=off,fd={}", socket),
+      "-chardev",    fmt::format("socket,id=qmp,server=on,wait=off,fd={}", sockets.qmp),
       "-mon",        "chardev=qmp,mode=control",
       "-chardev",    fmt::format("file,id=console,path={},append=on", kConsoleFile),
       "-serial",     "chardev:console",
@@ -220,6 +222,11 @@ std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::str
   if (machine.kernel.empty())
     add("-boot", fmt::format("reboot-timeout={}", kNothingToBoot.count()));
   arguments.insert(arguments.end(), machine.extra_arguments.begin(), machine.extra_arguments.end());
+  // Last, so that the devices of extra_arguments keep the PCI slots that they have without it.
+  if (sockets.agent >= 0) {
+    const std::vector<std::string> port = AgentPortArguments(sockets.agent);
+    arguments.insert(arguments.end(), port.begin(), port.end());
+  }
   return arguments;
 }
 
@@ -251,7 +258,9 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   ForgetEnded();
   RemoveRuntimeFiles(sandbox.path);
   base::RemoveFile(sandbox.path / kLogFile);
-  UniqueFd socket = base::ListenAt(sandbox.dir, kSocketFile);
+  UniqueFd qmp = base::ListenAt(sandbox.dir, kQmpSocketFile);
+  UniqueFd agent =
+      HasOwnAgentPort(machine) ? UniqueFd() : base::ListenAt(sandbox.dir, kAgentSocketFile);
   const UniqueFd log = base::CreateFileAt(sandbox.dir, kLogFile, 0666);
   const UniqueFd events = MakeEventLog(sandbox.dir);
   // Created in advance, so that QEMU counts as crashed if it ends before it writes the file.
@@ -267,17 +276,20 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
     sandbox.record.process = run_lock.HeldBy(identity);
     Save(sandbox);
   };
-  std::vector<int> inherited = {socket.get()};
+  std::vector<int> inherited = {qmp.get()};
+  if (agent) inherited.push_back(agent.get());
   if (run_lock.fd) inherited.push_back(run_lock.fd.get());
-  base::Spawn(
-      {.path = binary,
-       .arguments = QemuArguments(machine, accelerator, sandbox.record.sandbox, socket.get()),
-       .directory = sandbox.path,
-       .output = log.get(),
-       .inherited = inherited},
-      leash, record_process);
+  base::Spawn({.path = binary,
+               .arguments = QemuArguments(machine, accelerator, sandbox.record.sandbox,
+                                          {.qmp = qmp.get(), .agent = agent.get()}),
+               .directory = sandbox.path,
+               .output = log.get(),
+               .inherited = inherited},
+              leash, record_process);
   run_lock.fd.Reset(-1);  // So that the lock is released when QEMU ends.
-  socket.Reset(-1);       // So that it is closed when QEMU ends, and no client waits for an answer.
+  // So that they are closed when QEMU ends, and no client waits for an answer.
+  qmp.Reset(-1);
+  agent.Reset(-1);
   if (process) {
     const base::ForkSafeSection section;
     const std::lock_guard lock(mutex_);
@@ -308,7 +320,7 @@ void QemuBackend::Run(const Context& ctx, const Locked& sandbox, const QemuConfi
   const Context limited = ctx.WithTimeout(kReadyTimeout);
   try {
     // The socket has been listening since before QEMU was started.
-    base::UniqueFd socket = base::TryConnectAt(sandbox.dir, kSocketFile);
+    base::UniqueFd socket = base::TryConnectAt(sandbox.dir, kQmpSocketFile);
     if (!socket) Throw(ErrorKind::kIO, "QEMU ended before it accepted commands");
     QmpClient client(limited, std::move(socket));
     client.Execute(limited, "query-status");
@@ -395,10 +407,43 @@ void QemuBackend::HaltElsewhere(const Context& ctx, Locked& sandbox, millisecond
         Describe(runner));
 }
 
+ExecResult QemuBackend::Exec(const Context& ctx, const std::string& name,
+                             const std::vector<std::string>& command, const ExecOptions& options) {
+  ctx.Check();
+  const Viewed sandbox = View(name);
+  const DirectoryRecord& record = sandbox.record;
+  if (record.sandbox.status != SandboxStatus::kRunning) {
+    Throw(ErrorKind::kIO, "cannot run a command in sandbox '{}', which is {}; start it first", name,
+          ToString(record.sandbox.status));
+  }
+  if (record.backend != Name()) {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "sandbox '{}' is running under the {} backend; use that backend", name,
+          base::Quoted(record.backend));
+  }
+  try {
+    return ExecInGuest(ctx, {sandbox.dir.get(), name}, command, options);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kIO || HasVm(sandbox.dir.get())) throw;
+    // Either the VM has ended meanwhile, or it runs where this process cannot reach it.
+    const DirectoryRecord now = View(name).record;
+    if (now.sandbox.status != SandboxStatus::kRunning) throw;
+    Throw(ErrorKind::kUnsupportedOperation,
+          "sandbox '{}' is recorded as running, as {}, and cannot be reached from here: run the "
+          "command there",
+          name, now.sandbox.runs_on);
+  }
+}
+
+std::filesystem::path QemuBackend::Console(const Context& ctx, const std::string& name) {
+  ctx.Check();
+  return View(name).path / kConsoleFile;
+}
+
 void QemuBackend::ClearEnded(Locked& sandbox) { RemoveRuntimeFiles(sandbox.path); }
 
 bool QemuBackend::HasVm(int dir) const {
-  return static_cast<bool>(base::TryConnectAt(dir, kSocketFile));
+  return static_cast<bool>(base::TryConnectAt(dir, kQmpSocketFile));
 }
 
 SandboxStatus QemuBackend::StatusOfEnded(int dir) const {

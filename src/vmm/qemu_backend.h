@@ -6,6 +6,9 @@
 //   console.log      the output of the guest on its first serial port, over all its boots
 //   qemu.log         the output of QEMU itself since the last boot
 //   qmp.sock         while QEMU runs: the control socket, for any process of the same user
+//   agent.sock       while QEMU runs: the socket of the guest agent's port (qemu_agent.h), unless
+//                    extra_arguments add a port of their own
+//   agent.lock       locked by the client that uses agent.sock
 //   qemu.pid         created before QEMU runs, and removed by QEMU when it ends in order, so that a
 //                    file that is left indicates a crash
 //   run-HEX.lock     locked by QEMU for as long as it runs (run_lock.h)
@@ -39,6 +42,9 @@ class QemuBackend : public DirectoryBackend {
               SnapshotQueries queries, Log log);
 
   std::string_view Name() const override { return "qemu"; }
+  ExecResult Exec(const Context& ctx, const std::string& name,
+                  const std::vector<std::string>& command, const ExecOptions& options) override;
+  std::filesystem::path Console(const Context& ctx, const std::string& name) override;
 
  private:
   void Boot(const Context& ctx, Locked& sandbox, bool detached) override;
@@ -69,10 +75,16 @@ class QemuBackend : public DirectoryBackend {
   std::map<pid_t, OwnVm> own_;  // Guarded by mutex_.
 };
 
+// The descriptors of sockets at which QEMU listens.
+struct QemuSockets {
+  int qmp = -1;    // The control socket.
+  int agent = -1;  // The socket of the guest agent's port; -1: there is no such port.
+};
+
 // Returns QEMU's arguments for a sandbox. Files of the sandbox are named relative to its directory.
-// machine is a result of MachineOf. socket is the descriptor of the listening control socket.
+// machine is a result of MachineOf.
 std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::string& accelerator,
-                                       const SandboxRecord& sandbox, int socket);
+                                       const SandboxRecord& sandbox, const QemuSockets& sockets);
 
 }  // namespace msb::vmm
 

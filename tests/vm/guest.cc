@@ -191,6 +191,8 @@ void GuestTest::ExpectNoRemains(const std::string& name) {
   const fs::path sandbox = home_ / "sandboxes" / name;
   EXPECT_TRUE(ProcessesIn(sandbox).empty());
   EXPECT_FALSE(fs::exists(sandbox / "qmp.sock"));
+  EXPECT_FALSE(fs::exists(sandbox / "agent.sock"));
+  EXPECT_FALSE(fs::exists(sandbox / "agent.lock"));
   EXPECT_FALSE(fs::exists(sandbox / "qemu.pid"));
 }
 

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/vmm/qemu_agent.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "src/base/json.h"
+#include "src/base/throw.h"
+#include "src/base/unix_socket.h"
+#include "src/vmm/qmp_client.h"
+
+namespace msb::vmm {
+namespace {
+
+using base::Json;
+using base::Throw;
+using base::UniqueFd;
+using std::chrono::milliseconds;
+
+constexpr const char* kAgentLockFile = "agent.lock";
+constexpr std::string_view kPortName = "org.qemu.guest_agent";
+constexpr const char* kChardev = "guest-agent";
+// How long QEMU may take to report the state of the port. It serves one QMP client at a time.
+constexpr auto kQueryTimeout = milliseconds(500);
+
+UniqueFd OpenLockFile(int dir) {
+  UniqueFd file = base::OpenAt(dir, kAgentLockFile, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  if (!file) base::ThrowErrnoAt("open", dir, kAgentLockFile);
+  return file;
+}
+
+// Waits for the lock. Throws kUnsupportedOperation if it is not free within timeout.
+base::LockedFd LockAgent(const Context& ctx, const GuestAddress& guest, milliseconds timeout) {
+  UniqueFd file = OpenLockFile(guest.dir);
+  try {
+    base::Lock(ctx.WithTimeout(timeout), file.get());
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCancelled) throw;
+    ctx.Check();
+    Throw(ErrorKind::kUnsupportedOperation,
+          "the guest agent of sandbox '{}' was in use by another call for {} ms; try again, or set "
+          "a longer deadline",
+          guest.sandbox, timeout.count());
+  }
+  return base::LockedFd(std::move(file));
+}
+
+UniqueFd Connect(const GuestAddress& guest) {
+  UniqueFd socket = base::TryConnectAt(guest.dir, kAgentSocketFile);
+  if (socket) return socket;
+  if (!base::TryConnectAt(guest.dir, kQmpSocketFile)) {
+    Throw(ErrorKind::kIO,
+          "QEMU of sandbox '{}' has ended; start the sandbox, and look at console.log and qemu.log "
+          "in its directory",
+          guest.sandbox);
+  }
+  Throw(ErrorKind::kUnsupportedOperation,
+        "the VM of sandbox '{}' has no port for a guest agent at agent.sock: its extra_arguments "
+        "have one of their own, or an earlier version of msb started it; stop it, remove {} from "
+        "extra_arguments, and start it again",
+        guest.sandbox, kPortName);
+}
+
+// Returns whether a process in the guest has the port open, or true if that cannot be determined.
+bool IsPortOpen(const Context& ctx, int dir) {
+  try {
+    UniqueFd socket = base::TryConnectAt(dir, kQmpSocketFile);
+    if (!socket) return true;  // The connection to the agent will end too.
+    const Context limited = ctx.WithTimeout(kQueryTimeout);
+    const Json devices = QmpClient(limited, std::move(socket)).Execute(limited, "query-chardev");
+    return !devices.is_array() || std::ranges::none_of(devices, [](const Json& device) {
+      return device.is_object() && device.value("label", Json()) == kChardev &&
+             device.value("frontend-open", Json()) == false;
+    });
+  } catch (const Error&) {
+    return true;
+  }
+}
+
+}  // namespace
+
+bool HasOwnAgentPort(const QemuConfig& machine) {
+  return std::ranges::any_of(machine.extra_arguments, [](const std::string& argument) {
+    return argument.find(kPortName) != std::string::npos;
+  });
+}
+
+std::vector<std::string> AgentPortArguments(int socket) {
+  return {"-chardev",
+          fmt::format("socket,id={},server=on,wait=off,fd={}", kChardev, socket),
+          "-device",
+          "virtio-serial-pci,id=guest-agent-bus",
+          "-device",
+          fmt::format("virtserialport,bus=guest-agent-bus.0,chardev={},name={}.0", kChardev,
+                      kPortName)};
+}
+
+void RemoveAgentFiles(const std::filesystem::path& dir) {
+  base::RemoveFile(dir / kAgentSocketFile);
+  base::RemoveFile(dir / kAgentLockFile);
+}
+
+AgentSession OpenAgent(const Context& ctx, const GuestAddress& guest, milliseconds timeout) {
+  const auto begin = std::chrono::steady_clock::now();
+  base::LockedFd lock = LockAgent(ctx, guest, timeout);
+  GuestAgent agent(Connect(guest), {.sandbox = guest.sandbox,
+                                    .is_port_open = [dir = guest.dir](const Context& limited) {
+                                      return IsPortOpen(limited, dir);
+                                    }});
+  const auto waited =
+      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
+  agent.Sync(ctx, std::max(timeout - waited, milliseconds(0)));
+  return {std::move(lock), std::move(agent)};
+}
+
+}  // namespace msb::vmm
