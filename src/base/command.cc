@@ -183,20 +183,25 @@ class Child {
 };
 
 // Reads what is available, and closes the pipe at its end. Appends to into until that has
-// kMaxCommandOutput bytes, and discards the rest. Stops after reading about that many bytes, so
-// that a program that writes without end cannot keep the caller here.
-void Drain(UniqueFd& pipe, std::string& into) {
+// max_bytes, and discards the rest. Stops after reading about kMaxCommandOutput bytes, so that a
+// program that writes without end cannot keep the caller here. Returns whether bytes were
+// discarded.
+bool Drain(UniqueFd& pipe, std::string& into, std::size_t max_bytes) {
+  bool is_truncated = false;
   std::array<char, 1 << 16> buffer;
   for (std::size_t total = 0; pipe && total < kMaxCommandOutput;) {
     const ssize_t n = read(pipe.get(), buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EAGAIN) return;
+    if (n < 0 && errno == EAGAIN) break;
     if (n < 0) ThrowErrno("read from", "a pipe");
-    if (n == 0) return pipe.Reset(-1);
+    if (n == 0) pipe.Reset(-1);
     const auto count = static_cast<std::size_t>(n);
+    const std::size_t kept = std::min(count, max_bytes - into.size());
     total += count;
-    into.append(buffer.data(), std::min(count, kMaxCommandOutput - into.size()));
+    into.append(buffer.data(), kept);
+    is_truncated = is_truncated || kept < count;
   }
+  return is_truncated;
 }
 
 // Waits until one of the descriptors is readable, but at most 50 ms and until the deadline of ctx.
@@ -243,8 +248,10 @@ CommandResult RunCommand(const Context& ctx, const Command& command) {
   CommandResult result;
   for (bool ended = false; !ended;) {
     ended = Await(ctx, child.fd(), output.read.get(), error.read.get());
-    Drain(output.read, result.output);
-    Drain(error.read, result.error);
+    for (auto [pipe, into] :
+         {std::pair(&output.read, &result.output), std::pair(&error.read, &result.error)}) {
+      if (Drain(*pipe, *into, command.max_output)) result.is_truncated = true;
+    }
     if (!ended) ctx.Check();
   }
   result.exit_status = child.ExitStatus();

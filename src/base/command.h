@@ -15,6 +15,8 @@
 
 namespace msb::base {
 
+inline constexpr std::size_t kMaxCommandOutput = 1 << 20;
+
 // A Command describes a program to run.
 struct Command {
   std::filesystem::path program = {};       // Path of the executable; PATH is not searched.
@@ -24,15 +26,16 @@ struct Command {
   // What the program reads from its standard input, which is a file in memory. Default: nothing,
   // from /dev/null.
   std::string input = {};
+  // How much of the standard output and of the standard error is kept, in bytes.
+  std::size_t max_output = kMaxCommandOutput;
 };
-
-inline constexpr std::size_t kMaxCommandOutput = 1 << 20;
 
 // A CommandResult describes how a command ended.
 struct CommandResult {
-  int exit_status = 0;  // 128 + N if signal N ended the program, as in shells.
-  std::string output;   // The first kMaxCommandOutput bytes of its standard output.
-  std::string error;    // The same for its standard error.
+  int exit_status = 0;        // 128 + N if signal N ended the program, as in shells.
+  std::string output;         // The first Command::max_output bytes of its standard output.
+  std::string error;          // The same for its standard error.
+  bool is_truncated = false;  // Output was discarded.
 };
 
 // Runs the program in a process group of its own. Returns when the program has ended, even if

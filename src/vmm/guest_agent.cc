@@ -2,6 +2,7 @@
 
 #include "src/vmm/guest_agent.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
@@ -25,6 +26,8 @@ constexpr std::size_t kMaxSyncReplyBytes = 1 << 10;
 constexpr auto kSyncInterval = std::chrono::seconds(1);
 // How long nothing may arrive before the state of the port is checked.
 constexpr auto kSilence = milliseconds(500);
+// The part of a command or reply for which the reply time-out counts.
+constexpr std::size_t kPartBytes = 1 << 20;
 constexpr auto kThawTimeout = std::chrono::seconds(10);
 constexpr int kThawTries = 5;
 
@@ -147,13 +150,8 @@ Json GuestAgent::ExecuteOnce(const Context& ctx, const std::string& command,
   const std::string line = CommandLine(command, arguments);
   if (!is_synchronized_) Sync(ctx, options_.reply_timeout);
   is_synchronized_ = false;  // Until the reply has been read.
-  const Context limited = ctx.WithTimeout(options_.reply_timeout);
-  Json reply;
-  const bool has_replied = EndsInTime(ctx, [&] {
-    Send(limited, line);
-    reply = ParseReply(AwaitReply(limited, command), command);
-  });
-  if (!has_replied) ThrowNoReply(command);
+  SendInParts(ctx, command, line);
+  Json reply = ParseReply(AwaitReply(ctx, command), command);
   is_synchronized_ = true;
   const auto error = reply.find("error");
   if (error != reply.end()) ThrowRefused(options_.sandbox, command, *error);
@@ -194,34 +192,51 @@ bool GuestAgent::IsFrozen(const Context& ctx) {
   return false;
 }
 
-void GuestAgent::Send(const Context& ctx, const std::string& bytes) {
+void GuestAgent::Send(const Context& ctx, std::string_view bytes) {
   if (!base::SendAll(ctx, socket_.get(), bytes)) ThrowEnded();
 }
 
-std::string GuestAgent::AwaitReply(const Context& ctx, const std::string& command) {
-  std::string line;
-  for (bool is_closed = false;;) {
-    const Context slice = ctx.WithTimeout(kSilence);
-    if (EndsInTime(ctx, [&] { line = ReceiveLine(slice); })) return line;
-    if (is_closed) {
-      base::Throw(ErrorKind::kIO,
-                  "the guest agent of sandbox '{}' ended before it replied to {}; look at its log "
-                  "in the guest, and start it again",
-                  options_.sandbox, command);
-    }
-    // The reply may have arrived since, so it is looked for once more.
-    is_closed = options_.is_port_open && !options_.is_port_open(ctx);
+void GuestAgent::SendInParts(const Context& ctx, const std::string& command,
+                             std::string_view bytes) {
+  while (!bytes.empty()) {
+    const std::string_view part = bytes.substr(0, kPartBytes);
+    const Context limited = ctx.WithTimeout(options_.reply_timeout);
+    if (!EndsInTime(ctx, [&] { Send(limited, part); })) ThrowNoReply(command);
+    bytes.remove_prefix(part.size());
   }
 }
 
-std::string GuestAgent::ReceiveLine(const Context& ctx) {
+std::string GuestAgent::AwaitReply(const Context& ctx, const std::string& command) {
+  const milliseconds slice = std::min(kSilence, options_.reply_timeout);
+  bool is_closed = false;
+  for (std::size_t parts = 0;; parts = reader_.pending_bytes() / kPartBytes) {
+    const Context limited = ctx.WithTimeout(options_.reply_timeout);
+    while (reader_.pending_bytes() / kPartBytes <= parts) {
+      if (auto line = TryReceive(ctx, slice)) return *std::move(line);
+      if (limited.Done()) ThrowNoReply(command);
+      if (is_closed) {
+        base::Throw(ErrorKind::kIO,
+                    "the guest agent of sandbox '{}' ended before it replied to {}; look at its "
+                    "log in the guest, and start it again",
+                    options_.sandbox, command);
+      }
+      // The reply may have arrived since, so it is looked for once more.
+      is_closed = options_.is_port_open && !options_.is_port_open(limited);
+    }
+  }
+}
+
+std::optional<std::string> GuestAgent::TryReceive(const Context& ctx, milliseconds timeout) {
+  std::optional<std::string> line;
   try {
-    auto line = reader_.Next(ctx, socket_.get(), kMaxAgentMessageBytes);
-    if (!line) ThrowEnded();
-    return *std::move(line);
+    EndsInTime(ctx, [&] {
+      line = reader_.Next(ctx.WithTimeout(timeout), socket_.get(), kMaxAgentMessageBytes);
+      if (!line) ThrowEnded();
+    });
   } catch (const std::length_error& e) {
     ThrowBroken(fmt::format("it sent {}", e.what()));
   }
+  return line;
 }
 
 Json GuestAgent::ParseReply(const std::string& line, const std::string& command) {

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,7 +31,8 @@ namespace msb::vmm {
 // in Base64, which takes 4 bytes for 3.
 inline constexpr std::size_t kMaxAgentMessageBytes = std::size_t{48} << 20;
 
-// How long the agent may take to reply to a command.
+// How long the agent may take to reply to a command, and for each MiB of a long reply or command:
+// without an accelerator, a guest may send less than 1 MiB in a second.
 inline constexpr auto kAgentReplyTimeout = std::chrono::seconds(30);
 
 // An AgentRefusal is thrown if the agent replies to a command with an error. Its kind is
@@ -97,12 +99,16 @@ class GuestAgent {
   // Executes a command once, without thawing.
   base::Json ExecuteOnce(const Context& ctx, const std::string& command,
                          const base::Json& arguments);
-  void Send(const Context& ctx, const std::string& bytes);
+  void Send(const Context& ctx, std::string_view bytes);
+  // Sends a command, of which each MiB must be taken within the reply time-out.
+  void SendInParts(const Context& ctx, const std::string& command, std::string_view bytes);
   // Skips bytes until the reply to the synchronization with this id.
   void AwaitSync(const Context& ctx, std::uint64_t id);
-  // Returns the next message, which replies to command.
+  // Returns the next message, which replies to command, and of which each MiB must arrive within
+  // the reply time-out.
   std::string AwaitReply(const Context& ctx, const std::string& command);
-  std::string ReceiveLine(const Context& ctx);
+  // Returns the next message, or nullopt if it is incomplete when timeout has passed.
+  std::optional<std::string> TryReceive(const Context& ctx, std::chrono::milliseconds timeout);
   base::Json ParseReply(const std::string& line, const std::string& command);
 
   [[noreturn]] void ThrowEnded() const;

@@ -30,6 +30,8 @@ class LineReader {
   // ends first.
   bool SkipPast(const Context& ctx, int socket, char byte);
 
+  // Returns the number of bytes that have arrived of the next line, if Next has not returned it.
+  std::size_t pending_bytes() const { return received_.size(); }
   // Returns the number of bytes that SkipPast has discarded.
   std::uint64_t skipped_bytes() const { return skipped_bytes_; }
 

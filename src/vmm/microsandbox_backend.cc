@@ -471,4 +471,22 @@ void MicrosandboxBackend::Remove(const Context& ctx, const std::string& name) {
   }
 }
 
+ExecResult MicrosandboxBackend::Exec(const Context& ctx, const std::string& name,
+                                     const std::vector<std::string>& command,
+                                     const ExecOptions& options) {
+  // The runtime would start a sandbox that does not run.
+  const SandboxStatus status = StateOf(ctx, name).status;
+  if (status != SandboxStatus::kRunning) {
+    Throw(ErrorKind::kIO, "cannot run a command in sandbox '{}', which is {}; start it first",
+          base::Quoted(name), ToString(status));
+  }
+  return runtime_.Exec(ctx, name, command, options);
+}
+
+std::filesystem::path MicrosandboxBackend::Console(const Context& ctx, const std::string& name) {
+  StateOf(ctx, name);
+  if (!base::IsPlainFileName(name)) NotFound(name, database_);
+  return sandboxes_dir_ / name / "logs" / "kernel.log";
+}
+
 }  // namespace msb::vmm

@@ -57,6 +57,11 @@ class MicrosandboxBackend : public Backend {
   // Has no effect on a sandbox that exists, since VMs of the runtime always outlive this process.
   void Detach(const Context& ctx, const std::string& name) override;
   void Remove(const Context& ctx, const std::string& name) override;
+  // Keeps at most 16 MiB of each output. If ctx ends first, the command may continue in the guest.
+  ExecResult Exec(const Context& ctx, const std::string& name,
+                  const std::vector<std::string>& command, const ExecOptions& options) override;
+  // Returns the runtime's log of the kernel's console.
+  std::filesystem::path Console(const Context& ctx, const std::string& name) override;
 
  private:
   // A State is the part of a sandbox's row that can be read without parsing its configuration,

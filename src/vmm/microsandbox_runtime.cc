@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <system_error>
 
-#include "src/base/command.h"
 #include "src/base/fork.h"
 #include "src/base/spawn.h"
 #include "src/base/text.h"
@@ -26,6 +25,7 @@ constexpr RuntimeVersion kFirstWithRestore{0, 7, 0};       // run --from-snapsho
 
 constexpr std::size_t kMaxMessage = 2000;
 constexpr std::uint32_t kMaxCpus = 255;
+constexpr std::size_t kMaxExecOutput = std::size_t{16} << 20;
 
 std::string Environment(const char* name) {
   const char* value = std::getenv(name);
@@ -158,6 +158,35 @@ bool HasAdopted(std::string_view message) {
   return warning && warning->find("' already exists") != std::string_view::npos;
 }
 
+// Returns the kind of error if `exec` failed rather than the command that it ran: the exit status
+// and the standard error of both are the same. The runtime's message is then all of the standard
+// error.
+std::optional<ErrorKind> KindOfExecFailure(const base::CommandResult& result) {
+  constexpr int kNotFound = 127;
+  constexpr int kNotExecutable = 126;
+  const std::string_view message = result.error;
+  const int status = result.exit_status;
+  if (message.starts_with("error: failed to exec \"") &&
+      (status == kNotFound || status == kNotExecutable || status == 1)) {
+    return ErrorKind::kInvalidConfig;
+  }
+  if (status != 1) return std::nullopt;
+  constexpr std::array<std::pair<std::string_view, ErrorKind>, 8> kFailures = {{
+      {"error: sandbox not found", ErrorKind::kSandboxNotFound},
+      {"error: connect to ", ErrorKind::kIO},
+      {"error: exec session ended", ErrorKind::kIO},
+      {"error: exec failed", ErrorKind::kIO},
+      {"error: database error", ErrorKind::kIO},
+      {"error: local database was updated by a newer msb", ErrorKind::kUnsupportedOperation},
+      {"error: runtime error: ", ErrorKind::kIO},
+      {"error: microsandbox runtime", ErrorKind::kInvalidConfig},
+  }};
+  for (const auto& [text, kind] : kFailures) {
+    if (message.starts_with(text)) return kind;
+  }
+  return std::nullopt;
+}
+
 // Returns the program file that path leads to through symbolic links, and its stamp, which shows
 // when the program is replaced. The stamp is not set if there is no such file.
 std::pair<std::filesystem::path, std::optional<base::FileStamp>> Resolve(
@@ -190,6 +219,26 @@ std::optional<RuntimeVersion> ParseRuntimeVersion(std::string_view output) {
 std::vector<Words> CreateCommands(const RuntimeVersion& version, const SandboxSpec& spec) {
   if (spec.snapshot) return CreateFromSnapshot(version, spec);
   return {CreateFromImage(version, spec)};
+}
+
+Words ExecArguments(const std::string& name, const Words& command, const ExecOptions& options) {
+  if (name.starts_with('-')) {
+    Throw(
+        ErrorKind::kUnsupportedOperation,
+        "the microsandbox runtime takes the name of sandbox '{}' for an option; create the sandbox "
+        "with a name that does not begin with '-'",
+        base::Quoted(name));
+  }
+  // --stream passes the input and both outputs on byte by byte.
+  Words words = {"exec", "--quiet", "--no-tty", "--stream"};
+  for (const auto& [key, value] : options.env) {
+    AddOption(words, "--env", fmt::format("{}={}", key, value));
+  }
+  if (!options.cwd.empty()) AddOption(words, "--workdir", options.cwd);
+  if (!options.user.empty()) AddOption(words, "--user", options.user);
+  words.insert(words.end(), {name, "--"});
+  words.insert(words.end(), command.begin(), command.end());
+  return words;
 }
 
 ErrorKind KindOfRuntimeError(std::string_view message) {
@@ -267,9 +316,8 @@ RuntimeVersion MicrosandboxRuntime::VersionOf(const Context& ctx,
   return *version;
 }
 
-std::string MicrosandboxRuntime::Run(const Context& ctx, const std::filesystem::path& program,
-                                     const std::string& action, const Words& arguments,
-                                     const std::string& mark) const {
+base::Command MicrosandboxRuntime::CommandOf(const std::filesystem::path& program,
+                                             const Words& arguments) const {
   base::Command command{.program = program,
                         .arguments = arguments,
                         .environment = {{"MSB_HOME", home_.native()},
@@ -281,16 +329,43 @@ std::string MicrosandboxRuntime::Run(const Context& ctx, const std::filesystem::
                                         // second.
                                         {"NO_COLOR", "1"},
                                         {"CLICOLOR_FORCE", "0"}}};
-  if (!mark.empty()) command.environment.emplace_back(kMark, mark);
   // If MSB_PATH is set, the runtime starts its VMs with the program that it names.
   if (!Environment("MSB_PATH").empty()) {
     command.environment.emplace_back("MSB_PATH", std::filesystem::absolute(program).native());
   }
+  return command;
+}
+
+std::string MicrosandboxRuntime::Run(const Context& ctx, const std::filesystem::path& program,
+                                     const std::string& action, const Words& arguments,
+                                     const std::string& mark) const {
+  base::Command command = CommandOf(program, arguments);
+  if (!mark.empty()) command.environment.emplace_back(kMark, mark);
   base::CommandResult result = base::RunCommand(ctx, command);
   if (result.exit_status == 0 && !HasAdopted(result.error)) return std::move(result.output);
   const std::string& message = result.error.empty() ? result.output : result.error;
   Throw(KindOfRuntimeError(message), "cannot {}: {} {} ended with status {}: {}", action,
         program.native(), arguments.front(), result.exit_status, Excerpt(message));
+}
+
+ExecResult MicrosandboxRuntime::Exec(const Context& ctx, const std::string& name,
+                                     const Words& command, const ExecOptions& options) const {
+  base::Command program = CommandOf(Find(), ExecArguments(name, command, options));
+  program.input = options.input;
+  program.max_output = kMaxExecOutput;
+  base::CommandResult result = base::RunCommand(ctx, program);
+  if (result.is_truncated) {
+    Throw(ErrorKind::kIO,
+          "'{}' in sandbox '{}' wrote more than {} bytes; let it write to a file in the sandbox",
+          base::Quoted(command.front()), name, kMaxExecOutput);
+  }
+  if (const auto kind = KindOfExecFailure(result)) {
+    Throw(*kind, "cannot run '{}' in sandbox '{}': {}", base::Quoted(command.front()), name,
+          Excerpt(result.error));
+  }
+  return {.exit_code = result.exit_status,
+          .out = std::move(result.output),
+          .err = std::move(result.error)};
 }
 
 void MicrosandboxRuntime::CheckCanCreate(const Context& ctx, const SandboxSpec& spec) {

@@ -20,7 +20,9 @@
 
 #include "msb/context.h"
 #include "msb/error.h"
+#include "msb/exec.h"
 #include "msb/vmm/backend.h"
+#include "src/base/command.h"
 #include "src/base/file.h"
 
 namespace msb::vmm {
@@ -37,6 +39,13 @@ std::optional<RuntimeVersion> ParseRuntimeVersion(std::string_view output);
 // Throws kInvalidArgument for more than 255 CPUs.
 std::vector<std::vector<std::string>> CreateCommands(const RuntimeVersion& version,
                                                      const SandboxSpec& spec);
+
+// Returns the arguments that run a command in a sandbox. All releases that this library supports
+// understand them.
+// Throws kUnsupportedOperation if the runtime would take the name of the sandbox for an option.
+std::vector<std::string> ExecArguments(const std::string& name,
+                                       const std::vector<std::string>& command,
+                                       const ExecOptions& options);
 
 // Returns the kind of the error whose message the runtime printed, or kIO if the message is
 // unknown.
@@ -69,10 +78,17 @@ class MicrosandboxRuntime {
   void Remove(const Context& ctx, const std::string& name);
   // Removes the sandbox, and kills it first if it runs.
   void ForceRemove(const Context& ctx, const std::string& name);
+  // Runs a command in a running sandbox. If ctx ends first, the runtime's program is ended; the
+  // command may continue. A command that cannot be executed is a kInvalidConfig.
+  ExecResult Exec(const Context& ctx, const std::string& name,
+                  const std::vector<std::string>& command, const ExecOptions& options) const;
 
  private:
   std::filesystem::path Find() const;
   RuntimeVersion VersionOf(const Context& ctx, const std::filesystem::path& program);
+  // Returns a command of the program in the environment that it requires.
+  base::Command CommandOf(const std::filesystem::path& program,
+                          const std::vector<std::string>& arguments) const;
   // Runs the program and returns its standard output. action describes the operation for messages,
   // such as "stop sandbox 'x'". mark is the value of the variable kMark; if mark is empty, the
   // variable is not set.

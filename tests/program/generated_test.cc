@@ -23,10 +23,10 @@ using testing::IsSupersetOf;
 using testing::Not;
 
 const std::vector<std::string> kCommands = {
-    "create",         "squash",       "list",          "reindex",      "inspect",
-    "verify",         "remove",       "export",        "import",       "push",
-    "pull",           "flatten",      "fork",          "tree",         "doctor",
-    "sandbox create", "sandbox list", "sandbox start", "sandbox stop", "sandbox remove"};
+    "create",       "squash",         "list",   "reindex",        "inspect",      "verify",
+    "remove",       "export",         "import", "push",           "pull",         "flatten",
+    "fork",         "tree",           "doctor", "sandbox create", "sandbox list", "sandbox start",
+    "sandbox stop", "sandbox remove", "exec",   "sandbox console"};
 
 class GeneratedTest : public ProgramTest {
  protected:

@@ -7,14 +7,19 @@
 #   msb.exit             shuts down by itself when the jobs are done
 #   msb.panic            panics when the jobs are done
 #   msb.deaf             ignores the power button
+# With initrd-agent.gz also these:
+#   msb.mount            mounts the disk, which has an ext4 file system, at /data
+#   msb.agent            starts the guest agent
+#   msb.agent=garbage    starts a script in its place that answers everything with garbage
 # The console shows GUEST-UP, "SLOT n WORD" for each slot ("-" for an empty one), the slots again
 # after the writes, GUEST-READY, and GUEST-DOWN when everything is on the disk.
 
 mount -t devtmpfs devtmpfs /dev
 mount -t proc proc /proc
+[ ! -d /sys ] || mount -t sysfs sysfs /sys
 echo GUEST-UP
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk \
-  button evdev; do
+  button evdev virtio_console crc16 crc32c_generic libcrc32c mbcache jbd2 ext4; do
   # Some kernels have some of these built in.
   if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi
 done
@@ -34,7 +39,20 @@ shut_down() {
   poweroff -f
 }
 
+# Waits for the port of the guest agent, and prints the path of its device.
+agent_port() {
+  while :; do
+    for port in /sys/class/virtio-ports/*; do
+      case $(cat "$port/name" 2>/dev/null) in
+        org.qemu.guest_agent.0) echo "/dev/${port##*/}" && return ;;
+      esac
+    done
+    usleep 10000
+  done
+}
+
 at_end=listen
+agent=
 show_slots
 for parameter in $(cat /proc/cmdline); do
   case $parameter in
@@ -47,6 +65,9 @@ for parameter in $(cat /proc/cmdline); do
     msb.exit) at_end=exit ;;
     msb.panic) at_end=panic ;;
     msb.deaf) at_end=deaf ;;
+    msb.mount) mount -t ext4 /dev/vda /data ;;
+    msb.agent) agent=real ;;
+    msb.agent=garbage) agent=garbage ;;
   esac
 done
 sync
@@ -62,6 +83,14 @@ if [ $at_end = listen ]; then
     descriptor=$((descriptor + 1))
   done
 fi
+case $agent in
+  real) HOME=/root qemu-ga -m virtio-serial -p "$(agent_port)" -t /run -f /run/qemu-ga.pid & ;;
+  garbage)
+    {
+      while read -r line; do printf '\377{"return": "%s\n' "$line"; done
+    } <>"$(agent_port)" >&0 &
+    ;;
+esac
 echo GUEST-READY
 case $at_end in
   exit) shut_down ;;

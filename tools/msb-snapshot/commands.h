@@ -31,8 +31,9 @@ void AddTransfer(CLI::App& app, Invocation& invocation);  // export, import, fla
 void AddRegistry(CLI::App& app, Invocation& invocation);  // push, pull
 void AddTree(CLI::App& app, Invocation& invocation);      // tree
 void AddFork(CLI::App& app, Invocation& invocation);      // fork
-void AddSandbox(CLI::App& app,
-                Invocation& invocation);                // sandbox list, create, start, stop, remove
+void AddExec(CLI::App& app, Invocation& invocation);      // exec
+// sandbox list, create, start, stop, remove, console
+void AddSandbox(CLI::App& app, Invocation& invocation);
 void AddDoctor(CLI::App& app, Invocation& invocation);  // doctor
 
 // Adds the hidden option --generate, which prints the man page or a completion script of app.

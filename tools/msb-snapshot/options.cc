@@ -48,25 +48,34 @@ void AddFormatOption(CLI::App& command, const std::string& name, const std::stri
       ->check(CLI::IsMember({"raw", "qcow2"}).description(""));
 }
 
-void AddLabelOption(CLI::App& command, std::vector<std::string>& labels) {
-  command.add_option("--label", labels, "Add a label; may be repeated")
+void AddPairsOption(CLI::App& command, const std::string& name, const std::string& description,
+                    std::vector<std::string>& pairs) {
+  command.add_option(name, pairs, description)
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->take_all()
       ->allow_extra_args(false);
 }
 
-std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels) {
+void AddLabelOption(CLI::App& command, std::vector<std::string>& labels) {
+  AddPairsOption(command, "--label", "Add a label; may be repeated", labels);
+}
+
+std::map<std::string, std::string> ParsePairs(const std::string& name,
+                                              const std::vector<std::string>& pairs) {
   std::map<std::string, std::string> result;
-  for (const std::string& label : labels) {
-    const std::size_t equals = label.find('=');
+  for (const std::string& pair : pairs) {
+    const std::size_t equals = pair.find('=');
     if (equals == std::string::npos || equals == 0) {
-      throw CLI::ValidationError("--label",
-                                 fmt::format("'{}' must have the form KEY=VALUE", label));
+      throw CLI::ValidationError(name, fmt::format("'{}' must have the form KEY=VALUE", pair));
     }
-    result[label.substr(0, equals)] = label.substr(equals + 1);
+    result[pair.substr(0, equals)] = pair.substr(equals + 1);
   }
   return result;
+}
+
+std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels) {
+  return ParsePairs("--label", labels);
 }
 
 }  // namespace msb::program

@@ -32,11 +32,17 @@ CLI::Validator AtLeast(std::int64_t minimum);
 void AddFormatOption(CLI::App& command, const std::string& name, const std::string& description,
                      std::function<void(DiskFormat)> set);
 
-// Adds the option --label, which stores what is given in labels.
-void AddLabelOption(CLI::App& command, std::vector<std::string>& labels);
+// Adds an option that may be repeated, and stores the values KEY=VALUE in pairs.
+void AddPairsOption(CLI::App& command, const std::string& name, const std::string& description,
+                    std::vector<std::string>& pairs);
 
-// Returns the labels by their keys. If a key is given several times, the last value counts. Throws
-// CLI::ValidationError if one of them does not have the form KEY=VALUE.
+// Returns the values by their keys. If a key is given several times, the last value counts. Throws
+// CLI::ValidationError, which names the option, if a pair does not have the form KEY=VALUE.
+std::map<std::string, std::string> ParsePairs(const std::string& name,
+                                              const std::vector<std::string>& pairs);
+
+// Do the same for the option --label.
+void AddLabelOption(CLI::App& command, std::vector<std::string>& labels);
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels);
 
 }  // namespace msb::program

@@ -34,6 +34,7 @@ void AddCommands(CLI::App& app, Invocation& invocation) {
   AddTransfer(app, invocation);
   AddRegistry(app, invocation);
   AddFork(app, invocation);
+  AddExec(app, invocation);
   AddTree(app, invocation);
   AddSandbox(app, invocation);
   AddDoctor(app, invocation);

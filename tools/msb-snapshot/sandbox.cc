@@ -238,6 +238,23 @@ void AddRemoveSandbox(CLI::App& sandbox, Invocation& invocation) {
   });
 }
 
+void AddConsole(CLI::App& sandbox, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const console =
+      AddCommand(sandbox, invocation, "console",
+                 "Print the path of the file with the output of a sandbox's console");
+  const auto name = std::make_shared<std::string>();
+  console->add_option(kSandbox, *name, "Name of the sandbox")->type_name("")->required();
+  console->callback([&, name] {
+    invocation.run = [&session, name] {
+      const std::string path =
+          GetSandbox(session.context(), *name, session.client()).Console().native();
+      session.Print({{{"name", *name}, {"console", path}}, Printable(path) + "\n"});
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void AddFork(CLI::App& app, Invocation& invocation) {
@@ -271,6 +288,7 @@ void AddSandbox(CLI::App& app, Invocation& invocation) {
   AddStart(*sandbox, invocation);
   AddStop(*sandbox, invocation);
   AddRemoveSandbox(*sandbox, invocation);
+  AddConsole(*sandbox, invocation);
 }
 
 }  // namespace msb::program

@@ -124,6 +124,20 @@ TEST(CommandTest, KeepsTheBeginningOfLongOutput) {
   EXPECT_EQ(result.exit_status, 7);
   EXPECT_EQ(result.output, std::string(kMaxCommandOutput, 'o'));
   EXPECT_EQ(result.error, std::string(kMaxCommandOutput, 'e'));
+  EXPECT_TRUE(result.is_truncated);
+}
+
+TEST(CommandTest, KeepsAsMuchOutputAsItShould) {
+  Command command = ShellCommand("head -c 3000000 /dev/zero; head -c 2999999 /dev/zero >&2");
+  command.max_output = 3'000'000;
+  const CommandResult all = RunCommand(Context::Background(), command);
+  EXPECT_EQ(all.output.size(), 3'000'000U);
+  EXPECT_EQ(all.error.size(), 2'999'999U);
+  EXPECT_FALSE(all.is_truncated);
+  command.max_output = 2'999'999;
+  const CommandResult part = RunCommand(Context::Background(), command);
+  EXPECT_EQ(part.output.size(), 2'999'999U);
+  EXPECT_TRUE(part.is_truncated);
 }
 
 TEST(CommandTest, DoesNotWaitForProcessesThatTheProgramLeaves) {

@@ -383,5 +383,35 @@ TEST_F(MicrosandboxLifecycleTest, RefusesAnAbsentSandboxWithoutRunningTheRuntime
   EXPECT_THAT(Calls(), IsEmpty());
 }
 
+TEST_F(MicrosandboxLifecycleTest, ExecRunsInASandboxThatRuns) {
+  Install("shift 6; exec \"$@\"");
+  SetStatus("Running");
+  EXPECT_EQ(backend_.Exec(ctx_, "baseline", {"sh", "-c", "exit 5"}, {}).exit_code, 5);
+  EXPECT_THAT(Calls(), ElementsAre("exec --quiet --no-tty --stream baseline -- sh -c exit 5"));
+}
+
+// The runtime would start it, and stop it again afterwards.
+TEST_F(MicrosandboxLifecycleTest, ExecDoesNotStartASandbox) {
+  EXPECT_MSB_ERROR(backend_.Exec(ctx_, "baseline", {"true"}, {}), ErrorKind::kIO,
+                   "sandbox 'baseline', which is stopped", "start it first");
+  EXPECT_MSB_ERROR(backend_.Exec(ctx_, "absent", {"true"}, {}), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'absent'");
+  EXPECT_THAT(Calls(), IsEmpty());
+}
+
+TEST_F(MicrosandboxLifecycleTest, ExecEndsWithItsContext) {
+  Install("sleep 1000");
+  SetStatus("Running");
+  EXPECT_MSB_ERROR(
+      backend_.Exec(ctx_.WithTimeout(std::chrono::milliseconds(50)), "baseline", {"true"}, {}),
+      ErrorKind::kCancelled, "deadline exceeded");
+}
+
+TEST_F(MicrosandboxLifecycleTest, TheConsoleIsTheLogOfTheKernel) {
+  EXPECT_EQ(backend_.Console(ctx_, "baseline"), home_ / "sandboxes/baseline/logs/kernel.log");
+  EXPECT_MSB_ERROR(backend_.Console(ctx_, "absent"), ErrorKind::kSandboxNotFound,
+                   "no sandbox 'absent'");
+}
+
 }  // namespace
 }  // namespace msb::vmm

@@ -134,6 +134,20 @@ TEST(CreateCommandsTest, RefusesSpecsThatNoReleaseCanBoot) {
                    "/snapshots/base", "Snapshot::Squash");
 }
 
+TEST(ExecArgumentsTest, EveryOptionIsOneOfTheRuntime) {
+  EXPECT_EQ(ExecArguments("box", {"ls", "-la"}, {}),
+            (Words{"exec", "--quiet", "--no-tty", "--stream", "box", "--", "ls", "-la"}));
+  EXPECT_EQ(ExecArguments("box", {"true"},
+                          {.env = {{"A", "b=c"}, {"-x", ""}}, .cwd = "/work", .user = "-u"}),
+            (Words{"exec", "--quiet", "--no-tty", "--stream", "--env=-x=", "--env", "A=b=c",
+                   "--workdir", "/work", "--user=-u", "box", "--", "true"}));
+}
+
+TEST(ExecArgumentsTest, RefusesANameThatLooksLikeAnOption) {
+  EXPECT_MSB_ERROR(ExecArguments("-box", {"true"}, {}), ErrorKind::kUnsupportedOperation,
+                   "sandbox '-box'", "does not begin with '-'");
+}
+
 // Messages that the releases print, each with the kind of error that it stands for.
 TEST(KindOfRuntimeErrorTest, KnowsTheErrorsOfTheReleases) {
   const std::vector<std::pair<std::string, ErrorKind>> errors = {
@@ -227,6 +241,48 @@ TEST_F(MicrosandboxRuntimeTest, EachOperationIsOneCommandInTheHome) {
   EXPECT_EQ(Call(), "/the/home\nremove\n--force\nbox\n");
   runtime_.Create(ctx_, FromSnapshot(), "mark");
   EXPECT_EQ(Call(), "/the/home\nrun\n--detach\n--name\nbox\n--from-snapshot\n/snapshots/base\n");
+}
+
+TEST_F(MicrosandboxRuntimeTest, ExecPassesEverythingOn) {
+  Install("msb 0.7.2", "cat; printf 'a\\000\\377'; echo err >&2; exit 7");
+  const ExecResult result =
+      runtime_.Exec(ctx_, "box", {"sh", "a b"}, {.input = std::string("in\0", 3)});
+  EXPECT_EQ(Call(), "/the/home\nexec\n--quiet\n--no-tty\n--stream\nbox\n--\nsh\na b\n");
+  EXPECT_EQ(result.exit_code, 7);
+  EXPECT_EQ(result.out, std::string("in\0a\0\xff", 6));
+  EXPECT_EQ(result.err, "err\n");
+  Install("msb 0.7.2", "kill -TERM $$");
+  EXPECT_EQ(runtime_.Exec(ctx_, "box", {"sh"}, {}).exit_code, 143);
+}
+
+TEST_F(MicrosandboxRuntimeTest, ExecReturnsTenMebibytesButNotMoreThanSixteen) {
+  Install("msb 0.7.2", "head -c 10485760 /dev/zero");
+  EXPECT_EQ(runtime_.Exec(ctx_, "box", {"sh"}, {}).out.size(), std::size_t{10} << 20);
+  Install("msb 0.7.2", "head -c 16777217 /dev/zero >&2");
+  EXPECT_MSB_ERROR(runtime_.Exec(ctx_, "box", {"sh"}, {}), ErrorKind::kIO, "'sh' in sandbox 'box'",
+                   "more than 16777216 bytes", "to a file");
+}
+
+TEST_F(MicrosandboxRuntimeTest, ExecDistinguishesItsFailuresFromThoseOfTheCommand) {
+  const std::vector<std::tuple<std::string, int, ErrorKind>> failures = {
+      {"error: failed to exec \"sh\"", 127, ErrorKind::kInvalidConfig},
+      {"error: failed to exec \"sh\"", 126, ErrorKind::kInvalidConfig},
+      {"error: failed to exec \"sh\"", 1, ErrorKind::kInvalidConfig},
+      {"error: sandbox not found: box", 1, ErrorKind::kSandboxNotFound},
+      {"error: exec session ended without exit event", 1, ErrorKind::kIO},
+      {"error: connect to /a/agent.sock", 1, ErrorKind::kIO},
+  };
+  for (const auto& [message, status, kind] : failures) {
+    Install("msb 0.7.2", "echo '" + message + "' >&2; exit " + std::to_string(status));
+    EXPECT_MSB_ERROR(runtime_.Exec(ctx_, "box", {"sh"}, {}), kind,
+                     "cannot run 'sh' in sandbox 'box': " + message);
+    Install("msb 0.7.2", "echo x >&2; echo '" + message + "' >&2; exit " + std::to_string(status));
+    EXPECT_EQ(runtime_.Exec(ctx_, "box", {"sh"}, {}).exit_code, status) << message;
+    Install("msb 0.7.2", "echo '" + message + "' >&2; exit 3");
+    EXPECT_EQ(runtime_.Exec(ctx_, "box", {"sh"}, {}).exit_code, 3) << message;
+  }
+  Install("msb 0.7.2", "echo 'error: cannot find main.c' >&2; exit 1");
+  EXPECT_EQ(runtime_.Exec(ctx_, "box", {"sh"}, {}).err, "error: cannot find main.c\n");
 }
 
 TEST_F(MicrosandboxRuntimeTest, AsksForTheVersionOnceForEachBinary) {

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// exec: runs a command in the guest of a sandbox.
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <memory>
+
+#include "tools/msb-snapshot/commands.h"
+#include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/terminal.h"
+
+namespace msb::program {
+namespace {
+
+struct GuestCommand {
+  std::string sandbox = {};
+  std::vector<std::string> words = {};
+  std::vector<std::string> variables = {};
+  ExecOptions options = {};
+  std::int64_t timeout_seconds = 0;  // 0: no limit.
+  bool has_input = false;
+};
+
+// Reads standard input up to its end. Throws kCancelled if ctx ends first.
+std::string ReadInput(const Context& ctx) {
+  constexpr int kPollMilliseconds = 50;
+  std::string input;
+  std::array<char, 1 << 16> buffer;
+  for (;;) {
+    ctx.Check();
+    pollfd entry{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    if (poll(&entry, 1, kPollMilliseconds) == 0) continue;
+    const ssize_t length = read(STDIN_FILENO, buffer.data(), buffer.size());
+    if (length == 0) return input;
+    if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (length < 0) {
+      throw Error(ErrorKind::kIO,
+                  fmt::format("cannot read standard input: {}; redirect it, or leave out --stdin",
+                              std::strerror(errno)),
+                  errno);
+    }
+    input.append(buffer.data(), static_cast<std::size_t>(length));
+  }
+}
+
+int Exec(Session& session, GuestCommand& command) {
+  Context ctx = session.context();
+  if (command.timeout_seconds != 0) {
+    ctx = ctx.WithTimeout(std::chrono::seconds(command.timeout_seconds));
+  }
+  const SandboxHandle sandbox = GetSandbox(ctx, command.sandbox, session.client());
+  if (command.has_input) command.options.input = ReadInput(ctx);
+  const ExecResult result = sandbox.Exec(ctx, command.words, command.options);
+  if (session.options.json) {
+    session.Print(
+        {{{"exit_code", result.exit_code}, {"out", result.out}, {"err", result.err}}, ""});
+  } else {
+    Put(result.out);
+    Put(result.err, Stream::kError);
+  }
+  return result.exit_code;
+}
+
+}  // namespace
+
+void AddExec(CLI::App& app, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const exec =
+      AddCommand(app, invocation, "exec", "Run a command in the guest of a running sandbox");
+  const auto command = std::make_shared<GuestCommand>();
+  exec->add_option(kSandbox, command->sandbox, "Name of the sandbox")->type_name("")->required();
+  // Without extra arguments, a word like "[a,b]" is not taken for a list.
+  exec->add_option("COMMAND", command->words, "The program and its arguments, after --")
+      ->type_name("")
+      ->required()
+      ->expected(1, -1)
+      ->allow_extra_args(false);
+  AddPairsOption(*exec, "--env", "Set a variable in the command's environment; may be repeated",
+                 command->variables);
+  exec->add_option("--cwd", command->options.cwd, "Directory of the command, in the guest")
+      ->type_name("PATH");
+  exec->add_option("--user", command->options.user, "User of the guest that runs the command")
+      ->type_name("USER");
+  exec->add_option("--timeout", command->timeout_seconds,
+                   "Seconds after which the command is ended. Default: no limit")
+      ->type_name("SECONDS")
+      ->check(AtLeast(1));
+  exec->add_flag("-i,--stdin", command->has_input,
+                 "Pass standard input to the command, which starts when the input has ended");
+  exec->callback([&, command] {
+    command->options.env = ParsePairs("--env", command->variables);
+    invocation.run = [&session, command] { return Exec(session, *command); };
+  });
+}
+
+}  // namespace msb::program
