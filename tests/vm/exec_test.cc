@@ -62,8 +62,6 @@ TEST_F(VmExecTest, CommandsRunInTheGuest) {
     EXPECT_EQ(large.exit_code, 0) << large.err;
     EXPECT_EQ(large.out.size(), std::size_t{10} << 20);
     EXPECT_TRUE(large.out.starts_with("12345678\n12345678\n"));
-    EXPECT_MSB_ERROR(sandbox.Exec(ctx_, Shell("head -c 17000000 /dev/zero")), ErrorKind::kIO,
-                     "'sh' in sandbox 'box' wrote more than", "16 MiB", "write to a file");
   }
   {
     SCOPED_TRACE("binary input");
@@ -72,7 +70,7 @@ TEST_F(VmExecTest, CommandsRunInTheGuest) {
     const ExecResult echo = sandbox.Exec(ctx_, {"cat"}, {.input = input});
     EXPECT_TRUE(echo.out == input);
     // A file is installed.
-    sandbox.Exec(ctx_, Shell("cat >/tmp/file"), {.input = input});
+    EXPECT_EQ(sandbox.Exec(ctx_, Shell("cat >/tmp/file"), {.input = input}).exit_code, 0);
     EXPECT_EQ(sandbox.Exec(ctx_, {"wc", "-c", "/tmp/file"}).out, "65536 /tmp/file\n");
     EXPECT_EQ(sandbox.Exec(ctx_, {"cat"}).out, "");
   }
@@ -98,9 +96,10 @@ TEST_F(VmExecTest, CommandsRunInTheGuest) {
     SCOPED_TRACE("a command that never ends");
     EXPECT_MSB_ERROR(sandbox.Exec(ctx_.WithTimeout(milliseconds(1500)), {"sleep", "4321"}),
                      ErrorKind::kCancelled, "deadline exceeded");
-    EXPECT_EQ(sandbox.Exec(ctx_, Shell("grep -l 4321 /proc/[0-9]*/cmdline | grep -v self")).out,
-              "");
-    EXPECT_EQ(sandbox.Exec(ctx_, {"pidof", "sleep"}).out.find("4321"), std::string::npos);
+    // The pattern does not match itself.
+    const ExecResult left = sandbox.Exec(ctx_, Shell("grep -l '432[1]' /proc/[0-9]*/cmdline"));
+    EXPECT_EQ(left.exit_code, 1);
+    EXPECT_EQ(left.out, "");
   }
   {
     SCOPED_TRACE("several clients at the same time");

@@ -86,9 +86,10 @@ fi
 case $agent in
   real) HOME=/root qemu-ga -m virtio-serial -p "$(agent_port)" -t /run -f /run/qemu-ga.pid & ;;
   garbage)
-    {
-      while read -r line; do printf '\377{"return": "%s\n' "$line"; done
-    } <>"$(agent_port)" >&0 &
+    # While no host is connected, reading ends at once.
+    while :; do
+      if read -r line; then printf '\377{"return": "%s\n' "$line"; else usleep 10000; fi
+    done <>"$(agent_port)" >&0 &
     ;;
 esac
 echo GUEST-READY
