@@ -14,11 +14,13 @@
 //
 //   A snapshot is read while it is replaced or removed
 //     Verify, Export, Flatten, Squash   continue to read the snapshot that they opened
-//     CreateSandbox(WithSnapshot)       boots the new snapshot; throws kSnapshotNotFound if the
-//                                       snapshot was removed
+//     CreateSandbox(WithSnapshot),      use the new snapshot; throw kSnapshotNotFound if the
+//     Restore                           snapshot was removed
 //     Open, Get, Remove                 find the old or the new snapshot; throw kSnapshotNotFound
 //                                       if the snapshot was removed
-//     List, ListDir, Reindex            show each snapshot as it was before or after the change
+//     List, ListDir, Reindex, Usage     show each snapshot as it was before or after the change
+//     Prune                             skips a snapshot that is gone, and keeps one that another
+//                                       snapshot or a sandbox depends on by then
 //   Several calls create a snapshot with the same name
 //     Create, Squash, Import            one call creates it; the others throw
 //                                       kSnapshotAlreadyExists
@@ -33,8 +35,13 @@
 //     CreateSandbox(WithReplace)        qcow2 disk: waits; raw disk: replaces the sandbox, and
 //                                       Create makes a snapshot of the new one, or throws
 //                                       kSnapshotSandboxRunning if that is running
-//   Several calls start, stop, replace or remove the same sandbox
+//     Restore                           qcow2 disk: waits; raw disk: replaces the disk, and Create
+//                                       makes a snapshot of the former or of the new disk
+//   Several calls start, stop, restore, replace or remove the same sandbox
 //     all                               wait for each other; each sees the results of those before
+//     Restore                           throws kSandboxStillRunning if the sandbox was started, and
+//                                       kSandboxNotFound if it was removed; the last call to
+//                                       complete decides which snapshot the sandbox has
 //
 // A call never reports such a change as damage, and never returns the manifest of one snapshot with
 // the disk of another. A call that waits stops waiting when its Context is done. All of this also
@@ -58,11 +65,11 @@
 //   Verify               what Open checks; the content of the disk and of every file that it is
 //                        backed by, as far as a manifest or the digest of the image records it
 //   CreateSandbox,       what Open checks, for every snapshot of the chain; the qcow2 metadata that
-//   Export, Flatten,     they read; that no file changes while it is read. They do not check the
-//   Squash               content
+//   Restore, Export,     they read; that no file changes while it is read. They do not check the
+//   Flatten, Squash      content
 //   Import               everything in the archive: structure, manifests, recorded hashes. It does
 //                        not check that the layers of an image match the digest of the image
-//   Remove               if given a digest, that the artifact has that digest; unless force is set,
+//   Remove, Prune        if given a digest, that the artifact has that digest; unless force is set,
 //                        that no snapshot or sandbox depends on the artifact
 
 #ifndef MSB_SNAPSHOT_H_
@@ -158,17 +165,22 @@ struct SnapshotUsage {
   std::string path;                 // The artifact directory.
   std::optional<std::string> name;  // Its name, as that of SnapshotHandle.
   std::uint64_t apparent = 0;       // The sizes of its files in bytes, holes included.
-  std::uint64_t allocated = 0;  // The bytes that its files occupy on the disk, as du counts them.
-  // The bytes that removing the snapshot alone would free: without what other hard links keep and,
-  // as far as the file system reports it, without blocks that other files share (reflinks).
+  // The bytes that its files and directories occupy on the disk, as du counts them.
+  std::uint64_t allocated = 0;
+  // The bytes that removing the snapshot alone would free. Files that have another hard link, such
+  // as a disk that backs the disk of a sandbox, do not count, nor do blocks that other files share
+  // (reflinks), as far as the file system reports them (FIEMAP: btrfs, XFS, bcachefs). So the sum
+  // for several snapshots may be less than removing all of them frees.
   std::uint64_t exclusive = 0;
 };
 
 // The options of Prune. At least one of keep_last, older_than and labels must be set. A snapshot is
 // removed if every option that is set permits it.
 struct SnapshotPruneOptions {
-  std::optional<std::size_t> keep_last = std::nullopt;  // Keeps the newest snapshots.
-  // Removes only snapshots that were created at least this long ago.
+  // Keeps this many of the newest snapshots; 0 keeps none. Default: not limited by number.
+  std::optional<std::size_t> keep_last = std::nullopt;
+  // Removes only snapshots that were created at least this long ago. Must not be negative. Default:
+  // not limited by age.
   std::optional<std::chrono::seconds> older_than = std::nullopt;
   // Considers only snapshots that have all these labels, for keep_last too. Default: all.
   std::map<std::string, std::string> labels = {};
@@ -306,39 +318,53 @@ class MSB_EXPORT Snapshot {
                                const Client& client = Client::Default());
 
   // Puts a sandbox that does not run back to a snapshot, given by name or path as for Open:
-  // replaces its disk by a disk that is made from the snapshot, as CreateSandbox would make it. The
-  // sandbox keeps its name, its labels and its settings. The snapshot must have the image of the
-  // sandbox, but need not have been made from it. What the sandbox has written since its last
-  // snapshot is lost. A qcow2 disk is restored in constant time, regardless of its size; a raw disk
-  // is copied, or shares the blocks of the snapshot where the file system can (reflink).
+  // replaces its disk by a disk that is made from the snapshot. The snapshot must have the image of
+  // the sandbox, but need not have been made from it. What the sandbox has written since its last
+  // snapshot is lost. The sandbox keeps its name, its labels, its settings and the format of its
+  // disk. If the snapshot's disk is smaller than the sandbox's, as after an enlargement with
+  // oci_upper_size_mib, the sandbox keeps the larger size, which the guest sees as unused space at
+  // the end of the disk.
   //
-  // The former disk is kept until the new one is complete and recorded. A call that fails leaves
-  // the sandbox as it was, and after a crash the sandbox has either the former or the new disk.
+  // A qcow2 disk is restored in constant time, regardless of its size. A raw disk is copied, or
+  // shares the blocks of the snapshot where the file system can (reflink). The next snapshot of the
+  // sandbox has this snapshot as its parent.
+  //
+  // The former disk is kept until the new one is complete and recorded, so there must be space for
+  // both. A call that fails leaves the sandbox as it was, and after a crash the sandbox has either
+  // the former or the new disk. A sandbox whose disk is lost or damaged can be restored too.
   //
   // Throws kSandboxNotFound if the sandbox does not exist.
   // Throws kSandboxStillRunning if it is running.
   // Throws kSnapshotNotFound if the snapshot, or a parent that its disk is backed by, is missing.
   // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
   // Throws kSnapshotIntegrity if a file is damaged.
-  // Throws kInvalidArgument if the snapshot was made from another image than the sandbox.
+  // Throws kInvalidArgument if the snapshot was made from another image than the sandbox. The
+  // message names both.
   // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
-  // qcow2 feature.
+  // qcow2 feature; and on the microsandbox backend, whose runtime has no lock that would keep it
+  // from starting the sandbox meanwhile.
   static void Restore(const Context& ctx, const std::string& sandbox,
                       const std::string& name_or_path, const Client& client = Client::Default());
 
   // Returns the space that each snapshot in the index takes, newest first. Snapshots whose
-  // artifacts are absent are left out.
+  // artifacts are absent are left out. Reads no content, so the time depends on the number of files
+  // and extents.
   // Throws kIO if a file cannot be examined, and as List does.
   [[nodiscard]] static std::vector<SnapshotUsage> Usage(const Context& ctx,
                                                         const Client& client = Client::Default());
 
-  // Removes the snapshots in the index that the options describe, and returns the handles of those
-  // that were removed, or, with dry_run, of those that would be. A snapshot that is kept, or a
-  // sandbox whose disk does not have its own link to it, keeps all snapshots that its disk is
-  // backed by.
+  // Removes the snapshots in the index that the options describe, children before parents. Returns
+  // the handles of those that were removed, or, with dry_run, of those that would be, in this
+  // order. Never removes a snapshot that Remove without force would refuse: one that a snapshot
+  // names as its parent, unless that is removed before, or that backs the disk of a sandbox. So a
+  // snapshot that is kept keeps all its ancestors. A snapshot that is removed by another call, or
+  // gets a child, meanwhile is skipped. Snapshots whose artifacts are absent or damaged are neither
+  // counted by keep_last nor removed; members of 0.7 groups are counted, but not removed.
   //
-  // Throws kInvalidArgument unless an option permits to remove something.
-  // Throws what Remove throws. Snapshots that were removed before stay removed.
+  // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
+  // negative.
+  // Throws kCancelled if ctx ends. Snapshots that were removed before stay removed.
+  // Throws kIO if the files of a snapshot cannot be deleted, as Remove does, and as List does.
   static std::vector<SnapshotHandle> Prune(const Context& ctx, const SnapshotPruneOptions& options,
                                            const Client& client = Client::Default());
 

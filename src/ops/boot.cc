@@ -3,14 +3,10 @@
 #include "src/ops/boot.h"
 
 #include <cstddef>
-#include <utility>
 
-#include "src/artifact/disk_chain.h"
-#include "src/artifact/store.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
-#include "src/handle/lineage.h"
-#include "src/ops/open.h"
+#include "src/ops/snapshot_source.h"
 #include "src/vmm/qemu_machine.h"
 
 namespace msb::ops {
@@ -19,16 +15,6 @@ namespace {
 using base::Throw;
 
 constexpr std::size_t kMaxSandboxName = 128;
-
-vmm::SnapshotSource SourceOf(const artifact::Artifact& artifact, const artifact::DiskChain& disk) {
-  const artifact::Manifest& manifest = artifact.manifest;
-  return {.digest = manifest.digest,
-          .artifact = artifact.path,
-          .image = manifest.image,
-          .upper = disk.files[0].disk,
-          .backing = disk.Backing(),
-          .size_bytes = manifest.size_bytes};
-}
 
 // Checks the machine settings of a sandbox, and returns them with paths that do not depend on the
 // working directory.
@@ -85,41 +71,6 @@ vmm::SandboxSpec SpecFor(const std::string& name, const SandboxConfig& config) {
   return spec;
 }
 
-// How many times to open a snapshot that keeps being replaced while it is booted.
-constexpr int kMaxBootAttempts = 20;
-
-bool MayComeFromReplacement(const Error& error) {
-  return error.kind() == ErrorKind::kSnapshotNotFound ||
-         error.kind() == ErrorKind::kSnapshotIntegrity ||
-         error.kind() == ErrorKind::kSnapshotImageMissing || error.kind() == ErrorKind::kIO;
-}
-
-// Boots a snapshot. The backend gets paths, so if booting fails and one of them no longer leads to
-// the file that was found there, the snapshot is opened again.
-vmm::SandboxRecord BootSnapshot(const Context& ctx, ClientState& client,
-                                const std::string& snapshot, vmm::SandboxSpec spec) {
-  for (int attempt = 1;; ++attempt) {
-    artifact::OpenedArtifact opened = OpenSnapshot(ctx, client, snapshot);
-    handle::CheckBootable(opened.artifact);
-    const artifact::Artifact artifact = opened.artifact;
-    artifact::DiskChain disk = OpenDisk(ctx, client, std::move(opened));
-    disk.CloseFiles();
-    spec.snapshot = SourceOf(artifact, disk);
-    try {
-      return client.backend->Create(ctx, spec);
-    } catch (const Error& e) {
-      if (!MayComeFromReplacement(e) || !disk.IsReplaced()) throw;
-      if (attempt == kMaxBootAttempts) {
-        Throw(ErrorKind::kSnapshotNotFound,
-              "snapshot '{}' was removed or replaced while it was booted, {} times in a row; try "
-              "again",
-              base::Quoted(snapshot), attempt);
-      }
-    }
-    ctx.Check();
-  }
-}
-
 }  // namespace
 
 void CheckSandboxName(const std::string& name) {
@@ -134,7 +85,10 @@ vmm::SandboxRecord BootSandbox(const Context& ctx, ClientState& client, const st
   base::CheckBareName("sandbox", name, kMaxSandboxName);
   vmm::SandboxSpec spec = SpecFor(name, config);
   if (config.snapshot.empty()) return client.backend->Create(ctx, spec);
-  return BootSnapshot(ctx, client, config.snapshot, std::move(spec));
+  return WithSource(ctx, client, config.snapshot, [&](const vmm::SnapshotSource& snapshot) {
+    spec.snapshot = snapshot;
+    return client.backend->Create(ctx, spec);
+  });
 }
 
 }  // namespace msb::ops

@@ -22,6 +22,8 @@ using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 
+constexpr std::uint64_t kMiB = 1 << 20;
+
 // How long a sandbox that is being replaced may take to shut down.
 constexpr auto kReplaceTimeout = std::chrono::seconds(10);
 
@@ -40,6 +42,19 @@ std::string WhereItRuns(const DirectoryRecord& record) {
 void ForgetRun(const std::optional<Runner>& runner, int dir, const std::filesystem::path& path) {
   if (runner) ReleaseRunLock(runner->lock_file);
   RemoveRunLocks(dir, path);
+}
+
+// Returns the size of the disk of a new sandbox in bytes.
+std::uint64_t SizeFor(const SandboxSpec& spec, std::uint64_t source_size) {
+  if (!spec.upper_size_mib) return source_size;
+  const std::uint64_t size = *spec.upper_size_mib * kMiB;
+  if (size < source_size) {
+    Throw(ErrorKind::kInvalidArgument,
+          "a disk of {} MiB is too small for sandbox '{}': its image or snapshot has {}; "
+          "choose a larger oci_upper_size_mib, or none",
+          *spec.upper_size_mib, spec.name, base::Count(source_size, "byte"));
+  }
+  return size;
 }
 
 bool IsRunning(const DirectoryRecord& record) {
@@ -220,8 +235,7 @@ DiskSource DirectoryBackend::SourceOf(const Context& ctx, const SandboxSpec& spe
     record.image = snapshot.image;
     record.snapshot_digest = snapshot.digest;
     SetSnapshotPath(record, home_, snapshot.artifact);
-    return {disk::DiskFileName(snapshot.digest, snapshot.upper.format), snapshot.upper,
-            snapshot.backing};
+    return vmm::SourceOf(snapshot);
   }
   PinnedImage pinned = images_.Pin(ctx, spec.image);
   record.image = std::move(pinned.image);
@@ -233,7 +247,12 @@ void DirectoryBackend::BuildInto(const Context& ctx, const SandboxSpec& spec,
   const std::filesystem::path place = dir_ / spec.name;
   SandboxRecord& sandbox = record.sandbox;
   const DiskSource source = SourceOf(ctx, spec, sandbox);
-  MakeUpper(ctx, spec, source, {upper_format_.value_or(source.disk.format), stage.fd(), place},
+  const DiskFormat format = upper_format_.value_or(source.disk.format);
+  const auto link = [&](const std::filesystem::path& file, const std::string& name) {
+    LinkOrCopy(ctx, file, stage.fd(), name);
+  };
+  const auto size_for = [&](std::uint64_t source_size) { return SizeFor(spec, source_size); };
+  MakeUpper(ctx, source, {format, disk::UpperFileName(format), stage.fd(), place, size_for, link},
             sandbox);
   if (spec.snapshot) queries_.check_unreplaced(*spec.snapshot);
   sandbox.labels = spec.labels;

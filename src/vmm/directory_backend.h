@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // DirectoryBackend keeps each sandbox in a directory: a record (sandbox.json), a disk (upper.ext4,
-// upper.qcow2 or, after a snapshot took over an earlier disk, upper-HEX.qcow2) and, for a qcow2
-// disk, hard links to the files that it is backed by, or copies if links are impossible. A derived
-// class decides whether and how a VM is booted. See docs/architecture.md.
+// upper.qcow2 or, after a snapshot took over an earlier disk or the sandbox was restored,
+// upper-HEX.qcow2 or upper-HEX.ext4) and, for a qcow2 disk, hard links to the files that it is
+// backed by, or copies if links are impossible. A derived class decides whether and how a VM is
+// booted. See docs/architecture.md.
 
 #ifndef MSB_SRC_VMM_DIRECTORY_BACKEND_H_
 #define MSB_SRC_VMM_DIRECTORY_BACKEND_H_
@@ -62,6 +63,8 @@ class DirectoryBackend : public Backend {
   void Remove(const Context& ctx, const std::string& name) override;
   void Seal(const Context& ctx, const std::string& name, const SealDescriber& describe,
             const SealPublisher& publish) override;
+  SandboxRecord Restore(const Context& ctx, const std::string& name,
+                        const SnapshotSource& snapshot) override;
 
  protected:
   // A Locked represents a sandbox with its record, while its directory is locked against other
@@ -127,6 +130,10 @@ class DirectoryBackend : public Backend {
   // adds a warning, if that cannot be determined.
   std::optional<bool> AskPublished(const std::filesystem::path& artifact, const std::string& digest,
                                    Warnings& warnings) const;
+  // Undoes a Restore that failed to save its record. before is the former record, and kept is the
+  // name of its file, or empty.
+  void TakeBackRecord(Locked& sandbox, const DirectoryRecord& before,
+                      const std::string& kept) const;
   // Throws kSandboxStillRunning if a VM runs in the directory of a sandbox whose record cannot be
   // read.
   void RefuseVm(int dir, const std::string& name) const;

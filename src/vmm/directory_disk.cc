@@ -27,7 +27,6 @@ using base::EntryType;
 using base::Throw;
 using base::UniqueFd;
 
-constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kDiskSectorBytes = 512;
 
 UniqueFd OpenFile(const std::filesystem::path& path) {
@@ -53,35 +52,22 @@ std::unique_ptr<disk::DiskImage> OpenSource(const DiskSource& source) {
   return disk::OpenImage(std::move(files));
 }
 
-std::uint64_t SizeFor(const SandboxSpec& spec, std::uint64_t source_size) {
-  if (!spec.upper_size_mib) return source_size;
-  const std::uint64_t size = *spec.upper_size_mib * kMiB;
-  if (size < source_size) {
-    Throw(ErrorKind::kInvalidArgument,
-          "a disk of {} MiB is too small for sandbox '{}': its image or snapshot has {}; "
-          "choose a larger oci_upper_size_mib, or none",
-          *spec.upper_size_mib, spec.name, base::Count(source_size, "byte"));
-  }
-  return size;
-}
-
-void MakeRawUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source, int dir,
-                  const std::string& name) {
+void MakeRawUpper(const Context& ctx, const DiskSource& source, const NewUpper& upper) {
   const UniqueFd file = OpenFile(source.disk.path);
   const base::FileStamp stamp = base::StampOf(file.get());
-  const UniqueFd upper = CreateUpper(dir, name, (stamp.mode & 0444) | 0200);
+  const UniqueFd target = CreateUpper(upper.dir, upper.name, (stamp.mode & 0444) | 0200);
   if (source.disk.format == DiskFormat::kRaw) {
-    const std::uint64_t size = SizeFor(spec, stamp.size);
-    disk::CopySparse(ctx, file.get(), upper.get(), stamp.size);
+    const std::uint64_t size = upper.size_for(stamp.size);
+    disk::CopySparse(ctx, file.get(), target.get(), stamp.size);
     if (size == stamp.size) return;
-    base::Resize(upper.get(), size);
+    base::Resize(target.get(), size);
   } else {
     const auto image = OpenSource(source);
-    const std::uint64_t size = SizeFor(spec, image->size());
-    disk::WriteFlat(ctx, *image, DiskFormat::kRaw, upper.get());
-    base::Resize(upper.get(), size);
+    const std::uint64_t size = upper.size_for(image->size());
+    disk::WriteFlat(ctx, *image, DiskFormat::kRaw, target.get());
+    base::Resize(target.get(), size);
   }
-  base::Sync(upper.get());
+  base::Sync(target.get());
 }
 
 // Returns true if name is prefix, then this many lower-case hex digits, then suffix.
@@ -99,8 +85,8 @@ bool IsHexName(std::string_view name, std::string_view prefix, std::size_t digit
 bool IsOwn(std::string_view name) {
   return name == disk::kRawUpperFile || name == disk::kQcow2UpperFile ||
          name.starts_with(".sandbox.json.") || IsHexName(name, "run-", 16, ".lock") ||
-         IsHexName(name, "upper-", 16, ".qcow2") || IsHexName(name, "sha256_", 64, ".raw") ||
-         IsHexName(name, "sha256_", 64, ".qcow2");
+         IsHexName(name, "upper-", 16, ".qcow2") || IsHexName(name, "upper-", 16, ".ext4") ||
+         IsHexName(name, "sha256_", 64, ".raw") || IsHexName(name, "sha256_", 64, ".qcow2");
 }
 
 // Replaces the file with a writable copy of itself.
@@ -123,23 +109,27 @@ void CopyOver(const Context& ctx, int dir, const std::filesystem::path& path, in
 
 }  // namespace
 
-void MakeUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source,
-               const NewUpper& upper, SandboxRecord& record) {
-  const auto& [format, dir, place] = upper;
-  const std::string name = disk::UpperFileName(format);
-  record.upper = Disk{place / name, format, source.disk.fstype};
-  if (format == DiskFormat::kRaw) return MakeRawUpper(ctx, spec, source, dir, name);
+DiskSource SourceOf(const SnapshotSource& snapshot) {
+  return {disk::DiskFileName(snapshot.digest, snapshot.upper.format), snapshot.upper,
+          snapshot.backing};
+}
+
+void MakeUpper(const Context& ctx, const DiskSource& source, const NewUpper& upper,
+               SandboxRecord& record) {
+  record.upper = Disk{upper.place / upper.name, upper.format, source.disk.fstype};
+  record.backing.clear();
+  if (upper.format == DiskFormat::kRaw) return MakeRawUpper(ctx, source, upper);
   // Opens the complete chain: a disk that cannot be read should be refused here, not by the VM.
   const std::uint64_t source_size = OpenSource(source)->size();
-  std::uint64_t size = SizeFor(spec, source_size);
+  std::uint64_t size = upper.size_for(source_size);
   size = (size + kDiskSectorBytes - 1) / kDiskSectorBytes * kDiskSectorBytes;
   record.backing = {{source.name, source.disk}};
   record.backing.insert(record.backing.end(), source.backing.begin(), source.backing.end());
   for (BackingFile& file : record.backing) {
-    LinkOrCopy(ctx, file.disk.path, dir, file.name);
-    file.disk.path = place / file.name;
+    upper.add_backing(file.disk.path, file.name);
+    file.disk.path = upper.place / file.name;
   }
-  MakeOverlay(dir, name, size, record.backing[0]);
+  MakeOverlay(upper.dir, upper.name, size, record.backing[0]);
 }
 
 void MakeOverlay(int dir, const std::string& name, std::uint64_t virtual_size,

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,22 +25,30 @@ struct DiskSource {
   std::vector<BackingFile> backing = {};  // The files that disk is backed by, nearest first.
 };
 
+// Returns the disk of a snapshot as the source of a sandbox's disk.
+DiskSource SourceOf(const SnapshotSource& snapshot);
+
 // A NewUpper says how and where to create an upper.
 struct NewUpper {
   DiskFormat format;
+  std::string name;             // The file name of the upper, which must be free.
   int dir;                      // The open directory of the sandbox.
-  std::filesystem::path place;  // The path at which that directory will be published.
+  std::filesystem::path place;  // The path at which that directory is or will be published.
+  // Returns the size of the upper, given the size of its source, both in bytes.
+  std::function<std::uint64_t(std::uint64_t source_size)> size_for;
+  // Adds a file that the upper is backed by to dir under this name.
+  std::function<void(const std::filesystem::path& file, const std::string& name)> add_backing;
 };
 
-// Creates the upper of a new sandbox, and sets upper and backing of the record, with the paths that
-// the files will have once the directory is published. A raw upper is a copy of the source, with
-// its holes. A qcow2 upper is empty and is backed by hard links to the source's files, which takes
-// constant time, or by copies if links are impossible. Flushes the files, but not the directory.
-// Throws kInvalidArgument if the upper would be smaller than its source.
+// Creates the upper of a sandbox, and sets upper and backing of the record, with the paths that the
+// files will have once the directory is published. A raw upper is a copy of the source, with its
+// holes. A qcow2 upper is empty and is backed by the source's files, which are added to the
+// directory. Flushes the upper, but not the directory.
 // Throws kSnapshotIntegrity if a file is damaged, or names another backing file than it should.
 // Throws kUnsupportedOperation if a file uses an unsupported qcow2 feature.
-void MakeUpper(const Context& ctx, const SandboxSpec& spec, const DiskSource& source,
-               const NewUpper& upper, SandboxRecord& record);
+// Throws what size_for and add_backing throw.
+void MakeUpper(const Context& ctx, const DiskSource& source, const NewUpper& upper,
+               SandboxRecord& record);
 
 // Creates an empty qcow2 overlay in dir that is backed by another file in dir, and flushes it.
 void MakeOverlay(int dir, const std::string& name, std::uint64_t virtual_size,

@@ -37,6 +37,7 @@ Expectation Makes(std::string snapshot);
 // Adds the operations on sandboxes whose seal was interrupted, and the seals that write a complete
 // disk.
 void AddSealOperations(std::vector<Operation>& all);
+void AddRestoreOperations(std::vector<Operation>& all);
 
 }  // namespace msb::test
 

@@ -364,6 +364,7 @@ const std::vector<Operation>& Operations() {
     ArchiveOperations(all);
     IndexOperations(all);
     SandboxOperations(all);
+    AddRestoreOperations(all);
     return all;
   }();
   return operations;

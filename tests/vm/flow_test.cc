@@ -120,6 +120,30 @@ TEST_P(VmFlowTest, AChainOfSnapshotsBootsOnAnotherMachine) {
   Stop(worker);
 }
 
+TEST_P(VmFlowTest, ARestoredSandboxBootsWithWhatTheSnapshotHas) {
+  WriteWord("baseline", WithImage(image_), "0:first");
+  TakeSnapshot("baseline", "early");
+  Client writer = ClientFor("msb.write=1:second");
+  Client reader = ClientFor();
+  {
+    Sandbox sandbox = StartSandbox(ctx_, "baseline", writer);
+    WaitForConsole(ctx_, writer, "baseline", "GUEST-READY", 2);
+    EXPECT_MSB_ERROR(Snapshot::Restore(ctx_, "baseline", "early", reader),
+                     ErrorKind::kSandboxStillRunning, "sandbox 'baseline' is running");
+    Stop(sandbox, 2);
+  }
+  TakeSnapshot("baseline", "late");
+  int boot = 3;
+  for (const std::string snapshot : {"early", "late"}) {
+    SCOPED_TRACE(snapshot);
+    Snapshot::Restore(ctx_, "baseline", snapshot, reader);
+    Sandbox sandbox = StartSandbox(ctx_, "baseline", reader);
+    EXPECT_THAT(SlotsFound(WaitForConsole(ctx_, reader, "baseline", "GUEST-READY", boot)),
+                ElementsAre("first", snapshot == "late" ? "second" : "-", "-", "-"));
+    Stop(sandbox, boot++);
+  }
+}
+
 class VmRegistryTest : public VmFlowTest {};
 
 // Disks that are not qcow2 have no chains.

@@ -235,11 +235,14 @@ class MSB_EXPORT Backend {
                         const LiveSealDescriber& describe, const SealPublisher& publish);
 
   // Replaces the disk of a sandbox that does not run by a writable disk that is made from a
-  // snapshot, as Create would make it. The former disk is kept until the new one is complete; a
-  // failed or cancelled call leaves the sandbox as it was. Returns the new record.
+  // snapshot of the same image. The disk keeps its format, and its size if that is larger than the
+  // snapshot's. The former disk is kept until the new one is complete; a failed or cancelled call
+  // leaves the sandbox as it was. No other call may boot, remove or seal the sandbox meanwhile.
+  // Returns the new record.
   // The default implementation throws kUnsupportedOperation.
   // Throws kSandboxNotFound if the sandbox does not exist.
   // Throws kSandboxStillRunning if it is running.
+  // Throws kInvalidArgument if the sandbox has another image than the snapshot.
   virtual SandboxRecord Restore(const Context& ctx, const std::string& name,
                                 const SnapshotSource& snapshot);
 
