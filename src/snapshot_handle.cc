@@ -31,10 +31,7 @@ SnapshotHandle::SnapshotHandle(std::shared_ptr<const HandleState> state)
     : state_(std::move(state)) {}
 
 const std::string& SnapshotHandle::Digest() const { return state_->row.digest; }
-std::optional<std::string> SnapshotHandle::Name() const {
-  const index::Row& row = state_->row;
-  return row.name && row.group_name ? *row.group_name + ":" + *row.name : row.name;
-}
+std::optional<std::string> SnapshotHandle::Name() const { return index::FullName(state_->row); }
 std::optional<std::string> SnapshotHandle::ParentDigest() const {
   return state_->row.parent_digest;
 }

@@ -32,6 +32,12 @@ struct Row {
   std::optional<std::string> checkpoint_manifest_digest;
 };
 
+// Returns the name of the row's snapshot, "GROUP:NAME" for a member of a group, or nullopt if it
+// has no name.
+inline std::optional<std::string> FullName(const Row& row) {
+  return row.name && row.group_name ? *row.group_name + ":" + *row.name : row.name;
+}
+
 }  // namespace msb::index
 
 #endif  // MSB_SRC_INDEX_ROW_H_

@@ -2,12 +2,49 @@
 
 #include "src/ops/usage.h"
 
-#include "src/base/throw.h"
+#include <optional>
+
+#include "src/artifact/store.h"
+#include "src/base/file.h"
+#include "src/disk/space_usage.h"
 
 namespace msb::ops {
+namespace {
 
-std::vector<SnapshotUsage> UsageOfSnapshots(const Context& /*ctx*/, ClientState& /*client*/) {
-  base::Throw(ErrorKind::kUnsupportedOperation, "not implemented yet");
+// Returns whether the open directory holds the artifact of the row, or a damaged one.
+bool HoldsArtifactOf(const index::Row& row, int dir) {
+  if (!artifact::HoldsArtifact(dir, row.artifact_path)) return false;
+  const auto manifest = artifact::ReadManifest(dir, row.artifact_path);
+  return !manifest || manifest->digest == row.digest;
+}
+
+// Measures the artifact of a row. Returns nullopt if it is absent.
+std::optional<disk::SpaceUsage> Measure(const Context& ctx, const index::Row& row) {
+  for (;;) {
+    ctx.Check();
+    const base::UniqueFd dir = base::TryOpenDirectory(row.artifact_path);
+    if (!dir || !HoldsArtifactOf(row, dir.get())) return std::nullopt;
+    const disk::SpaceUsage usage = disk::MeasureDirectory(ctx, dir.get());
+    // Otherwise it was removed or replaced meanwhile, and some of its files were not counted.
+    if (base::LeadsTo(row.artifact_path, dir.get())) return usage;
+  }
+}
+
+}  // namespace
+
+std::vector<SnapshotUsage> UsageOfSnapshots(const Context& ctx, ClientState& client) {
+  std::vector<SnapshotUsage> usages;
+  for (const index::Row& row : client.catalog.List(ctx)) {
+    const auto space = Measure(ctx, row);
+    if (!space) continue;
+    usages.push_back({.digest = row.digest,
+                      .path = row.artifact_path,
+                      .name = index::FullName(row),
+                      .apparent = space->apparent,
+                      .allocated = space->allocated,
+                      .exclusive = space->exclusive});
+  }
+  return usages;
 }
 
 }  // namespace msb::ops

@@ -13,6 +13,8 @@
 #include <cstring>
 #include <exception>
 
+#include "tests/support/support.h"
+
 namespace msb::test {
 namespace {
 
@@ -40,6 +42,21 @@ bool PrivateMounts::Tmpfs(const std::filesystem::path& dir, std::uint64_t size) 
   std::filesystem::create_directories(dir);
   const std::string options = "size=" + std::to_string(size);
   if (mount("msb-test", dir.c_str(), "tmpfs", 0, options.c_str()) != 0) return Fail("a tmpfs");
+  mounted_.push_back(dir);
+  return true;
+}
+
+bool PrivateMounts::InFile(const std::filesystem::path& dir, const std::string& type) {
+  if (!failure_.empty()) return false;
+  std::filesystem::create_directories(dir);
+  const std::string file = dir.native() + ".file";
+  const CommandResult made =
+      RunCommand("PATH=$PATH:/usr/sbin:/sbin; truncate -s 512M '" + file + "' && mkfs." + type +
+                 " -q '" + file + "' && mount -o loop '" + file + "' '" + dir.native() + "'");
+  if (made.status != 0) {
+    failure_ = type + " in a file is not possible here: " + made.output;
+    return false;
+  }
   mounted_.push_back(dir);
   return true;
 }

@@ -13,8 +13,9 @@
 
 namespace msb::test {
 
-// Mounts file systems, and unmounts them when it is destroyed. Tmpfs() and ReadOnly() return false
-// if the system does not permit the mount; failure() then returns the reason, for GTEST_SKIP.
+// Mounts file systems, and unmounts them when it is destroyed. Tmpfs(), InFile() and ReadOnly()
+// return false if the system does not permit the mount; failure() then returns the reason, for
+// GTEST_SKIP.
 class PrivateMounts {
  public:
   PrivateMounts();
@@ -24,6 +25,9 @@ class PrivateMounts {
 
   // Mounts an empty file system of size bytes.
   bool Tmpfs(const std::filesystem::path& dir, std::uint64_t size);
+  // Mounts an empty file system of this type ("ext4", "xfs" or "btrfs") and of 512 MiB, which is in
+  // a file beside dir.
+  bool InFile(const std::filesystem::path& dir, const std::string& type);
   // Makes a directory and everything below it read-only.
   bool ReadOnly(const std::filesystem::path& dir);
   // Undoes the last mount.
