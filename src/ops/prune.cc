@@ -2,13 +2,187 @@
 
 #include "src/ops/prune.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "src/artifact/store.h"
 #include "src/base/throw.h"
+#include "src/handle/dependents.h"
+#include "src/ops/remove.h"
 
 namespace msb::ops {
+namespace {
 
-std::vector<index::Row> PruneSnapshots(const Context& /*ctx*/, ClientState& /*client*/,
-                                       const SnapshotPruneOptions& /*options*/) {
-  base::Throw(ErrorKind::kUnsupportedOperation, "not implemented yet");
+using artifact::Artifact;
+using base::Throw;
+using index::Row;
+
+void CheckPruneOptions(const SnapshotPruneOptions& options) {
+  if (!options.keep_last && !options.older_than && options.labels.empty()) {
+    Throw(ErrorKind::kInvalidArgument,
+          "Prune would remove every snapshot: set keep_last, older_than or labels in "
+          "SnapshotPruneOptions");
+  }
+  if (options.older_than && options.older_than->count() < 0) {
+    Throw(ErrorKind::kInvalidArgument,
+          "SnapshotPruneOptions::older_than must not be negative, but is {} s",
+          options.older_than->count());
+  }
+}
+
+// Opens the artifact of a row. Returns nullopt if it is absent, replaced or damaged.
+std::optional<Artifact> OpenListed(ClientState& client, const Row& row) {
+  try {
+    Artifact artifact = artifact::OpenArtifactAt(row.artifact_path);
+    if (artifact.manifest.digest == row.digest) return artifact;
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSnapshotNotFound) client.Log(e.what());
+  }
+  return std::nullopt;
+}
+
+bool HasLabels(const Artifact& artifact, const std::map<std::string, std::string>& labels) {
+  const auto& own = artifact.manifest.labels;
+  return std::all_of(labels.begin(), labels.end(), [&](const auto& label) {
+    const auto found = own.find(label.first);
+    return found != own.end() && found->second == label.second;
+  });
+}
+
+bool IsOlder(const Row& row, std::chrono::system_clock::time_point now, std::chrono::seconds age) {
+  return std::chrono::floor<std::chrono::seconds>(now - row.created_at.ToTimePoint()) >= age;
+}
+
+// A PrunePlan determines the order in which snapshots can be removed, by the rules of
+// Catalog::Remove without force.
+class PrunePlan {
+ public:
+  PrunePlan(const std::vector<Row>& rows, std::filesystem::path snapshots_dir,
+            std::vector<vmm::SandboxRecord> sandboxes);
+
+  // Notes that the artifact of this row is in its place.
+  void NoteSound(std::size_t row) { is_sound_[row] = true; }
+  // Returns those candidates that can be removed, children before parents.
+  std::vector<Row> Order(std::vector<std::size_t> candidates);
+
+ private:
+  bool IsNeeded(std::size_t row) const;
+  bool HasOtherCopy(std::size_t row) const;
+  bool HasChild(std::size_t row, const std::string& id) const;
+
+  const std::vector<Row>& rows_;
+  const std::filesystem::path snapshots_dir_;
+  const std::vector<vmm::SandboxRecord> sandboxes_;
+  std::vector<bool> is_sound_;
+  std::vector<bool> is_planned_;
+  std::unordered_multimap<std::string, std::size_t> by_digest_;
+  std::unordered_multimap<std::string, std::size_t> by_parent_;
+};
+
+PrunePlan::PrunePlan(const std::vector<Row>& rows, std::filesystem::path snapshots_dir,
+                     std::vector<vmm::SandboxRecord> sandboxes)
+    : rows_(rows),
+      snapshots_dir_(std::move(snapshots_dir)),
+      sandboxes_(std::move(sandboxes)),
+      is_sound_(rows.size()),
+      is_planned_(rows.size()) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    by_digest_.emplace(rows[i].digest, i);
+    if (rows[i].parent_digest) by_parent_.emplace(*rows[i].parent_digest, i);
+  }
+}
+
+bool PrunePlan::HasOtherCopy(std::size_t row) const {
+  const auto [begin, end] = by_digest_.equal_range(rows_[row].digest);
+  return std::any_of(begin, end, [&](const auto& copy) {
+    const std::size_t i = copy.second;
+    return i != row && is_sound_[i] && !is_planned_[i] &&
+           std::filesystem::path(rows_[i].artifact_path).parent_path() == snapshots_dir_;
+  });
+}
+
+bool PrunePlan::HasChild(std::size_t row, const std::string& id) const {
+  const auto [begin, end] = by_parent_.equal_range(id);
+  return std::any_of(begin, end, [&](const auto& child) {
+    return child.second != row && !is_planned_[child.second];
+  });
+}
+
+bool PrunePlan::IsNeeded(std::size_t row) const {
+  const Row& wanted = rows_[row];
+  if (HasOtherCopy(row)) return false;
+  if (HasChild(row, wanted.digest)) return true;
+  if (wanted.snapshot_id && HasChild(row, *wanted.snapshot_id)) return true;
+  return !handle::SandboxesBackedBy(sandboxes_, wanted.digest).empty();
+}
+
+std::vector<Row> PrunePlan::Order(std::vector<std::size_t> candidates) {
+  std::vector<Row> order;
+  for (bool found = true; found;) {
+    // A snapshot that is planned may free its parent, which as a rule comes later.
+    const std::size_t before = order.size();
+    std::erase_if(candidates, [&](std::size_t row) {
+      if (IsNeeded(row)) return false;
+      is_planned_[row] = true;
+      order.push_back(rows_[row]);
+      return true;
+    });
+    found = order.size() > before;
+  }
+  return order;
+}
+
+// Returns the rows to remove, in this order. rows are all rows, newest first.
+std::vector<Row> PlanPrune(const Context& ctx, ClientState& client,
+                           const SnapshotPruneOptions& options, const std::vector<Row>& rows) {
+  PrunePlan plan(rows, client.home.snapshots_dir(), client.backend->List(ctx));
+  const auto now = std::chrono::system_clock::now();
+  std::vector<std::size_t> candidates;
+  std::size_t matching = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    ctx.Check();
+    const auto artifact = OpenListed(client, rows[i]);
+    if (!artifact) continue;
+    plan.NoteSound(i);
+    if (!HasLabels(*artifact, options.labels)) continue;
+    if (matching++ < options.keep_last.value_or(0)) continue;
+    if (options.older_than && !IsOlder(rows[i], now, *options.older_than)) continue;
+    // Only the runtime can remove a member of a group.
+    if (!artifact->member && !rows[i].group_path) candidates.push_back(i);
+  }
+  return plan.Order(std::move(candidates));
+}
+
+// Removes a snapshot unless it is gone, or is needed since the plan was made.
+bool RemoveUnlessNeeded(const Context& ctx, ClientState& client, const Row& row) {
+  try {
+    RemoveSnapshot(ctx, client, row, false);
+    return true;
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSnapshotHasChildren && e.kind() != ErrorKind::kSnapshotNotFound) {
+      throw;
+    }
+    return false;
+  }
+}
+
+}  // namespace
+
+std::vector<Row> PruneSnapshots(const Context& ctx, ClientState& client,
+                                const SnapshotPruneOptions& options) {
+  CheckPruneOptions(options);
+  const std::vector<Row> rows = client.catalog.List(ctx);
+  std::vector<Row> pruned = PlanPrune(ctx, client, options, rows);
+  if (options.dry_run) return pruned;
+  std::erase_if(pruned, [&](const Row& row) { return !RemoveUnlessNeeded(ctx, client, row); });
+  return pruned;
 }
 
 }  // namespace msb::ops

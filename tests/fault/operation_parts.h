@@ -38,6 +38,7 @@ Expectation Makes(std::string snapshot);
 // disk.
 void AddSealOperations(std::vector<Operation>& all);
 void AddRestoreOperations(std::vector<Operation>& all);
+void AddPruneOperations(std::vector<Operation>& all);
 
 }  // namespace msb::test
 

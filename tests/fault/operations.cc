@@ -365,6 +365,7 @@ const std::vector<Operation>& Operations() {
     IndexOperations(all);
     SandboxOperations(all);
     AddRestoreOperations(all);
+    AddPruneOperations(all);
     return all;
   }();
   return operations;
