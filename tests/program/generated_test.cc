@@ -23,10 +23,11 @@ using testing::IsSupersetOf;
 using testing::Not;
 
 const std::vector<std::string> kCommands = {
-    "create",       "squash",         "list",   "reindex",        "inspect",      "verify",
-    "remove",       "export",         "import", "push",           "pull",         "flatten",
-    "fork",         "tree",           "doctor", "sandbox create", "sandbox list", "sandbox start",
-    "sandbox stop", "sandbox remove", "exec",   "sandbox console"};
+    "create",         "squash",          "list",          "reindex",      "inspect",
+    "verify",         "remove",          "export",        "import",       "push",
+    "pull",           "flatten",         "fork",          "tree",         "doctor",
+    "sandbox create", "sandbox list",    "sandbox start", "sandbox stop", "sandbox remove",
+    "exec",           "sandbox console", "restore",       "df",           "prune"};
 
 class GeneratedTest : public ProgramTest {
  protected:

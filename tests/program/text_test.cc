@@ -45,6 +45,20 @@ TEST(TextTest, HumanDurationShowsHoursOnlyIfThereAreAny) {
   EXPECT_EQ(HumanDuration(seconds(360'000)), "100:00:00");
 }
 
+TEST(TextTest, ParseDurationTakesPeoplesUnits) {
+  EXPECT_EQ(ParseDuration("90s"), seconds(90));
+  EXPECT_EQ(ParseDuration("5m"), seconds(300));
+  EXPECT_EQ(ParseDuration("12h"), seconds(43'200));
+  EXPECT_EQ(ParseDuration("30d"), seconds(2'592'000));
+  EXPECT_EQ(ParseDuration("2w"), seconds(1'209'600));
+  EXPECT_EQ(ParseDuration("1d12h"), seconds(129'600));
+  EXPECT_EQ(ParseDuration("0s"), seconds(0));
+  for (const auto* text : {"", "30", "d", "-1d", "1.5h", "1 d", "1y", "1D", "1d ", "d1",
+                           "99999999999999999999s", "9223372036854775807w", "40000000000d"}) {
+    EXPECT_EQ(ParseDuration(text), std::nullopt) << text;
+  }
+}
+
 TEST(TextTest, Rfc3339HasNanosecondsInUtc) {
   using Time = std::chrono::system_clock::time_point;
   EXPECT_EQ(Rfc3339(Time()), "1970-01-01T00:00:00.000000000Z");

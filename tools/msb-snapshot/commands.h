@@ -27,6 +27,8 @@ void AddCreate(CLI::App& app, Invocation& invocation);    // create, squash
 void AddList(CLI::App& app, Invocation& invocation);      // list, reindex
 void AddInspect(CLI::App& app, Invocation& invocation);   // inspect, verify
 void AddRemove(CLI::App& app, Invocation& invocation);    // remove
+void AddRestore(CLI::App& app, Invocation& invocation);   // restore
+void AddSpace(CLI::App& app, Invocation& invocation);     // df, prune
 void AddTransfer(CLI::App& app, Invocation& invocation);  // export, import, flatten
 void AddRegistry(CLI::App& app, Invocation& invocation);  // push, pull
 void AddTree(CLI::App& app, Invocation& invocation);      // tree

@@ -57,8 +57,9 @@ void AddPairsOption(CLI::App& command, const std::string& name, const std::strin
       ->allow_extra_args(false);
 }
 
-void AddLabelOption(CLI::App& command, std::vector<std::string>& labels) {
-  AddPairsOption(command, "--label", "Add a label; may be repeated", labels);
+void AddLabelOption(CLI::App& command, std::vector<std::string>& labels,
+                    const std::string& description) {
+  AddPairsOption(command, "--label", description, labels);
 }
 
 std::map<std::string, std::string> ParsePairs(const std::string& name,

@@ -42,7 +42,8 @@ std::map<std::string, std::string> ParsePairs(const std::string& name,
                                               const std::vector<std::string>& pairs);
 
 // Do the same for the option --label.
-void AddLabelOption(CLI::App& command, std::vector<std::string>& labels);
+void AddLabelOption(CLI::App& command, std::vector<std::string>& labels,
+                    const std::string& description = "Add a label; may be repeated");
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels);
 
 }  // namespace msb::program

@@ -31,6 +31,8 @@ void AddCommands(CLI::App& app, Invocation& invocation) {
   AddList(app, invocation);
   AddInspect(app, invocation);
   AddRemove(app, invocation);
+  AddRestore(app, invocation);
+  AddSpace(app, invocation);
   AddTransfer(app, invocation);
   AddRegistry(app, invocation);
   AddFork(app, invocation);

@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <ctime>
+#include <system_error>
+#include <utility>
 
 namespace msb::program {
 namespace {
@@ -66,6 +69,27 @@ std::string HumanDuration(std::chrono::seconds duration) {
   const auto seconds = std::max<std::int64_t>(duration.count(), 0);
   if (seconds < 3600) return fmt::format("{}:{:02}", seconds / 60, seconds % 60);
   return fmt::format("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+}
+
+std::optional<std::chrono::seconds> ParseDuration(std::string_view text) {
+  constexpr std::int64_t kDay = 86'400;
+  constexpr std::int64_t kMost = 100'000 * 366 * kDay;
+  static constexpr std::array<std::pair<char, std::int64_t>, 5> kUnits = {
+      {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', kDay}, {'w', 7 * kDay}}};
+  if (text.empty()) return std::nullopt;
+  std::int64_t total = 0;
+  while (!text.empty()) {
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc() || number < 0) return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    const auto* unit = std::ranges::find(kUnits, text.empty() ? '\0' : text[0],
+                                         &std::pair<char, std::int64_t>::first);
+    if (unit == kUnits.end() || number > (kMost - total) / unit->second) return std::nullopt;
+    total += number * unit->second;
+    text.remove_prefix(1);
+  }
+  return std::chrono::seconds(total);
 }
 
 std::string HumanTime(std::chrono::system_clock::time_point time) {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,10 @@ std::string HumanBytes(std::uint64_t bytes);
 
 // Returns a duration such as "0:03", "12:34" or "1:02:03".
 std::string HumanDuration(std::chrono::seconds duration);
+
+// Parses a duration such as "90s", "12h", "30d" or "1d12h": numbers with the units s, m, h, d and
+// w. Returns nullopt if text is malformed, or longer than 100,000 years.
+std::optional<std::chrono::seconds> ParseDuration(std::string_view text);
 
 // Returns a time such as "2026-11-23 12:59:23" in the local time zone.
 std::string HumanTime(std::chrono::system_clock::time_point time);

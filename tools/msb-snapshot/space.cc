@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// df and prune.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include "tools/msb-snapshot/commands.h"
+#include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/table.h"
+#include "tools/msb-snapshot/text.h"
+
+namespace msb::program {
+namespace {
+
+std::string NameOf(const SnapshotUsage& usage) { return usage.name.value_or(usage.path); }
+
+Json SpaceDocument(const SnapshotUsage& usage) {
+  return {{"apparent_bytes", usage.apparent},
+          {"allocated_bytes", usage.allocated},
+          {"exclusive_bytes", usage.exclusive}};
+}
+
+Json UsageDocument(const std::vector<SnapshotUsage>& usages, const SnapshotUsage& total) {
+  Json snapshots = Json::array();
+  for (const SnapshotUsage& usage : usages) {
+    Json document{{"name", usage.name ? Json(*usage.name) : Json(nullptr)},
+                  {"digest", usage.digest},
+                  {"artifact_path", usage.path}};
+    document.update(SpaceDocument(usage));
+    snapshots.push_back(std::move(document));
+  }
+  return {{"snapshots", std::move(snapshots)}, {"total", SpaceDocument(total)}};
+}
+
+int ShowUsage(Session& session) {
+  std::vector<SnapshotUsage> usages = Snapshot::Usage(session.context(), session.client());
+  std::ranges::stable_sort(usages, std::ranges::greater(), &SnapshotUsage::allocated);
+  SnapshotUsage total;
+  Table table({{"NAME"}, {"SIZE", 2}, {"USED"}, {"EXCLUSIVE"}, {"DIGEST", 3}});
+  const auto add = [&](const std::string& name, const SnapshotUsage& usage) {
+    table.Add({name, HumanBytes(usage.apparent), HumanBytes(usage.allocated),
+               HumanBytes(usage.exclusive), ShortDigest(usage.digest)});
+  };
+  for (const SnapshotUsage& usage : usages) {
+    add(NameOf(usage), usage);
+    total.apparent += usage.apparent;
+    total.allocated += usage.allocated;
+    total.exclusive += usage.exclusive;
+  }
+  add("TOTAL", total);
+  if (session.options.json || usages.empty()) {
+    session.Print({UsageDocument(usages, total), "There are no snapshots.\n"});
+  } else if (!session.options.quiet) {
+    table.Print();
+  }
+  return 0;
+}
+
+// What a prune is to remove, as it is given.
+struct Rules {
+  SnapshotPruneOptions options = {};
+  std::vector<std::string> labels = {};
+};
+
+// Returns how many bytes removing each snapshot alone would free, by its path, or nullopt if that
+// cannot be determined.
+std::optional<std::map<std::string, std::uint64_t>> ExclusiveByPath(Session& session) {
+  try {
+    std::map<std::string, std::uint64_t> exclusive;
+    for (const SnapshotUsage& usage : Snapshot::Usage(session.context(), session.client())) {
+      exclusive[usage.path] = usage.exclusive;
+    }
+    return exclusive;
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kIO) throw;
+    return std::nullopt;  // That must not keep a full disk full.
+  }
+}
+
+int Prune(Session& session, const SnapshotPruneOptions& options) {
+  const auto exclusive = ExclusiveByPath(session);
+  const std::vector<SnapshotHandle> pruned =
+      Snapshot::Prune(session.context(), options, session.client());
+  std::uint64_t freed = 0;
+  Json snapshots = Json::array();
+  std::string text;
+  for (const SnapshotHandle& snapshot : pruned) {
+    const auto space = exclusive ? exclusive->find(snapshot.Path()) : decltype(exclusive->end())();
+    const bool known = exclusive && space != exclusive->end();
+    if (known) freed += space->second;
+    snapshots.push_back(ToJson(snapshot));
+    text += fmt::format("{} snapshot {} ({}{})\n", options.dry_run ? "would remove" : "removed",
+                        Printable(snapshot.Name().value_or(snapshot.Path())),
+                        Printable(ShortDigest(snapshot.Digest())),
+                        known ? ", " + HumanBytes(space->second) : "");
+  }
+  if (pruned.empty()) {
+    text = "There is nothing to remove.\n";
+  } else if (exclusive) {
+    text += fmt::format("{}: {} at least {}\n", Count(pruned.size(), "snapshot"),
+                        options.dry_run ? "would free" : "freed", HumanBytes(freed));
+  }
+  session.Print({{{"dry_run", options.dry_run},
+                  {"snapshots", std::move(snapshots)},
+                  {"freed_bytes", exclusive ? Json(freed) : Json(nullptr)}},
+                 text});
+  return 0;
+}
+
+void AddUsage(CLI::App& app, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const df =
+      AddCommand(app, invocation, "df",
+                 "Show the disk space that each snapshot takes, and that removing it would free");
+  df->callback([&] { invocation.run = [&session] { return ShowUsage(session); }; });
+}
+
+void AddPrune(CLI::App& app, Invocation& invocation) {
+  Session& session = invocation.session;
+  CLI::App* const prune =
+      AddCommand(app, invocation, "prune",
+                 "Remove old snapshots that no other snapshot and no sandbox depends on");
+  const auto rules = std::make_shared<Rules>();
+  prune->add_option("--keep-last", rules->options.keep_last, "Keep this many of the newest")
+      ->type_name("COUNT")
+      ->check(AtLeast(0));
+  prune
+      ->add_option_function<std::string>(
+          "--older-than",
+          [rules](const std::string& age) { rules->options.older_than = ParseDuration(age); },
+          "Remove only snapshots of at least this age: a number with the unit s, m, h, d or w, "
+          "such "
+          "as 12h or 30d")
+      ->type_name("AGE")
+      ->check(CLI::Validator(
+          [](const std::string& age) {
+            return ParseDuration(age) ? std::string()
+                                      : fmt::format(
+                                            "'{}' must be a number with the unit s, m, h, "
+                                            "d or w, such as 30d",
+                                            age);
+          },
+          ""));
+  AddLabelOption(*prune, rules->labels, "Consider only snapshots with this label; may be repeated");
+  prune->add_flag("-n,--dry-run", rules->options.dry_run, "Show what would be removed");
+  prune->callback([&, rules] {
+    SnapshotPruneOptions options = rules->options;
+    options.labels = ParseLabels(rules->labels);
+    if (!options.keep_last && !options.older_than && options.labels.empty()) {
+      throw CLI::ValidationError("give --keep-last, --older-than or --label");
+    }
+    invocation.run = [&session, options] { return Prune(session, options); };
+  });
+}
+
+}  // namespace
+
+void AddSpace(CLI::App& app, Invocation& invocation) {
+  AddUsage(app, invocation);
+  AddPrune(app, invocation);
+}
+
+}  // namespace msb::program
