@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Times qcow2 chains: booting a snapshot up to the point where the VM would start, taking a
-// snapshot of what a sandbox wrote, and flattening a chain. Compares with a released runtime and
-// qemu-img.
+// snapshot of what a sandbox wrote, restoring a sandbox, and flattening a chain. Compares with a
+// released runtime and qemu-img.
 //
 //   bench_chain DIR IMAGE [RUNTIME]
 //
@@ -46,9 +46,16 @@ class Bench {
   void Run() {
     std::vector<double> create;
     std::vector<double> boot;
-    for (const int gib : {1, 8, 64}) BenchSize(gib, create, boot);
+    std::vector<double> restore;
+    for (const int gib : {1, 8, 64}) {
+      const auto times = BenchSize(gib);
+      create.push_back(times[0]);
+      boot.push_back(times[1]);
+      restore.push_back(times[2]);
+    }
     PrintRatio("Create, 64 GiB / 8 GiB", create[2], create[1]);
     PrintRatio("boot, 64 GiB / 8 GiB", boot[2], boot[1]);
+    PrintRatio("Restore, 64 GiB / 8 GiB", restore[2], restore[1]);
     if (!runtime_.empty()) BenchRuntime(create[1], boot[1]);
     BenchFlatten();
   }
@@ -90,13 +97,19 @@ class Bench {
     msb::CreateSandbox(ctx_, name, {msb::WithSnapshot(snapshot)}, client).Close();
   }
 
+  void Restore(const std::string& sandbox, const std::string& snapshot) const {
+    msb::Client client = NewClient();
+    msb::Snapshot::Restore(ctx_, sandbox, snapshot, client);
+  }
+
   void Remove(const std::string& sandbox) const {
     if (!fs::exists(dir_ / "home/sandboxes" / sandbox)) return;
     msb::Client client = NewClient();
     msb::RemoveSandbox(ctx_, sandbox, client);
   }
 
-  void BenchSize(int gib, std::vector<double>& create, std::vector<double>& boot) {
+  // Returns the times of Create, of a boot and of Restore.
+  std::vector<double> BenchSize(int gib) {
     const int written_mib = std::min(kWrittenMiB, gib * 1000);
     std::printf("a qcow2 disk of %d GiB, %d MiB written\n", gib, written_mib);
     const std::string image = dir_ / "empty.qcow2";
@@ -106,13 +119,14 @@ class Bench {
       msb::Client client = NewClient();
       msb::CreateSandbox(ctx_, sandbox, {msb::WithImage(image)}, client).Close();
     }
-    const auto times = Compare(
+    std::vector<double> times = Compare(
         {{"Create (under 20)", [&] { WriteInto(sandbox, written_mib); }, [&] { Create(sandbox); }},
          {"boot preparation (under 5)", [&] { Remove("worker"); },
-          [&] { Boot("worker", latest_); }}});
-    create.push_back(times[0]);
-    boot.push_back(times[1]);
+          [&] { Boot("worker", latest_); }},
+         {"Restore (under 20)", [&] { WriteInto("worker", 16); },
+          [&] { Restore("worker", latest_); }}});
     fs::remove_all(dir_ / "home");  // Frees the space of all that was written.
+    return times;
   }
 
   // The runtime copies the disk, and then fails because it has no kernel to boot.

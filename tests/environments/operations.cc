@@ -131,6 +131,7 @@ class Trial {
       Snapshot::Import(ctx_, out_ / "cow.tar.zst", "", other);
       Snapshot::Import(ctx_, out_ / "raw.tar", "", other);
     });
+    Try("Usage", [&] { Check(Snapshot::Usage(ctx_, raw_).size() == 4, "not 4 snapshots"); });
     Try("ListSandboxes", [&] { Check(ListSandboxes(ctx_, raw_).size() == 4, "not 4 sandboxes"); });
   }
 
@@ -167,6 +168,13 @@ class Trial {
     Try("CreateSandbox with replace", [&] {
       CreateSandbox(ctx_, "old-cow", {WithSnapshot("raw"), WithReplace()}, cow_).Close();
     });
+    Try("Restore", [&] {
+      Snapshot::Restore(ctx_, "raw", "raw", raw_);
+      Check(Read(GetSandbox(ctx_, "raw", raw_).Upper().path) == Content(), "another content");
+      Snapshot::Restore(ctx_, "cow", "cow", raw_);
+      Snapshot::Create(ctx_, "cow", {.name = "of-restored"}, cow_);
+      CheckDisk("of-restored");
+    });
     Try("Start and Stop", [&] {
       for (const std::string name : {"raw", "cow"}) {
         Sandbox sandbox = StartSandbox(ctx_, name, raw_);
@@ -182,6 +190,12 @@ class Trial {
       Snapshot::Remove(ctx_, "old-raw", false, raw_);
       Snapshot::Remove(ctx_, "raw", true, raw_);
       Check(!fs::exists(root_ / "home/snapshots/old-raw"), "it is still there");
+    });
+    Try("Prune", [&] {
+      Snapshot::Create(ctx_, "raw", {.name = "old", .labels = {{"prune", "yes"}}}, raw_);
+      const auto pruned = Snapshot::Prune(ctx_, {.labels = {{"prune", "yes"}}}, raw_);
+      Check(pruned.size() == 1, "not one snapshot was removed");
+      Check(!fs::exists(root_ / "home/snapshots/old"), "it is still there");
     });
     Try("RemoveSandbox", [&] {
       RemoveSandbox(ctx_, "raw", raw_);

@@ -114,7 +114,8 @@ void Actor::Step() {
       {4, &Actor::Remove},       {2, &Actor::Reindex},       {4, &Actor::Flatten},
       {12, &Actor::MakeSandbox}, {3, &Actor::LookAtSandbox}, {2, &Actor::ListAllSandboxes},
       {3, &Actor::Start},        {4, &Actor::Stop},          {2, &Actor::Kill},
-      {1, &Actor::DropSandbox},  {7, &Actor::Write},
+      {1, &Actor::DropSandbox},  {7, &Actor::Write},         {4, &Actor::Restore},
+      {1, &Actor::Usage},
   };
   int all = 0;
   for (const Choice& choice : kChoices) all += choice.weight;

@@ -63,17 +63,20 @@ class Actor {
   static void RemoveAtOnce(const std::filesystem::path& directory);
   void Remove();
   void Reindex();
+  void Usage();
   void Flatten();
 
   // Sandboxes.
   void MakeSandbox();
   void MakeOwn(OwnSandbox& own);
+  void ReadOwn(OwnSandbox& own);
   std::optional<Sandbox> TryMakeSandbox(const std::string& name, bool detached);
   void LookAtSandbox();
   void ListAllSandboxes();
   void Start();
   void Stop();
   void Kill();
+  void Restore();
   void DropSandbox();
   void Write();
   void WriteOwn(OwnSandbox& own);

@@ -53,8 +53,13 @@ void Actor::MakeOwn(OwnSandbox& own) {
   if (!lock) return;
   auto sandbox = TryMakeSandbox(own.name, /*detached=*/false);
   if (!sandbox) return;
-  own.state.reset();
   Close(std::move(*sandbox));
+  ReadOwn(own);
+}
+
+// Reads the disk of an own sandbox that was just made, and expects it to have a known content.
+void Actor::ReadOwn(OwnSandbox& own) {
+  own.state.reset();
   try {
     const SandboxUpper upper = GetSandbox(Context::Background(), own.name, worker_.client).Upper();
     const auto content = ReadDisk(upper.path, upper.format, Scratch(".check"));
@@ -66,6 +71,21 @@ void Actor::MakeOwn(OwnSandbox& own) {
   } catch (const Error& e) {
     Report(fmt::format("a sandbox that was made: {}: {}", ErrorKindName(e.kind()), e.what()));
   }
+}
+
+void Actor::Restore() {
+  const std::string name = SandboxName();
+  OwnSandbox* const own = OwnOf(name);
+  std::unique_lock<std::shared_mutex> lock;
+  if (own != nullptr) {
+    lock = std::unique_lock(own->mutex, std::try_to_lock);
+    if (!lock) return;
+  }
+  const Outcome outcome = Attempt({.op = Op::kRestore, .name = name}, [&](const Context& ctx) {
+    Snapshot::Restore(ctx, name, SnapshotKey(), AnyClient());
+    return std::string();
+  });
+  if (own != nullptr && outcome == kSuccess) ReadOwn(*own);
 }
 
 void Actor::LookAtSandbox() {

@@ -229,6 +229,13 @@ void Actor::Reindex() {
   });
 }
 
+void Actor::Usage() {
+  Attempt({.op = Op::kUsage}, [&](const Context& ctx) {
+    std::ignore = Snapshot::Usage(ctx, AnyClient());
+    return std::string();
+  });
+}
+
 void Actor::Flatten() {
   const std::string key = SnapshotKey();
   const auto format = Chance(0.9) ? DiskFormat::kRaw : DiskFormat::kQcow2;

@@ -36,6 +36,8 @@ const std::map<Op, std::vector<ErrorKind>>& Table() {
       {Op::kStart, {kSandboxNotFound, kSandboxStillRunning}},
       {Op::kStop, {kSandboxNotFound}},
       {Op::kKill, {kSandboxNotFound}},
+      // The snapshot may have been made from another image (kInvalidArgument).
+      {Op::kRestore, {kSandboxNotFound, kSandboxStillRunning, kSnapshotNotFound, kInvalidArgument}},
   };
   return kTable;
 }

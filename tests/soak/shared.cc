@@ -17,10 +17,10 @@ namespace msb::soak {
 
 std::string_view NameOf(Op op) {
   static constexpr std::array<std::string_view, kOps> kNames = {
-      "Create",  "Squash",       "Import",  "Remove",     "CreateSandbox", "RemoveSandbox",
-      "Open",    "Get",          "List",    "ListDir",    "Verify",        "Export",
-      "Flatten", "Flatten away", "Reindex", "GetSandbox", "ListSandboxes", "Start",
-      "Stop",    "Kill",         "Close",   "write"};
+      "Create",  "Squash",       "Import",  "Remove",  "CreateSandbox", "RemoveSandbox",
+      "Open",    "Get",          "List",    "ListDir", "Verify",        "Export",
+      "Flatten", "Flatten away", "Reindex", "Usage",   "GetSandbox",    "ListSandboxes",
+      "Start",   "Stop",         "Kill",    "Restore", "Close",         "write"};
   return kNames[static_cast<std::size_t>(op)];
 }
 

@@ -41,11 +41,13 @@ enum class Op : std::uint8_t {
   kFlatten,
   kFlattenAway,  // In a home that holds only the content of one archive.
   kReindex,
+  kUsage,
   kGetSandbox,
   kListSandboxes,
   kStart,
   kStop,
   kKill,
+  kRestore,
   kClose,
   kWrite,  // Writes to the disk of a stopped sandbox, without the library.
 };
