@@ -35,7 +35,7 @@ void Run() {
   const auto ctx = msb::Context::Background();
   const msb::Config config{.home = home.Path(), .backend = "local"};
   const msb::Client one(config);
-  const msb::Client other(config);  // As in another program. Copies of a client are the same one.
+  const msb::Client other(config);  // As in another program. A copy of one would share its state.
   msb::CreateSandbox(ctx, "baseline", {msb::WithImage(home.MakeImage())}, one).Close();
 
   std::atomic<int> created = 0;
@@ -49,9 +49,9 @@ void Run() {
         const msb::Client& client = i % 2 == 0 ? one : other;
         try {
           TryCreate("of-thread-" + std::to_string(i), client);
-          // One call gets a name that several want. The others find it taken.
+          // If several calls use the same name, one creates the snapshot, and the others fail.
           ++(TryCreate("of-one-thread", client) ? created : taken);
-        } catch (...) {  // Must not leave the thread.
+        } catch (...) {  // An exception must not leave the thread.
           errors.at(static_cast<std::size_t>(i)) = std::current_exception();
         }
       });

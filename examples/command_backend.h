@@ -109,8 +109,8 @@ class CommandBackend : public msb::vmm::Backend {
     return DiskLock(sandbox.upper->path.parent_path());
   }
 
-  // Returns the record with its actual status: the record says what the VMM was told to do, the
-  // lock whether it runs.
+  // Returns the record with its actual status: the record has the requested state, and the lock
+  // shows whether the VMM runs.
   static SandboxRecord WithStatus(SandboxRecord sandbox) {
     if (sandbox.status == SandboxStatus::kRunning && !LockOf(sandbox).IsTaken()) {
       sandbox.status = SandboxStatus::kCrashed;
@@ -126,7 +126,7 @@ class CommandBackend : public msb::vmm::Backend {
       throw Error(ErrorKind::kSandboxStillRunning,
                   "sandbox '" + name + "' is running; stop it first");
     }
-    disks_->Stop(ctx, name, {});  // After a crash, the record says that it runs.
+    disks_->Stop(ctx, name, {});  // After a crash, the record still says that it runs.
     return lock;
   }
 

@@ -60,7 +60,7 @@ void Run(const std::vector<std::string>& words) {
     ctx.Check();
     handle.Refresh(ctx);
     runs = handle.Status() == msb::SandboxStatus::kRunning;
-    // Read after the status, so that nothing is missed of a guest that has ended.
+    // Read after the status, so that no output of a guest that has ended is missed.
     for (char c; console.get(c);) std::cout << c;
     console.clear();  // More may follow.
     std::cout.flush();

@@ -22,7 +22,7 @@ void Run() {
   const msb::Client client({.home = home.Path(), .backend = "local"});
   msb::CreateSandbox(ctx, "baseline", {msb::WithImage(home.MakeImage())}, client).Close();
 
-  // Labels are part of the manifest, so they take part in the digest and go into archives.
+  // Labels are part of the manifest, so the digest covers them, and archives contain them.
   for (const std::string stage : {"deps", "tests"}) {
     msb::Snapshot::Create(ctx, "baseline",
                           {.name = "after-" + stage, .labels = {{"stage", stage}, {"team", "web"}}},
@@ -34,8 +34,8 @@ void Run() {
   const msb::SnapshotHandle by_digest = msb::Snapshot::Get(ctx, by_name.Digest(), client);
   std::cout << "by name and by digest: " << by_digest.Name().value_or("-") << "\n";
 
-  // The index has no labels, so a label is looked up in the artifacts. "" is the directory of the
-  // client's snapshots.
+  // The index has no labels, so a label is looked up in the artifacts. "" means the client's
+  // snapshots directory.
   for (const msb::SnapshotArtifact& snapshot : msb::Snapshot::ListDir(ctx, "", client)) {
     const auto labels = snapshot.Labels();
     const auto stage = labels.find("stage");

@@ -8,7 +8,7 @@
 #   make_debian_disk.sh DISK.qcow2 [PUBLIC_KEY_FILE]
 #
 # PUBLIC_KEY_FILE: an SSH key that may log in as root. Without it the guest has no SSH server, and
-# nobody can log in. These variables change the defaults:
+# logging in is not possible. These variables change the defaults:
 #   SUITE=bookworm  SIZE=4G  MIRROR=http://deb.debian.org/debian
 #   PACKAGES=       additional packages, separated by commas
 set -euo pipefail

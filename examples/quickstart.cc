@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The main workflow, on the embedded local backend: create a sandbox, write a file into its disk,
+// The main workflow, on the local backend: create a sandbox, write a file into its disk,
 // snapshot it, verify the snapshot, boot two new sandboxes from it that find the file and then
 // change their own disks, and copy the snapshot to another home.
 //

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to a running example on a fresh Debian 12 or 13: installs what is missing, builds msb,
-# makes a disk image, and runs the main job on the embedded backend, printing each step and what it
-# cost.
+# Runs the main workflow on a fresh Debian 12 or 13: installs missing packages, builds msb, makes a
+# disk image, and runs quickstart on the local backend, which prints each step and how long it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/packages.sh

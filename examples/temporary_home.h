@@ -15,7 +15,8 @@
 
 namespace example {
 
-// A TemporaryHome owns a new directory, and deletes it in the end. End all sandboxes in it before.
+// A TemporaryHome owns a new directory, which its destructor deletes. All sandboxes in the
+// directory must have ended by then.
 class TemporaryHome {
  public:
   TemporaryHome() : path_(std::filesystem::temp_directory_path() / "msb-example-XXXXXX") {
@@ -33,8 +34,8 @@ class TemporaryHome {
   // Returns the path of the directory.
   const std::string& Path() const { return path_; }
 
-  // Makes a raw disk image of 64 MiB in the directory, of which this many MiB at the beginning are
-  // data. Returns its path.
+  // Creates a raw disk image of 64 MiB in the directory, whose first data_mib MiB are data, and
+  // returns its path.
   std::string MakeImage(std::size_t data_mib = 4) const {
     const std::string path = path_ + "/base.img";
     std::ofstream file(path, std::ios::binary);

@@ -24,12 +24,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Returns "verified", "not_recorded", or what is wrong.
+// Returns "verified", "not_recorded", or the error.
 std::string StatusOf(const fs::path& artifact, const msb::Client& client) {
   const auto ctx = msb::Context::Background();
   try {
     return msb::Snapshot::Open(ctx, artifact, client).Verify(ctx).upper.kind;
-  } catch (const msb::Error& e) {  // Must not leave the thread.
+  } catch (const msb::Error& e) {  // An exception must not leave the thread.
     return std::string(msb::ErrorKindName(e.kind())) + ": " + e.what();
   }
 }

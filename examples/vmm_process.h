@@ -97,7 +97,7 @@ class DiskLock {
   // Throws kCancelled if ctx ends before the time-out.
   // Throws kIO if the VMM still runs 30 s after it was first killed.
   void TakeBack(const msb::Context& ctx, std::chrono::milliseconds timeout) {
-    if (timeout.count() > 0) Signal(SIGTERM);  // Or whatever makes your VMM shut down its guest.
+    if (timeout.count() > 0) Signal(SIGTERM);  // Or any request that makes your VMM end its guest.
     const msb::Context patience = ctx.WithTimeout(timeout);
     while (!TryTake() && !patience.Done()) Nap();
     if (!TryTake()) ctx.Check();
@@ -136,7 +136,7 @@ class DiskLock {
 
   // Sends a signal to every process that has the file as its standard input, which is also how
   // fuser(1) finds processes. Holds each by a pidfd meanwhile, so that a later process with its pid
-  // is never hit.
+  // never gets it.
   void Signal(int signal) const {
     for (const auto& process : std::filesystem::directory_iterator("/proc")) {
       const std::string name = process.path().filename();

@@ -9,7 +9,8 @@
 // Every call that copies, hashes, waits or walks directories checks its Context at least every
 // 8 MiB or 50 ms. That includes waiting for another process: for the lock of a sandbox, an artifact
 // or the cache, and for a locked index. A cancelled call throws an Error of kind kCancelled,
-// changes nothing and leaves nothing behind, unless its own comment says otherwise (Sandbox::Stop).
+// changes nothing and leaves nothing behind, unless its own comment says otherwise (Sandbox::Stop,
+// Snapshot::Pull).
 //
 // System calls are not interrupted. fsync(2) takes as long as the disk needs to write the cached
 // data. unlink(2), rename(2), link(2), open(2) and similar system calls may take long for large

@@ -31,7 +31,8 @@ enum class ErrorKind {
   kSnapshotAlreadyExists,
   kSnapshotSandboxRunning,  // The sandbox to snapshot is running, or its disk changed meanwhile.
   kSnapshotImageMissing,    // The image that a snapshot pins is not in the cache.
-  kSnapshotIntegrity,       // An artifact or archive is malformed, or differs from its record.
+  // An artifact, an archive or the data of a registry is malformed, or differs from its record.
+  kSnapshotIntegrity,
   // The operating system, the VMM or another program failed or refused. The message has the reason,
   // the path and the next step.
   kIO,

@@ -10,7 +10,7 @@
 
 namespace msb {
 
-// How to reach a registry.
+// RegistryOptions configures the connection to a registry.
 struct RegistryOptions {
   // The user's name and password, or access token. Default: those of config.json in the directory
   // $DOCKER_CONFIG, or ~/.docker if that is not set, and of the credential helpers that the file
@@ -20,14 +20,14 @@ struct RegistryOptions {
   // A file of PEM certificates; the certificate of the registry must be signed by one of them.
   // Default: the certificates of the system.
   std::string ca_file = {};
-  // Uses HTTP instead of HTTPS, so that everybody on the network can read and change what is
-  // transferred, and read the password. Default: false. Loopback addresses (localhost, 127.0.0.0/8
+  // Uses HTTP instead of HTTPS, so that anyone on the network can read and change the transferred
+  // data, and read the password. Default: false. Loopback addresses (localhost, 127.0.0.0/8
   // and ::1) are always reached by HTTP unless ca_file is set.
   bool plain_http = false;
   // The number of requests that are made at the same time, 1 to 64. Default: 8.
   unsigned connections = 8;
-  // How often a request is repeated if the connection fails or the registry answers 408, 429 or
-  // 5xx, 0 to 100. The first repetition comes after about half a second, each further one after
+  // How often a request is repeated if the connection fails or the registry responds with 408, 429
+  // or 5xx, 0 to 100. The first repetition comes after about half a second, each further one after
   // twice as long, up to 30 s, or after the time that the registry asks for (Retry-After). Default:
   // 5.
   int retries = 5;

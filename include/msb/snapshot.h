@@ -507,12 +507,13 @@ class MSB_EXPORT Snapshot {
   // if the tag is moved later. The option with_parents adds the other snapshots that it descends
   // from, and with_image adds the image.
   //
-  // reference is HOST[:PORT]/REPOSITORY[:TAG]; the default tag is "latest". What the tag named
-  // before is replaced. Only what the registry does not have is sent: disks are cut into chunks,
-  // and chunks that a parent, or what the tag named before, has already are not sent again, whether
-  // in this repository or, if the registry can mount blobs, in another one to which this home has
-  // pushed them. The tag is set last, so it never names something incomplete. A call that fails may
-  // leave chunks in the registry, which the next call uses.
+  // reference is HOST[:PORT]/REPOSITORY[:TAG]; the default tag is "latest". A tag that exists is
+  // moved. Only data that the registry lacks is sent: disks are cut into chunks, and chunks that a
+  // parent, or the snapshot that the tag named before, has already are not sent again, whether in
+  // this repository or, if the registry can mount blobs, in another one to which this home has
+  // pushed the snapshots or from which it has pulled them. The tag is set last, so it never names
+  // something incomplete. A call that fails may leave chunks in the registry, which the next call
+  // uses.
   //
   // A 0.7 snapshot of one layer is pushed as a descriptor, and therefore has another digest, as in
   // an archive. The content is verified if the snapshot records its integrity in the form of this
@@ -527,6 +528,7 @@ class MSB_EXPORT Snapshot {
   // Throws kRegistryUnauthorized if the registry refuses the credentials, or requires some.
   // Throws kRegistryUnavailable if the registry cannot be reached, or fails after all retries.
   // Throws kInvalidConfig if the configuration of docker, or a credential helper, is invalid.
+  // Throws kIO if ca_file or the credentials cannot be read, or a credential helper fails.
   // Throws kUnsupportedOperation for a checkpoint, for a disk of several layers, for parents of
   // another generation, for more than 4 TiB of data in one file, for more snapshots than one index
   // can list (about 10,000), or if the library was built without libcurl.
@@ -534,7 +536,7 @@ class MSB_EXPORT Snapshot {
                           const std::string& reference, const SnapshotPushOptions& options = {},
                           const Client& client = Client::Default());
 
-  // Gets the snapshots that Push has sent from a registry into the directory dest ("" means the
+  // Downloads the snapshots that Push has sent to a registry into the directory dest ("" means the
   // snapshots directory), adds them to the index, and returns the head. If the home has the head
   // already, only asks the registry what the reference names, and returns that snapshot. As with
   // Import, each snapshot becomes a directory named after its identity, parents that the home has
@@ -545,10 +547,10 @@ class MSB_EXPORT Snapshot {
   // pulled.
   //
   // Chunks that a local parent has are copied from there (or share its blocks, where the file
-  // system can), and not downloaded. A call that fails, or whose process is killed, keeps what it
-  // has downloaded in a hidden directory in dest (".msb-pull-…"), and the next Pull of the same
-  // snapshot continues from there. Calls that create or remove something in dest delete such a
-  // directory once it is a day old.
+  // system can), and not downloaded. An interrupted call keeps what it has downloaded, unless the
+  // data of the registry was refused, in a hidden directory in dest (".msb-pull-…"), and the next
+  // Pull of the same snapshot continues from there. Calls that create or remove something in dest
+  // delete such a directory once it is a day old.
   //
   // The registry may be hostile. Every blob is checked against its digest, every chunk against the
   // integrity tree that the manifest or the chunk table records, and the snapshots in the same way

@@ -196,7 +196,7 @@ void ArchiveInput::SkipTrailingFrames(std::span<const std::byte> unused) {
   Block block;
   std::uint64_t skipped = 0;
   // Reads up to size bytes into header, or skips them if header is null. Returns the number of
-  // bytes that there were.
+  // bytes that were available.
   const auto take = [&](std::uint64_t size, std::byte* header) {
     std::uint64_t taken = 0;
     while (taken < size) {

@@ -283,7 +283,8 @@ OutgoingChain PrepareArchive(const ExportSpec& spec) {
   const std::size_t entries = 2 * chain.snapshots.size() + chain.images.size() + 1;
   if (entries > kMaxEntries) {
     Throw(ErrorKind::kUnsupportedOperation,
-          "a chain of {} snapshots needs {} archive entries, but at most {} are supported",
+          "a chain of {} snapshots needs {} archive entries, but at most {} are supported; squash "
+          "the snapshot first",
           chain.snapshots.size(), entries, kMaxEntries);
   }
   return chain;

@@ -36,7 +36,8 @@ Manifest AsDescriptor(const OpenedArtifact& opened, const OutgoingSnapshot* pare
   const Artifact& artifact = opened.artifact;
   const Manifest& layered = artifact.manifest;
   if (!layered.required.empty()) {
-    Throw(ErrorKind::kUnsupportedOperation, "{} requires '{}', which a descriptor cannot express",
+    Throw(ErrorKind::kUnsupportedOperation,
+          "{} requires '{}', which a descriptor cannot express; only its runtime can export it",
           artifact.path.native(), layered.required.front());
   }
   Manifest manifest = layered;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Prepares a chain of artifacts for export: creates the manifests that the archive will carry.
+// Prepares a chain of artifacts for Export and Push: creates the manifests to send.
 
 #ifndef MSB_SRC_ARCHIVE_EXPORT_CHAIN_H_
 #define MSB_SRC_ARCHIVE_EXPORT_CHAIN_H_

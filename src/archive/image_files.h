@@ -55,7 +55,7 @@ class ArrivedImages {
 
   // Moves the files that the cache lacks into the cache, and flushes them to disk. Never replaces a
   // file. The files by which an image is found are moved last, so that a crash does not leave an
-  // incomplete image. On failure, removes the files that it has added, as far as possible. Call
+  // incomplete image. On failure, tries to remove the files that it has added. Call
   // once, after Check.
   // Throws kSnapshotIntegrity if a different file of the same name has appeared in the cache since
   // Check.

@@ -28,9 +28,8 @@ std::string ReadSmallFile(base::Entry entry, const std::string& origin) {
       base::RequireRegularFile(std::move(entry), origin, ErrorKind::kSnapshotIntegrity);
   auto bytes = base::ReadAll(file.get(), kMaxManifestBytes);
   if (!bytes) {
-    Throw(ErrorKind::kSnapshotIntegrity,
-          "{} is longer than {} bytes; replace it with an undamaged copy", origin,
-          kMaxManifestBytes);
+    Throw(ErrorKind::kSnapshotIntegrity, "{} is longer than {} bytes; restore it from a backup",
+          origin, kMaxManifestBytes);
   }
   return *std::move(bytes);
 }
@@ -42,8 +41,8 @@ std::optional<std::string> ReadGroupHead(int dir, const std::filesystem::path& p
   std::string head = ParseGroupHead(*bytes, origin);
   if (!base::IsPlainFileName(head)) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "{}: head must be a plain file name, but is '{}'; replace it with an undamaged copy",
-          origin, base::Quoted(head));
+          "{}: head must be a plain file name, but is '{}'; restore it from a backup", origin,
+          base::Quoted(head));
   }
   return head;
 }

@@ -26,11 +26,15 @@ auto Read(std::string_view bytes, std::string_view origin, const Function& read)
   try {
     return read(base::ParseJson(bytes));
   } catch (const std::invalid_argument& e) {
-    base::Throw(ErrorKind::kSnapshotIntegrity,
-                "malformed manifest {}: {}; replace it with an undamaged copy", origin, e.what());
+    base::Throw(
+        ErrorKind::kSnapshotIntegrity,
+        "malformed manifest {}: {}; restore it from a backup, or export or push the snapshot again",
+        origin, e.what());
   } catch (const Json::exception& e) {
-    base::Throw(ErrorKind::kSnapshotIntegrity,
-                "malformed manifest {}: {}; replace it with an undamaged copy", origin, e.what());
+    base::Throw(
+        ErrorKind::kSnapshotIntegrity,
+        "malformed manifest {}: {}; restore it from a backup, or export or push the snapshot again",
+        origin, e.what());
   }
 }
 

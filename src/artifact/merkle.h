@@ -23,8 +23,8 @@ inline constexpr std::uint64_t kMerkleLeafBytes = 64 << 10;
 
 using MerkleHash = std::array<std::uint8_t, 32>;
 
-// A MerkleTree knows the shape of the tree of one file. Its nodes have levels: a leaf has level 0,
-// and a node of level n covers 2^n leaves.
+// A MerkleTree represents the shape of the tree of one file. Its nodes have levels: a leaf has
+// level 0, and a node of level n covers 2^n leaves.
 class MerkleTree {
  public:
   // size is the size of the complete file in bytes.
@@ -45,8 +45,8 @@ class MerkleTree {
 
   // A node of a level: its position among the nodes of this level, and its hash.
   using Node = std::pair<std::uint64_t, MerkleHash>;
-  // Returns "blake3:" and the root in hex. nodes are the nodes of this level that do not only cover
-  // zeros, by position.
+  // Returns "blake3:" and the root in hex. nodes are the nodes of this level, by position, except
+  // those that cover only zeros.
   std::string Root(std::vector<Node> nodes, std::uint32_t level) const;
 
  private:

@@ -58,7 +58,7 @@ class Home {
 
   // Returns true if path begins with the path of the home or of its snapshots directory.
   bool IsOwn(const std::filesystem::path& path) const;
-  // Returns true if path is this home, whatever its spelling.
+  // Returns true if path is this home, regardless of its spelling.
   bool IsAt(const std::filesystem::path& path) const;
   // Returns true if there is a database in path, so that it is the home of some client.
   static bool IsHome(const std::filesystem::path& path);

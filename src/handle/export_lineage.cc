@@ -50,8 +50,8 @@ ExportLineage LineageForExport(const Context& ctx, SnapshotFinder& finder, Opene
     const std::optional<std::string>& parent = artifact.manifest.parent;
     if (!seen.insert(artifact.manifest.digest).second) {
       Throw(ErrorKind::kSnapshotIntegrity,
-            "the parents of {} form a loop: {} is among its own ancestors; replace its manifest "
-            "with an undamaged copy, or remove it",
+            "the parents of {} form a loop: {} is among its own ancestors; restore its manifest "
+            "from a backup, or remove it",
             head_path, artifact.path.native());
     }
     const bool backed = carried && IsBackedByParent(current);

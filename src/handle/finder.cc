@@ -26,7 +26,8 @@ std::optional<Error> AlterationOf(const index::Row& row, const Artifact& found) 
   if (row.created_at.ToTimePoint() != created.ToTimePoint()) return std::nullopt;
   return Error(ErrorKind::kSnapshotIntegrity,
                fmt::format("the manifest of {} was altered: expected the digest {}, found {}; "
-                           "replace it with an undamaged copy",
+                           "restore it from a backup, or remove the snapshot and import or pull it "
+                           "again",
                            found.path.native(), row.digest, found.manifest.digest));
 }
 

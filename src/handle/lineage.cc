@@ -34,8 +34,8 @@ std::string BackingNameOf(const OpenedArtifact& opened) {
   std::string name = disk::ReadQcow2Header(opened.layers[0].fd.get(), origin).backing_file;
   if (!name.empty() && !artifact::IsBelow(artifact.manifest, name)) {
     Throw(ErrorKind::kSnapshotIntegrity,
-          "{} is backed by '{}', which is neither its parent's disk nor its image; replace it with "
-          "an undamaged copy",
+          "{} is backed by '{}', which is neither its parent's disk nor its image; remove the "
+          "snapshot and import or pull it again",
           origin, base::Quoted(name));
   }
   return name;
@@ -105,7 +105,8 @@ DiskChain OpenDisk(SnapshotFinder& finder, OpenedArtifact opened) {
     if (file.name != name) {
       Throw(
           ErrorKind::kSnapshotIntegrity,
-          "{} is backed by '{}', but its parent's disk is '{}'; replace it with an undamaged copy",
+          "{} is backed by '{}', but its parent's disk is '{}'; remove the snapshot and import or "
+          "pull it again",
           origin, base::Quoted(name), file.name);
     }
     chain.files.push_back(std::move(file));

@@ -24,7 +24,7 @@ namespace {
 using artifact::ManifestForm;
 using base::Throw;
 
-// How many times a snapshot is begun again because its sandbox was replaced or changed meanwhile.
+// How many times Create starts over because the sandbox was replaced or changed during the call.
 constexpr int kMaxAttempts = 20;
 
 void CheckNotRunning(const vmm::SandboxRecord& sandbox) {
@@ -50,7 +50,7 @@ void CheckDescribable(const vmm::SandboxRecord& sandbox) {
   if (!base::IsDigest(sandbox.image->manifest_digest, "sha256") || sandbox.image->ref.empty()) {
     Throw(ErrorKind::kInvalidConfig,
           "the image of sandbox '{}' must have a reference and a SHA-256 digest, but has '{}' and "
-          "'{}'",
+          "'{}'; create the sandbox again from an image",
           sandbox.name, base::Quoted(sandbox.image->ref),
           base::Quoted(sandbox.image->manifest_digest));
   }

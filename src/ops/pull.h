@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Implements Snapshot::Pull.
+// Pull: gets snapshots from a registry.
 
 #ifndef MSB_SRC_OPS_PULL_H_
 #define MSB_SRC_OPS_PULL_H_

@@ -19,7 +19,7 @@
 namespace msb::ops {
 namespace {
 
-// The most ancestors for which the registry is asked.
+// The most ancestors that are looked up in the registry.
 constexpr std::size_t kMaxAncestors = 64;
 
 registry::Reference ParseTarget(const std::string& text) {
@@ -44,7 +44,7 @@ std::vector<base::Digest> AncestorsOf(handle::SnapshotFinder& finder, artifact::
       snapshot = finder.FindParent(snapshot).artifact;
     } catch (const Error& e) {
       if (e.kind() == ErrorKind::kCancelled) throw;
-      break;  // They only save time.
+      break;  // Ancestors only save time.
     }
   }
   return ancestors;

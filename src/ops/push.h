@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Implements Snapshot::Push.
+// Push: sends snapshots to a registry.
 
 #ifndef MSB_SRC_OPS_PUSH_H_
 #define MSB_SRC_OPS_PUSH_H_

@@ -25,9 +25,9 @@ archive::IntakeSpec ReceiverAt(const Context& ctx, ClientState& client,
   // An explicit destination gets its own copy of snapshots that the home has.
   const bool copies = destination.lexically_normal() != snapshots_dir.lexically_normal();
   spec.find_present = [=, &client, &finder](const std::string& digest) {
-    // An unrelated artifact that cannot be read must not prevent everything.
+    // An unrelated artifact that cannot be read must not make the call fail.
     const auto warn = [&](const Error& e) {
-      client.Log(fmt::format("snapshot {} is received, although it may already exist: {}", digest,
+      client.Log(fmt::format("receiving snapshot {}, although it may already exist: {}", digest,
                              e.what()));
     };
     auto found = copies ? finder.FindIn(digest, {destination}, warn)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Remove: deletes a snapshot that nothing needs any more.
+// Remove: deletes a snapshot and its index row.
 
 #ifndef MSB_SRC_OPS_REMOVE_H_
 #define MSB_SRC_OPS_REMOVE_H_

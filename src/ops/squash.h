@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Squash: makes a snapshot that stands alone from one with backing files.
+// Squash: copies the complete disk of a snapshot into a new snapshot without a parent.
 
 #ifndef MSB_SRC_OPS_SQUASH_H_
 #define MSB_SRC_OPS_SQUASH_H_

@@ -22,7 +22,7 @@ void EndBoot(const ClientState& client, const Boot& boot) {
     if (now.created_at != boot.created_at || now.started_at != boot.started_at) return;
     client.backend->Stop(ctx, boot.name, StopConfig{}.timeout);
   } catch (const Error& e) {
-    // A sandbox that was removed meanwhile is stopped as well.
+    // A sandbox that has been removed is stopped as well.
     if (e.kind() != ErrorKind::kSandboxNotFound) throw;
   }
 }

@@ -30,7 +30,7 @@ struct Boot {
   std::chrono::system_clock::time_point created_at;
   std::chrono::system_clock::time_point started_at;
   bool detached;
-  // The process that has to end the sandbox, and not one that was forked from it.
+  // The process that must end the sandbox. A process that was forked from it must not.
   std::uint64_t process = base::ForkGeneration();
 };
 

@@ -26,7 +26,7 @@ std::string BasicText(const Credentials& credentials) {
   return base::Base64Encode(credentials.username + ":" + credentials.password);
 }
 
-// Returns the challenges of an answer, those of all headers.
+// Returns the challenges in all WWW-Authenticate headers of a response.
 std::vector<Challenge> ChallengesOf(const HttpResponse& response) {
   std::vector<Challenge> challenges;
   for (const std::string_view header : response.Headers("www-authenticate")) {
@@ -42,7 +42,7 @@ const Challenge* FindChallenge(const std::vector<Challenge>& challenges, std::st
   return nullptr;
 }
 
-// Calls function with each scope of a list.
+// Calls function with each scope in a list that is separated by spaces.
 template <typename Function>
 void ForEachScope(std::string_view scopes, const Function& function) {
   while (!scopes.empty()) {
@@ -57,7 +57,7 @@ Grant GrantIn(const std::string& body, const Subject& subject) {
     return ParseGrant(body);
   } catch (const std::invalid_argument& e) {
     base::Throw(ErrorKind::kSnapshotIntegrity,
-                "{} failed: the answer is malformed: {}; check the token server",
+                "{} failed: the response is malformed: {}; check the token server",
                 subject.ToString(), e.what());
   }
 }
@@ -127,7 +127,7 @@ void Authenticator::LearnBearer(const RegistryRequest& request, const Challenge&
                 request.subject.ToString(), base::Quoted(secrets_.RemovedFrom(text)));
   }
   // A registry that is reached by HTTP may be tested with a token server on the same machine. In
-  // all other cases, everybody on the network could read the password and the token.
+  // all other cases, anyone on the network could read the password and the token.
   const bool is_safe =
       realm->scheme == "https" ||
       (base_.scheme == "http" &&
@@ -201,11 +201,11 @@ void Authenticator::TakeAnswer(const std::string& scope, const Subject& subject,
 std::string Authenticator::NextStep(const Subject& subject) const {
   if (credentials_.IsAnonymous()) {
     return fmt::format(
-        "run 'docker login {}', or set the username and the password in "
-        "RegistryOptions",
+        "run 'docker login {}', or set RegistryOptions::username and password (msb-snapshot: "
+        "--username and --password-stdin)",
         subject.registry);
   }
-  return "check the username and the password, and that they allow this request";
+  return "check the username and the password, and whether this user may access the repository";
 }
 
 }  // namespace msb::registry

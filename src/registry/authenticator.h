@@ -24,10 +24,11 @@ namespace msb::registry {
 class Authenticator {
  public:
   struct Authorization {
-    std::string value = {};  // The value of the header Authorization; empty: none.
-    // Whether there is no newer one: the registry refuses the access if it refuses this value.
+    // The value of the Authorization header. Empty: the header is not sent.
+    std::string value = {};
+    // True if the value cannot be renewed: if the registry refuses it, it refuses the access.
     bool is_fresh = false;
-    // The answer of the token server if it grants no token, and the URL of that server.
+    // The response of the token server if it refused a token, and the URL of that server.
     std::shared_ptr<const HttpResponse> refusal = nullptr;
     std::string refused_by = {};
   };
@@ -36,27 +37,27 @@ class Authenticator {
   // base is the URL of the registry. send makes the requests to token servers.
   Authenticator(Url base, Credentials credentials, SendFunction send);
 
-  // Calls then with the authorization for a request, at once or when a token has been granted.
+  // Calls then with the authorization for a request, immediately or when a token has been granted.
   void Authorize(const RegistryRequest& request, Then then);
-  // Does the same after the registry has refused the request, which had the authorization refused.
-  // Returns false if no other authorization is possible, without calling then.
+  // Does the same after the registry has refused the request. refused is its previous
+  // authorization. Returns false if no other authorization is possible, without calling then.
   bool Renew(const RegistryRequest& request, const std::string& refused,
              const HttpResponse& response, Then then);
 
-  // Returns what the user can do if the registry refuses a request.
+  // Returns the next step for the user if the registry refuses a request.
   std::string NextStep(const Subject& subject) const;
   const Secrets& secrets() const { return secrets_; }
 
  private:
   enum class Scheme { kNone, kBasic, kBearer };
 
-  // Remembers what the registry asks for. Returns false if nothing of it is supported.
+  // Remembers the scheme that the registry asks for. Returns false if none of them can be used.
   bool Learn(const RegistryRequest& request, const HttpResponse& response);
   void LearnBearer(const RegistryRequest& request, const Challenge& challenge);
-  // Gets a token, and calls then with it; once for all requests that wait for the same scope.
+  // Gets a token and calls then with it. Requests that wait for the same scope share one token.
   void FetchToken(const RegistryRequest& request, Then then);
   RegistryRequest TokenRequest(const RegistryRequest& request) const;
-  // Takes the answer to a token request for the scope.
+  // Handles the response to a token request for the scope.
   void TakeAnswer(const std::string& scope, const Subject& subject, TokenCache::Time asked,
                   HttpResponse response);
 

@@ -16,10 +16,10 @@ namespace msb::registry {
 
 class Session;
 
-// A BlobUpload asks whether the repository has a blob (HEAD); if not, it begins an upload (POST),
-// in which the registry may mount the blob from another repository; if that does not happen either,
-// it sends the blob (PUT) to the URL that the registry named. If the PUT fails, it begins another
-// upload.
+// A BlobUpload asks whether the repository has a blob (HEAD). If not, it begins an upload (POST),
+// in response to which the registry may mount the blob from another repository. If the registry
+// does not, it sends the blob (PUT) to the URL that the registry named. If the PUT fails, it begins
+// another upload.
 class BlobUpload : public std::enable_shared_from_this<BlobUpload> {
  public:
   using Done = std::function<void(PutResult result)>;

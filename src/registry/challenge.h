@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Parses the header WWW-Authenticate, in which a registry names the kinds of authentication that it
+// Parses the WWW-Authenticate header, in which a registry names the authentication schemes that it
 // accepts (RFC 9110, section 11.6.1).
 
 #ifndef MSB_SRC_REGISTRY_CHALLENGE_H_
@@ -13,17 +13,17 @@
 
 namespace msb::registry {
 
-// One kind of authentication that a registry accepts.
+// A Challenge represents one authentication scheme that a registry accepts.
 struct Challenge {
   std::string scheme;  // In lower case, such as "basic" or "bearer".
-  // The names are in lower case. Of a repeated name, the first value counts.
+  // The names are in lower case. If a name is repeated, the first value counts.
   std::map<std::string, std::string> parameters = {};
 
   // Returns the value of a parameter, or "".
   std::string Parameter(const std::string& name) const;
 };
 
-// Returns the challenges in the value of one header. Skips what it does not understand.
+// Returns the challenges in the value of one header. Skips malformed parts.
 std::vector<Challenge> ParseChallenges(std::string_view header);
 
 }  // namespace msb::registry

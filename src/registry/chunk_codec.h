@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Compresses chunks into blobs and back.
+// Compresses chunks into blobs, and decompresses them.
 
 #ifndef MSB_SRC_REGISTRY_CHUNK_CODEC_H_
 #define MSB_SRC_REGISTRY_CHUNK_CODEC_H_
@@ -19,8 +19,7 @@
 
 namespace msb::registry {
 
-// A ChunkCodec holds what compressing and decompressing needs, and the bytes of one chunk. Not
-// thread-safe.
+// A ChunkCodec holds the zstd contexts and a buffer for one chunk. Not thread-safe.
 class ChunkCodec {
  public:
   ChunkCodec();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Describes a file as chunks: what the registry holds of a disk, or of a file of an image.
+// Describes a disk or an image file as a list of chunks, which the registry holds as blobs.
 // docs/formats.md defines the document.
 
 #ifndef MSB_SRC_REGISTRY_CHUNK_TABLE_H_
@@ -21,8 +21,8 @@ namespace msb::registry {
 // The limits of the size of a chunk, in bytes. A chunk is held in memory, together with its blob.
 inline constexpr std::uint64_t kMinChunkBytes = artifact::kMerkleLeafBytes;
 inline constexpr std::uint64_t kMaxChunkBytes = 256 << 20;
-// The most bytes that the chunks and blobs of a push or pull occupy in memory at the same time; one
-// chunk may always be worked on.
+// The most bytes that the chunks and blobs of a push or pull occupy in memory at the same time. One
+// chunk may always be processed, even if it is larger.
 inline constexpr std::uint64_t kMaxBytesInMemory = 96 << 20;
 // The most chunks that a file may have. With so many, the manifest that lists their blobs is
 // shorter than the 4 MiB that registries accept.
@@ -30,7 +30,7 @@ inline constexpr std::size_t kMaxChunks = 1 << 14;
 // The longest chunk table that is accepted, in bytes; one with kMaxChunks chunks is shorter.
 inline constexpr std::size_t kMaxTableBytes = 8 << 20;
 
-// A Chunk is an aligned range of the file that does not only hold zeros.
+// A Chunk is an aligned range of the file that does not consist of zeros only.
 struct Chunk {
   std::uint64_t index = 0;         // The range begins at index * chunk_size.
   artifact::MerkleHash hash = {};  // The node of the file's integrity tree that covers the range.
@@ -53,7 +53,7 @@ struct ChunkTable {
 };
 
 // Returns the chunk size for a file of size bytes with these extents of data: the smallest with
-// which the file has at most kMaxChunks chunks, but not less than the default.
+// which the file has at most kMaxChunks chunks, but not smaller than the default.
 // Throws kUnsupportedOperation if it would exceed kMaxChunkBytes. name is the file in the message.
 std::uint64_t ChunkSizeFor(const std::vector<disk::Extent>& data, std::string_view name);
 

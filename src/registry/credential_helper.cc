@@ -47,7 +47,7 @@ base::CommandResult RunHelper(const Context& ctx, const CredentialHelper& helper
   }
   base::Throw(ErrorKind::kIO,
               "the credential helper {} has not answered within {} s; run 'echo HOST | {} get' to "
-              "see why",
+              "find the reason",
               command.program.native(),
               std::chrono::ceil<std::chrono::seconds>(helper.time).count(),
               command.program.native());
@@ -69,8 +69,8 @@ Credentials ParseAnswer(const std::string& output) {
   return {.username = username, .password = std::move(secret)};
 }
 
-// Returns what the helper reports about its failure. The protocol has it on standard output. Text
-// that looks like an answer is left out, because it may have a secret.
+// Returns the helper's error message, which the protocol puts on standard output. Leaves out text
+// that looks like credentials.
 std::string Reason(const base::CommandResult& result) {
   const std::string& text = result.output.empty() ? result.error : result.output;
   if (text.empty() || text.find('{') != std::string::npos) return {};

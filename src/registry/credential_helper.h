@@ -25,7 +25,7 @@ struct CredentialHelper {
 
   // Returns the credentials that the helper has for the registry, or nullopt if it has none.
   // Throws kInvalidConfig if the name is not a plain file name, or if there is no such program.
-  // Throws kIO if the helper fails, takes too long, or does not answer as the protocol says.
+  // Throws kIO if the helper fails, takes too long, or breaks the protocol.
   // Throws kCancelled if ctx ends; the helper is killed.
   std::optional<Credentials> Get(const Context& ctx, const std::string& registry) const;
 };

@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::size_t kMaxSecret = 64 << 10;
 
-// Returns what is wrong with the credentials, without quoting from them; empty if nothing is.
+// Describes what is wrong with the credentials without quoting from them. Returns an empty text if
+// they are valid.
 std::string_view ProblemOf(const Credentials& credentials) {
   if (credentials.username.find(':') != std::string::npos) return "the username contains a ':'";
   for (const std::string* text :

@@ -27,7 +27,7 @@ inline constexpr const char* kDigestAnnotation = "vnd.msb.snapshot.digest";
 // The longest index or manifest, in bytes. Registries refuse longer ones.
 inline constexpr std::size_t kMaxDocumentBytes = 4 << 20;
 
-// What a manifest describes.
+// The object that a manifest describes.
 enum class Content { kSnapshot, kImageFile };
 
 using Annotations = std::map<std::string, std::string>;
@@ -45,7 +45,8 @@ struct FileManifest {
 
 // A manifest that an index lists.
 struct IndexEntry {
-  // What the manifest describes; nullopt if a tool that copied the index left this out.
+  // The object that the manifest describes; nullopt if a tool dropped this when it copied the
+  // index.
   std::optional<Content> content = Content::kSnapshot;
   BlobDescriptor manifest = {};
 
@@ -63,9 +64,9 @@ struct SnapshotIndex {
 std::string WriteFileManifest(const FileManifest& manifest);
 std::string WriteSnapshotIndex(const SnapshotIndex& index);
 
-// Parse documents of a registry. Fields that are not needed are ignored, since registries and tools
-// add some. An index may lack its artifact types, which skopeo 1.9 leaves out, if it has the
-// annotations of a snapshot. origin is the name of the document in messages.
+// Parse documents of a registry. Ignore unknown fields, since registries and tools add some. Accept
+// an index without artifact types, which skopeo 1.9 drops, if it has the annotations of a snapshot.
+// origin is the name of the document in messages.
 // Throws kSnapshotIntegrity if the document is malformed.
 // Throws kUnsupportedOperation if it describes something other than a snapshot.
 FileManifest ParseFileManifest(const RemoteDocument& document, std::string_view origin);

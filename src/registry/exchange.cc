@@ -16,7 +16,7 @@ namespace msb::registry {
 namespace {
 
 constexpr int kMaxRedirects = 10;
-// One for the scheme, one for a token that another request got meanwhile, and one for a new token.
+// One for the scheme, one for a token that another request has got since, and one for a new token.
 constexpr int kMaxRenewals = 3;
 
 bool IsRefusal(const HttpResponse& response) {
@@ -76,7 +76,7 @@ void Exchange::OnResponse(HttpResponse response) {
   CheckFailure(response);
   if (IsFollowed(response)) return Follow(response);
   if (response.status == 401 && !left_registry_ && TryOtherAuthorization(response)) return;
-  // A redirect often leads to a URL that is valid for a short time, so that a new one may help.
+  // A redirect often leads to a URL that expires soon, so another attempt may get a valid one.
   if (IsTransient(response) || (IsRefusal(response) && left_registry_)) {
     if (request_.reports_failures) return answered_(std::move(response));
     return session_.Repeat(repetitions_, request_.subject, response,
@@ -95,19 +95,21 @@ void Exchange::CheckFailure(const HttpResponse& response) const {
     case HttpFailure::kTrust:
       session_.ThrowUnavailable(
           request_.subject, response,
-          "if the certificate was signed by an authority of your own, give its certificate as "
-          "RegistryOptions::ca_file");
+          "if an authority of your own signed the certificate, set RegistryOptions::ca_file "
+          "(msb-snapshot: --ca-file) to that authority's certificate");
     case HttpFailure::kNotTls:
       session_.ThrowUnavailable(request_.subject, response,
                                 "the registry does not use HTTPS; set RegistryOptions::plain_http "
-                                "if everybody on the network may read what is transferred");
+                                "(msb-snapshot: --plain-http) if anyone on the network may read "
+                                "and change the data");
     case HttpFailure::kTooLong:
       break;
   }
-  base::Throw(ErrorKind::kSnapshotIntegrity,
-              "{} failed: the answer is longer than {} bytes, or its header is longer than {}; the "
-              "registry or a proxy before it is damaged or hostile",
-              request_.subject.ToString(), request_.limit, kMaxHttpHeader);
+  base::Throw(
+      ErrorKind::kSnapshotIntegrity,
+      "{} failed: the response is longer than {} bytes, or its header is longer than {}; check "
+      "the registry and any proxy before it, one of which is damaged or hostile",
+      request_.subject.ToString(), request_.limit, kMaxHttpHeader);
 }
 
 bool Exchange::TryOtherAuthorization(const HttpResponse& response) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An Exchange makes one request until it has an answer: it follows redirects, authenticates, and
-// repeats the request if it fails.
+// An Exchange makes one request until it has a final response: it follows redirects, authenticates,
+// and repeats the request if it fails.
 
 #ifndef MSB_SRC_REGISTRY_EXCHANGE_H_
 #define MSB_SRC_REGISTRY_EXCHANGE_H_
@@ -33,13 +33,13 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   // Sends the request to hop_ with this authorization.
   void Transmit(Authenticator::Authorization authorization);
   void OnResponse(HttpResponse response);
-  // Throws if the failure is one that does not go away.
+  // Throws if repeating the request would not help.
   void CheckFailure(const HttpResponse& response) const;
   // Handles the status 401 of the registry. Returns false if there is nothing else to try.
   bool TryOtherAuthorization(const HttpResponse& response);
   bool IsFollowed(const HttpResponse& response) const;
   void Follow(const HttpResponse& response);
-  // by is who refuses the request.
+  // by names the server that refused the request.
   [[noreturn]] void ThrowUnauthorized(std::string_view by, const HttpResponse& response) const;
 
   Session& session_;
@@ -50,7 +50,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   bool left_registry_ = false;  // Whether the request was redirected to another server.
   int repetitions_ = 0;
   int renewals_ = 0;                   // How often another authorization was tried.
-  Authenticator::Authorization sent_;  // What the request was last sent with.
+  Authenticator::Authorization sent_;  // The authorization of the last attempt.
 };
 
 }  // namespace msb::registry

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kMaxKeptTokens = 64;
 constexpr std::size_t kMaxMessage = 300;
-constexpr std::size_t kMaxErrors = 3;  // How many errors of one answer are shown.
+constexpr std::size_t kMaxErrors = 3;  // How many errors of one response are shown.
 constexpr std::size_t kMaxErrorValues = 1024;
 
 std::string MemberText(const base::Json& object, const char* name) {
@@ -35,7 +35,7 @@ std::string ErrorText(const base::Json& error) {
   return code + (code.empty() || message.empty() ? "" : ": ") + message;
 }
 
-// Returns the errors that the body of an answer describes, or "" if it has none.
+// Returns the errors that the body of a response describes, or "" if it has none.
 std::string RegistryMessage(const std::string& body) {
   base::Json root;
   try {

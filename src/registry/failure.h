@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Describes requests that failed. What a registry writes is not trusted: it is quoted, limited, and
-// may repeat the credentials that it was sent, which are removed.
+// Describes requests that failed. Text from a registry is not trusted: it is quoted and truncated,
+// and credentials that it repeats are removed.
 
 #ifndef MSB_SRC_REGISTRY_FAILURE_H_
 #define MSB_SRC_REGISTRY_FAILURE_H_

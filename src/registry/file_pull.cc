@@ -22,7 +22,7 @@ namespace {
 using base::Throw;
 using disk::Extent;
 
-// The most chunks that are looked for at the same time in files of this machine.
+// The most chunks that are looked for in local files at the same time.
 constexpr std::size_t kMaxLookups = 32;
 
 class ChunkPuller {
@@ -67,7 +67,7 @@ class ChunkPuller {
     });
   }
 
-  // Called by a worker. Returns true if the file has the chunk then.
+  // Called by a worker. Returns true if the file now has the chunk.
   bool Find(ChunkCodec& codec, const Chunk& chunk) const {
     const Extent range = table_.RangeOf(chunk.index);
     if (file_.is_resumed) {
@@ -101,7 +101,7 @@ class ChunkPuller {
     session_.meter.SetTotal(session_.total);
   }
 
-  // A blob that several chunks have is downloaded once.
+  // A blob that several chunks share is downloaded once.
   void Miss(const Chunk& chunk) {
     std::vector<const Chunk*>& chunks = missing_[chunk.blob.digest];
     if (!chunks.empty()) {
@@ -114,7 +114,7 @@ class ChunkPuller {
   void CheckSameBlob(const Chunk& one, const Chunk& other) const {
     if (one.blob == other.blob && one.hash == other.hash) return;
     Throw(ErrorKind::kSnapshotIntegrity,
-          "the chunk table of {} has one blob, {}, for chunks of different content; push the "
+          "the chunk table of {} lists the blob {} for chunks with different content; push the "
           "snapshot again",
           file_.name, one.blob.digest);
   }

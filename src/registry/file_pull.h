@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Assembles one file from chunks: those that are there from an interrupted pull, those of local
-// files, and those of a registry.
+// Assembles one file from chunks, which come from an interrupted pull, local files, or a registry.
 
 #ifndef MSB_SRC_REGISTRY_FILE_PULL_H_
 #define MSB_SRC_REGISTRY_FILE_PULL_H_
@@ -18,7 +17,7 @@
 
 namespace msb::registry {
 
-// What all files of a pull share.
+// The state that all files of a pull share.
 struct PullSession {
   const Context& ctx;
   RegistryClient& client;
@@ -40,10 +39,10 @@ struct PullFile {
   std::string name = {};  // Its name in messages.
 };
 
-// Makes the content of the file that of the table, with holes where blocks are all zeros, and
+// Gives the file the content that the table describes, with holes where blocks are all zeros, and
 // flushes it.
 // Throws kSnapshotIntegrity if a blob does not have the digest, the size or the content that the
-// table says.
+// table records.
 // Throws kIO if the disk becomes full; the file is empty then.
 void PullChunks(PullSession& session, const PullFile& file);
 

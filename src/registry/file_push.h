@@ -18,7 +18,7 @@
 
 namespace msb::registry {
 
-// What all files of a push share.
+// The state that all files of a push share.
 struct PushSession {
   const Context& ctx;
   RegistryClient& client;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Transfers HTTP messages, several at the same time, in the thread of the caller. Knows nothing
-// about registries: redirects, authentication and retries are above it.
+// about registries: its callers handle redirects, authentication and retries.
 //
-// The servers are hostile: what is kept of an answer is limited, and only the protocols HTTP and
-// HTTPS are used.
+// Servers may be hostile: the size of a response in memory is limited, and only the protocols HTTP
+// and HTTPS are used.
 
 #ifndef MSB_SRC_REGISTRY_HTTP_CLIENT_H_
 #define MSB_SRC_REGISTRY_HTTP_CLIENT_H_
@@ -33,23 +33,23 @@ struct HttpRequest {
   Url url = {};
   std::vector<std::string> headers = {};              // "Name: value", without control characters.
   std::shared_ptr<const std::string> body = nullptr;  // Null: none. Only for POST and PUT.
-  // The longest body of a successful answer, in bytes.
+  // The longest body of a successful response, in bytes.
   std::size_t limit = 0;
   // Trusts the certificates of the system besides HttpOptions::ca_certificates.
   bool system_certificates = false;
 };
 
 enum class HttpFailure {
-  kNone,        // There is an answer, with any status.
+  kNone,        // There is a response, with any status.
   kConnection,  // The connection could not be made, failed, or was too slow.
   kTrust,       // The certificate of the server is not trusted.
   kNotTls,      // The server does not speak TLS.
-  kTooLong,     // The header, or the body of a successful answer, is longer than allowed.
+  kTooLong,     // The header, or the body of a successful response, is longer than allowed.
 };
 
-// The longest header of an answer, in bytes, with the headers of informational answers before it.
+// The longest header of a response, in bytes, including those of informational (1xx) responses.
 inline constexpr std::size_t kMaxHttpHeader = 64 << 10;
-// How much of the body is kept if an answer is not successful.
+// How much of the body is kept if a response is not successful.
 inline constexpr std::size_t kMaxHttpErrorBody = 64 << 10;
 
 struct HttpResponse {
@@ -58,8 +58,8 @@ struct HttpResponse {
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers = {};  // The names are in lower case.
   std::string body = {};
-  // Whether the answer says where its body ends. If it does not, the body ends where the connection
-  // does, and may be incomplete.
+  // Whether the response announces where its body ends. Otherwise the body ends when the connection
+  // is closed, and may be incomplete.
   bool delimited = true;
 
   bool IsSuccess() const { return failure == HttpFailure::kNone && status / 100 == 2; }
@@ -73,7 +73,7 @@ struct HttpOptions {
   // Certificates in PEM form that are trusted instead of those of the system. Empty: none.
   std::string ca_certificates = {};
   unsigned connections = 8;               // The number of idle connections to keep.
-  std::chrono::seconds connect_time{30};  // Within which a connection must be made.
+  std::chrono::seconds connect_time{30};  // The longest time to make a connection.
   // A transfer fails if it is slower than 1 KiB/s for this long.
   std::chrono::seconds stall_time{60};
 };
@@ -92,9 +92,9 @@ class HttpClient {
 
   // Begins a transfer. Poll calls done at its end.
   void Start(HttpRequest request, Done done);
-  // Works on the transfers. Waits until something happens, but not longer than given, and calls the
-  // done functions of the transfers that have ended. Passes on what they throw; the next call then
-  // calls those that remain.
+  // Runs the transfers. Waits for an event for at most the given time, and calls the done functions
+  // of the transfers that have ended. If one of them throws, passes the exception on; the next call
+  // of Poll calls those that remain.
   void Poll(std::chrono::milliseconds longest);
   // Makes Poll return soon. May be called by any thread.
   void Wake() noexcept;

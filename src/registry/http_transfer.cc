@@ -120,8 +120,8 @@ void HttpTransfer::SetConnection(const HttpOptions& options) {
   Set(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.stall_time.count()));
   Set(easy, CURLOPT_BUFFERSIZE, kBufferSize);
   Set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kBufferSize);
-  // Waits whether a new connection uses HTTP/2 and can be shared. Without TLS, which negotiates the
-  // protocol, this would wait for the first answer.
+  // Waits until it is known whether a new connection uses HTTP/2 and can be shared. Without TLS,
+  // which negotiates the protocol, this would wait for the first response.
   if (request_.url.scheme == "https") Set(easy, CURLOPT_PIPEWAIT, 1L);
   Set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   if (IsLoopback(request_.url.host)) Set(easy, CURLOPT_NOPROXY, "*");
@@ -142,7 +142,7 @@ void HttpTransfer::SetCertificates(const HttpOptions& options) {
 void HttpTransfer::SetRequest() {
   CURL* easy = easy_.get();
   Set(easy, CURLOPT_USERAGENT, "msb/" MSB_VERSION_STRING);
-  AddHeader("Expect:");  // It would delay each upload if the server does not know it.
+  AddHeader("Expect:");  // Removes it: a server that ignores it would delay each upload.
   if (!request_.body) AddHeader("Content-Type:");
   for (const std::string& header : request_.headers) AddHeader(header);
   Set(easy, CURLOPT_HTTPHEADER, headers_.get());
@@ -198,7 +198,7 @@ bool HttpTransfer::TakeHeaderLine(std::string_view line) {
   if (header_size_ > kMaxHttpHeader) return StopWith(Stop::kTooLong);
   if (header_complete_ && !line.starts_with("HTTP/")) return true;  // A trailer of the body.
   if (line.starts_with("HTTP/")) {
-    response_.headers.clear();  // Those of an informational answer.
+    response_.headers.clear();  // Those of an informational response.
     header_complete_ = false;
     return true;
   }
@@ -235,7 +235,7 @@ bool HttpTransfer::TakeBody(std::string_view bytes) {
 
 void HttpTransfer::TakeSent(curl_off_t total) {
   const auto sent = static_cast<std::uint64_t>(std::max<curl_off_t>(total, 0));
-  // It begins again if libcurl repeats the request on another connection.
+  // The total begins again at 0 if libcurl repeats the request on another connection.
   if (sent > sent_) traffic_ += sent - sent_;
   sent_ = sent;
 }

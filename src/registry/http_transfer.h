@@ -33,7 +33,7 @@ using CurlEasy = std::unique_ptr<CURL, FreeCurlEasy>;
 using CurlMulti = std::unique_ptr<CURLM, FreeCurlMulti>;
 using CurlList = std::unique_ptr<curl_slist, FreeCurlList>;
 
-// An HttpTransfer represents a request on its way, and collects the answer.
+// An HttpTransfer represents a request in progress, and collects the response.
 class HttpTransfer {
  public:
   // Adds the number of bytes of bodies to traffic as they are sent and received. options and
@@ -44,17 +44,17 @@ class HttpTransfer {
   HttpTransfer& operator=(const HttpTransfer&) = delete;
 
   CURL* easy() const { return easy_.get(); }
-  // Completes the answer. code is the result of the transfer. Throws std::bad_alloc if libcurl or a
-  // callback ran out of memory.
+  // Completes the response. code is the result of the transfer.
+  // Throws std::bad_alloc if libcurl or a callback ran out of memory.
   void Finish(CURLcode code);
-  // Passes the answer to done.
+  // Passes the response to done.
   void Deliver() { done_(std::move(response_)); }
 
  private:
   enum class Stop {
     kNot,
-    kTooLong,  // The answer is longer than allowed.
-    kCut,      // The rest of the body of an answer that is not successful does not matter.
+    kTooLong,  // The response is longer than allowed.
+    kCut,      // The rest of the body is not needed, because the response is not successful.
     kNoMemory,
   };
 

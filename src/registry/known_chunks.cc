@@ -22,7 +22,7 @@ void KnownChunks::Try(const std::function<void()>& read) const {
     if (e.kind() != ErrorKind::kSnapshotIntegrity && e.kind() != ErrorKind::kUnsupportedOperation) {
       throw;
     }
-    log_(fmt::format("what the registry has already cannot be reused: {}", e.what()));
+    log_(fmt::format("cannot reuse chunks that the registry already has: {}", e.what()));
   }
 }
 

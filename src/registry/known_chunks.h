@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds chunks that a registry has already, so that Push need not compress and send them again.
+// Finds chunks that a registry already has, so that Push need not compress and send them again.
 
 #ifndef MSB_SRC_REGISTRY_KNOWN_CHUNKS_H_
 #define MSB_SRC_REGISTRY_KNOWN_CHUNKS_H_
@@ -39,8 +39,8 @@ class KnownChunks {
 
   // Reads the tables of all snapshots and files of the index that a tag names, if it exists.
   void ReadIndex(const std::string& repository, const std::string& tag);
-  // Reads the table of a snapshot, unless that has been read. Returns false if the repository does
-  // not have it.
+  // Reads the table of a snapshot, unless it has been read before. Returns false if the repository
+  // does not have the snapshot.
   bool ReadSnapshot(const std::string& repository, const base::Digest& snapshot);
 
   std::optional<KnownChunk> Find(const artifact::MerkleHash& hash) const;

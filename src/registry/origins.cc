@@ -86,7 +86,8 @@ void Origins::Add(const std::string& registry, const std::string& repository,
                   const std::vector<base::Digest>& snapshots) noexcept {
   try {
     const base::UniqueFd dir = base::MakeDirectory(file_.parent_path());
-    // Another process that writes the file at the same time may win; that only costs time later.
+    // If another process writes the file at the same time, one of the changes is lost, which only
+    // makes later pushes slower.
     std::vector<Origin> origins;
     origins.reserve(snapshots.size());
     for (const base::Digest& snapshot : snapshots) {
@@ -98,8 +99,10 @@ void Origins::Add(const std::string& registry, const std::string& repository,
     if (origins.size() > kMaxOrigins) origins.resize(kMaxOrigins);
     base::ReplaceFileAt(dir.get(), file_.filename(), Write(origins), 0666);
   } catch (const std::exception& e) {
-    log_(fmt::format("cannot record in {} where snapshots are: {}; later pushes may take longer",
-                     file_.native(), e.what()));
+    log_(
+        fmt::format("cannot record in {} which repository has the snapshots: {}; later pushes may "
+                    "take longer",
+                    file_.native(), e.what()));
   }
 }
 

@@ -23,10 +23,10 @@ struct PullSpec {
 };
 
 // Gets the snapshots that the reference names and that the receiver does not have, and the image
-// files, and flushes them to disk. A failure publishes nothing of them, but keeps the stage, so
-// that the next pull of the same head continues. Returns all snapshots with their current paths,
-// parents first, the head last; only the head if the receiver has it. Adds the repository to the
-// origins of the snapshots. Progress phase "pull".
+// files, and flushes them to disk. A failed call publishes nothing. It keeps the stage, so that the
+// next pull of the same head continues, unless the data of the registry was refused. Returns all
+// snapshots with their current paths, parents first, the head last; only the head if the receiver
+// has it. Adds the repository to the origins of the snapshots. Progress phase "pull".
 // Throws what RemoteFiles, PullChunks, archive::Intake and RegistryClient throw.
 std::vector<artifact::Artifact> PullSnapshots(const Context& ctx, const PullSpec& spec,
                                               Origins& origins);

@@ -46,8 +46,8 @@ Annotations AnnotationsOf(const OutgoingSnapshot& snapshot) {
 RemoteDocument Document(std::string_view media_type, std::string bytes) {
   if (bytes.size() > kMaxDocumentBytes) {
     Throw(ErrorKind::kUnsupportedOperation,
-          "a document of {} bytes is needed, but registries accept only {}; push fewer snapshots, "
-          "without with_parents or squashed",
+          "a manifest or index of {} bytes is needed, but registries accept at most {}; push fewer "
+          "snapshots: leave out with_parents, or squash the snapshot first",
           bytes.size(), kMaxDocumentBytes);
   }
   std::string digest = base::Sha256Digest(bytes);
@@ -107,7 +107,7 @@ class Pusher {
       FindSnapshot(Digest::Require(snapshot.manifest.digest));
     }
     for (const Digest& ancestor : spec_.ancestors) {
-      // What an older one has, the nearest one has too, or has replaced.
+      // The nearest ancestor has every chunk of the older ones, unless it has replaced it.
       if (FindSnapshot(ancestor)) break;
     }
   }
@@ -152,9 +152,11 @@ class Pusher {
     const auto& integrity = layer.integrity;
     if (integrity && integrity->algorithm == artifact::kFileMerkle &&
         integrity->digest != table.root) {
-      Throw(ErrorKind::kSnapshotIntegrity,
-            "{} is damaged: expected {}, found {}; replace it with an undamaged copy",
-            path.native(), integrity->digest, table.root);
+      Throw(
+          ErrorKind::kSnapshotIntegrity,
+          "{} is damaged: expected {}, found {}; restore it from a backup, or remove the snapshot "
+          "and import or pull it again",
+          path.native(), integrity->digest, table.root);
     }
     FileManifest manifest{.content = Content::kSnapshot,
                           .manifest = PushDocument(session_, snapshot.bytes),

@@ -33,7 +33,7 @@ struct PushSpec {
   std::function<void(std::string_view message)> log;  // Receives warnings.
 };
 
-// Sends what the registry does not have: chunks first, then manifests, then the index under the
+// Sends the data that the registry lacks: chunks first, then manifests, then the index under the
 // tag. Returns the reference by the digest of the index. Adds the repository to the origins of the
 // snapshots. Progress phase "push".
 // Throws kUnsupportedOperation if a snapshot cannot be sent (archive::PrepareChain), if a file has

@@ -19,7 +19,7 @@
 namespace msb::registry {
 namespace {
 
-// The types that snapshots have, and those that other tags may have.
+// The media types of snapshots, and those of other objects that a tag may name.
 constexpr std::string_view kAcceptManifests =
     "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -48,7 +48,7 @@ void RequireTarget(const std::string& target) {
               base::Quoted(target));
 }
 
-// Returns the media type of an answer, without parameters such as "; charset=utf-8".
+// Returns the media type of a response, without parameters such as "; charset=utf-8".
 std::string MediaTypeOf(const HttpResponse& response) {
   std::string_view type = response.Header("content-type");
   type = type.substr(0, type.find(';'));
@@ -87,11 +87,11 @@ class RegistryClient::Impl {
     }
   }
 
-  // Makes a request, and waits for the answer.
+  // Makes a request, and waits for the response.
   HttpResponse Ask(const RegistryRequest& request) {
-    // Shared, because the answer may come after another request has ended Run.
+    // Shared, because the response may come after another request has ended Run.
     const auto answer = std::make_shared<std::optional<HttpResponse>>();
-    // Before the blobs that wait: the caller has nothing else to do.
+    // In front of the waiting blobs, because the caller waits for the response.
     waiting_.push_front([this, request, answer](Slot slot) {
       session_.Send(request, [slot = std::move(slot), answer](HttpResponse response) {
         *answer = std::move(response);
@@ -156,7 +156,7 @@ class RegistryClient::Impl {
     return Slot(nullptr, [free = free_](void*) { ++*free; });
   }
 
-  // Begins what waits, as far as connections are free.
+  // Begins waiting requests while connections are free.
   void BeginWaiting() {
     while (*free_ > 0 && !waiting_.empty()) {
       const auto begin = std::move(waiting_.front());
@@ -227,7 +227,7 @@ std::optional<RemoteDocument> RegistryClient::GetManifest(const std::string& rep
                           .bytes = std::move(response.body)};
   if (base::IsDigest(target, "sha256") && document.digest != target) {
     base::Throw(ErrorKind::kSnapshotIntegrity,
-                "{} failed: the digest of the answer is {}; the registry is damaged, so push the "
+                "{} failed: the digest of the response is {}; the registry is damaged, so push the "
                 "snapshot again",
                 subject.ToString(), document.digest);
   }
@@ -256,7 +256,7 @@ std::string RegistryClient::GetSmallBlob(const std::string& repository,
   if (base::Sha256Digest(**blob) != descriptor.digest) {
     base::Throw(ErrorKind::kSnapshotIntegrity,
                 "GET of blob {} in repository '{}' of registry '{}' failed: the digest of the "
-                "answer is {}; the snapshot is damaged, so push it again",
+                "response is {}; the snapshot is damaged, so push it again",
                 descriptor.digest, repository, impl_->session().registry(),
                 base::Sha256Digest(**blob));
   }

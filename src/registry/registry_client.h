@@ -3,8 +3,9 @@
 // Makes the requests of the OCI distribution protocol that Push and Pull need: with authentication,
 // retries and limits, and many at the same time.
 //
-// The registry is hostile: no answer is longer in memory than the caller expects, credentials never
-// go to another host, and no text of the registry is trusted in messages.
+// The registry may be hostile: no response takes more memory than the caller expects, credentials
+// are sent only to it and to its token server, and text from the registry is not trusted in
+// messages.
 
 #ifndef MSB_SRC_REGISTRY_REGISTRY_CLIENT_H_
 #define MSB_SRC_REGISTRY_REGISTRY_CLIENT_H_
@@ -55,7 +56,7 @@ enum class PutResult { kExisted, kMounted, kSent, kAbsent };
 //   kCancelled             if the Context ends; it notices this within 100 ms
 //   kRegistryUnauthorized  if the registry refuses the credentials, or access without credentials
 //   kRegistryUnavailable   if the registry cannot be reached or fails, after all retries
-//   kSnapshotIntegrity     if an answer is longer than allowed, or is not what the protocol says
+//   kSnapshotIntegrity     if a response is longer than allowed, or breaks the protocol
 //   kUnsupportedOperation  if the library was built without libcurl (the constructor)
 // After that, the client must be destroyed: the requests that were being made may be lost.
 // Each message names the registry, the repository, the request and the registry's own message.
@@ -85,17 +86,17 @@ class RegistryClient {
   // Throws kSnapshotIntegrity if the blob is missing, or has another size or digest.
   std::string GetSmallBlob(const std::string& repository, const BlobDescriptor& descriptor);
 
-  // Begin to get or put a blob, and return at once. Up to RegistryOptions::connections requests
-  // are made at the same time; further ones wait. done is called when the blob is complete, and may
-  // call functions of the client; errors end Run. The content that GetBlob delivers has
-  // descriptor.size bytes; its digest is not checked.
+  // Begin to get or put a blob, and return without waiting. Up to RegistryOptions::connections
+  // requests are made at the same time; further ones wait. done is called when the blob is
+  // complete, and may call functions of the client; errors end Run. The content that GetBlob
+  // delivers has descriptor.size bytes; its digest is not checked.
   void GetBlob(const std::string& repository, const BlobDescriptor& descriptor,
                std::function<void(std::string bytes)> done);
   // Asks whether the repository has the blob, then tries to mount it, then sends it.
   void PutBlob(const std::string& repository, NewBlob blob,
                std::function<void(PutResult result)> done);
-  // Works on the blobs until finished returns true; calls finished after each event, each Wake, and
-  // at least every 50 ms. Throws the first error.
+  // Transfers the blobs until finished returns true. Calls finished after each event, each Wake,
+  // and at least every 50 ms. Throws the first error.
   void Run(const std::function<bool()>& finished);
   // Makes Run call finished soon. May be called by any thread while the client exists.
   void Wake() noexcept;

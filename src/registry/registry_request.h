@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Describes one request to a registry, as the operations make them: with the redirects, the
-// authentication and the repetitions that it needs.
+// Describes one request to a registry at the level of the operations: redirects, authentication and
+// repetitions are handled for it.
 
 #ifndef MSB_SRC_REGISTRY_REGISTRY_REQUEST_H_
 #define MSB_SRC_REGISTRY_REGISTRY_REQUEST_H_
@@ -25,11 +25,11 @@ struct RegistryRequest {
   Url url = {};
   std::vector<std::string> headers = {};
   std::shared_ptr<const std::string> body = nullptr;
-  std::size_t limit = 0;  // The longest body of a successful answer, in bytes.
-  // What the request needs access to, such as "repository:team/app:pull"; several are separated by
-  // spaces.
+  std::size_t limit = 0;  // The longest body of a successful response, in bytes.
+  // The access that the request needs, such as "repository:team/app:pull". Several scopes are
+  // separated by spaces.
   std::string scope = {};
-  // The value of Authorization. Default: what the registry asks for.
+  // The value of the Authorization header. Default: determined by the registry's challenge.
   std::optional<std::string> authorization = {};
   // Passes a transient failure to done instead of making the same request again.
   bool reports_failures = false;
@@ -37,7 +37,7 @@ struct RegistryRequest {
   bool reports_refusals = false;
 };
 
-// Receives the answer to a request. It is called by the thread that waits, and may throw.
+// Receives the response to a request. It is called by the thread that waits, and may throw.
 using Answered = std::function<void(HttpResponse response)>;
 using SendFunction = std::function<void(RegistryRequest request, Answered answered)>;
 

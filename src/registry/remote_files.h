@@ -24,7 +24,7 @@ struct RemoteFile {
   std::string name;  // The name of its manifest in messages.
 };
 
-// A RemoteFiles gets the documents, and limits their number and size. All functions throw
+// RemoteFiles gets the documents, and limits their number and size. All functions throw
 // kSnapshotIntegrity if a document is missing, malformed or too long.
 class RemoteFiles {
  public:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Determines when a request that failed is made again.
+// Determines when a failed request is repeated.
 
 #ifndef MSB_SRC_REGISTRY_RETRY_H_
 #define MSB_SRC_REGISTRY_RETRY_H_
@@ -14,7 +14,7 @@
 
 namespace msb::registry {
 
-// The longest time that a registry may ask to wait for. If it asks for more, the request fails.
+// The longest wait that a registry may ask for. If it asks for more, the request fails.
 inline constexpr std::chrono::seconds kLongestRetryAfter = std::chrono::minutes(5);
 
 // Returns true if the same request may succeed later: if the connection failed, or the status is
@@ -23,7 +23,7 @@ bool IsTransient(const HttpResponse& response);
 
 // Returns the time to wait before a repetition, the first of which has the number 0: about 500 ms,
 // and twice as long for each further one, up to 30 s. It varies by a quarter in both directions, so
-// that clients that failed at the same time do not come back at the same time.
+// that clients that failed at the same time do not retry at the same time.
 std::chrono::milliseconds BackoffDelay(int repetition, std::minstd_rand& random);
 
 // Parses the value of a Retry-After header: a number of seconds, or an HTTP date, from which now is

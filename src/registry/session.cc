@@ -59,10 +59,11 @@ std::string ReadCertificates(const std::string& path) {
   if (!fd) base::ThrowErrno("open ca_file", path);
   auto content = base::ReadAll(fd.get(), kMaxCertificates);
   if (!content || content->find("-----BEGIN CERTIFICATE-----") == std::string::npos) {
-    base::Throw(ErrorKind::kIO,
-                "ca_file {} has no certificates: it must be a file of at most {} bytes in PEM "
-                "form; give the file with the certificate that signed that of the registry",
-                path, kMaxCertificates);
+    base::Throw(
+        ErrorKind::kIO,
+        "ca_file {} has no certificates: it must be a PEM file of at most {} bytes; set it to "
+        "the certificate of the authority that signed the registry's certificate",
+        path, kMaxCertificates);
   }
   return *std::move(content);
 }

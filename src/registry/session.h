@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A Session holds what all requests to one registry share: the connections, the authentication, the
-// options, and the requests that wait for their repetition.
+// A Session holds the state that all requests to one registry share: the connections, the
+// authentication, the options, and the requests that wait to be repeated.
 
 #ifndef MSB_SRC_REGISTRY_SESSION_H_
 #define MSB_SRC_REGISTRY_SESSION_H_
@@ -35,21 +35,21 @@ class Session {
   // Returns the URL of something in a repository: REGISTRY/v2/REPOSITORY/PATH.
   Url UrlOf(const std::string& repository, const std::string& path) const;
 
-  // Makes a request, and calls answered with an answer that is not transient: any status but 401,
+  // Makes a request, and calls answered with a response that is not transient: any status but 401,
   // 403, 408, 429 and 5xx, unless the request wants them reported. Failures are thrown by Step.
   void Send(RegistryRequest request, Answered answered);
   // Begins one transfer. done is called by Step.
   void Transfer(HttpRequest request, HttpClient::Done done);
-  // Calls again after the time after which the failed request may be repeated, and increments
+  // Schedules a call of again for the time when the failed request may be repeated, and increments
   // repetitions, the number of repetitions so far.
-  // Throws kRegistryUnavailable if there must be no further one.
+  // Throws kRegistryUnavailable if no further repetition is allowed.
   void Repeat(int& repetitions, const Subject& subject, const HttpResponse& response,
               std::function<void()> again);
   // Throws kRegistryUnavailable for a failed request.
   [[noreturn]] void ThrowUnavailable(const Subject& subject, const HttpResponse& response,
                                      std::string_view next_step) const;
 
-  // Works on the transfers, for at most 50 ms and until the context ends.
+  // Runs the transfers, for at most 50 ms and not longer than until the context ends.
   void Step();
   void Wake() noexcept { http_.Wake(); }
   std::uint64_t TakeTraffic() { return http_.TakeTraffic(); }

@@ -13,19 +13,19 @@
 
 namespace msb::registry {
 
-// The longest answer of a token server, in bytes.
+// The longest response of a token server, in bytes.
 inline constexpr std::size_t kMaxGrant = 256 << 10;
 
-// A Grant is the answer of a token server.
+// A Grant is the response of a token server.
 struct Grant {
   std::string token;
-  // From 60 s to one hour. If the answer has another value or none, the nearest or 60 s. A token
-  // that expires earlier is renewed when the registry refuses it.
+  // The lifetime in the response, limited to 60 s to one hour. Default: 60 s. A token that expires
+  // earlier is renewed when the registry refuses it.
   std::chrono::seconds lifetime{60};
 };
 
-// Parses the answer of a token server. Throws std::invalid_argument if it is malformed, or if the
-// token has characters that HTTP does not allow. The message does not quote from the answer.
+// Parses the response of a token server. Throws std::invalid_argument if it is malformed, or if the
+// token has characters that HTTP does not allow. The message does not quote from the response.
 Grant ParseGrant(std::string_view json);
 
 // A TokenCache keeps a token for each scope, until shortly before the token expires.

@@ -24,8 +24,8 @@ struct Url {
   // schemes, has a user name, or has characters that a URL must not have. Drops the fragment.
   static std::optional<Url> Parse(std::string_view text);
 
-  // Returns the URL that location, which may be relative, means in an answer to a request to this
-  // URL. Returns nullopt in the cases in which Parse does.
+  // Resolves location, the value of a Location header in a response from this URL, which may be
+  // relative. Returns nullopt if the result is a URL that Parse would not accept.
   std::optional<Url> Resolve(std::string_view location) const;
 
   std::string ToString() const;

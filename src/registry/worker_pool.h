@@ -25,7 +25,7 @@ class WorkerPool {
   using Result = std::function<void()>;
   using Task = std::function<Result(ChunkCodec& codec)>;
 
-  // wake is called by a worker after each task. Call from one thread, as all functions.
+  // Workers call wake after each task. All functions must be called by the same thread.
   explicit WorkerPool(std::function<void()> wake);
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -46,7 +46,7 @@ class WorkerPool {
   std::mutex mutex_;
   std::condition_variable_any posted_;
   std::condition_variable ended_;
-  // All guarded by mutex_.
+  // The fields from here to failure_ are guarded by mutex_.
   std::deque<Task> tasks_;
   std::size_t running_ = 0;
   std::vector<Result> results_;

@@ -89,7 +89,7 @@ environment lower 'overlayfs, home in the lower layer' root -- \
 environment readonly 'read-only bind mount of a home' root -- \
   'mkdir m; "$program" make root; mount --bind root m; mount -o remount,ro,bind m
    echo made >&2; "$program" try "$PWD/m" "$PWD/out"'
-environment user 'home of another user, who may be read' root setpriv -- \
+environment user 'home of another user, readable' root setpriv -- \
   'chmod 755 . ..; setpriv --reuid 65534 --regid 65534 --clear-groups true
    echo made >&2; "$program" make root; chmod -R a+rX root; mkdir out; chmod 777 out
    cp "$program" p; setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/ ./p try "$PWD/root" "$PWD/out"'

@@ -120,7 +120,7 @@ TEST_F(RegistryRefusalTest, DetectsADamagedDisk) {
   fs::permissions(upper, fs::perms::owner_write, fs::perm_options::add);
   PatchFile(upper, 50'000, "damage");
   EXPECT_MSB_ERROR(Snapshot::Push(ctx_, "web", At("web"), {}, here_), ErrorKind::kSnapshotIntegrity,
-                   upper.native(), "is damaged", "undamaged copy");
+                   upper.native(), "is damaged", "import or pull it again");
   EXPECT_EQ(storage().Tags("web").size(), 0U);
 }
 

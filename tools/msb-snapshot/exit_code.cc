@@ -19,7 +19,7 @@ const std::vector<ExitCode>& ExitCodes() {
       {15, "SnapshotAlreadyExists", "The destination of the new snapshot exists."},
       {16, "SnapshotSandboxRunning", "The sandbox is running, or its disk is in use."},
       {17, "SnapshotImageMissing", "The image of the snapshot is not in the cache."},
-      {18, "SnapshotIntegrity", "A snapshot or an archive is damaged."},
+      {18, "SnapshotIntegrity", "A snapshot, an archive or data from a registry is damaged."},
       {19, "IO", "The operating system or another program failed."},
       {20, "InvalidConfig", "A name or a configuration is invalid, or the VM does not start."},
       {21, "InvalidArgument", "Arguments contradict each other or are out of range."},
@@ -30,9 +30,9 @@ const std::vector<ExitCode>& ExitCodes() {
       {26, "SnapshotHasChildren", "Other snapshots or sandboxes depend on the snapshot."},
       {27, "RegistryUnauthorized", "The registry refuses the credentials, or requires some."},
       {28, "RegistryUnavailable", "The registry cannot be reached, or fails."},
-      {130, "", "Ctrl-C (SIGINT) cancelled the command. Nothing is left behind."},
+      {130, "", "SIGINT (Ctrl-C) cancelled the command."},
       {kBrokenPipe, "", "The reader of the output closed the pipe."},
-      {143, "", "SIGTERM cancelled the command. Nothing is left behind."},
+      {143, "", "SIGTERM cancelled the command."},
   };
   return codes;
 }

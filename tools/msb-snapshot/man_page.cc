@@ -101,17 +101,17 @@ std::string ManPage(const CommandInfo& program, const std::string& version) {
          ".SH SYNOPSIS\n.B msb\\-snapshot\n.I command\n[\\fIoptions\\fR] [\\fIarguments\\fR]\n"
          ".SH DESCRIPTION\n"
          "Creates, verifies and moves disk snapshots of microVM sandboxes, and creates sandboxes "
-         "from them. Homes, snapshots and archives are those of the microsandbox runtime, releases "
+         "from them. Shares homes, snapshots and archives with the microsandbox runtime, releases "
          "0.5.5 to 0.7.\n"
          ".PP\n"
          "A snapshot is given by its name, its path (which contains a slash, or begins with a dot "
          "or a tilde) or, where the command says so, its digest. A command that takes several "
-         "names "
-         "works through all of them and reports each.\n"
+         "names processes all of them and reports each.\n"
          ".PP\n"
          "Progress is shown on standard error: as a bar if it is a terminal, and otherwise as a "
-         "line every 10 seconds. Ctrl\\-C cancels a command and leaves nothing behind; pressing it "
-         "twice ends the program at once.\n" +
+         "line every 10 seconds. Ctrl\\-C cancels a command, which leaves nothing behind on this "
+         "machine; only pull keeps what it has downloaded, so that the next pull continues. A "
+         "second Ctrl\\-C ends the program immediately.\n" +
          CommonSection(program) + ".SH COMMANDS\n" + Commands("", program) + ExitStatus() +
          ".SH ENVIRONMENT\n"
          ".TP\n.B MSB_HOME\nThe home directory. Default: ~/.microsandbox\n"

@@ -52,7 +52,7 @@ RegistryOptions OptionsOf(const RegistryArguments& arguments) {
   return options;
 }
 
-// The bytes that crossed the network, and those that did not have to.
+// The bytes that were transferred, and those that did not have to be.
 struct Traffic {
   std::uint64_t moved = 0;
   std::uint64_t saved = 0;
@@ -104,7 +104,7 @@ void AddRegistryOptions(CLI::App& command, RegistryArguments& arguments) {
   RegistryOptions& options = arguments.options;
   command
       .add_option("--username", options.username,
-                  "User of the registry. Default: that of docker's configuration")
+                  "User name at the registry. Default: from docker's configuration")
       ->type_name("NAME");
   command
       .add_flag("--password-stdin", arguments.password_from_input,
@@ -112,13 +112,16 @@ void AddRegistryOptions(CLI::App& command, RegistryArguments& arguments) {
       ->needs("--username");
   command
       .add_option("--ca-file", options.ca_file,
-                  "Certificates (PEM) that sign the registry's. Default: those of the system")
+                  "Trusted CA certificates, a PEM file. Default: those of the system")
       ->type_name(kFile);
   command.add_flag("--plain-http", options.plain_http,
-                   "Use HTTP instead of HTTPS, also for other machines");
-  command.add_option("--connections", options.connections, "Simultaneous requests. Default: 8")
+                   "Use HTTP instead of HTTPS, even if the registry is on another machine");
+  command
+      .add_option("--connections", options.connections, "Number of concurrent requests. Default: 8")
       ->type_name("COUNT");
-  command.add_option("--retries", options.retries, "Repetitions of failed requests. Default: 5")
+  command
+      .add_option("--retries", options.retries,
+                  "How often a failed request is repeated. Default: 5")
       ->type_name("COUNT");
 }
 
@@ -147,7 +150,7 @@ void AddPush(CLI::App& app, Invocation& invocation) {
 void AddPull(CLI::App& app, Invocation& invocation) {
   Session& session = invocation.session;
   CLI::App* const command =
-      AddCommand(app, invocation, "pull", "Get a snapshot from an OCI registry, after checking it");
+      AddCommand(app, invocation, "pull", "Download a snapshot from an OCI registry, and check it");
   const auto destination = std::make_shared<std::string>();
   const auto arguments = std::make_shared<RegistryArguments>();
   command->add_option(kReference, arguments->reference, kReferenceHelp)->type_name("")->required();

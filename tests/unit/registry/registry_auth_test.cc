@@ -216,7 +216,7 @@ TEST_F(RegistryAuthTest, RefusesAMalformedToken) {
        {R"({"token":"s3cret)", R"({"token":"s3cret\r\nX: y"})", "{}", "", R"({"token":5})"}) {
     registry_.Answer("GET", "/token", {.body = body}, 1);
     ExpectManifestError({}, ErrorKind::kSnapshotIntegrity,
-                        {"token", "the answer is malformed", "check the token server"});
+                        {"token", "the response is malformed", "check the token server"});
   }
   registry_.Answer("GET", "/token",
                    {.body = std::string(1 << 16, 'x'),
