@@ -118,6 +118,7 @@ void GuestAgent::AwaitSync(const Context& ctx, std::uint64_t id) {
       if (!line) ThrowEnded();
       // If an earlier reply was cut off, the line has a delimiter in it.
       if (IsSyncReply(line->substr(line->rfind(kDelimiter) + 1), id)) return;
+      refused_bytes_ += line->size();
     } catch (const std::length_error&) {
       // This is not the reply. The next delimiter is looked for in it.
     }
@@ -272,14 +273,14 @@ void GuestAgent::ThrowNoReply(const std::string& command) const {
 }
 
 void GuestAgent::ThrowSilent(milliseconds timeout) const {
-  base::Throw(ErrorKind::kUnsupportedOperation,
-              "the guest agent of sandbox '{}' did not answer within {} ms{}; install "
-              "qemu-guest-agent in the guest and start it, or wait until the guest has booted",
-              options_.sandbox, timeout.count(),
-              reader_.skipped_bytes() > 0
-                  ? fmt::format(", but its port sent {} of other data",
-                                base::Count(reader_.skipped_bytes(), "byte"))
-                  : "");
+  const std::uint64_t other = reader_.skipped_bytes() + refused_bytes_;
+  base::Throw(
+      ErrorKind::kUnsupportedOperation,
+      "the guest agent of sandbox '{}' did not answer within {} ms{}; install qemu-guest-agent in "
+      "the guest and start it, or wait until the guest has booted",
+      options_.sandbox, timeout.count(),
+      other == 0 ? ""
+                 : fmt::format(", but its port sent {} of other data", base::Count(other, "byte")));
 }
 
 }  // namespace msb::vmm

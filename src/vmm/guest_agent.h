@@ -120,6 +120,7 @@ class GuestAgent {
   const Options options_;
   LineReader reader_;
   bool is_synchronized_ = false;
+  std::uint64_t refused_bytes_ = 0;  // In lines that were not the reply to a synchronization.
 };
 
 }  // namespace msb::vmm

@@ -26,7 +26,7 @@ class ExecCommandTest : public ProgramTest {
  protected:
   ExecCommandTest() {
     const fs::path home = UnpackFixtureHome("0.6.18", dir_.path());
-    const base::Database db(home / "db/msb.db", base::Database::Mode::kReadWrite);
+    base::Database db(home / "db/msb.db", base::Database::Mode::kReadWrite);
     db.Execute("UPDATE run SET pid = NULL; UPDATE sandbox SET status = 'Running'");
     WriteFile(dir_ / "bin/msb",
               "#!/bin/sh\n[ \"$1\" = exec ] || exit 9\n"

@@ -216,13 +216,13 @@ TEST(GuestAgentTest, AnythingButASynchronizationDoesNotCountAsAnAnswer) {
 
 TEST(GuestAgentTest, SaysThatSomethingElseAnsweredOnThePort) {
   ScriptedAgent peer([&](AgentConnection& self) {
-    self.Send("12345");
+    self.Send("12345\xff{}\n");
     self.Take();
     self.AwaitEnd();
   });
   GuestAgent agent = AgentFor(peer);
   EXPECT_MSB_ERROR(agent.Sync(Soon(), kShort), ErrorKind::kUnsupportedOperation,
-                   "did not answer within 100 ms, but its port sent 5 bytes of other data");
+                   "did not answer within 100 ms, but its port sent 7 bytes of other data");
 }
 
 TEST(GuestAgentTest, AFloodIsNotWaitedOut) {
