@@ -25,13 +25,11 @@ using std::chrono::milliseconds;
 
 // The agent reads messages of at most 64 MiB, and Base64 takes 4 bytes for 3.
 constexpr std::size_t kMaxInputBytes = std::size_t{32} << 20;
-// The intervals at which the agent is asked whether a command has ended. They double up to the
-// first maximum while the session is kept, and up to the second one afterwards.
+// The interval at which the agent is asked whether a command has ended: first, and at most.
 constexpr auto kFirstInterval = milliseconds(1);
-constexpr auto kMaxShortInterval = milliseconds(50);
-constexpr auto kMaxPollInterval = milliseconds(1000);
-// How long a session is kept while a command runs.
-constexpr auto kSessionTime = milliseconds(500);
+constexpr auto kMaxPollInterval = milliseconds(200);
+// How long the agent may take to report the end of a command that was killed.
+constexpr auto kEndTime = milliseconds(500);
 // How long another client may use the agent, or the agent be restarted, while a command runs.
 constexpr auto kReopenTimeout = std::chrono::seconds(60);
 // How long ending a command may take whose context has ended.
@@ -48,14 +46,13 @@ struct RunningCommand {
   std::int64_t pid = 0;
 };
 
-// Sleeps, but not past the end of ctx. Throws kCancelled if ctx ends.
-void Pause(const Context& ctx, milliseconds time) {
+// Sleeps, but not past the end of ctx, nor longer than until another client waits for the session.
+void Pause(const Context& ctx, const AgentSession& session, milliseconds time) {
   const Context limited = ctx.WithTimeout(time);
-  while (!limited.Done()) {
+  while (!limited.Done() && !session.HasWaiter()) {
     const auto left = std::chrono::ceil<milliseconds>(*limited.TimeLeft());
     std::this_thread::sleep_for(std::min(left, milliseconds(20)));
   }
-  ctx.Check();
 }
 
 [[noreturn]] void ThrowBrokenExec(const RunningCommand& command, std::string_view what) {
@@ -85,7 +82,7 @@ std::int64_t StartInGuest(const Context& ctx, AgentSession& session, const Runni
   try {
     const Json reply = session->Execute(ctx, "guest-exec", arguments);
     const Json pid = reply.is_object() ? reply.value("pid", Json()) : Json();
-    if (!pid.is_number_unsigned()) ThrowBrokenExec(command, "it reported no process");
+    if (!pid.is_number_unsigned() || pid == 0) ThrowBrokenExec(command, "it reported no process");
     return pid.get<std::int64_t>();
   } catch (const AgentRefusal& e) {
     if (e.kind() != ErrorKind::kIO) throw;
@@ -148,33 +145,29 @@ std::optional<ExecResult> TryFinish(const Context& ctx, AgentSession& session,
                     .err = OutputOf(command, status, "err")};
 }
 
-// Waits for the command in the session that started it, for a short time.
-std::optional<ExecResult> AwaitBriefly(const Context& ctx, AgentSession& session,
-                                       const RunningCommand& command, milliseconds time) {
-  const Context limited = Context::Background().WithTimeout(time);
-  for (milliseconds interval = kFirstInterval; !limited.Done();
-       interval = std::min(interval * 2, kMaxShortInterval)) {
-    if (auto result = TryFinish(ctx, session, command)) return result;
-    Pause(ctx, interval);
-  }
-  return std::nullopt;
-}
-
-// Starts the command, sets its pid, and waits for a short time until it has ended.
-std::optional<ExecResult> StartAndAwaitBriefly(const Context& ctx, RunningCommand& command,
-                                               const Json& arguments, milliseconds start_timeout) {
-  AgentSession session = OpenAgent(ctx, command.guest, start_timeout);
-  command.pid = StartInGuest(ctx, session, command, arguments);
-  return AwaitBriefly(ctx, session, command, kSessionTime);
-}
-
-// Waits for the command, and lets other clients use the agent meanwhile.
-ExecResult AwaitInTurns(const Context& ctx, const RunningCommand& command) {
-  for (milliseconds interval = kMaxShortInterval;;
+// Waits until the command has ended, patience is done, or another client waits for the session. In
+// the last two cases, returns nullopt.
+std::optional<ExecResult> AwaitInSession(const Context& ctx, AgentSession& session,
+                                         const RunningCommand& command, const Context& patience) {
+  for (milliseconds interval = kFirstInterval;;
        interval = std::min(interval * 2, kMaxPollInterval)) {
-    Pause(ctx, interval);
-    AgentSession session = OpenAgent(ctx, command.guest, kReopenTimeout);
-    if (auto result = TryFinish(ctx, session, command)) return *std::move(result);
+    if (auto result = TryFinish(ctx, session, command)) return result;
+    Pause(ctx, session, interval);
+    ctx.Check();
+    if (patience.Done() || session.HasWaiter()) return std::nullopt;
+  }
+}
+
+// Starts the command, sets its pid, and waits until it has ended. Keeps the session as long as no
+// other client needs it: while no client is connected, the agent sleeps most of the time, and
+// hardly reads the output of its commands.
+ExecResult StartAndAwait(const Context& ctx, RunningCommand& command, const Json& arguments,
+                         milliseconds start_timeout) {
+  for (milliseconds timeout = start_timeout;; timeout = kReopenTimeout) {
+    AgentSession session = OpenAgent(ctx, command.guest, timeout);
+    if (command.pid == 0) command.pid = StartInGuest(ctx, session, command, arguments);
+    auto result = AwaitInSession(ctx, session, command, Context::Background());
+    if (result) return *std::move(result);
   }
 }
 
@@ -192,7 +185,7 @@ void KillInGuest(const RunningCommand& command) {
                      {{"path", "/bin/sh"},
                       {"arg", {"-c", "kill -KILL \"$1\"", "sh", std::to_string(command.pid)}}});
     for (const RunningCommand& ending : {kill, command}) {
-      AwaitBriefly(ctx, session, ending, kSessionTime);
+      AwaitInSession(ctx, session, ending, ctx.WithTimeout(kEndTime));
     }
   } catch (const Error&) {
     // The agent is gone, or the guest has no shell.
@@ -213,16 +206,14 @@ ExecResult ExecInGuest(const Context& ctx, const GuestAddress& guest,
   const std::string token = "msb-" + base::RandomSuffix();
   const Json arguments = GuestExecArguments(token, command, options);
   RunningCommand running{.guest = guest, .program = command.front()};
-  std::optional<ExecResult> result;
   try {
-    result = StartAndAwaitBriefly(ctx, running, arguments, start_timeout);
-    if (!result) result = AwaitInTurns(ctx, running);
+    ExecResult result = StartAndAwait(ctx, running, arguments, start_timeout);
+    ThrowIfScriptFailed(result, token, guest.sandbox, command.front(), options);
+    return result;
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kCancelled && running.pid != 0) KillInGuest(running);
     throw;
   }
-  ThrowIfScriptFailed(*result, token, guest.sandbox, command.front(), options);
-  return *std::move(result);
 }
 
 }  // namespace msb::vmm

@@ -18,11 +18,10 @@ namespace msb::vmm {
 // How long an agent may take to answer, because its guest may still be booting.
 inline constexpr auto kAgentStartTimeout = std::chrono::seconds(30);
 
-// Runs a command and returns when it has ended. The agent is free for other clients while a command
-// runs for longer than half a second. arguments, environment, directory and user reach the guest as
-// separate strings that no shell interprets. If any of the last three is set, a fixed script
-// (guest_script.h) applies them, so the guest needs /bin/sh.
-// Throws what Sandbox::Exec throws.
+// Runs a command and returns when it has ended. Makes room for other clients of the agent
+// meanwhile. arguments, environment, directory and user reach the guest as separate strings that no
+// shell interprets. If any of the last three is set, a fixed script (guest_script.h) applies them,
+// so the guest needs /bin/sh. Throws what Sandbox::Exec throws.
 ExecResult ExecInGuest(const Context& ctx, const GuestAddress& guest,
                        const std::vector<std::string>& command, const ExecOptions& options,
                        std::chrono::milliseconds start_timeout = kAgentStartTimeout);

@@ -24,22 +24,27 @@ using base::UniqueFd;
 using std::chrono::milliseconds;
 
 constexpr const char* kAgentLockFile = "agent.lock";
+constexpr const char* kAgentQueueFile = "agent.queue";
 constexpr std::string_view kPortName = "org.qemu.guest_agent";
 constexpr const char* kChardev = "guest-agent";
 // How long QEMU may take to report the state of the port. It serves one QMP client at a time.
 constexpr auto kQueryTimeout = milliseconds(500);
 
-UniqueFd OpenLockFile(int dir) {
-  UniqueFd file = base::OpenAt(dir, kAgentLockFile, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-  if (!file) base::ThrowErrnoAt("open", dir, kAgentLockFile);
+UniqueFd OpenLockFile(int dir, const char* name) {
+  UniqueFd file = base::OpenAt(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  if (!file) base::ThrowErrnoAt("open", dir, name);
   return file;
 }
 
-// Waits for the lock. Throws kUnsupportedOperation if it is not free within timeout.
-base::LockedFd LockAgent(const Context& ctx, const GuestAddress& guest, milliseconds timeout) {
-  UniqueFd file = OpenLockFile(guest.dir);
+// Waits for the lock, in the queue. Throws kUnsupportedOperation if that takes longer than timeout.
+base::LockedFd LockAgent(const Context& ctx, const GuestAddress& guest, int queue,
+                         milliseconds timeout) {
+  UniqueFd file = OpenLockFile(guest.dir, kAgentLockFile);
+  const Context limited = ctx.WithTimeout(timeout);
   try {
-    base::Lock(ctx.WithTimeout(timeout), file.get());
+    base::Lock(limited, queue);
+    base::Lock(limited, file.get());
+    base::ReleaseLock(queue);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kCancelled) throw;
     ctx.Check();
@@ -104,11 +109,19 @@ std::vector<std::string> AgentPortArguments(int socket) {
 void RemoveAgentFiles(const std::filesystem::path& dir) {
   base::RemoveFile(dir / kAgentSocketFile);
   base::RemoveFile(dir / kAgentLockFile);
+  base::RemoveFile(dir / kAgentQueueFile);
+}
+
+bool AgentSession::HasWaiter() const {
+  if (!base::TryLock(queue_.get())) return true;
+  base::ReleaseLock(queue_.get());
+  return false;
 }
 
 AgentSession OpenAgent(const Context& ctx, const GuestAddress& guest, milliseconds timeout) {
   const auto begin = std::chrono::steady_clock::now();
-  base::LockedFd lock = LockAgent(ctx, guest, timeout);
+  UniqueFd queue = OpenLockFile(guest.dir, kAgentQueueFile);
+  base::LockedFd lock = LockAgent(ctx, guest, queue.get(), timeout);
   GuestAgent agent(Connect(guest), {.sandbox = guest.sandbox,
                                     .is_port_open = [dir = guest.dir](const Context& limited) {
                                       return IsPortOpen(limited, dir);
@@ -116,7 +129,7 @@ AgentSession OpenAgent(const Context& ctx, const GuestAddress& guest, millisecon
   const auto waited =
       std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
   agent.Sync(ctx, std::max(timeout - waited, milliseconds(0)));
-  return {std::move(lock), std::move(agent)};
+  return {std::move(lock), std::move(queue), std::move(agent)};
 }
 
 }  // namespace msb::vmm

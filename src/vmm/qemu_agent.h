@@ -4,7 +4,9 @@
 // exclusive access to the agent.
 //
 // QEMU listens at the socket agent.sock in the sandbox's directory, and serves one client at a
-// time. Clients therefore lock the file agent.lock there while they are connected.
+// time. Clients therefore lock the file agent.lock there while they are connected. A client that
+// waits for this lock holds the lock on agent.queue, so that the client that is connected can make
+// room.
 
 #ifndef MSB_SRC_VMM_QEMU_AGENT_H_
 #define MSB_SRC_VMM_QEMU_AGENT_H_
@@ -30,7 +32,7 @@ inline constexpr const char* kQmpSocketFile = "qmp.sock";
 bool HasOwnAgentPort(const QemuConfig& machine);
 // Returns QEMU's arguments for the port. socket is the descriptor of the listening socket.
 std::vector<std::string> AgentPortArguments(int socket);
-// Removes agent.sock and agent.lock, if they exist.
+// Removes agent.sock, agent.lock and agent.queue, if they exist.
 void RemoveAgentFiles(const std::filesystem::path& dir);
 
 // A GuestAddress represents the directory of a running sandbox.
@@ -42,18 +44,22 @@ struct GuestAddress {
 // An AgentSession represents the exclusive use of the agent of a sandbox.
 class AgentSession {
  public:
-  AgentSession(base::LockedFd lock, GuestAgent agent)
-      : lock_(std::move(lock)), agent_(std::move(agent)) {}
+  // queue is open, but not locked.
+  AgentSession(base::LockedFd lock, base::UniqueFd queue, GuestAgent agent)
+      : lock_(std::move(lock)), queue_(std::move(queue)), agent_(std::move(agent)) {}
 
   GuestAgent* operator->() { return &agent_; }
+  // Returns true if another client waits for the end of this session.
+  bool HasWaiter() const;
 
  private:
   base::LockedFd lock_;
+  base::UniqueFd queue_;
   GuestAgent agent_;
 };
 
 // Waits until no other client uses the agent and the agent answers. Do not keep the session for
-// longer than necessary: it keeps Exec and live snapshots of all processes out.
+// longer than necessary if it has a waiter: it keeps Exec and live snapshots of all processes out.
 // Throws kUnsupportedOperation if that takes longer than timeout, or if the VM has no port for an
 // agent.
 // Throws kIO if the sandbox is not running.

@@ -9,6 +9,7 @@
 //   agent.sock       while QEMU runs: the socket of the guest agent's port (qemu_agent.h), unless
 //                    extra_arguments add a port of their own
 //   agent.lock       locked by the client that uses agent.sock
+//   agent.queue      locked by the next client
 //   qemu.pid         created before QEMU runs, and removed by QEMU when it ends in order, so that a
 //                    file that is left indicates a crash
 //   run-HEX.lock     locked by QEMU for as long as it runs (run_lock.h)

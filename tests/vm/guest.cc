@@ -193,6 +193,7 @@ void GuestTest::ExpectNoRemains(const std::string& name) {
   EXPECT_FALSE(fs::exists(sandbox / "qmp.sock"));
   EXPECT_FALSE(fs::exists(sandbox / "agent.sock"));
   EXPECT_FALSE(fs::exists(sandbox / "agent.lock"));
+  EXPECT_FALSE(fs::exists(sandbox / "agent.queue"));
   EXPECT_FALSE(fs::exists(sandbox / "qemu.pid"));
 }
 

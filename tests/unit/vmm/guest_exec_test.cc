@@ -163,7 +163,8 @@ TEST_F(GuestExecTest, OutputThatTheAgentDiscardsIsAnError) {
 }
 
 TEST_F(GuestExecTest, RefusesAMalformedProcess) {
-  for (const Json& reply : {Json(5), Json::object(), Json{{"pid", -1}}, Json{{"pid", "7"}}}) {
+  for (const Json& reply :
+       {Json(5), Json::object(), Json{{"pid", 0}}, Json{{"pid", -1}}, Json{{"pid", "7"}}}) {
     Serve([&](const std::string&, const Json&) { return Json{{"return", reply}}; });
     EXPECT_MSB_ERROR(Exec(), ErrorKind::kIO, "sandbox 'box'", "'program'", "no process");
     agent_.reset();
