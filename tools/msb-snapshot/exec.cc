@@ -76,12 +76,10 @@ void AddExec(CLI::App& app, Invocation& invocation) {
       AddCommand(app, invocation, "exec", "Run a command in the guest of a running sandbox");
   const auto command = std::make_shared<GuestCommand>();
   exec->add_option(kSandbox, command->sandbox, "Name of the sandbox")->type_name("")->required();
-  // Without extra arguments, a word like "[a,b]" is not taken for a list.
+  // CLI11 takes a word like "[a,b]" for a list of two words.
   exec->add_option("COMMAND", command->words, "The program and its arguments, after --")
       ->type_name("")
-      ->required()
-      ->expected(1, -1)
-      ->allow_extra_args(false);
+      ->required();
   AddPairsOption(*exec, "--env", "Set a variable in the command's environment; may be repeated",
                  command->variables);
   exec->add_option("--cwd", command->options.cwd, "Directory of the command, in the guest")
