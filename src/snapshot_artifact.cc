@@ -59,8 +59,6 @@ std::optional<std::string> SnapshotArtifact::SourceSandbox() const {
   return state_->artifact.manifest.source_sandbox;
 }
 
-const std::string& SnapshotArtifact::Consistency() const { return state_->consistency; }
-
 std::optional<SnapshotIntegrity> SnapshotArtifact::Integrity() const {
   const auto& layers = state_->artifact.manifest.layers;
   if (layers.empty() || !layers[0].integrity) return std::nullopt;

@@ -89,11 +89,6 @@ class MSB_EXPORT SnapshotArtifact {
   // recorded.
   [[nodiscard]] std::optional<std::string> SourceSandbox() const;
 
-  // Returns how consistent the disk is: "stopped" if the sandbox did not run,
-  // "filesystem-consistent" if it ran and the guest's file systems were frozen, "crash-consistent"
-  // if it ran and the disk is as after a power failure; or an empty string if it was not recorded.
-  [[nodiscard]] const std::string& Consistency() const;
-
   // Returns the content hash that the manifest records for the upper. Returns nullopt if no hash
   // was recorded, and for a checkpoint. Reads no file; Verify compares the content with this hash.
   [[nodiscard]] std::optional<SnapshotIntegrity> Integrity() const;

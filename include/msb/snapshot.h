@@ -117,9 +117,6 @@ struct SnapshotCreateOptions {
   // Records a hash of the content, so that Verify can check it: a BLAKE3 Merkle tree or, in the
   // manifest generation, a SHA-256, which is slower and reads holes as zeros. Default: false.
   bool record_integrity = false;
-  // Permits a snapshot of a sandbox that is running, whose guest continues to run. Only the qemu
-  // backend supports this, for qcow2 disks. Ignored by Squash. Default: kOff.
-  LiveSnapshot live = LiveSnapshot::kOff;
 };
 
 // The options of Export.

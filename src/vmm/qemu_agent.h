@@ -59,7 +59,7 @@ class AgentSession {
 };
 
 // Waits until no other client uses the agent and the agent answers. Do not keep the session for
-// longer than necessary if it has a waiter: it keeps Exec and live snapshots of all processes out.
+// longer than necessary if it has a waiter: it keeps Exec of all processes out.
 // Throws kUnsupportedOperation if that takes longer than timeout, or if the VM has no port for an
 // agent.
 // Throws kIO if the sandbox is not running.

@@ -17,18 +17,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kMiB = 1 << 20;
-constexpr std::uint64_t kData = 8 * kMiB;
+constexpr std::uint64_t kDiskMiB = 1 << 20;
+constexpr std::uint64_t kData = 8 * kDiskMiB;
 // Space for directories, manifests and partly used pages.
-constexpr std::uint64_t kSlack = kMiB / 4;
+constexpr std::uint64_t kSlack = kDiskMiB / 4;
 
 class FullDiskNeedTest : public ::testing::Test {
  protected:
   // Makes a raw snapshot, and a qcow2 snapshot that is backed by an image: of each disk, 8 MiB do
   // not compress and the rest is holes.
   FullDiskNeedTest() {
-    MakeSparseFile(dir_ / "base.img", 64 * kMiB,
-                   {{0, Noise(kData / 2, 1)}, {32 * kMiB, Noise(kData / 2, 2)}});
+    MakeSparseFile(dir_ / "base.img", 64 * kDiskMiB,
+                   {{0, Noise(kData / 2, 1)}, {32 * kDiskMiB, Noise(kData / 2, 2)}});
     for (Client* client : {&raw_, &cow_}) {
       const std::string name = client == &raw_ ? "raw" : "cow";
       CreateSandbox(ctx_, name, {WithImage(dir_ / "base.img")}, *client).Close();
@@ -47,7 +47,7 @@ class FullDiskNeedTest : public ::testing::Test {
   // this way ("least" or "most"), and a sixteenth more at the most.
   void ExpectNeed(const std::string& bound, const std::function<void(const fs::path&)>& write) {
     const fs::path disk = dir_ / "disk";
-    if (!mounts_.Tmpfs(disk, 3 * kMiB)) GTEST_SKIP() << mounts_.failure();
+    if (!mounts_.Tmpfs(disk, 3 * kDiskMiB)) GTEST_SKIP() << mounts_.failure();
     std::string message;
     try {
       write(disk);
@@ -62,8 +62,8 @@ class FullDiskNeedTest : public ::testing::Test {
                              " ([0-9]+) are needed: free space");
     ASSERT_TRUE(std::regex_search(message, numbers, pattern)) << message;
     const std::uint64_t free = std::stoull(numbers[1]);
-    EXPECT_GT(free, 3 * kMiB - kSlack) << "all but the rest of the failed file: " << message;
-    EXPECT_LE(free, 3 * kMiB) << message;
+    EXPECT_GT(free, 3 * kDiskMiB - kSlack) << "all but the rest of the failed file: " << message;
+    EXPECT_LE(free, 3 * kDiskMiB) << message;
     const std::uint64_t need = std::stoull(numbers[2]);
     EXPECT_GE(need, kData) << message;
     EXPECT_LE(need, kData + kData / 16 + kSlack) << message;
@@ -155,7 +155,7 @@ TEST_F(FullDiskNeedTest, ImportRefusesADenseEntryThatIsLargerThanTheFreeSpace) {
   Snapshot::Create(ctx_, "a", {.name = "s"}, old);
   Snapshot::Export(ctx_, "s", dir_ / "dense.tar.zst", {}, old);
   const fs::path disk = dir_ / "disk";
-  if (!mounts_.Tmpfs(disk, 3 * kMiB)) GTEST_SKIP() << mounts_.failure();
+  if (!mounts_.Tmpfs(disk, 3 * kDiskMiB)) GTEST_SKIP() << mounts_.failure();
   EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "dense.tar.zst", disk / "s", raw_), ErrorKind::kIO,
                    "dense.tar.zst", "needs 67108864 bytes, but only", "are free in");
 }

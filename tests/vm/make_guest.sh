@@ -13,8 +13,8 @@ modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_p
          button evdev)
 applets=(sh cat dd echo insmod mount poweroff printf sleep stty sync tr usleep)
 agent_modules=(virtio_console crc16 crc32c_generic libcrc32c mbcache jbd2 ext4)
-agent_applets=(env false grep head id kill ls mkdir mv pidof pwd rm su test touch true umount wc
-               yes)
+agent_applets=(env false grep head id kill ls mkdir mv pidof printenv pwd rm su test touch true umount
+               wc yes)
 
 # The lock makes concurrent runs build it only once. The stamp identifies the scripts that built it.
 mkdir -p "$dir"

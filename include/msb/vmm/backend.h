@@ -50,17 +50,6 @@ enum class SandboxStatus {
 // Returns the name of a status: "running", "stopped", ….
 [[nodiscard]] MSB_EXPORT std::string_view ToString(SandboxStatus status) noexcept;
 
-// Whether Create may make a snapshot of a sandbox that is running, and how consistent its disk must
-// be then.
-enum class LiveSnapshot {
-  kOff,  // The sandbox must not be running.
-  // Freezes the guest's file systems for the moment of the snapshot if the guest agent answers
-  // within 2 s. Otherwise, the disk is as after a power failure.
-  kAuto,
-  kCrashConsistent,       // Does not freeze: the disk is as after a power failure.
-  kFilesystemConsistent,  // Freezes the guest's file systems, or fails.
-};
-
 namespace vmm {
 
 using msb::BackingFile;
@@ -121,12 +110,6 @@ using SealDescriber = std::function<SealSpec(const SandboxRecord& sandbox)>;
 // Publishes the snapshot. sealed is the file in the sandbox's directory that the sandbox is backed
 // by from now on: its former upper or the complete disk.
 using SealPublisher = std::function<void(const Disk& sealed)>;
-
-// Does the same for a sandbox that may be running. consistency is what
-// SnapshotArtifact::Consistency reports of the snapshot: "stopped", "filesystem-consistent" or
-// "crash-consistent".
-using LiveSealDescriber =
-    std::function<SealSpec(const SandboxRecord& sandbox, std::string_view consistency)>;
 
 // A SandboxSpec describes a sandbox to create. Exactly one of image and snapshot is set. The name
 // has been checked.
@@ -222,17 +205,6 @@ class MSB_EXPORT Backend {
   // Throws kSandboxStillRunning if it is running.
   virtual void Seal(const Context& ctx, const std::string& name, const SealDescriber& describe,
                     const SealPublisher& publish);
-
-  // Does the same for a sandbox that may be running, whose guest continues to run. If it runs, the
-  // upper is frozen as level demands and exchanged for an empty overlay before describe is called;
-  // what the guest writes from then on goes to the overlay. If describe or publish throws, the
-  // former upper stays a backing file of the sandbox. level is not kOff.
-  // The default implementation throws kUnsupportedOperation.
-  // Throws kSandboxNotFound if the sandbox does not exist.
-  // Throws kUnsupportedOperation if level is kFilesystemConsistent and the guest has no agent that
-  // answers, or if the sandbox runs in an environment that cannot be reached.
-  virtual void SealLive(const Context& ctx, const std::string& name, LiveSnapshot level,
-                        const LiveSealDescriber& describe, const SealPublisher& publish);
 
   // Replaces the disk of a sandbox that does not run by a writable disk that is made from a
   // snapshot of the same image. The disk keeps its format, and its size if that is larger than the
