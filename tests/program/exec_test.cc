@@ -52,8 +52,8 @@ TEST_F(ExecCommandTest, PassesTheOutputAndTheExitCodeOn) {
 
 TEST_F(ExecCommandTest, ArgumentsAreNotInterpreted) {
   EXPECT_EQ(Output({"exec", "baseline", "--", "printf", "<%s>", "--json", "--", "-q", "", "$HOME",
-                    "a b"}),
-            "<--json><--><-q><><$HOME><a b>");
+                    "a b", "[1,2]", "[]"}),
+            "<--json><--><-q><><$HOME><a b><[1,2]><[]>");
 }
 
 TEST_F(ExecCommandTest, OptionsReachTheRuntime) {

@@ -2,6 +2,8 @@
 
 #include "tests/program/program_home.h"
 
+#include <algorithm>
+
 #include "tests/program/schema.h"
 #include "tests/support/build.h"
 
@@ -43,7 +45,8 @@ std::string ProgramTest::Output(const Arguments& arguments) const {
 
 nlohmann::json ProgramTest::Document(const std::string& definition, Arguments arguments,
                                      int exit_code) const {
-  arguments.emplace_back("--json");
+  // What follows "--" is not an option.
+  arguments.insert(std::find(arguments.begin(), arguments.end(), "--"), "--json");
   const ProcessResult result = Run(arguments);
   EXPECT_EQ(result.exit_code, exit_code) << testing::PrintToString(arguments) << result.out;
   EXPECT_EQ(result.err, "") << testing::PrintToString(arguments);

@@ -76,7 +76,6 @@ void AddExec(CLI::App& app, Invocation& invocation) {
       AddCommand(app, invocation, "exec", "Run a command in the guest of a running sandbox");
   const auto command = std::make_shared<GuestCommand>();
   exec->add_option(kSandbox, command->sandbox, "Name of the sandbox")->type_name("")->required();
-  // CLI11 takes a word like "[a,b]" for a list of two words.
   exec->add_option("COMMAND", command->words, "The program and its arguments, after --")
       ->type_name("")
       ->required();
@@ -93,6 +92,7 @@ void AddExec(CLI::App& app, Invocation& invocation) {
   exec->add_flag("-i,--stdin", command->has_input,
                  "Pass standard input to the command, which starts when the input has ended");
   exec->callback([&, command] {
+    for (std::string& word : command->words) word = UnshieldWord(std::move(word));
     command->options.env = ParsePairs("--env", command->variables);
     invocation.run = [&session, command] { return Exec(session, *command); };
   });

@@ -4,10 +4,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <system_error>
 
 namespace msb::program {
+namespace {
+
+constexpr char kShield = '\x1f';
+
+}  // namespace
 
 void AddCommonOptions(CLI::App& command, CommonOptions& options) {
   command
@@ -77,6 +83,20 @@ std::map<std::string, std::string> ParsePairs(const std::string& name,
 
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels) {
   return ParsePairs("--label", labels);
+}
+
+std::vector<std::string> ShieldWords(int argc, char** argv) {
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  auto word = std::find(words.begin(), words.end(), "--");
+  for (; word != words.end(); ++word) {
+    if (word->starts_with('[')) word->insert(0, 1, kShield);
+  }
+  return words;
+}
+
+std::string UnshieldWord(std::string word) {
+  if (word.starts_with(kShield)) word.erase(0, 1);
+  return word;
 }
 
 }  // namespace msb::program

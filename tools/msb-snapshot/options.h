@@ -46,6 +46,12 @@ void AddLabelOption(CLI::App& command, std::vector<std::string>& labels,
                     const std::string& description = "Add a label; may be repeated");
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels);
 
+// CLI11 takes a word such as "[a,b]" for a list of two words. ShieldWords returns the arguments of
+// the command line, in order and without the name of the program, and marks the words after "--"
+// that look like a list; UnshieldWord removes the mark.
+std::vector<std::string> ShieldWords(int argc, char** argv);
+std::string UnshieldWord(std::string word);
+
 }  // namespace msb::program
 
 #endif  // MSB_TOOLS_MSB_SNAPSHOT_OPTIONS_H_

@@ -4,9 +4,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <clocale>
 #include <cstring>
+#include <utility>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/exit_code.h"
@@ -71,7 +73,9 @@ int Run(int argc, char** argv) {
   AddCommonOptions(app, invocation.session.options);
   AddCommands(app, invocation);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> words = ShieldWords(argc, argv);
+    std::reverse(words.begin(), words.end());  // As CLI11 wants them.
+    app.parse(std::move(words));
     if (!invocation.run) throw CLI::CallForHelp();
     return invocation.run();
   } catch (const CLI::Success& e) {
