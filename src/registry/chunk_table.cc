@@ -25,7 +25,9 @@ using base::Fields;
 using base::Json;
 using base::Malformed;
 
-// docs/benchmarks.md has the measurements behind this size.
+// A change of up to 8 MiB touches one chunk, or two if it crosses a border. Chunks of 16 MiB would
+// be crossed half as often, but would resend in the best case as many bytes as these do in the
+// worst. docs/benchmarks.md has measurements.
 constexpr std::uint64_t kDefaultChunkBytes = 8 << 20;
 
 // The values of a table with kMaxChunks chunks, with room for those outside of the chunks.

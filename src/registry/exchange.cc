@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,6 +23,18 @@ constexpr int kMaxRenewals = 3;
 bool IsRefusal(const HttpResponse& response) {
   return response.failure == HttpFailure::kNone &&
          (response.status == 401 || response.status == 403);
+}
+
+// Returns true if the response is that of a server that requires TLS to a request without it. There
+// is no standard response; these texts are from Go's net/http, nginx and Apache.
+bool RequiresTls(const HttpResponse& response) {
+  if (response.failure != HttpFailure::kNone || response.status != 400) return false;
+  constexpr std::string_view kAnswers[] = {"HTTP request to an HTTPS server",
+                                           "plain HTTP request was sent to HTTPS port",
+                                           "speaking plain HTTP to an SSL-enabled server port"};
+  return std::ranges::any_of(kAnswers, [&](std::string_view answer) {
+    return response.body.find(answer) != std::string::npos;
+  });
 }
 
 }  // namespace
@@ -88,6 +101,14 @@ void Exchange::OnResponse(HttpResponse response) {
 }
 
 void Exchange::CheckFailure(const HttpResponse& response) const {
+  if (hop_.scheme == "http" && RequiresTls(response)) {
+    session_.ThrowUnavailable(
+        request_.subject, response,
+        "the registry requires HTTPS, but the request used plain HTTP; for a loopback address, set "
+        "RegistryOptions::ca_file (msb-snapshot: --ca-file) to the certificate of the authority "
+        "that signed the registry's, and for any other, do not set RegistryOptions::plain_http "
+        "(msb-snapshot: --plain-http)");
+  }
   switch (response.failure) {
     case HttpFailure::kNone:
     case HttpFailure::kConnection:

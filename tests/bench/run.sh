@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Makes the disk image of docs/benchmarks.md, with an apparent size of 8 GiB and the files of
-# /usr/share and /usr/bin, and compares the library on it with cp, tar, zstd, qemu-img and, if
-# given, a released runtime.
+# /usr/share and /usr/bin, and compares the library on it with cp, tar, zstd, qemu-img, skopeo and,
+# if given, a released runtime. Needs docker-registry and skopeo.
 #   tests/bench/run.sh DIR [RUNTIME]     DIR: a directory on the disk to measure; needs 20 GiB
 set -euo pipefail
 source_dir=$(realpath "$(dirname "$0")/../..")
@@ -11,7 +11,7 @@ runtime=${2:+$(realpath "$2")}
 
 cmake -S "$source_dir" --preset release >/dev/null
 cmake --build "$source_dir/build/release" --target \
-  bench_snapshot bench_archive bench_chain bench_program >/dev/null
+  bench_snapshot bench_archive bench_chain bench_program bench_registry >/dev/null
 
 mkdir -p "$dir"
 if [ ! -e "$dir/image.ext4" ]; then
@@ -22,6 +22,6 @@ if [ ! -e "$dir/image.ext4" ]; then
   rm -rf "$dir/tree"
   mv "$dir/image.tmp" "$dir/image.ext4"
 fi
-for bench in bench_snapshot bench_archive bench_chain bench_program; do
+for bench in bench_snapshot bench_archive bench_chain bench_program bench_registry; do
   "$source_dir/build/release/tests/bench/$bench" "$dir/work" "$dir/image.ext4" $runtime
 done

@@ -82,9 +82,15 @@ TEST_F(TlsTest, RefusesAnotherAuthority) {
 }
 
 // Without ca_file, a loopback address is reached by HTTP.
-TEST_F(TlsTest, RefusesPlainHttp) {
-  EXPECT_MSB_ERROR(Snapshot::Push(ctx_, "web", Target(), {.registry = {.retries = 0}}, here_),
-                   ErrorKind::kRegistryUnavailable, registry_->address(), "the status is 400");
+TEST_F(TlsTest, ReportsThatTheRegistryRequiresHttps) {
+  for (const RegistryOptions& options : {RegistryOptions{}, RegistryOptions{.plain_http = true}}) {
+    EXPECT_MSB_ERROR(Snapshot::Push(ctx_, "web", Target(), {.registry = options}, here_),
+                     ErrorKind::kRegistryUnavailable, registry_->address(), "requires HTTPS",
+                     "ca_file", "plain_http");
+    EXPECT_MSB_ERROR(Snapshot::Pull(ctx_, Target(), "", {.registry = options}, there_),
+                     ErrorKind::kRegistryUnavailable, registry_->address(), "requires HTTPS",
+                     "ca_file", "plain_http");
+  }
 }
 
 TEST_F(TlsTest, RefusesARegistryWithoutTls) {

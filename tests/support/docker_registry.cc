@@ -16,6 +16,7 @@
 #include <stdexcept>
 
 #include "src/base/file.h"
+#include "tests/support/build.h"
 
 namespace msb::test {
 namespace {
@@ -49,7 +50,8 @@ std::string HtpasswdLine(const std::string& user, const std::string& password) {
 
 bool DockerRegistry::IsInstalled() { return fs::exists(kProgram); }
 
-DockerRegistry::DockerRegistry(const DockerRegistryOptions& options) {
+DockerRegistry::DockerRegistry(const DockerRegistryOptions& options)
+    : dir_(options.parent.empty() ? ScratchDir() : options.parent) {
   WriteConfig(options);
   Start();
   // From now on, the same port.

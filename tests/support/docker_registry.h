@@ -32,6 +32,8 @@ struct DockerRegistryOptions {
   std::string user = {};
   std::string password = {};
   std::optional<TokenAuthority> tokens = {};  // Requires tokens.
+  // Where the directory of the storage is created. Default: where TempDir creates directories.
+  std::filesystem::path parent = {};
 };
 
 // A DockerRegistry is a registry with an empty storage on a free port of 127.0.0.1. It is killed
@@ -66,7 +68,7 @@ class DockerRegistry {
   // Returns once the registry listens; false if it has ended.
   bool AwaitPort(std::uintmax_t log_begin);
 
-  TempDir dir_;
+  const TempDir dir_;
   RegistryStorage storage_{dir_ / "storage"};
   int port_ = 0;
   pid_t pid_ = -1;

@@ -68,6 +68,8 @@ std::string RegistryStorage::Read(const std::string& digest) const {
   return ReadFile(PathOf(digest) / "data");
 }
 
+void RegistryStorage::Clear() { fs::remove_all(dir_); }
+
 void RegistryStorage::Remove(const std::string& digest) {
   fs::remove_all(PathOf(digest));
   std::vector<fs::path> links;

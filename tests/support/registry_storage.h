@@ -28,6 +28,8 @@ class RegistryStorage {
   Sizes Layers(const std::string& repository) const;
   // Returns the content of a blob. Throws std::runtime_error if it is absent.
   std::string Read(const std::string& digest) const;
+  // Removes everything, also while the registry runs, as long as it handles no request.
+  void Clear();
   // Removes a blob from all repositories, as a garbage collection does that runs too early.
   void Remove(const std::string& digest);
 

@@ -192,6 +192,18 @@ TEST_F(RegistryClientTest, StopsAnEndlessErrorMessage) {
               {"the status is 400"});
 }
 
+TEST_F(RegistryClientTest, ReportsServersThatRequireHttps) {
+  for (const char* body :
+       {"Client sent an HTTP request to an HTTPS server.\n",
+        "<html><body><center>The plain HTTP request was sent to HTTPS port</center></body></html>",
+        "<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br /></p>"}) {
+    registry_.Answer("GET", "*", {.status = 400, .body = body});
+    RegistryClient client = MakeClient();
+    ExpectError([&] { client.GetManifest(kRepository, "v1", 1000); },
+                ErrorKind::kRegistryUnavailable, {"requires HTTPS", "ca_file", "plain_http"});
+  }
+}
+
 TEST_F(RegistryClientTest, RefusesAnEndlessHeader) {
   ScriptedAnswer answer;
   for (int i = 0; i < 40; ++i)
