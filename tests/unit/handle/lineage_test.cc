@@ -155,13 +155,13 @@ TEST_F(LineageTest, RefusesCircles) {
                Sample(seed, id(parent), SampleLayout::kLayered));
   };
   EXPECT_MSB_ERROR(Lineage(put(1, 1)), ErrorKind::kSnapshotIntegrity,
-                   "/s1 is among its own ancestors", "replace its manifest");
+                   "/s1 is among its own ancestors", "restore its manifest");
   EXPECT_MSB_ERROR(Lineage(put(2, 1)), ErrorKind::kSnapshotIntegrity,
-                   "/s1 is among its own ancestors", "replace its manifest");
+                   "/s1 is among its own ancestors", "restore its manifest");
   put(3, 5);
   put(4, 3);
   EXPECT_MSB_ERROR(Lineage(put(5, 4)), ErrorKind::kSnapshotIntegrity,
-                   "/s5 is among its own ancestors", "replace its manifest");
+                   "/s5 is among its own ancestors", "restore its manifest");
 }
 
 TEST_F(LineageTest, StopsWhenCancelled) {
