@@ -2,6 +2,8 @@
 
 #include "src/vmm/guest_script.h"
 
+#include <fmt/format.h>
+
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -102,7 +104,8 @@ std::vector<std::string> ScriptArguments(const std::string& token,
   const auto path = options.env.find("PATH");
   arguments.insert(arguments.end(), {options.cwd, path == options.env.end() ? "" : path->second,
                                      std::to_string(options.env.size())});
-  for (const auto& [name, value] : options.env) arguments.push_back(name + "=" + value);
+  for (const auto& [name, value] : options.env)
+    arguments.push_back(fmt::format("{}={}", name, value));
   arguments.insert(arguments.end(), command.begin(), command.end());
   return arguments;
 }
