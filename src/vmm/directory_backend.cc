@@ -101,31 +101,27 @@ std::optional<DirectoryRecord> DirectoryBackend::Read(int sandbox, const std::st
   return record;
 }
 
-std::optional<DirectoryRecord> DirectoryBackend::ReadCurrent(const std::string& name) const {
+std::optional<DirectoryBackend::Viewed> DirectoryBackend::TryView(const std::string& name) const {
   for (;;) {
-    const UniqueFd fd = OpenSandbox(dir_, name);
+    UniqueFd fd = OpenSandbox(dir_, name);
     if (!fd) return std::nullopt;
     auto record = Read(fd.get(), name);
-    if (!record && base::LeadsTo(dir_ / name, fd.get())) return record;
+    if (!record && base::LeadsTo(dir_ / name, fd.get())) return std::nullopt;
     if (!record) continue;
-    if (record->sandbox.status != SandboxStatus::kCrashed) return record;
     // The sandbox may have been stopped between reading the record and checking the lock. Only an
     // unchanged record means that it has crashed.
-    const auto again = Read(fd.get(), name);
-    if (again && again->sandbox.config_json == record->sandbox.config_json) return record;
+    if (record->sandbox.status == SandboxStatus::kCrashed) {
+      const auto again = Read(fd.get(), name);
+      if (!again || again->sandbox.config_json != record->sandbox.config_json) continue;
+    }
+    return Viewed{std::move(fd), dir_ / name, *std::move(record)};
   }
 }
 
 DirectoryBackend::Viewed DirectoryBackend::View(const std::string& name) const {
-  for (;;) {
-    UniqueFd fd = OpenSandbox(dir_, name);
-    auto record = ReadCurrent(name);
-    if (!fd || !record) NoSandbox(name, dir_);
-    // Otherwise, the sandbox has been replaced, and the record may be that of the new one.
-    if (base::LeadsTo(dir_ / name, fd.get())) {
-      return {std::move(fd), dir_ / name, *std::move(record)};
-    }
-  }
+  auto viewed = TryView(name);
+  if (!viewed) NoSandbox(name, dir_);
+  return *std::move(viewed);
 }
 
 DirectoryBackend::Locked DirectoryBackend::ReadLocked(int dir, const std::string& name) const {
@@ -202,9 +198,8 @@ void DirectoryBackend::Save(Locked& sandbox) const {
 
 SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& name) {
   ctx.Check();
-  auto record = ReadCurrent(name);
-  if (!record) NoSandbox(name, dir_);
-  if (!record->seal) return std::move(record->sandbox);
+  DirectoryRecord record = View(name).record;
+  if (!record.seal) return std::move(record.sandbox);
   // A seal is in progress, or was interrupted. How it ends decides which file is the upper.
   Warnings warnings(log_);
   Locked sandbox = OpenLocked(ctx, name);
@@ -220,7 +215,9 @@ std::vector<SandboxRecord> DirectoryBackend::List(const Context& ctx) {
     ctx.Check();
     if (entry.type != EntryType::kDirectory || entry.name.starts_with('.')) continue;
     try {
-      if (auto record = ReadCurrent(entry.name)) sandboxes.push_back(std::move(record->sandbox));
+      if (auto viewed = TryView(entry.name)) {
+        sandboxes.push_back(std::move(viewed->record.sandbox));
+      }
     } catch (const Error& e) {
       log_(e.what());
     }

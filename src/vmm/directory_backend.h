@@ -83,7 +83,8 @@ class DirectoryBackend : public Backend {
     DirectoryRecord record = {};
   };
   // Opens the directory of a sandbox and reads its record, without waiting for calls that change
-  // it. Throws kSandboxNotFound if there is no such sandbox.
+  // it. If the sandbox is replaced meanwhile, returns the new one. Throws kSandboxNotFound if there
+  // is no such sandbox.
   Viewed View(const std::string& name) const;
 
   // Boots the sandbox. If the sandbox has a process, sets it in the record, and saves the record
@@ -112,9 +113,8 @@ class DirectoryBackend : public Backend {
  private:
   base::LockedDirectory LockSandbox(const Context& ctx, const std::string& name) const;
   std::optional<DirectoryRecord> Read(int sandbox, const std::string& name) const;
-  // Reads the record without taking the lock. If the sandbox is replaced meanwhile, reads the
-  // record of the new one. Returns nullopt if there is no such sandbox.
-  std::optional<DirectoryRecord> ReadCurrent(const std::string& name) const;
+  // Does the same as View, but returns nullopt if there is no such sandbox.
+  std::optional<Viewed> TryView(const std::string& name) const;
   Locked ReadLocked(int dir, const std::string& name) const;
   Locked OpenLocked(const Context& ctx, const std::string& name) const;
   // Locks a sandbox that is not running and recovers it (see Recover). Throws kSandboxStillRunning
