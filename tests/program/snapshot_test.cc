@@ -37,6 +37,17 @@ TEST_F(SnapshotTest, CreateRecordsLabelsAndIntegrity) {
   EXPECT_EQ(document, Document("inspect", {"inspect", "clean"}));
 }
 
+// CLI11 takes a word in brackets for a list.
+TEST_F(SnapshotTest, NamesInBracketsAfterTwoDashesAreNotLists) {
+  MakeSnapshot("a");
+  Output({"create", "--from", "base", "--", "[a]"});
+  EXPECT_EQ(Document("inspect", {"inspect", "--", "[a]"})["artifact_path"],
+            (home_ / "snapshots/[a]").native());
+  Output({"rm", "--", "[a]"});
+  EXPECT_FALSE(HasSnapshot("[a]"));
+  EXPECT_TRUE(HasSnapshot("a"));
+}
+
 TEST_F(SnapshotTest, CreateWritesToAPath) {
   MakeSandbox("base");
   Output({"create", "--path", dir_ / "one", "--from", "base"});

@@ -92,7 +92,6 @@ void AddExec(CLI::App& app, Invocation& invocation) {
   exec->add_flag("-i,--stdin", command->has_input,
                  "Pass standard input to the command, which starts when the input has ended");
   exec->callback([&, command] {
-    for (std::string& word : command->words) word = UnshieldWord(std::move(word));
     command->options.env = ParsePairs("--env", command->variables);
     invocation.run = [&session, command] { return Exec(session, *command); };
   });

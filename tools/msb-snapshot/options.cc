@@ -7,11 +7,24 @@
 #include <algorithm>
 #include <charconv>
 #include <system_error>
+#include <utility>
 
 namespace msb::program {
 namespace {
 
+// Precedes a word that CLI11 would take for a list.
 constexpr char kShield = '\x1f';
+
+// Makes the positional arguments of all commands of app remove kShield.
+void UnshieldPositionals(CLI::App& app) {
+  const auto unshield = [](const std::string& word) {
+    return word.starts_with(kShield) ? word.substr(1) : word;
+  };
+  for (CLI::Option* const option : app.get_options()) {
+    if (option->get_positional()) option->transform(unshield);
+  }
+  for (CLI::App* const command : app.get_subcommands({})) UnshieldPositionals(*command);
+}
 
 }  // namespace
 
@@ -85,18 +98,14 @@ std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& l
   return ParsePairs("--label", labels);
 }
 
-std::vector<std::string> ShieldWords(int argc, char** argv) {
+void ParseCommandLine(CLI::App& app, int argc, char** argv) {
+  UnshieldPositionals(app);
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
-  auto word = std::find(words.begin(), words.end(), "--");
-  for (; word != words.end(); ++word) {
+  for (auto word = std::find(words.begin(), words.end(), "--"); word != words.end(); ++word) {
     if (word->starts_with('[')) word->insert(0, 1, kShield);
   }
-  return words;
-}
-
-std::string UnshieldWord(std::string word) {
-  if (word.starts_with(kShield)) word.erase(0, 1);
-  return word;
+  std::reverse(words.begin(), words.end());  // As CLI11 wants them.
+  app.parse(std::move(words));
 }
 
 }  // namespace msb::program

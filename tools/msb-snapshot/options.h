@@ -46,11 +46,9 @@ void AddLabelOption(CLI::App& command, std::vector<std::string>& labels,
                     const std::string& description = "Add a label; may be repeated");
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels);
 
-// CLI11 takes a word such as "[a,b]" for a list of two words. ShieldWords returns the arguments of
-// the command line, in order and without the name of the program, and marks the words after "--"
-// that look like a list; UnshieldWord removes the mark.
-std::vector<std::string> ShieldWords(int argc, char** argv);
-std::string UnshieldWord(std::string word);
+// Parses the command line. Words after "--" are taken as they are, although CLI11 takes a word such
+// as "[a,b]" for a list of two words. app must have all its commands.
+void ParseCommandLine(CLI::App& app, int argc, char** argv);
 
 }  // namespace msb::program
 

@@ -4,11 +4,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <clocale>
 #include <cstring>
-#include <utility>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/exit_code.h"
@@ -73,9 +71,7 @@ int Run(int argc, char** argv) {
   AddCommonOptions(app, invocation.session.options);
   AddCommands(app, invocation);
   try {
-    std::vector<std::string> words = ShieldWords(argc, argv);
-    std::reverse(words.begin(), words.end());  // As CLI11 wants them.
-    app.parse(std::move(words));
+    ParseCommandLine(app, argc, argv);
     if (!invocation.run) throw CLI::CallForHelp();
     return invocation.run();
   } catch (const CLI::Success& e) {
