@@ -45,6 +45,12 @@ void ExpectRefused(const std::string& bytes, const std::string& why) {
   EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-info"), ErrorKind::kIO, "sandbox 'box'", why);
 }
 
+// Replies that the file systems are "frozen" or "thawed".
+void ReportState(AgentConnection& self, const base::Json& state) {
+  self.Expect("guest-fsfreeze-status");
+  self.Return(state);
+}
+
 TEST(GuestAgentTest, ExecutesCommandsAfterASynchronization) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
@@ -352,12 +358,10 @@ TEST(GuestAgentTest, ThawsWhatAClientThatDiedHasFrozen) {
     self.Expect("guest-exec");
     self.Refuse("CommandNotFound",
                 "Command guest-exec has been disabled: the agent is in frozen state");
-    self.Expect("guest-fsfreeze-status");
-    self.Return("frozen");
+    ReportState(self, "frozen");
     self.Expect("guest-fsfreeze-thaw");
     self.Return(1);
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.Expect("guest-exec");
     self.Return({{"pid", 7}});
     self.AwaitEnd();
@@ -369,14 +373,12 @@ TEST(GuestAgentTest, ThawsWhatAClientThatDiedHasFrozen) {
 TEST(GuestAgentTest, FreezesAndThaws) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(3);
     self.Expect("guest-fsfreeze-thaw");
     self.Return(3);
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.AwaitEnd();
   });
   GuestAgent agent = AgentFor(peer);
@@ -387,12 +389,10 @@ TEST(GuestAgentTest, FreezesAndThaws) {
 TEST(GuestAgentTest, FreezeBeginsWithThawedFileSystems) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
-    self.Expect("guest-fsfreeze-status");
-    self.Return("frozen");
+    ReportState(self, "frozen");
     self.Expect("guest-fsfreeze-thaw");
     self.Return(1);
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(1);
     self.AwaitEnd();
@@ -405,15 +405,13 @@ TEST(GuestAgentTest, AFreezeThatFailsIsFollowedByAThaw) {
   std::atomic<bool> is_thawed = false;
   ScriptedAgent peer([&](AgentConnection& self) {
     self.Synchronize();
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Refuse("GenericError", "failed to freeze /");
     self.Expect("guest-fsfreeze-thaw");
     is_thawed = true;
     self.Return(0);
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.AwaitEnd();
   });
   GuestAgent agent = AgentFor(peer);
@@ -426,16 +424,14 @@ TEST(GuestAgentTest, ACancelledFreezeIsFollowedByAThaw) {
   std::atomic<bool> is_thawed = false;
   ScriptedAgent peer([&, cancel = cancel](AgentConnection& self) {
     self.Synchronize();
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.Expect("guest-fsfreeze-freeze");
     cancel();
     self.Synchronize();
     self.Expect("guest-fsfreeze-thaw");
     is_thawed = true;
     self.Return(1);
-    self.Expect("guest-fsfreeze-status");
-    self.Return("thawed");
+    ReportState(self, "thawed");
     self.AwaitEnd();
   });
   GuestAgent agent = AgentFor(peer);
@@ -449,8 +445,7 @@ TEST(GuestAgentTest, ThawRepeatsUntilNothingIsFrozen) {
     for (const char* status : {"frozen", "frozen", "thawed"}) {
       self.Expect("guest-fsfreeze-thaw");
       self.Return(1);
-      self.Expect("guest-fsfreeze-status");
-      self.Return(status);
+      ReportState(self, status);
     }
     self.AwaitEnd();
   });
@@ -474,8 +469,7 @@ TEST(GuestAgentTest, RefusesAnUnknownStateOfTheFileSystems) {
   for (const Json& status : {Json("melting"), Json(5), Json()}) {
     ScriptedAgent peer([&](AgentConnection& self) {
       self.Synchronize();
-      self.Expect("guest-fsfreeze-status");
-      self.Return(status);
+      ReportState(self, status);
       self.AwaitEnd();
     });
     GuestAgent agent = AgentFor(peer);
