@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "src/base/file.h"
 #include "tests/support/mounts.h"
 #include "tests/support/sandbox_disk.h"
 #include "tests/support/support.h"
@@ -85,9 +88,18 @@ class UsageTest : public ::testing::TestWithParam<Place> {
     return std::stoull(run.output);
   }
 
+  // XFS frees the space of a removed file in the background. A freeze waits until that is done.
+  void AwaitBackgroundWork() const {
+    if (!GetParam().mount) return;  // Other programs use this file system.
+    const base::UniqueFd dir = base::TryOpenDirectory(root_);
+    if (ioctl(dir.get(), FIFREEZE, 0) != 0) return;  // As on tmpfs, which frees space at once.
+    EXPECT_EQ(ioctl(dir.get(), FITHAW, 0), 0);
+  }
+
   std::uint64_t Free() const {
     // Btrfs frees the space of a file when its transactions are committed.
     for (int i = 0; i < 2; ++i) sync();
+    AwaitBackgroundWork();
     struct statvfs st {};
     EXPECT_EQ(statvfs((root_ / "home").c_str(), &st), 0);
     return std::uint64_t{st.f_bfree} * st.f_frsize;
