@@ -73,7 +73,7 @@ std::string HumanDuration(std::chrono::seconds duration) {
 
 std::optional<std::chrono::seconds> ParseDuration(std::string_view text) {
   constexpr std::int64_t kDay = 86'400;
-  constexpr std::int64_t kMost = 100'000 * 366 * kDay;
+  constexpr std::int64_t kMost = std::int64_t{100'000} * 366 * kDay;
   static constexpr std::array<std::pair<char, std::int64_t>, 5> kUnits = {
       {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', kDay}, {'w', 7 * kDay}}};
   if (text.empty()) return std::nullopt;
