@@ -245,8 +245,9 @@ TEST_F(TokenTest, WrongCredentialsAreRefused) {
 // The registry refuses tokens after at most a second, while the client believes that they are valid
 // for five minutes. The transfer takes longer.
 TEST_F(TokenTest, RenewsTokensThatTheRegistryRefuses) {
-  Start({.user = kUser, .password = kPassword, .lifetime = seconds(1), .announced = seconds(300)});
-  proxy_->SetLatency(milliseconds(50));
+  // The registry counts in whole seconds, so a token may expire a second early.
+  Start({.user = kUser, .password = kPassword, .lifetime = seconds(2), .announced = seconds(300)});
+  proxy_->SetLatency(milliseconds(100));
   const auto pushed = Make(16);
   RegistryOptions slow = kLogin;
   slow.connections = 1;
