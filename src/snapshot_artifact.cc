@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "msb/artifact.h"
+#include "src/artifact/consistency.h"
 #include "src/base/call_scope.h"
 #include "src/ops/verify.h"
 #include "src/wrap.h"
@@ -19,6 +20,7 @@ SnapshotArtifact ArtifactState::Wrap(std::shared_ptr<internal::ClientState> clie
   state->path = state->artifact.path.native();
   const auto& layers = state->artifact.manifest.layers;
   if (!layers.empty()) state->format = ToString(layers[0].format);
+  state->consistency = artifact::ConsistencyOf(state->artifact.manifest);
   return SnapshotArtifact(std::move(state));
 }
 
@@ -53,11 +55,13 @@ const std::string& SnapshotArtifact::CreatedAt() const {
   return state_->artifact.manifest.created_at;
 }
 std::map<std::string, std::string> SnapshotArtifact::Labels() const {
-  return state_->artifact.manifest.labels;
+  return artifact::UserLabelsOf(state_->artifact.manifest);
 }
 std::optional<std::string> SnapshotArtifact::SourceSandbox() const {
   return state_->artifact.manifest.source_sandbox;
 }
+
+const std::string& SnapshotArtifact::Consistency() const { return state_->consistency; }
 
 std::optional<SnapshotIntegrity> SnapshotArtifact::Integrity() const {
   const auto& layers = state_->artifact.manifest.layers;

@@ -28,6 +28,7 @@ struct ArtifactState {
   // The accessors return references to these.
   std::string path;
   std::string format;
+  std::string consistency;
 };
 
 struct HandleState {

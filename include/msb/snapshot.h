@@ -26,6 +26,8 @@
 //                                       kSnapshotAlreadyExists
 //     Create, Squash, with force        the last call to complete replaces the other snapshots
 //   A sandbox is used while Create makes a snapshot of it
+//     Exec, the guest itself            continue during a live snapshot
+//     Stop, Kill                        wait
 //     Create                            qcow2 disk: waits, then adds the next snapshot to the
 //                                       chain; raw disk: both calls read the disk
 //     StartSandbox                      qcow2 disk: waits; raw disk: starts the sandbox, and Create
@@ -75,13 +77,8 @@
 #ifndef MSB_SNAPSHOT_H_
 #define MSB_SNAPSHOT_H_
 
-#include <chrono>
 #include <concepts>
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
-#include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -91,104 +88,16 @@
 #include "msb/export.h"
 #include "msb/handle.h"
 #include "msb/registry.h"
+#include "msb/snapshot_options.h"
 
 namespace msb {
-
-// The options of Create, and the destination of Squash. Exactly one of name and path must be set.
-struct SnapshotCreateOptions {
-  // The name of the snapshot, which becomes a directory in the snapshots directory. It consists of
-  // 1 to 255 bytes of UTF-8. It must not contain '/', '\', ':' or control characters, and must not
-  // begin with '.' or '~'.
-  std::string name = {};
-  // The path of the artifact directory to create. Missing parent directories are created, and
-  // removed again if the call fails.
-  std::string path = {};
-  // The labels of the snapshot, in UTF-8 and at most 1 MiB in total. Default: none.
-  std::map<std::string, std::string> labels = {};
-  // Atomically replaces an existing artifact at the destination. Never replaces anything else, not
-  // even a symbolic link. Concurrent calls wait for each other, and the last call to complete
-  // replaces the snapshots of the others. Default: false.
-  //
-  // On a file system without RENAME_EXCHANGE (NFS, 9p, some FUSE), and for an artifact in a lower
-  // layer of overlayfs, the snapshot is absent for a moment during the replacement. After a crash
-  // at that moment it is absent or incomplete until the next call that creates or removes something
-  // in the same directory restores it. See docs/environments.md.
-  bool force = false;
-  // Records a hash of the content, so that Verify can check it: a BLAKE3 Merkle tree or, in the
-  // manifest generation, a SHA-256, which is slower and reads holes as zeros. Default: false.
-  bool record_integrity = false;
-};
-
-// The options of Export.
-struct SnapshotExportOptions {
-  // Includes every snapshot that the snapshot descends from. Those that its disk is backed by are
-  // always included. Default: false.
-  bool with_parents = false;
-  bool with_image = false;  // Includes the base image. Default: false.
-  bool plain_tar = false;   // Writes an uncompressed .tar instead of a .tar.zst. Default: false.
-  // Writes the holes of an artifact of the manifest generation as holes, which releases before
-  // 0.6.7 cannot read, instead of as zeros. The holes of other artifacts are always written as
-  // holes. Default: false.
-  bool sparse = false;
-  // zstd compression level, 1 to 19; higher is slower and smaller. Default: 3.
-  int level = 3;
-  // Number of compression threads, of which at most 8 are used. Default: 0, one for each core.
-  unsigned threads = 0;
-  // The name, path or digest of a snapshot that the receiver already has and that the exported one
-  // descends from. That snapshot, and every snapshot that it descends from or is backed by, is left
-  // out. Import refuses the archive if the snapshot is needed but missing at the receiver. Released
-  // runtimes refuse every archive that records such a need; the layout of the manifest generation
-  // cannot record it. A snapshot that is given by its digest need not be in this home. Default:
-  // nothing is left out.
-  std::string since = {};
-};
-
-// The options of Import.
-struct SnapshotImportOptions {
-  // The name of the head and of its directory. The rules of SnapshotCreateOptions::name apply.
-  // Default: the head's identity, as in released runtimes. Import ignores the name that the archive
-  // suggests, as they do.
-  std::string name = {};
-};
-
-// The options of Flatten.
-struct SnapshotFlattenOptions {
-  DiskFormat format = DiskFormat::kRaw;  // The format of the file to write. Default: kRaw.
-};
-
-// The space that a snapshot takes; see Snapshot::Usage.
-struct SnapshotUsage {
-  std::string digest;               // The snapshot's digest.
-  std::string path;                 // The artifact directory.
-  std::optional<std::string> name;  // Its name, as that of SnapshotHandle.
-  std::uint64_t apparent = 0;       // The sizes of its files in bytes, holes included.
-  // The bytes that its files and directories occupy on the disk, as du counts them.
-  std::uint64_t allocated = 0;
-  // The bytes that removing the snapshot alone would free. Files that have another hard link, such
-  // as a disk that backs the disk of a sandbox, do not count, nor do blocks that other files share
-  // (reflinks), as far as the file system reports them (FIEMAP: btrfs, XFS, bcachefs). So the sum
-  // for several snapshots may be less than removing all of them frees.
-  std::uint64_t exclusive = 0;
-};
-
-// The options of Prune. At least one of keep_last, older_than and labels must be set. A snapshot is
-// removed if every option that is set permits it.
-struct SnapshotPruneOptions {
-  // Keeps this many of the newest snapshots; 0 keeps none. Default: not limited by number.
-  std::optional<std::size_t> keep_last = std::nullopt;
-  // Removes only snapshots that were created at least this long ago. Must not be negative. Default:
-  // not limited by age.
-  std::optional<std::chrono::seconds> older_than = std::nullopt;
-  // Considers only snapshots that have all these labels, for keep_last too. Default: all.
-  std::map<std::string, std::string> labels = {};
-  bool dry_run = false;  // Removes nothing. Default: false.
-};
 
 class MSB_EXPORT Snapshot {
  public:
   Snapshot() = delete;
 
-  // Creates a snapshot of the disk of a sandbox that is not running. The artifact is built under a
+  // Creates a snapshot of the disk of a sandbox that is not running, or that is running if
+  // SnapshotCreateOptions::live permits it (see below). The artifact is built under a
   // hidden name, flushed to disk and published by one rename, so after a crash it exists completely
   // or not at all. Then it is added to the index; a failure to add it is logged, not thrown. If the
   // call fails, the sandbox is as it was before.
@@ -212,26 +121,42 @@ class MSB_EXPORT Snapshot {
   // time again. The disk of a sandbox that a 0.7 runtime restored is always written out as one raw
   // file.
   //
-  // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid, or
-  // if a parent directory of path would have to be created inside a snapshot.
+  // If live is not kOff and the sandbox runs, its guest continues to run. The guest agent (package
+  // qemu-guest-agent in the guest) freezes the guest's file systems, QEMU exchanges the writable
+  // disk for an empty overlay, and the agent thaws the file systems; see LiveSnapshot. This takes
+  // the same time for a disk of any size. What the guest writes from then on goes to the overlay,
+  // and the snapshot is made of the former disk, while the guest runs.
+  // SnapshotArtifact::Consistency returns what was achieved. If this process ends while the file
+  // systems are frozen, a child process thaws them; if that is killed too, the next command or live
+  // snapshot does. If the call fails after the exchange, the sandbox continues on the overlay
+  // without loss, and its next snapshot is a complete disk; the same holds for a snapshot that must
+  // be a complete disk itself. Only the qemu backend supports live snapshots, and only for qcow2
+  // disks.
+  //
+  // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid or
+  // contain the reserved key "msb.consistency", or if a parent directory of path would have to be
+  // created inside a snapshot.
   // Throws kInvalidConfig if the name is invalid, or if the sandbox has no pinned image or no disk
   // of its own.
   // Throws kSandboxNotFound if the sandbox does not exist.
-  // Throws kSnapshotSandboxRunning if the sandbox is running; if the size or the modification time
-  // of its disk changes meanwhile; or if a process on this machine, in any container, has the disk
-  // open for writing or mapped writable (MAP_SHARED) when reading the disk begins or ends, and does
-  // not close or unmap it within half a second. Such processes are detected by means of a lease
-  // (fcntl(2), F_SETLEASE). Where the kernel grants no leases (network file systems, FUSE, disks of
-  // another user), the disk is flushed first, so that later stores through a mapping change its
-  // modification time. Writers on another host are not detected. Where there are no leases, stores
-  // through a mapping on tmpfs are not detected either.
-  // Throws kSnapshotAlreadyExists if the destination exists, unless it is an artifact and force is
-  // set.
+  // Throws kSnapshotSandboxRunning if the sandbox is running and live is kOff; if the size or the
+  // modification time of its disk changes meanwhile; or if a process on this machine, in any
+  // container, has the disk open for writing or mapped writable (MAP_SHARED) when reading the disk
+  // begins or ends, and does not close or unmap it within half a second. Such processes are
+  // detected by means of a lease (fcntl(2), F_SETLEASE). Where the kernel grants no leases (network
+  // file systems, FUSE, disks of another user), the disk is flushed first, so that later stores
+  // through a mapping change its modification time. Writers on another host are not detected. Where
+  // there are no leases, stores through a mapping on tmpfs are not detected either. Throws
+  // kSnapshotAlreadyExists if the destination exists, unless it is an artifact and force is set.
   // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs the disk of a
   // sandbox (including source_sandbox), or of another snapshot in the index or in the snapshots
   // directory. The message names them. Children with a complete disk of their own do not count.
   // Throws kIO if force would replace a snapshot while an artifact in the snapshots directory,
-  // which may need its disk, cannot be read.
+  // which may need its disk, cannot be read; or if the VM of a live snapshot ends before the disk
+  // is exchanged. Throws kUnsupportedOperation if live is not kOff, the sandbox is running, and the
+  // backend does not support it, the disk is raw or is backed by 200 files already, the VM cannot
+  // be reached from here, or live is kFilesystemConsistent and the guest's file systems cannot be
+  // frozen.
   static SnapshotArtifact Create(const Context& ctx, const std::string& source_sandbox,
                                  const SnapshotCreateOptions& options,
                                  const Client& client = Client::Default());

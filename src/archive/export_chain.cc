@@ -2,6 +2,7 @@
 
 #include "src/archive/export_chain.h"
 
+#include "src/artifact/consistency.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_names.h"
@@ -49,6 +50,7 @@ Manifest AsDescriptor(const OpenedArtifact& opened, const OutgoingSnapshot* pare
   layer.file = disk::UpperFileName(layer.format);
   layer.file_bytes = opened.layers.at(0).stamp.size;
   manifest.size_bytes = *layer.file_bytes;
+  artifact::SetConsistency(manifest, artifact::ConsistencyOf(layered));
   return manifest;
 }
 

@@ -37,14 +37,6 @@ EntryType TypeOf(const std::filesystem::path& path) {
   return parent ? base::TypeAt(parent.get(), path.filename()) : EntryType::kAbsent;
 }
 
-// Refuses a destination that Publish would refuse, before any work is done.
-void CheckDestination(const NewArtifact& spec) {
-  const EntryType type = TypeOf(spec.destination);
-  if (type == EntryType::kAbsent) return;
-  if (spec.force && type == EntryType::kDirectory && HoldsArtifact(spec.destination)) return;
-  RefuseExisting(spec.destination, type);
-}
-
 void CopyContent(const Context& ctx, NewArtifact& spec, int source, int target,
                  std::uint64_t size) {
   if (!spec.integrity_algorithm) return disk::CopySparse(ctx, source, target, size);
@@ -198,6 +190,13 @@ Artifact Publish(const Context& ctx, const NewArtifact& spec, base::Stage& stage
 }
 
 }  // namespace
+
+void CheckDestination(const NewArtifact& spec) {
+  const EntryType type = TypeOf(spec.destination);
+  if (type == EntryType::kAbsent) return;
+  if (spec.force && type == EntryType::kDirectory && HoldsArtifact(spec.destination)) return;
+  RefuseExisting(spec.destination, type);
+}
 
 void CopyIntoLayer(const Context& ctx, NewArtifact& spec, int source, int target,
                    std::uint64_t size) {

@@ -40,6 +40,10 @@ struct NewArtifact {
   std::function<void(const Artifact& old)> confirm_replace = {};
 };
 
+// Throws kSnapshotAlreadyExists if the destination exists, unless it is an artifact and force is
+// set. The functions below check that too.
+void CheckDestination(const NewArtifact& spec);
+
 // Creates an artifact and flushes it to disk. A failure leaves nothing of the artifact behind. A
 // qcow2 upper whose backing file is neither the disk of the manifest's parent nor its image is
 // written out, together with the files in spec.backing, as one raw disk.

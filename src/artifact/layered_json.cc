@@ -134,12 +134,16 @@ Manifest ReadLayeredJson(const Json& document) {
       Others::kIgnore);
   root.Expect("schema", "microsandbox.snapshot/1");
   const Fields capture(root.At("capture"), "capture", {"created_at", "source_lineage"},
-                       Others::kIgnore);
+                       Others::kIgnore, {"consistency"});
   const Fields image(root.At("image"), "image", {"reference", "manifest_digest"}, Others::kIgnore);
   Manifest manifest;
   manifest.form = ManifestForm::kLayered;
   manifest.snapshot_id = ReadId(root, "snapshot_id");
   manifest.created_at = capture.Text("created_at");
+  if (capture.Has("consistency")) {
+    const Json& consistency = capture.At("consistency");
+    if (consistency.is_string()) manifest.captured = consistency.get<std::string>();
+  }
   manifest.parent = ReadOptionalId(root, "parent");
   manifest.image = {image.Text("reference"), image.Digest("manifest_digest", "sha256")};
   manifest.source_sandbox = capture.OptionalText("source_lineage");

@@ -53,6 +53,7 @@ struct Manifest {
   Image image;
   std::optional<std::string> source_sandbox;
   std::map<std::string, std::string> labels;
+  std::string captured;             // kLayered only: capture.consistency; see consistency.h.
   std::string scope = "disk";       // "disk" or "resumable".
   std::string state_kind = "file";  // "file" or "checkpoint".
   std::string fstype;               // Empty for a checkpoint.

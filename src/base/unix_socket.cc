@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "src/base/poll.h"
 #include "src/base/throw.h"
@@ -19,6 +21,8 @@ namespace msb::base {
 namespace {
 
 constexpr int kBacklog = 16;
+// The interval at which a connection is tried again while the queue of a socket is full.
+constexpr auto kFullQueueInterval = std::chrono::milliseconds(1);
 
 // Returns the address of a short path. Throws kIO, naming name, if the path does not fit.
 sockaddr_un AddressOf(std::string_view path, const std::string& name) {
@@ -53,6 +57,29 @@ void RemoveSocketAt(int dir, const std::string& name) {
   if (unlinkat(dir, name.c_str(), 0) != 0 && errno != ENOENT) ThrowErrnoAt("remove", dir, name);
 }
 
+struct Connection {
+  UniqueFd fd = {};            // Empty if no process listens or the queue is full.
+  bool is_queue_full = false;  // A process listens, but too many clients wait for it.
+};
+
+Connection ConnectAt(int dir, const std::string& name) {
+  // Opening it first ensures that the checked socket is the connected one, and allows a long path.
+  const UniqueFd held = OpenAt(dir, name.c_str(), O_PATH | O_NOFOLLOW);
+  if (!held) {
+    if (errno == ENOENT || errno == ENOTDIR) return {};
+    ThrowErrnoAt("look up", dir, name);
+  }
+  struct stat st;
+  if (fstat(held.get(), &st) != 0) ThrowErrnoAt("stat", dir, name);
+  if (!S_ISSOCK(st.st_mode)) return {};
+  UniqueFd fd = MakeSocket(SOCK_NONBLOCK);
+  const sockaddr_un address = AddressOf(fmt::format("/proc/self/fd/{}", held.get()), name);
+  if (connect(fd.get(), Generic(address), sizeof address) == 0) return {.fd = std::move(fd)};
+  if (errno == ECONNREFUSED) return {};
+  if (errno == EAGAIN) return {.is_queue_full = true};
+  ThrowErrnoAt("connect to", dir, name);
+}
+
 }  // namespace
 
 UniqueFd ListenAt(int dir, const std::string& name) {
@@ -67,21 +94,18 @@ UniqueFd ListenAt(int dir, const std::string& name) {
   return fd;
 }
 
-UniqueFd TryConnectAt(int dir, const std::string& name) {
-  // Opening it first ensures that the checked socket is the connected one, and allows a long path.
-  const UniqueFd held = OpenAt(dir, name.c_str(), O_PATH | O_NOFOLLOW);
-  if (!held) {
-    if (errno == ENOENT || errno == ENOTDIR) return {};
-    ThrowErrnoAt("look up", dir, name);
+UniqueFd TryConnectAt(const Context& ctx, int dir, const std::string& name) {
+  for (;;) {
+    Connection connection = ConnectAt(dir, name);
+    if (!connection.is_queue_full) return std::move(connection.fd);
+    ctx.Check();
+    std::this_thread::sleep_for(kFullQueueInterval);
   }
-  struct stat st;
-  if (fstat(held.get(), &st) != 0) ThrowErrnoAt("stat", dir, name);
-  if (!S_ISSOCK(st.st_mode)) return {};
-  UniqueFd fd = MakeSocket(SOCK_NONBLOCK);
-  const sockaddr_un address = AddressOf(fmt::format("/proc/self/fd/{}", held.get()), name);
-  if (connect(fd.get(), Generic(address), sizeof address) == 0) return fd;
-  if (errno == ECONNREFUSED) return {};
-  ThrowErrnoAt("connect to", dir, name);
+}
+
+bool IsServedAt(int dir, const std::string& name) {
+  const Connection connection = ConnectAt(dir, name);
+  return connection.fd || connection.is_queue_full;
 }
 
 std::size_t ReceiveSome(const Context& ctx, int fd, std::span<char> buffer) {

@@ -22,10 +22,14 @@ namespace msb::base {
 // created.
 UniqueFd ListenAt(int dir, const std::string& name);
 
-// Connects to dir/name with a non-blocking socket. Returns an empty descriptor if no process
-// listens there: the name is absent, is not a socket, or refuses the connection. Throws kIO for any
-// other failure.
-UniqueFd TryConnectAt(int dir, const std::string& name);
+// Connects to dir/name with a non-blocking socket. If too many other clients wait to be accepted,
+// waits too; QEMU serves one client at a time, and lets one more wait. Returns an empty descriptor
+// if no process listens there: the name is absent, is not a socket, or refuses the connection.
+// Throws kCancelled if ctx ends first, and kIO for any other failure.
+UniqueFd TryConnectAt(const Context& ctx, int dir, const std::string& name);
+
+// Returns true if a process listens at dir/name. Throws kIO if that cannot be determined.
+bool IsServedAt(int dir, const std::string& name);
 
 // Waits until bytes have arrived on a connected, non-blocking socket, reads as many of them as fit
 // into buffer, and returns their number. Returns 0 once the other side has closed the connection

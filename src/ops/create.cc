@@ -3,8 +3,10 @@
 #include "src/ops/create.h"
 
 #include <optional>
+#include <string_view>
 #include <utility>
 
+#include "src/artifact/consistency.h"
 #include "src/artifact/create.h"
 #include "src/artifact/manifest.h"
 #include "src/artifact/output_directory.h"
@@ -27,13 +29,25 @@ using base::Throw;
 // How many times Create starts over because the sandbox was replaced or changed during the call.
 constexpr int kMaxAttempts = 20;
 
+bool IsRunning(const vmm::SandboxRecord& sandbox) {
+  return sandbox.status != SandboxStatus::kCreated && sandbox.status != SandboxStatus::kStopped &&
+         sandbox.status != SandboxStatus::kCrashed;
+}
+
 void CheckNotRunning(const vmm::SandboxRecord& sandbox) {
-  if (sandbox.status == SandboxStatus::kCreated || sandbox.status == SandboxStatus::kStopped ||
-      sandbox.status == SandboxStatus::kCrashed) {
-    return;
-  }
+  if (!IsRunning(sandbox)) return;
   Throw(ErrorKind::kSnapshotSandboxRunning, "sandbox '{}' is {}{}; stop it first", sandbox.name,
         ToString(sandbox.status), sandbox.runs_on.empty() ? "" : ", as " + sandbox.runs_on);
+}
+
+// A live snapshot becomes a backing file of the sandbox that runs, whose disk cannot be written out
+// and exchanged for the result.
+void CheckShortChain(const vmm::SandboxRecord& sandbox) {
+  if (sandbox.backing.size() < handle::kMaxBackingFiles) return;
+  Throw(ErrorKind::kUnsupportedOperation,
+        "the disk of sandbox '{}' is backed by {} files already, which is the limit; stop the "
+        "sandbox, and create a snapshot, which is a complete disk then",
+        sandbox.name, sandbox.backing.size());
 }
 
 // Throws kInvalidConfig unless the sandbox has the image and the disk that a manifest must record.
@@ -97,11 +111,15 @@ class Creation {
   void Prepare(const vmm::SandboxRecord& sandbox);
   // Describes a snapshot of the sandbox as it is now.
   void Describe(const vmm::SandboxRecord& sandbox);
+  // Refuses, before anything is done, what would be refused later.
+  void CheckLive(const vmm::SandboxRecord& sandbox);
   // Takes over or copies the disk of a sandbox that was just inspected.
   artifact::Artifact SnapshotDisk(const vmm::SandboxRecord& sandbox);
   // Takes over the sandbox's disk. Takes constant time, unless it must write out the complete disk
   // or record its integrity.
   artifact::Artifact Seal();
+  // Stages the snapshot of a sandbox whose disk is taken over, and describes it to the backend.
+  vmm::SealSpec Stage(const vmm::SandboxRecord& sandbox, std::string_view consistency);
   // Returns whether a snapshot of a sealable sandbox must be its complete disk: because it would be
   // backed by more files than can be booted, or by a file that only the sandbox has.
   bool MustBeWhole(const vmm::SandboxRecord& sandbox) const;
@@ -112,6 +130,8 @@ class Creation {
   const SnapshotCreateOptions& options_;
   ManifestForm form_ = ManifestForm::kDescriptor;
   artifact::NewArtifact spec_;
+  std::optional<artifact::StagedArtifact> staged_;
+  bool is_switched_ = false;  // The disk of a running sandbox was exchanged.
 };
 
 artifact::Artifact Creation::Run() {
@@ -126,7 +146,7 @@ artifact::Artifact Creation::Run() {
       created = SnapshotDisk(sandbox);
     } catch (const Error& e) {
       // The sandbox may have been removed, replaced or sealed since it was inspected.
-      if (!MayBeOutdated(e.kind()) || attempt >= kMaxAttempts) throw;
+      if (is_switched_ || !MayBeOutdated(e.kind()) || attempt >= kMaxAttempts) throw;
       vmm::SandboxRecord now = Inspect();
       if (IsSameDisk(sandbox, now)) throw;
       sandbox = std::move(now);
@@ -138,11 +158,18 @@ artifact::Artifact Creation::Run() {
 }
 
 void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
-  CheckNotRunning(sandbox);
+  if (options_.live == LiveSnapshot::kOff) CheckNotRunning(sandbox);
   handle::IndexParent(ctx_, client_.catalog, sandbox);
   form_ = FormFor(ctx_, client_);
   ApplyOptions(ctx_, client_, form_, options_, spec_);
   artifact::CheckOutputDirectory(spec_.destination);
+  if (IsRunning(sandbox)) CheckLive(sandbox);
+}
+
+void Creation::CheckLive(const vmm::SandboxRecord& sandbox) {
+  CheckDescribable(sandbox);
+  CheckShortChain(sandbox);
+  artifact::CheckDestination(spec_);
 }
 
 void Creation::Describe(const vmm::SandboxRecord& sandbox) {
@@ -152,36 +179,49 @@ void Creation::Describe(const vmm::SandboxRecord& sandbox) {
 }
 
 artifact::Artifact Creation::SnapshotDisk(const vmm::SandboxRecord& sandbox) {
-  CheckNotRunning(sandbox);
+  const bool may_run = options_.live != LiveSnapshot::kOff;
+  if (!may_run) CheckNotRunning(sandbox);
   Describe(sandbox);
-  if (sandbox.sealable) return Seal();
+  if (sandbox.sealable || (may_run && IsRunning(sandbox))) return Seal();
   artifact::NewArtifact spec = spec_;
   spec.confirm = [&] { CheckNotRunning(Inspect()); };
   return artifact::CreateArtifact(ctx_, std::move(spec));
 }
 
 artifact::Artifact Creation::Seal() {
-  std::optional<artifact::StagedArtifact> staged;
   artifact::Artifact artifact;
-  const auto describe = [&](const vmm::SandboxRecord& sandbox) -> vmm::SealSpec {
-    Describe(sandbox);
-    artifact::NewArtifact spec = spec_;
-    spec.flatten = MustBeWhole(sandbox);
-    staged = artifact::StageArtifact(ctx_, std::move(spec));
-    vmm::SealSpec seal{.digest = staged->spec.manifest.digest, .artifact = spec_.destination};
-    if (staged->spec.flatten) seal.whole_disk = staged->WholeDisk();
-    return seal;
+  const auto describe = [&](const vmm::SandboxRecord& sandbox) {
+    return Stage(sandbox, artifact::kStopped);
+  };
+  const auto describe_live = [&](const vmm::SandboxRecord& sandbox, std::string_view consistency) {
+    is_switched_ = consistency != artifact::kStopped;
+    return Stage(sandbox, consistency);
   };
   const auto publish = [&](const Disk& sealed) {
-    artifact = artifact::PublishArtifact(ctx_, *std::exchange(staged, std::nullopt), sealed.path);
+    artifact = artifact::PublishArtifact(ctx_, *std::exchange(staged_, std::nullopt), sealed.path);
   };
   try {
-    client_.backend->Seal(ctx_, sandbox_, describe, publish);
+    if (options_.live == LiveSnapshot::kOff) {
+      client_.backend->Seal(ctx_, sandbox_, describe, publish);
+    } else {
+      client_.backend->SealLive(ctx_, sandbox_, options_.live, describe_live, publish);
+    }
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kSandboxStillRunning) throw;
     Throw(ErrorKind::kSnapshotSandboxRunning, "{}", e.what());
   }
   return artifact;
+}
+
+vmm::SealSpec Creation::Stage(const vmm::SandboxRecord& sandbox, std::string_view consistency) {
+  Describe(sandbox);
+  artifact::SetConsistency(spec_.manifest, consistency);
+  artifact::NewArtifact spec = spec_;
+  spec.flatten = MustBeWhole(sandbox);
+  staged_ = artifact::StageArtifact(ctx_, std::move(spec));
+  vmm::SealSpec seal{.digest = staged_->spec.manifest.digest, .artifact = spec_.destination};
+  if (staged_->spec.flatten) seal.whole_disk = staged_->WholeDisk();
+  return seal;
 }
 
 bool Creation::MustBeWhole(const vmm::SandboxRecord& sandbox) const {

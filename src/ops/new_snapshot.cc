@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "src/artifact/consistency.h"
 #include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/text.h"
@@ -25,6 +26,9 @@ void CheckLabels(const std::map<std::string, std::string>& labels) {
   for (const auto& [key, value] : labels) {
     if (!base::IsUtf8(key) || !base::IsUtf8(value)) {
       Throw(ErrorKind::kInvalidArgument, "label '{}' is not UTF-8", base::Quoted(key));
+    }
+    if (key == artifact::kConsistencyLabel) {
+      Throw(ErrorKind::kInvalidArgument, "label '{}' is reserved; choose another name", key);
     }
     bytes += key.size() + value.size();
   }

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "src/artifact/consistency.h"
 #include "src/artifact/create.h"
 #include "src/artifact/flatten.h"
 #include "src/artifact/manifest.h"
@@ -23,6 +24,7 @@ artifact::Manifest SquashedManifest(const artifact::Manifest& source, artifact::
   manifest.image = source.image;
   manifest.source_sandbox = source.source_sandbox;
   manifest.fstype = source.fstype;
+  artifact::SetConsistency(manifest, artifact::ConsistencyOf(source));
   manifest.layers = {{.file = disk::UpperFileName(DiskFormat::kRaw)}};
   return manifest;
 }

@@ -34,6 +34,14 @@ void vmm::Backend::Seal(const Context& /*ctx*/, const std::string& name,
               "the {} backend cannot seal the disk of sandbox '{}'", Name(), name);
 }
 
+void vmm::Backend::SealLive(const Context& /*ctx*/, const std::string& name, LiveSnapshot /*level*/,
+                            const LiveSealDescriber& /*describe*/,
+                            const SealPublisher& /*publish*/) {
+  base::Throw(ErrorKind::kUnsupportedOperation,
+              "the {} backend cannot make a snapshot of sandbox '{}' while it runs; stop it first",
+              Name(), name);
+}
+
 vmm::SandboxRecord vmm::Backend::Restore(const Context& /*ctx*/, const std::string& name,
                                          const SnapshotSource& /*snapshot*/) {
   base::Throw(ErrorKind::kUnsupportedOperation,

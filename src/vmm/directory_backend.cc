@@ -155,43 +155,6 @@ DirectoryBackend::Locked DirectoryBackend::OpenIdle(const Context& ctx, const st
   return sandbox;
 }
 
-std::optional<bool> DirectoryBackend::AskPublished(const std::filesystem::path& artifact,
-                                                   const std::string& digest,
-                                                   Warnings& warnings) const {
-  try {
-    return queries_.is_published(artifact, digest);
-  } catch (const Error& e) {
-    warnings.Add(
-        fmt::format("cannot determine whether {} was published; assuming that it was not: {}",
-                    artifact.native(), e.what()));
-    return std::nullopt;
-  }
-}
-
-SealedSandbox DirectoryBackend::SealedBy(Locked& sandbox) const {
-  return {sandbox.dir, sandbox.path, sandbox.record, home_};
-}
-
-void DirectoryBackend::Recover(Locked& sandbox, Warnings& warnings) const {
-  bool is_certain = true;
-  const auto published = [&](const std::filesystem::path& artifact, const std::string& digest) {
-    const std::optional<bool> answer = AskPublished(artifact, digest, warnings);
-    is_certain = answer.has_value();
-    return answer.value_or(false);
-  };
-  try {
-    const bool resolved = ResolveSeal(SealedBy(sandbox), published);
-    // Do not save a guess: the next operation asks again, unless this one saves the record anyway.
-    if (!is_certain) return;
-    if (resolved) Save(sandbox);
-    Sweep(sandbox.dir, sandbox.path, sandbox.record.sandbox);
-  } catch (const Error& e) {
-    if (sandbox.record.seal) throw;
-    warnings.Add(fmt::format("the recovery of sandbox {} is incomplete: {}", sandbox.path.native(),
-                             e.what()));
-  }
-}
-
 void DirectoryBackend::Save(Locked& sandbox) const {
   sandbox.record.sandbox.config_json = SaveRecord(sandbox.record, sandbox.dir, sandbox.path);
 }
@@ -199,7 +162,8 @@ void DirectoryBackend::Save(Locked& sandbox) const {
 SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& name) {
   ctx.Check();
   DirectoryRecord record = View(name).record;
-  if (!record.seal) return std::move(record.sandbox);
+  // The VM of a live snapshot that has begun runs on; see PendingSwitch.
+  if (!record.seal && (!record.live || IsRunning(record))) return std::move(record.sandbox);
   // A seal is in progress, or was interrupted. How it ends decides which file is the upper.
   Warnings warnings(log_);
   Locked sandbox = OpenLocked(ctx, name);
@@ -437,31 +401,6 @@ void DirectoryBackend::Remove(const Context& ctx, const std::string& name) {
   ctx.Check();
   sandbox.Hide();
   sandbox.Delete(ctx);
-}
-
-void DirectoryBackend::Seal(const Context& ctx, const std::string& name,
-                            const SealDescriber& describe, const SealPublisher& publish) {
-  Warnings warnings(log_);
-  Locked sandbox = OpenIdle(ctx, name, warnings);
-  if (!sandbox.record.sandbox.sealable) {
-    Throw(ErrorKind::kUnsupportedOperation,
-          "the disk of sandbox '{}' is raw, so it cannot be sealed", name);
-  }
-  const SealSpec spec = describe(sandbox.record.sandbox);
-  ctx.Check();
-  Sealing sealing(
-      SealedBy(sandbox), [&] { Save(sandbox); },
-      [&](std::string message) { warnings.Add(std::move(message)); });
-  const Disk sealed = sealing.Begin(ctx, spec);
-  try {
-    publish(sealed);
-  } catch (...) {
-    // publish may have failed after the artifact had been renamed into place.
-    const bool published = AskPublished(spec.artifact, spec.digest, warnings).value_or(false);
-    published ? sealing.RollForward() : sealing.RollBack();
-    throw;
-  }
-  sealing.RollForward();
 }
 
 }  // namespace msb::vmm

@@ -11,6 +11,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "src/base/staging.h"
 #include "src/vmm/directory_disk.h"
 #include "src/vmm/image_store.h"
+#include "src/vmm/live_disk.h"
 #include "src/vmm/seal.h"
 
 namespace msb::vmm {
@@ -63,6 +65,8 @@ class DirectoryBackend : public Backend {
   void Remove(const Context& ctx, const std::string& name) override;
   void Seal(const Context& ctx, const std::string& name, const SealDescriber& describe,
             const SealPublisher& publish) override;
+  void SealLive(const Context& ctx, const std::string& name, LiveSnapshot level,
+                const LiveSealDescriber& describe, const SealPublisher& publish) override;
   SandboxRecord Restore(const Context& ctx, const std::string& name,
                         const SnapshotSource& snapshot) override;
 
@@ -108,6 +112,11 @@ class DirectoryBackend : public Backend {
   // Returns true if a VM runs in the directory dir, regardless of what the record says.
   virtual bool HasVm(int /*dir*/) const { return false; }
 
+  // Connects to the VM of a running sandbox, for a live snapshot.
+  // Throws kUnsupportedOperation by default, and if the VM cannot be reached from here.
+  // Throws kIO if the VM has ended.
+  virtual std::unique_ptr<LiveDisk> OpenLiveDisk(const Context& ctx, const Locked& sandbox);
+
   void Save(Locked& sandbox) const;
 
  private:
@@ -130,6 +139,11 @@ class DirectoryBackend : public Backend {
   // adds a warning, if that cannot be determined.
   std::optional<bool> AskPublished(const std::filesystem::path& artifact, const std::string& digest,
                                    Warnings& warnings) const;
+  // Throws kUnsupportedOperation if the disk is raw.
+  static void CheckSealable(const SandboxRecord& sandbox);
+  // Seals the disk of a sandbox that does not run.
+  void SealIdle(const Context& ctx, Locked& sandbox, const SealDescriber& describe,
+                const SealPublisher& publish, Warnings& warnings);
   // Undoes a Restore that failed to save its record. before is the former record, and kept is the
   // name of its file, or empty.
   void TakeBackRecord(Locked& sandbox, const DirectoryRecord& before,

@@ -126,6 +126,20 @@ std::optional<PendingSeal> ReadSeal(const Fields& root, const std::filesystem::p
   return seal;
 }
 
+std::optional<PendingSwitch> ReadSwitch(const Fields& root) {
+  if (!root.Has("live") || root.IsNull("live")) return std::nullopt;
+  const Fields fields(root.At("live"), "live", {"overlay"}, Fields::Others::kIgnore,
+                      {"digest", "artifact", "file"});
+  PendingSwitch pending{.overlay = fields.Text("overlay")};
+  CheckFileName(fields.PathOf("overlay"), pending.overlay);
+  if (fields.Has("digest")) {
+    pending.digest = fields.Digest("digest", "sha256");
+    pending.artifact = fields.Text("artifact");
+    pending.file = ReadFile(fields);
+  }
+  return pending;
+}
+
 Json WriteBacking(const std::vector<BackingFile>& backing) {
   Json list = Json::array();
   for (const BackingFile& file : backing) {
@@ -137,6 +151,15 @@ Json WriteBacking(const std::vector<BackingFile>& backing) {
 Json WriteSeal(const PendingSeal& seal) {
   Json json = {{"file", seal.file}, {"digest", seal.digest}, {"artifact", seal.artifact.native()}};
   if (seal.backing) json["backing"] = WriteBacking(*seal.backing);
+  return json;
+}
+
+Json WriteSwitch(const PendingSwitch& pending) {
+  Json json = {{"overlay", pending.overlay}};
+  if (pending.digest.empty()) return json;
+  json["digest"] = pending.digest;
+  json["artifact"] = pending.artifact.native();
+  json["file"] = pending.file;
   return json;
 }
 
@@ -203,7 +226,7 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
       document, "",
       {"schema", "status", "backend", "process", "image", "upper", "backing", "snapshot", "seal",
        "labels", "cpus", "memory_mib", "created_at", "started_at", "updated_at"},
-      Fields::Others::kIgnore, {"machine", "machine_defaults", "snapshot_path"});
+      Fields::Others::kIgnore, {"machine", "machine_defaults", "snapshot_path", "live"});
   root.Expect("schema", kSchema);
   const Fields image(root.At("image"), "image", {"ref", "manifest_digest"},
                      Fields::Others::kIgnore);
@@ -224,6 +247,7 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
   sandbox.backing = ReadBacking(root, dir);
   sandbox.sealable = sandbox.upper->format == DiskFormat::kQcow2;
   record.seal = ReadSeal(root, dir);
+  record.live = ReadSwitch(root);
   record.backend = root.Text("backend");
   sandbox.snapshot_digest = root.OptionalDigest("snapshot", "sha256");
   sandbox.snapshot_path = ReadPath(root, "snapshot_path");
@@ -282,6 +306,7 @@ std::string DirectoryRecord::Write() {
   if (sandbox.snapshot_digest) document["snapshot"] = *sandbox.snapshot_digest;
   if (!sandbox.snapshot_path.empty()) document["snapshot_path"] = sandbox.snapshot_path.native();
   if (seal) document["seal"] = WriteSeal(*seal);
+  if (live) document["live"] = WriteSwitch(*live);
   for (const auto& [field, settings] :
        {std::pair("machine", &machine), std::pair("machine_defaults", &machine_defaults)}) {
     if (Json object = WriteMachine(*settings); !object.empty()) document[field] = std::move(object);

@@ -31,6 +31,17 @@ struct PendingSeal {
   std::optional<std::vector<BackingFile>> backing = {};
 };
 
+// A PendingSwitch represents a live snapshot that has begun; ResolveSwitch (src/vmm/live_seal.h)
+// resolves it. Until digest is set, the VM writes to the recorded upper, or to an overlay that is
+// backed by it. From then on, the record names the overlay as the upper, backed by the former upper
+// under its name as the snapshot's disk, and the artifact may or may not have been published.
+struct PendingSwitch {
+  std::string overlay = {};             // The name of the overlay. The file may be absent.
+  std::string digest = {};              // The snapshot's digest.
+  std::filesystem::path artifact = {};  // Where the snapshot will be published.
+  std::string file = {};                // The name of the former upper.
+};
+
 struct DirectoryRecord {
   // The status is kRunning, kStopped or kCrashed: the recorded status until Judge updates it. Parse
   // sets image, upper, backing and config_json.
@@ -49,6 +60,7 @@ struct DirectoryRecord {
   // records it.
   QemuConfig machine_defaults = {};
   std::optional<PendingSeal> seal = {};
+  std::optional<PendingSwitch> live = {};
 
   // Sets status to kCrashed if the sandbox is recorded as running but its process has ended. Sets
   // runs_on if the process runs, or may run in another container or on another host. dir is the

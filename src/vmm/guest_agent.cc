@@ -42,12 +42,6 @@ std::string CommandLine(const std::string& command, const Json& arguments) {
   }
 }
 
-// Returns a number that no earlier client has used and that a JSON reader represents exactly.
-std::uint64_t NewSyncId() {
-  constexpr std::size_t kHexDigits = 12;
-  return std::stoull(base::RandomSuffix().substr(0, kHexDigits), nullptr, 16);
-}
-
 // Returns whether text, which may be anything, is the reply to the synchronization with this id.
 bool IsSyncReply(const std::string& text, std::uint64_t id) {
   try {
@@ -102,7 +96,7 @@ void GuestAgent::Sync(const Context& ctx, milliseconds timeout) {
   const Context limited = ctx.WithTimeout(timeout);
   is_synchronized_ = EndsInTime(ctx, [&] {
     for (bool is_answered = false; !is_answered;) {
-      const std::uint64_t id = NewSyncId();
+      const std::uint64_t id = NewMessageId();
       Send(limited, kDelimiter + CommandLine("guest-sync-delimited", {{"id", id}}));
       is_answered = EndsInTime(limited, [&] { AwaitSync(limited.WithTimeout(kSyncInterval), id); });
     }
@@ -184,6 +178,14 @@ void GuestAgent::Thaw(const Context& ctx) {
               "the guest agent of sandbox '{}' reports that file systems are still frozen after {} "
               "attempts to thaw them; thaw them in the guest (fsfreeze --unfreeze)",
               options_.sandbox, kThawTries);
+}
+
+base::Message GuestAgent::ThawMessage() const {
+  const std::uint64_t id = NewMessageId();
+  return {.socket = socket_.get(),
+          .bytes = kDelimiter + CommandLine("guest-fsfreeze-thaw", Json::object()) +
+                   CommandLine("guest-sync-delimited", {{"id", id}}),
+          .reply = std::to_string(id)};
 }
 
 bool GuestAgent::IsFrozen(const Context& ctx) {

@@ -23,6 +23,7 @@
 #include "msb/error.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/base/last_words.h"
 #include "src/vmm/line_reader.h"
 
 namespace msb::vmm {
@@ -92,6 +93,8 @@ class GuestAgent {
   // Thaws all file systems that Freeze has frozen. Has no effect if none is frozen.
   // Throws AgentRefusal if the agent cannot thaw.
   void Thaw(const Context& ctx);
+  // Returns the message by which another process thaws them, without a lock.
+  base::Message ThawMessage() const;
   // Returns true if the agent has frozen file systems.
   bool IsFrozen(const Context& ctx);
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <stdexcept>
 
+#include "src/base/file.h"
 #include "src/base/unix_socket.h"
 
 namespace msb::vmm {
@@ -49,6 +50,11 @@ bool LineReader::SkipPast(const Context& ctx, int socket, char byte) {
     ctx.Check();  // The other side might send without end.
     if (!Receive(ctx, socket, std::string::npos)) return false;
   }
+}
+
+std::uint64_t NewMessageId() {
+  constexpr std::size_t kHexDigits = 12;
+  return std::stoull(base::RandomSuffix().substr(0, kHexDigits), nullptr, 16);
 }
 
 }  // namespace msb::vmm

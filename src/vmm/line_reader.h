@@ -43,6 +43,10 @@ class LineReader {
   std::uint64_t skipped_bytes_ = 0;
 };
 
+// Returns a number that no other client has used for its messages, and that a JSON reader
+// represents exactly, as it does the numbers that follow.
+std::uint64_t NewMessageId();
+
 }  // namespace msb::vmm
 
 #endif  // MSB_SRC_VMM_LINE_READER_H_

@@ -56,10 +56,10 @@ base::LockedFd LockAgent(const Context& ctx, const GuestAddress& guest, int queu
   return base::LockedFd(std::move(file));
 }
 
-UniqueFd Connect(const GuestAddress& guest) {
-  UniqueFd socket = base::TryConnectAt(guest.dir, kAgentSocketFile);
+UniqueFd Connect(const Context& ctx, const GuestAddress& guest) {
+  UniqueFd socket = base::TryConnectAt(ctx, guest.dir, kAgentSocketFile);
   if (socket) return socket;
-  if (!base::TryConnectAt(guest.dir, kQmpSocketFile)) {
+  if (!base::IsServedAt(guest.dir, kQmpSocketFile)) {
     Throw(ErrorKind::kIO,
           "QEMU of sandbox '{}' has ended; start the sandbox, and look at console.log and qemu.log "
           "in its directory",
@@ -75,9 +75,9 @@ UniqueFd Connect(const GuestAddress& guest) {
 // Returns whether a process in the guest has the port open, or true if that cannot be determined.
 bool IsPortOpen(const Context& ctx, int dir) {
   try {
-    UniqueFd socket = base::TryConnectAt(dir, kQmpSocketFile);
-    if (!socket) return true;  // The connection to the agent will end too.
     const Context limited = ctx.WithTimeout(kQueryTimeout);
+    UniqueFd socket = base::TryConnectAt(limited, dir, kQmpSocketFile);
+    if (!socket) return true;  // The connection to the agent will end too.
     const Json devices = QmpClient(limited, std::move(socket)).Execute(limited, "query-chardev");
     return !devices.is_array() || std::ranges::none_of(devices, [](const Json& device) {
       return device.is_object() && device.value("label", Json()) == kChardev &&
@@ -112,6 +112,12 @@ void RemoveAgentFiles(const std::filesystem::path& dir) {
   base::RemoveFile(dir / kAgentQueueFile);
 }
 
+base::Message AgentSession::ThawMessage() const {
+  base::Message message = agent_.ThawMessage();
+  message.lock = lock_.get();
+  return message;
+}
+
 bool AgentSession::HasWaiter() const {
   if (!base::TryLock(queue_.get())) return true;
   base::ReleaseLock(queue_.get());
@@ -122,10 +128,10 @@ AgentSession OpenAgent(const Context& ctx, const GuestAddress& guest, millisecon
   const auto begin = std::chrono::steady_clock::now();
   UniqueFd queue = OpenLockFile(guest.dir, kAgentQueueFile);
   base::LockedFd lock = LockAgent(ctx, guest, queue.get(), timeout);
-  GuestAgent agent(Connect(guest), {.sandbox = guest.sandbox,
-                                    .is_port_open = [dir = guest.dir](const Context& limited) {
-                                      return IsPortOpen(limited, dir);
-                                    }});
+  GuestAgent agent(Connect(ctx, guest), {.sandbox = guest.sandbox,
+                                         .is_port_open = [dir = guest.dir](const Context& limited) {
+                                           return IsPortOpen(limited, dir);
+                                         }});
   const auto waited =
       std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
   agent.Sync(ctx, std::max(timeout - waited, milliseconds(0)));

@@ -49,6 +49,9 @@ class AgentSession {
       : lock_(std::move(lock)), queue_(std::move(queue)), agent_(std::move(agent)) {}
 
   GuestAgent* operator->() { return &agent_; }
+  // Returns the message by which another process thaws the guest's file systems while it keeps
+  // other clients out.
+  base::Message ThawMessage() const;
   // Returns true if another client waits for the end of this session.
   bool HasWaiter() const;
 
@@ -59,7 +62,7 @@ class AgentSession {
 };
 
 // Waits until no other client uses the agent and the agent answers. Do not keep the session for
-// longer than necessary if it has a waiter: it keeps Exec of all processes out.
+// longer than necessary if it has a waiter: it keeps Exec and live snapshots of all processes out.
 // Throws kUnsupportedOperation if that takes longer than timeout, or if the VM has no port for an
 // agent.
 // Throws kIO if the sandbox is not running.

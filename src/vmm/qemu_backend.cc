@@ -20,7 +20,9 @@
 #include "src/vmm/qemu_accelerator.h"
 #include "src/vmm/qemu_agent.h"
 #include "src/vmm/qemu_events.h"
+#include "src/vmm/qemu_live_disk.h"
 #include "src/vmm/qemu_machine.h"
+#include "src/vmm/qemu_nodes.h"
 #include "src/vmm/qmp_client.h"
 #include "src/vmm/run_lock.h"
 
@@ -54,39 +56,6 @@ constexpr auto kLockPollInterval = milliseconds(10);
 constexpr auto kNothingToBoot = milliseconds(1000);
 constexpr std::size_t kMaxLogBytes = 2000;
 
-// Adds one file of the disk as two nodes: the file, and its format on top of that. The backing file
-// is named here, so QEMU does not follow the name in the file's header.
-void AddNode(std::vector<std::string>& arguments, const std::string& node, const BackingFile& file,
-             bool read_only, const Json& backing) {
-  const Json protocol = {{"driver", "file"},
-                         {"node-name", node + "-file"},
-                         {"filename", file.name},
-                         {"read-only", read_only},
-                         {"discard", "unmap"}};
-  Json image = {{"driver", ToString(file.disk.format)},
-                {"node-name", node},
-                {"file", node + "-file"},
-                {"read-only", read_only},
-                {"discard", "unmap"}};
-  if (file.disk.format == DiskFormat::kQcow2) image["backing"] = backing;
-  for (const Json& description : {protocol, image}) {
-    arguments.emplace_back("-blockdev");
-    arguments.push_back(description.dump());
-  }
-}
-
-void AddDisk(std::vector<std::string>& arguments, const SandboxRecord& sandbox) {
-  Json below;  // null: no backing file
-  for (std::size_t i = sandbox.backing.size(); i-- > 0;) {
-    const BackingFile& file = sandbox.backing[i];
-    const std::string node = fmt::format("backing{}", i);
-    AddNode(arguments, node, file, true, below);
-    below = node;
-  }
-  AddNode(arguments, "upper", {sandbox.upper->path.filename(), *sandbox.upper}, false, below);
-  arguments.insert(arguments.end(), {"-device", "virtio-blk-pci,drive=upper"});
-}
-
 // Returns the end of QEMU's output, for messages.
 std::string LogOf(int dir) {
   const base::Entry log = base::OpenEntryAt(dir, kLogFile);
@@ -104,9 +73,9 @@ std::string LogOf(int dir) {
 // time. A "quit" counts as sent if the connection fails, since QEMU may have ended.
 bool Ask(const Context& ctx, int dir, const std::string& command) {
   try {
-    UniqueFd socket = base::TryConnectAt(dir, kQmpSocketFile);
-    if (!socket) return false;
     const Context limited = ctx.WithTimeout(kAnswerTimeout);
+    UniqueFd socket = base::TryConnectAt(limited, dir, kQmpSocketFile);
+    if (!socket) return false;
     QmpClient(limited, std::move(socket)).Execute(limited, command);
     return true;
   } catch (const Error& e) {
@@ -204,7 +173,8 @@ std::vector<std::string> QemuArguments(const QemuConfig& machine, const std::str
       "-pidfile",    kPidFile};
   const std::vector<std::string> event_log = EventLogArguments();
   arguments.insert(arguments.end(), event_log.begin(), event_log.end());
-  AddDisk(arguments, sandbox);
+  const std::vector<std::string> disk = DiskArguments(sandbox);
+  arguments.insert(arguments.end(), disk.begin(), disk.end());
   // The device by which a guest reports that it panicked. QEMU refuses a second one.
   if (!Mentions(machine.extra_arguments, "pvpanic")) {
     arguments.insert(arguments.end(), {"-device", "pvpanic"});
@@ -320,7 +290,7 @@ void QemuBackend::Run(const Context& ctx, const Locked& sandbox, const QemuConfi
   const Context limited = ctx.WithTimeout(kReadyTimeout);
   try {
     // The socket has been listening since before QEMU was started.
-    base::UniqueFd socket = base::TryConnectAt(sandbox.dir, kQmpSocketFile);
+    base::UniqueFd socket = base::TryConnectAt(limited, sandbox.dir, kQmpSocketFile);
     if (!socket) Throw(ErrorKind::kIO, "QEMU ended before it accepted commands");
     QmpClient client(limited, std::move(socket));
     client.Execute(limited, "query-status");
@@ -435,6 +405,11 @@ ExecResult QemuBackend::Exec(const Context& ctx, const std::string& name,
   }
 }
 
+std::unique_ptr<LiveDisk> QemuBackend::OpenLiveDisk(const Context& ctx, const Locked& sandbox) {
+  return std::make_unique<QemuLiveDisk>(
+      ctx, GuestAddress{sandbox.dir, sandbox.path.filename().native()}, sandbox.record);
+}
+
 std::filesystem::path QemuBackend::Console(const Context& ctx, const std::string& name) {
   ctx.Check();
   return View(name).path / kConsoleFile;
@@ -442,9 +417,7 @@ std::filesystem::path QemuBackend::Console(const Context& ctx, const std::string
 
 void QemuBackend::ClearEnded(Locked& sandbox) { RemoveRuntimeFiles(sandbox.path); }
 
-bool QemuBackend::HasVm(int dir) const {
-  return static_cast<bool>(base::TryConnectAt(dir, kQmpSocketFile));
-}
+bool QemuBackend::HasVm(int dir) const { return base::IsServedAt(dir, kQmpSocketFile); }
 
 SandboxStatus QemuBackend::StatusOfEnded(int dir) const {
   const bool orderly = base::OpenEntryAt(dir, kPidFile).type == base::EntryType::kAbsent;

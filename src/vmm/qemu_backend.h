@@ -23,6 +23,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -55,6 +56,7 @@ class QemuBackend : public DirectoryBackend {
   void ClearEnded(Locked& sandbox) override;
   void RecordMachine(DirectoryRecord& record) const override;
   bool HasVm(int dir) const override;
+  std::unique_ptr<LiveDisk> OpenLiveDisk(const Context& ctx, const Locked& sandbox) override;
   // Ends the VM of a running sandbox whose process is not visible to this process.
   void HaltElsewhere(const Context& ctx, Locked& sandbox, std::chrono::milliseconds timeout);
 

@@ -44,22 +44,30 @@ std::string LineOf(const std::string& command, const base::Json& arguments, std:
 }  // namespace
 
 QmpClient::QmpClient(const Context& ctx, base::UniqueFd socket, EventFunction on_event)
-    : socket_(std::move(socket)), on_event_(std::move(on_event)) {
-  const std::optional<std::string> line = ReceiveLine(ctx);
-  if (!line) {
-    base::Throw(ErrorKind::kIO, "{} too early; see qemu.log in the directory of the sandbox",
-                kClosed);
-  }
-  // A QMP server sends a greeting before anything else.
-  if (!Parse(*line).contains("QMP")) Refuse("it sent no greeting");
+    : socket_(std::move(socket)), on_event_(std::move(on_event)), next_id_(NewMessageId()) {
+  AwaitGreeting(ctx);
   Execute(ctx, "qmp_capabilities");
+}
+
+void QmpClient::AwaitGreeting(const Context& ctx) {
+  for (;;) {
+    const std::optional<std::string> line = ReceiveLine(ctx);
+    if (!line) {
+      base::Throw(ErrorKind::kIO, "{} too early; see qemu.log in the directory of the sandbox",
+                  kClosed);
+    }
+    const base::Json message = Parse(*line);
+    if (message.contains("QMP")) return;
+    if (!message.contains("id") || message.contains("event")) Refuse("it sent no greeting");
+    IdOf(message);
+    ctx.Check();  // Such replies might never end.
+  }
 }
 
 base::Json QmpClient::Execute(const Context& ctx, const std::string& command,
                               const base::Json& arguments) {
   const std::uint64_t id = next_id_++;
   const std::string line = LineOf(command, arguments, id);
-  unanswered_.insert(id);
   Send(ctx, line);
   for (;;) {
     std::optional<base::Json> reply = Receive(ctx);
@@ -68,7 +76,10 @@ base::Json QmpClient::Execute(const Context& ctx, const std::string& command,
                   "{} before it answered {}; see qemu.log in the directory of the sandbox", kClosed,
                   command);
     }
-    if (TakeId(*reply) != id) continue;
+    if (IdOf(*reply) != id) {
+      ctx.Check();  // Other replies might never end.
+      continue;
+    }
     const auto error = reply->find("error");
     if (error != reply->end()) ThrowFailed(command, *error);
     return std::move(reply->at("return"));
@@ -77,7 +88,7 @@ base::Json QmpClient::Execute(const Context& ctx, const std::string& command,
 
 bool QmpClient::AwaitClose(const Context& ctx) {
   try {
-    while (const auto reply = Receive(ctx)) TakeId(*reply);
+    while (const auto reply = Receive(ctx)) IdOf(*reply);
     return true;
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kCancelled) throw;
@@ -89,15 +100,14 @@ base::Json QmpClient::Execute(const Context& ctx, const std::string& command) {
   return Execute(ctx, command, base::Json::object());
 }
 
-std::uint64_t QmpClient::TakeId(const base::Json& reply) {
+std::uint64_t QmpClient::IdOf(const base::Json& reply) {
   if (!reply.contains("error") && !reply.contains("return")) {
     Refuse("it sent a message that is neither a reply nor an event");
   }
   const auto id = reply.find("id");
   // QEMU leaves the id out if it could not read the command.
-  if (id == reply.end() || !id->is_number_unsigned() ||
-      unanswered_.erase(id->get<std::uint64_t>()) == 0) {
-    Refuse("it answered a command that was not sent");
+  if (id == reply.end() || !id->is_number_unsigned()) {
+    Refuse("it sent a reply that does not say which command it answers");
   }
   return id->get<std::uint64_t>();
 }

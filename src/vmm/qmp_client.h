@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <set>
 #include <string>
 
 #include "msb/context.h"
@@ -40,8 +39,10 @@ class QmpClient {
   QmpClient(const Context& ctx, base::UniqueFd socket, EventFunction on_event = {});
 
   // Executes a command and returns the value of "return" in its reply. Events that arrive before
-  // the reply are passed to on_event. Replies to earlier commands whose calls were cancelled are
-  // skipped. A reply that answers no command closes the connection (kInvalidConfig).
+  // the reply are passed to on_event. Replies to other commands are skipped: those to commands of
+  // earlier calls that were cancelled, and those that QEMU owes to a client that ended before this
+  // one connected. A reply that does not say which command it answers closes the connection
+  // (kInvalidConfig).
   // Throws kIO if the command fails (the message has the class and the description of the error),
   // or if the other side closes the connection meanwhile.
   // Throws kInvalidArgument if an argument is not UTF-8.
@@ -63,17 +64,19 @@ class QmpClient {
   std::optional<std::string> ReceiveLine(const Context& ctx);
   void Send(const Context& ctx, const std::string& line);
   base::Json Parse(const std::string& line);
-  // Returns the id of the command that this reply answers, and removes it from unanswered_. Refuses
-  // a reply that answers no command.
-  std::uint64_t TakeId(const base::Json& reply);
+  // Waits for the message with which a QMP server greets, before which replies to the commands of
+  // an earlier client may come.
+  void AwaitGreeting(const Context& ctx);
+  // Returns the id of the command that this reply answers. Refuses anything but a reply with an id.
+  std::uint64_t IdOf(const base::Json& reply);
   // Closes the connection, and throws kInvalidConfig.
   [[noreturn]] void Refuse(const std::string& why);
 
   base::UniqueFd socket_;  // Empty once this side has closed the connection.
   EventFunction on_event_;
   LineReader reader_;
-  std::set<std::uint64_t> unanswered_;  // The ids of commands whose replies may still come.
-  std::uint64_t next_id_ = 1;
+  // Begins at random, since replies to the commands of an earlier client have ids of that client.
+  std::uint64_t next_id_;
 };
 
 }  // namespace msb::vmm

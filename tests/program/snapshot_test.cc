@@ -119,6 +119,7 @@ TEST_F(SnapshotTest, InspectShowsWhatIsRecorded) {
   MakeSnapshot("clean", {"--label", "a=b", "--label", "c=d", "--integrity"});
   const std::string out = Output({"inspect", "clean"});
   EXPECT_THAT(out, HasSubstr("Source Sandbox: base\n"));
+  EXPECT_THAT(out, HasSubstr("Consistency:    stopped\n"));
   EXPECT_THAT(out, HasSubstr("Labels:         a=b, c=d\n"));
   EXPECT_THAT(out, HasSubstr("Size:           1.0 MiB\n"));
   EXPECT_THAT(out, Not(HasSubstr("Verification:")));

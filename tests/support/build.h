@@ -18,6 +18,8 @@ std::filesystem::path FixturesDir();
 std::filesystem::path ScratchDir();
 // Returns the program msb-snapshot; what is generated from it is in the same directory.
 std::filesystem::path ProgramPath();
+// Returns the directory of the examples, which may not have been built.
+std::filesystem::path ExamplesDir();
 // Returns the directory docs in the sources.
 std::filesystem::path DocsDir();
 // Returns whether the library is built with a sanitizer.

@@ -368,5 +368,71 @@ TEST_F(KillTest, ASandboxBeingReplacedCannotBeStarted) {
   }
 }
 
+// The VM runs on, whatever was done of the snapshot, and the disk keeps all data. n selects what is
+// done next.
+TEST_F(KillTest, ALiveSnapshotLeavesOneThatContinues) {
+  bool seen_absent = false;
+  bool seen_whole = false;
+  Scenario scenario;
+  scenario.before = [&](int) {
+    MakeDetached("a");
+    WriteDisk("a", 'x', 0);
+  };
+  scenario.call = [&](Client& client) {
+    Snapshot::Create(ctx_, "a", {.name = "live", .live = LiveSnapshot::kCrashConsistent}, client);
+  };
+  scenario.after = [&](int n) {
+    EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+    WriteDisk("a", 'y', 1);
+    Client client = NewClient();
+    const bool is_whole = fs::exists(home_ / "snapshots/live");
+    (is_whole ? seen_whole : seen_absent) = true;
+    EXPECT_EQ(is_whole ? BlocksOf("live", 1) : "x", "x");
+    if (n % 3 == 0) {
+      const auto second = Snapshot::Create(
+          ctx_, "a", {.name = "second", .live = LiveSnapshot::kCrashConsistent}, client);
+      EXPECT_EQ(second.Consistency(), "crash-consistent");
+      EXPECT_EQ(BlocksOf("second", 2), "xy");
+      WriteDisk("a", 'z', 2);
+    }
+    GetSandbox(ctx_, "a", client).Kill(ctx_);
+    if (n % 3 == 1) {
+      StartSandbox(ctx_, "a", client).Detach(ctx_);
+      GetSandbox(ctx_, "a", client).Kill(ctx_);
+    }
+    ExpectAllEnd();
+    const auto last = Snapshot::Create(ctx_, "a", {.name = "last"}, client);
+    EXPECT_EQ(last.Consistency(), "stopped");
+    EXPECT_EQ(BlocksOf("last", n % 3 == 0 ? 3 : 2), n % 3 == 0 ? "xyz" : "xy");
+    ExpectUsable("a", n);
+  };
+  KillAtEachStep(scenario);
+  EXPECT_TRUE(seen_absent);
+  EXPECT_TRUE(seen_whole);
+}
+
+TEST_F(KillTest, ARestoreLeavesTheFormerDiskOrTheNewOne) {
+  bool seen_former = false;
+  bool seen_new = false;
+  Scenario scenario;
+  scenario.before = [&](int) {
+    MakeDetached("a");
+    WriteDisk("a", 'x', 0);
+    Client client = NewClient();
+    GetSandbox(ctx_, "a", client).Kill(ctx_);
+    ExpectAllEnd();
+  };
+  scenario.call = [&](Client& client) { Snapshot::Restore(ctx_, "a", "base", client); };
+  scenario.after = [&](int n) {
+    Client client = NewClient();
+    Snapshot::Create(ctx_, "a", {.name = "found"}, client);
+    (BlocksOf("found", 1) == "x" ? seen_former : seen_new) = true;
+    ExpectUsable("a", n);
+  };
+  KillAtEachStep(scenario);
+  EXPECT_TRUE(seen_former);
+  EXPECT_TRUE(seen_new);
+}
+
 }  // namespace
 }  // namespace msb::test

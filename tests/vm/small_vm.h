@@ -30,8 +30,11 @@
 #include <utility>
 #include <vector>
 
+#include "src/base/file.h"
 #include "src/base/process.h"
 #include "src/base/spawn.h"
+#include "src/base/unix_socket.h"
+#include "src/vmm/qmp_client.h"
 #include "tests/support/support.h"
 #include "tests/support/syscall_tracer.h"
 #include "tests/vm/guest.h"
@@ -150,6 +153,29 @@ inline bool IsStep(const SystemCall& call) {
   }
 }
 
+// Performs commands of qemu-io on the disk of a VM that runs, as its guest would.
+class GuestDisk {
+ public:
+  GuestDisk(const Context& ctx, const std::filesystem::path& sandbox)
+      : ctx_(ctx),
+        qmp_(ctx, base::TryConnectAt(ctx, base::OpenDirectory(sandbox).get(), "qmp.sock")) {}
+
+  void Do(const std::string& command) {
+    qmp_.Execute(ctx_, "human-monitor-command",
+                 {{"command-line",
+                   "qemu-io -d /machine/peripheral/root-disk/virtio-backend \"" + command + "\""}});
+  }
+  // Writes 64 KiB of this byte at a multiple of 64 KiB, and flushes the disk.
+  void Write(char byte, int block) {
+    Do("write -P " + std::to_string(byte) + " " + std::to_string(block * 64) + "k 64k");
+    Do("flush");
+  }
+
+ private:
+  const Context ctx_;
+  vmm::QmpClient qmp_;
+};
+
 // Skips its tests if there is no QEMU.
 class SmallVmTest : public ::testing::Test {
  protected:
@@ -267,6 +293,26 @@ class SmallVmTest : public ::testing::Test {
       EXPECT_EQ(st.st_mode & 0222, 0U) << disk << " can be written to";
       EXPECT_EQ(st.st_nlink, names[st.st_ino]) << disk;
     }
+  }
+
+  // Writes to the disk of a VM that runs; see GuestDisk::Write.
+  void WriteDisk(const std::string& name, char byte, int block) const {
+    GuestDisk(ctx_, sandboxes_ / name).Write(byte, block);
+  }
+  // Returns the bytes of which the first count blocks of 64 KiB of a snapshot consist, '?' for a
+  // block of different bytes.
+  std::string BlocksOf(const std::string& snapshot, int count) {
+    Client client = NewClient();
+    const auto flat = dir_ / "flat";
+    Snapshot::Flatten(ctx_, snapshot, flat, {}, client);
+    const std::string disk = ReadFile(flat);
+    std::string blocks;
+    for (int i = 0; i < count; ++i) {
+      const auto offset = static_cast<std::size_t>(i) << 16;
+      const std::string block = disk.substr(offset, 1 << 16);
+      blocks += block == std::string(block.size(), block[0]) ? block[0] : '?';
+    }
+    return blocks;
   }
 
   static struct stat StatOf(const std::filesystem::path& path) {

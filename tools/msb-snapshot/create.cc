@@ -22,6 +22,7 @@ struct NewSnapshot {
   std::vector<std::string> labels = {};
   bool integrity = false;
   bool force = false;
+  LiveSnapshot live = LiveSnapshot::kOff;
 };
 
 void AddOptions(CLI::App& command, NewSnapshot& destination) {
@@ -48,12 +49,36 @@ SnapshotCreateOptions CreateOptions(const NewSnapshot& destination) {
                                 .path = destination.path,
                                 .labels = ParseLabels(destination.labels),
                                 .force = destination.force,
-                                .record_integrity = destination.integrity};
+                                .record_integrity = destination.integrity,
+                                .live = destination.live};
   if (!destination.parent_directory.empty()) {
     options.path = std::filesystem::path(destination.parent_directory) / options.name;
     options.name.clear();
   }
   return options;
+}
+
+// Adds --live and --consistency, which set destination.live.
+void AddLiveOptions(CLI::App& command, NewSnapshot& destination) {
+  auto* const live = command.add_flag_callback(
+      "--live",
+      [&destination] {
+        if (destination.live == LiveSnapshot::kOff) destination.live = LiveSnapshot::kAuto;
+      },
+      "Permit a sandbox that is running, and let its guest continue to run (qemu backend)");
+  command
+      .add_option_function<std::string>(
+          "--consistency",
+          [&destination](const std::string& level) {
+            destination.live = level == "auto"               ? LiveSnapshot::kAuto
+                               : level == "crash-consistent" ? LiveSnapshot::kCrashConsistent
+                                                             : LiveSnapshot::kFilesystemConsistent;
+          },
+          "With --live: freeze the guest's file systems if possible (auto, the default), never "
+          "(crash-consistent), or fail if they cannot be frozen (filesystem-consistent)")
+      ->type_name("LEVEL")
+      ->check(CLI::IsMember({"auto", "crash-consistent", "filesystem-consistent"}))
+      ->needs(live);
 }
 
 Report CreatedReport(const SnapshotArtifact& artifact) {
@@ -67,13 +92,16 @@ Report CreatedReport(const SnapshotArtifact& artifact) {
 void AddCreate(CLI::App& app, Invocation& invocation) {
   Session& session = invocation.session;
   CLI::App* const create =
-      AddCommand(app, invocation, "create", "Create a snapshot from a stopped sandbox");
+      AddCommand(app, invocation, "create", "Create a snapshot from a sandbox");
   const auto destination = std::make_shared<NewSnapshot>();
   const auto source = std::make_shared<std::string>();
   AddOptions(*create, *destination);
-  create->add_option("--from,--from-sandbox", *source, "The sandbox, which must be stopped")
+  create
+      ->add_option("--from,--from-sandbox", *source,
+                   "The sandbox, which must be stopped unless --live is given")
       ->type_name(kSandbox)
       ->required();
+  AddLiveOptions(*create, *destination);
   create->callback([&, destination, source] {
     invocation.run = [&session, source, options = CreateOptions(*destination)] {
       session.Print(

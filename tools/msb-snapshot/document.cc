@@ -92,6 +92,7 @@ Json ToJson(const SnapshotArtifact& artifact) {
   document["source_sandbox"] = OrNull(artifact.SourceSandbox());
   document["labels"] = Json::object();
   for (const auto& [key, value] : artifact.Labels()) document["labels"][key] = value;
+  document["consistency"] = artifact.Consistency().empty() ? Json() : Json(artifact.Consistency());
   document["integrity"] = nullptr;
   if (const auto integrity = artifact.Integrity()) {
     document["integrity"] = {{"algorithm", integrity->algorithm}, {"digest", integrity->digest}};
@@ -136,6 +137,7 @@ std::string Details(const SnapshotArtifact& artifact) {
          Line("Integrity",
               integrity ? fmt::format("{} {}", integrity->algorithm, integrity->digest) : "-") +
          Line("Source Sandbox", artifact.SourceSandbox().value_or("-")) +
+         Line("Consistency", artifact.Consistency().empty() ? "-" : artifact.Consistency()) +
          Line("Labels", LabelList(artifact.Labels()));
 }
 

@@ -50,6 +50,18 @@ enum class SandboxStatus {
 // Returns the name of a status: "running", "stopped", ….
 [[nodiscard]] MSB_EXPORT std::string_view ToString(SandboxStatus status) noexcept;
 
+// Whether Snapshot::Create may make a snapshot of a sandbox that runs, and how consistent its disk
+// must be then.
+enum class LiveSnapshot {
+  kOff,  // The sandbox must not run.
+  // Freezes the guest's file systems for the moment of the snapshot if the guest agent answers
+  // within 2 s and freezes at least one. Otherwise, the disk is as after a power failure.
+  kAuto,
+  kCrashConsistent,  // Does not freeze: the disk is as after a power failure.
+  // Freezes the guest's file systems, or fails. Waits up to 10 s for the guest agent.
+  kFilesystemConsistent,
+};
+
 namespace vmm {
 
 using msb::BackingFile;
@@ -110,6 +122,11 @@ using SealDescriber = std::function<SealSpec(const SandboxRecord& sandbox)>;
 // Publishes the snapshot. sealed is the file in the sandbox's directory that the sandbox is backed
 // by from now on: its former upper or the complete disk.
 using SealPublisher = std::function<void(const Disk& sealed)>;
+
+// Does the same for a sandbox that may run. consistency is "stopped", "filesystem-consistent" or
+// "crash-consistent"; see SnapshotArtifact::Consistency.
+using LiveSealDescriber =
+    std::function<SealSpec(const SandboxRecord& sandbox, std::string_view consistency)>;
 
 // A SandboxSpec describes a sandbox to create. Exactly one of image and snapshot is set. The name
 // has been checked.
@@ -205,6 +222,19 @@ class MSB_EXPORT Backend {
   // Throws kSandboxStillRunning if it is running.
   virtual void Seal(const Context& ctx, const std::string& name, const SealDescriber& describe,
                     const SealPublisher& publish);
+
+  // Does the same as Seal for a sandbox that may run, and whose guest continues to run. level is
+  // not kOff. If the sandbox runs, its upper is exchanged for an empty overlay before describe is
+  // called, as level demands; what the guest writes from then on goes to the overlay. If
+  // SealSpec::whole_disk is set, or if describe or publish throws, the former upper stays as a
+  // backing file that only the sandbox has.
+  // The default implementation throws kUnsupportedOperation.
+  // Throws kSandboxNotFound if the sandbox does not exist.
+  // Throws kUnsupportedOperation if the disk is raw, if the VM cannot be reached from here, or if
+  // level is kFilesystemConsistent and the guest's file systems cannot be frozen.
+  // Throws kIO if the VM ends before the upper is exchanged, or refuses to exchange it.
+  virtual void SealLive(const Context& ctx, const std::string& name, LiveSnapshot level,
+                        const LiveSealDescriber& describe, const SealPublisher& publish);
 
   // Replaces the disk of a sandbox that does not run by a writable disk that is made from a
   // snapshot of the same image. The disk keeps its format, and its size if that is larger than the

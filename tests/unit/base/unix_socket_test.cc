@@ -48,7 +48,7 @@ TEST(UnixSocketTest, APathMayBeLongerThanAnAddress) {
   const UniqueFd fd = OpenDirectory(deep);
   const UniqueFd listener = ListenAt(fd.get(), "qmp.sock");
   EXPECT_TRUE(std::filesystem::is_socket(deep / "qmp.sock"));
-  const UniqueFd client = TryConnectAt(fd.get(), "qmp.sock");
+  const UniqueFd client = TryConnectAt(test::Soon(), fd.get(), "qmp.sock");
   ASSERT_TRUE(client);
   UniqueFd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   ASSERT_TRUE(server);
@@ -72,9 +72,9 @@ TEST(UnixSocketTest, ReplacesAnAbandonedSocket) {
   const UniqueFd fd = OpenDirectory(dir.path());
   UniqueFd listener = ListenAt(fd.get(), "socket");
   listener.Reset(-1);
-  EXPECT_FALSE(TryConnectAt(fd.get(), "socket"));
+  EXPECT_FALSE(TryConnectAt(test::Soon(), fd.get(), "socket"));
   listener = ListenAt(fd.get(), "socket");
-  EXPECT_TRUE(TryConnectAt(fd.get(), "socket"));
+  EXPECT_TRUE(TryConnectAt(test::Soon(), fd.get(), "socket"));
 }
 
 TEST(UnixSocketTest, ReplacesOnlySockets) {
@@ -87,7 +87,7 @@ TEST(UnixSocketTest, ReplacesOnlySockets) {
   for (const char* name : {"file", "directory", "link"}) {
     EXPECT_MSB_ERROR(ListenAt(fd.get(), name), ErrorKind::kIO, "cannot listen at ",
                      "/" + std::string(name) + ": ", "not a socket; move it away");
-    EXPECT_FALSE(TryConnectAt(fd.get(), name)) << name;
+    EXPECT_FALSE(TryConnectAt(test::Soon(), fd.get(), name)) << name;
   }
   EXPECT_EQ(test::ReadFile(dir / "file"), "content");
   EXPECT_TRUE(std::filesystem::is_symlink(dir / "link"));
@@ -95,7 +95,7 @@ TEST(UnixSocketTest, ReplacesOnlySockets) {
 
 TEST(UnixSocketTest, AnAbsentNameHasNoListener) {
   const test::TempDir dir;
-  EXPECT_FALSE(TryConnectAt(OpenDirectory(dir.path()).get(), "absent"));
+  EXPECT_FALSE(TryConnectAt(test::Soon(), OpenDirectory(dir.path()).get(), "absent"));
 }
 
 TEST(UnixSocketTest, ANameMayBeTooLong) {
@@ -107,19 +107,32 @@ TEST(UnixSocketTest, ANameMayBeTooLong) {
   // A socket gets such a name only by being renamed.
   const UniqueFd listener = ListenAt(fd.get(), "socket");
   std::filesystem::rename(dir / "socket", dir / std::string(200, 'n'));
-  EXPECT_TRUE(TryConnectAt(fd.get(), std::string(200, 'n')));
+  EXPECT_TRUE(TryConnectAt(test::Soon(), fd.get(), std::string(200, 'n')));
 }
 
-TEST(UnixSocketTest, RefusesToWaitForAListenerThatIsBusy) {
+TEST(UnixSocketTest, WaitsForAListenerThatIsBusy) {
   const test::TempDir dir;
   const UniqueFd fd = OpenDirectory(dir.path());
-  const UniqueFd listener = ListenAt(fd.get(), "socket");
+  EXPECT_FALSE(IsServedAt(fd.get(), "socket"));
+  UniqueFd listener = ListenAt(fd.get(), "socket");
+  EXPECT_TRUE(IsServedAt(fd.get(), "socket"));
   std::vector<UniqueFd> clients;
   const auto fill = [&] {
-    for (int i = 0; i < 1000; ++i) clients.push_back(TryConnectAt(fd.get(), "socket"));
+    const Context limited = Context::Background().WithTimeout(std::chrono::milliseconds(100));
+    for (int i = 0; i < 1000; ++i) clients.push_back(TryConnectAt(limited, fd.get(), "socket"));
   };
-  EXPECT_MSB_ERROR(fill(), ErrorKind::kIO, "cannot connect to ", "/socket: ");
+  EXPECT_MSB_ERROR(fill(), ErrorKind::kCancelled, "deadline exceeded");
   EXPECT_FALSE(clients.empty());
+  EXPECT_TRUE(IsServedAt(fd.get(), "socket")) << "it listens, although its queue is full";
+  std::thread other([&] {
+    UniqueFd accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    EXPECT_TRUE(accepted);
+  });
+  EXPECT_TRUE(TryConnectAt(test::Soon(), fd.get(), "socket"));
+  other.join();
+  listener.Reset(-1);
+  EXPECT_FALSE(IsServedAt(fd.get(), "socket"));
+  EXPECT_FALSE(TryConnectAt(test::Soon(), fd.get(), "socket"));
 }
 
 TEST(UnixSocketTest, SendsMoreThanTheKernelHolds) {

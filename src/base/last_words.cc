@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/base/last_words.h"
+
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <cstring>
+#include <ctime>
+#include <string_view>
+#include <tuple>
+
+#include "src/base/fork.h"
+#include "src/base/owned_descriptor.h"
+#include "src/base/throw.h"
+
+namespace msb::base {
+namespace {
+
+constexpr int kReplySeconds = 30;
+
+// What the new process needs. It is a copy of one thread of a program with many, so it only makes
+// system calls, and allocates nothing.
+struct Errand {
+  int channel = -1;  // The end of the channel to the other process.
+  int socket = -1;
+  int lock = -1;
+  std::string_view bytes;
+  std::string_view reply;
+};
+
+// Closes all descriptors from first to last.
+void CloseRange(unsigned first, unsigned last) {
+  if (first > last || syscall(SYS_close_range, first, last, 0) == 0) return;
+  // Linux before 5.9.
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd) close(static_cast<int>(fd));
+}
+
+// Closes the descriptors of the program, whose closing by that program must have an effect.
+void KeepOnly(std::array<int, 3> kept) {
+  std::sort(kept.begin(), kept.end());
+  unsigned next = 0;
+  for (const int fd : kept) {
+    if (fd < 0) continue;
+    const auto number = static_cast<unsigned>(fd);
+    if (number > next) CloseRange(next, number - 1);
+    next = number + 1;
+  }
+  CloseRange(next, ~0U);
+}
+
+int MillisecondsUntil(time_t end) {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<int>(std::max<time_t>(end - now.tv_sec, 0)) * 1000;
+}
+
+// Waits until the socket is ready. Returns false if it is not before end.
+bool Await(int socket, short events, time_t end) {
+  pollfd entry{.fd = socket, .events = events, .revents = 0};
+  int ready = 0;
+  do {
+    ready = poll(&entry, 1, MillisecondsUntil(end));
+  } while (ready < 0 && errno == EINTR);
+  return ready > 0;
+}
+
+bool Send(const Errand& errand, time_t end) {
+  std::string_view left = errand.bytes;
+  while (!left.empty()) {
+    const ssize_t n = send(errand.socket, left.data(), left.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) {
+      left.remove_prefix(static_cast<std::size_t>(n));
+    } else if (errno != EINTR && (errno != EAGAIN || !Await(errand.socket, POLLOUT, end))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Reads until the reply has been seen.
+void AwaitReply(const Errand& errand, time_t end) {
+  std::array<char, 4096> buffer{};
+  std::size_t kept = 0;  // Bytes at the begin of buffer that may be the begin of the reply.
+  while (Await(errand.socket, POLLIN, end)) {
+    const ssize_t n = recv(errand.socket, buffer.data() + kept, buffer.size() - kept, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) return;
+    if (n < 0) continue;
+    const std::string_view seen(buffer.data(), kept + static_cast<std::size_t>(n));
+    if (seen.find(errand.reply) != std::string_view::npos) return;
+    kept = std::min(seen.size(), errand.reply.size() - 1);
+    std::memmove(buffer.data(), seen.data() + seen.size() - kept, kept);
+  }
+}
+
+[[noreturn]] void Serve(const Errand& errand) {
+  KeepOnly({errand.channel, errand.socket, errand.lock});
+  setsid();
+  char byte = 0;
+  ssize_t n = 0;
+  do {
+    n = recv(errand.channel, &byte, 1, 0);
+  } while (n < 0 && errno == EINTR);
+  if (n != 0) _exit(0);
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const time_t end = now.tv_sec + kReplySeconds;
+  if (Send(errand, end)) AwaitReply(errand, end);
+  _exit(0);
+}
+
+// Forks twice, so that the new process becomes a child of init and leaves no zombie for this one.
+void Fork(const Errand& errand) {
+  // All signals stay blocked in the new process. Handlers are code of the program.
+  sigset_t all;
+  sigset_t old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  const ForkForProgram no_wait;
+  const pid_t intermediate = fork();
+  if (intermediate == 0) {
+    const pid_t pid = fork();
+    if (pid == 0) Serve(errand);
+    _exit(pid < 0 ? 1 : 0);
+  }
+  const int error = errno;
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  int status = 0;
+  pid_t waited = 0;
+  if (intermediate > 0) {
+    do {
+      waited = waitpid(intermediate, &status, 0);
+    } while (waited < 0 && errno == EINTR);
+  }
+  // If other code of this process has already reaped the process, its status is not known.
+  if (intermediate > 0 && (waited < 0 || status == 0)) return;
+  ThrowErrno("fork", "a process", intermediate < 0 ? error : EAGAIN);
+}
+
+}  // namespace
+
+LastWords::LastWords(const Message& message) {
+  UniqueFd channel;
+  std::tie(channel, held_) = OpenUnixSocketPair();
+  if (!held_) ThrowErrno("create", "a pair of sockets");
+  NoteOwnedByProcess(held_.get());
+  // Duplicates, since a forked process loses the descriptors that are marked as this process's own.
+  const UniqueFd socket = Duplicate(message.socket);
+  const UniqueFd lock = message.lock < 0 ? UniqueFd() : Duplicate(message.lock);
+  Fork({.channel = channel.get(),
+        .socket = socket.get(),
+        .lock = lock.get(),
+        .bytes = message.bytes,
+        .reply = message.reply});
+}
+
+LastWords::~LastWords() {
+  // If this fails, the process was killed.
+  static_cast<void>(send(held_.get(), "", 1, MSG_NOSIGNAL));
+}
+
+}  // namespace msb::base

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sends a message on behalf of this process if it ends before it can do so itself, for example by
+// SIGKILL.
+
+#ifndef MSB_SRC_BASE_LAST_WORDS_H_
+#define MSB_SRC_BASE_LAST_WORDS_H_
+
+#include <string>
+
+#include "src/base/descriptor.h"
+
+namespace msb::base {
+
+// A Message describes what to send.
+struct Message {
+  int socket = -1;         // A connected stream socket.
+  std::string bytes = {};  // What to send.
+  std::string reply = {};  // Bytes by which an answer to it is recognized. Must not be empty.
+  // A locked file, or -1. If the message is sent, the lock is kept until the reply has arrived, the
+  // other side has closed the connection, or 30 s have passed.
+  int lock = -1;
+};
+
+// While a LastWords exists, a process waits for this one to end, and then sends the message. It is
+// not a child of this process, belongs to a session of its own, and ignores all signals that can be
+// ignored. It has no descriptors but those of the message.
+class LastWords {
+ public:
+  // Throws kIO if the process cannot be created.
+  explicit LastWords(const Message& message);
+  LastWords(const LastWords&) = delete;
+  LastWords& operator=(const LastWords&) = delete;
+  // Ends the process, which sends nothing then. Does not wait for it to end.
+  ~LastWords();
+
+ private:
+  UniqueFd held_;  // The end of a channel that only this process has.
+};
+
+}  // namespace msb::base
+
+#endif  // MSB_SRC_BASE_LAST_WORDS_H_

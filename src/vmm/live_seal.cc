@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/vmm/live_seal.h"
+
+#include <exception>
+#include <utility>
+
+#include "src/base/regular_file.h"
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/disk/disk_names.h"
+#include "src/disk/overlay_edit.h"
+#include "src/disk/qcow2_header.h"
+#include "src/vmm/directory_disk.h"
+
+namespace msb::vmm {
+namespace {
+
+using base::EntryType;
+using base::Throw;
+using base::UniqueFd;
+
+// The backing file that an overlay names until the name of the former upper is settled. No file has
+// this name.
+const std::string& PlaceholderName() {
+  static const std::string name =
+      disk::DiskFileName("sha256:" + std::string(64, '0'), DiskFormat::kQcow2);
+  return name;
+}
+
+bool HasFile(int dir, const std::string& name) {
+  return base::TypeAt(dir, name) == EntryType::kRegularFile;
+}
+
+UniqueFd OpenRecordedUpper(const SealedSandbox& sandbox) {
+  const std::filesystem::path& upper = sandbox.record.sandbox.upper->path;
+  return base::RequireRegularFile(base::OpenEntryAt(sandbox.dir, upper.filename()), upper,
+                                  ErrorKind::kIO);
+}
+
+// Returns true if the snapshot of a pending switch was published. The caller must have checked that
+// there is one.
+bool WasPublished(const SealedSandbox& sandbox, const PublishedPredicate& published) {
+  const PendingSwitch& pending = *sandbox.record.live;
+  if (pending.digest.empty()) return false;
+  if (sandbox.record.sandbox.backing.empty()) {
+    Throw(
+        ErrorKind::kInvalidConfig,
+        "the record of sandbox {} has a pending live snapshot, but lists no backing file; restore "
+        "its sandbox.json, or remove the sandbox",
+        sandbox.path.native());
+  }
+  return HasFile(sandbox.dir, sandbox.record.sandbox.backing[0].name) &&
+         published(pending.artifact, pending.digest);
+}
+
+// Removes the pending switch from the record, in which the overlay is the upper from now on.
+// Returns the name of the file that backs it: of the snapshot's disk if that was published, and
+// else of the former upper, which only the sandbox has then.
+std::string Settle(const SealedSandbox& sandbox, bool published) {
+  SandboxRecord& record = sandbox.record.sandbox;
+  PendingSwitch pending = *std::exchange(sandbox.record.live, std::nullopt);
+  if (published) {
+    record.snapshot_digest = pending.digest;
+    SetSnapshotPath(record, sandbox.home, pending.artifact);
+    return record.backing[0].name;
+  }
+  if (pending.digest.empty()) {
+    pending.file = record.upper->path.filename();
+    record.backing.insert(record.backing.begin(), BackingFile{});
+    record.upper->path = sandbox.path / pending.overlay;
+  } else if (!HasFile(sandbox.dir, pending.file)) {
+    // Where there are no links, the former upper was renamed.
+    base::RenameOverAt(sandbox.dir, record.backing[0].name, pending.file);
+  }
+  record.backing[0] = {pending.file,
+                       {sandbox.path / pending.file, DiskFormat::kQcow2, record.upper->fstype}};
+  return pending.file;
+}
+
+// Returns true if the VM has not written to the overlay of a pending switch, so that the upper
+// alone is the disk.
+bool IsUnused(const SealedSandbox& sandbox) {
+  const PendingSwitch& pending = *sandbox.record.live;
+  if (!pending.digest.empty()) return false;
+  const base::Entry overlay = base::OpenEntryAt(sandbox.dir, pending.overlay);
+  return overlay.type != EntryType::kRegularFile ||
+         disk::IsEmptyOverlay(overlay.fd.get(), sandbox.path / pending.overlay);
+}
+
+}  // namespace
+
+bool ResolveSwitch(const SealedSandbox& sandbox, const PublishedPredicate& published) {
+  if (!sandbox.record.live) return false;
+  if (IsUnused(sandbox)) {
+    sandbox.record.live.reset();
+    return true;
+  }
+  const std::string overlay = sandbox.record.live->overlay;
+  const std::string backing_file = Settle(sandbox, WasPublished(sandbox, published));
+  const UniqueFd file = base::OpenForUpdateAt(sandbox.dir, overlay);
+  disk::SetBackingFile(file.get(), sandbox.path / overlay, backing_file);
+  return true;
+}
+
+LiveSealing::LiveSealing(const SealedSandbox& sandbox, LiveDisk& disk, Save save, Warn warn)
+    : sandbox_(sandbox),
+      record_(sandbox.record),
+      disk_(disk),
+      save_(std::move(save)),
+      warn_(std::move(warn)) {}
+
+void LiveSealing::Resume(const Context& ctx, const PublishedPredicate& published) {
+  if (!record_.live) return;
+  if (disk_.WritesTo(ctx, record_.live->overlay)) {
+    Adopt(WasPublished(sandbox_, published));
+  } else {
+    disk_.Close(ctx, record_.live->overlay);
+    Drop();
+  }
+}
+
+void LiveSealing::MakeOverlay(const std::string& overlay) {
+  const UniqueFd upper = OpenRecordedUpper(sandbox_);
+  const std::filesystem::path& path = record_.sandbox.upper->path;
+  const std::uint64_t size = disk::ReadQcow2Header(upper.get(), path.native()).virtual_size;
+  vmm::MakeOverlay(sandbox_.dir, overlay, size,
+                   {PlaceholderName(), {path, DiskFormat::kQcow2, {}}});
+}
+
+std::string_view LiveSealing::Switch(const Context& ctx, LiveSnapshot level) {
+  const std::string overlay = "upper-" + base::RandomSuffix() + ".qcow2";
+  try {
+    MakeOverlay(overlay);
+    record_.live = PendingSwitch{.overlay = overlay};
+    save_();
+    const std::string_view consistency = disk_.SwitchTo(ctx, overlay, level, warn_);
+    const UniqueFd upper = OpenRecordedUpper(sandbox_);
+    base::Sync(upper.get());
+    base::SetMode(upper.get(), base::StampOf(upper.get()).mode & 0444);
+    return consistency;
+  } catch (...) {
+    TryDrop(overlay);
+    throw;
+  }
+}
+
+Disk LiveSealing::Link(const SealSpec& spec) {
+  if (spec.whole_disk) return *spec.whole_disk;
+  if (!base::IsUtf8(spec.artifact.native())) {
+    Throw(ErrorKind::kInvalidArgument, "snapshot path '{}' is not UTF-8",
+          base::Quoted(spec.artifact.native()));
+  }
+  SandboxRecord& record = record_.sandbox;
+  const std::filesystem::path upper = record.upper->path;
+  const std::string name = disk::DiskFileName(spec.digest, DiskFormat::kQcow2);
+  const BackingFile base = {name, {sandbox_.path / name, DiskFormat::kQcow2, record.upper->fstype}};
+  const bool is_linked = base::TryLinkFile(upper, sandbox_.dir, name);
+  record_.live->digest = spec.digest;
+  record_.live->artifact = spec.artifact;
+  record_.live->file = upper.filename();
+  record.backing.insert(record.backing.begin(), base);
+  record.upper->path = sandbox_.path / record_.live->overlay;
+  save_();
+  // Without links, the former upper has one name at a time; the record has both names.
+  if (!is_linked) base::RenameOverAt(sandbox_.dir, upper.filename(), name);
+  return base.disk;
+}
+
+void LiveSealing::Finish(bool published) noexcept {
+  try {
+    if (record_.live) Adopt(published);
+  } catch (const std::exception& e) {
+    try {
+      warn_(e.what());
+    } catch (...) {
+      // There is no memory for the message.
+    }
+  }
+}
+
+void LiveSealing::Adopt(bool published) {
+  const PendingSwitch pending = *record_.live;
+  const std::string backing_file = Settle(sandbox_, published);
+  SetBackingFile(pending.overlay, backing_file);
+  save_();
+  if (pending.digest.empty()) return;
+  const std::string other = disk::DiskFileName(pending.digest, DiskFormat::kQcow2);
+  base::RemoveFile(sandbox_.path / (published ? pending.file : other));
+}
+
+void LiveSealing::SetBackingFile(const std::string& overlay, const std::string& backing_file) {
+  try {
+    disk_.SetBackingFile(Context::Background(), overlay, backing_file);
+  } catch (const Error&) {
+    if (!disk_.HasEnded()) throw;
+    const UniqueFd file = base::OpenForUpdateAt(sandbox_.dir, overlay);
+    disk::SetBackingFile(file.get(), sandbox_.path / overlay, backing_file);
+  }
+}
+
+void LiveSealing::Drop() {
+  const std::string overlay = std::exchange(record_.live, std::nullopt)->overlay;
+  save_();
+  base::RemoveFile(sandbox_.path / overlay);
+}
+
+// If the VM cannot tell, the switch stays pending.
+void LiveSealing::TryDrop(const std::string& overlay) noexcept {
+  try {
+    const Context ctx = Context::Background();
+    if (!record_.live) {
+      base::RemoveFile(sandbox_.path / overlay);
+    } else if (!disk_.HasEnded() && disk_.WritesTo(ctx, overlay)) {
+      Adopt(/*published=*/false);
+    } else if (!disk_.HasEnded()) {
+      disk_.Close(ctx, overlay);
+      Drop();
+    }
+  } catch (const std::exception& e) {
+    try {
+      warn_(e.what());
+    } catch (...) {
+      // There is no memory for the message.
+    }
+  }
+}
+
+}  // namespace msb::vmm

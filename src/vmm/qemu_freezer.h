@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A QemuFreezer freezes the file systems of a guest for the moment in which its disk is exchanged.
+
+#ifndef MSB_SRC_VMM_QEMU_FREEZER_H_
+#define MSB_SRC_VMM_QEMU_FREEZER_H_
+
+#include <optional>
+
+#include "msb/context.h"
+#include "src/base/last_words.h"
+#include "src/vmm/live_disk.h"
+#include "src/vmm/qemu_agent.h"
+
+namespace msb::vmm {
+
+class QemuFreezer {
+ public:
+  // warn receives the reason if kAuto does not freeze, and the failures of Thaw.
+  QemuFreezer(const GuestAddress& guest, const Warn& warn) : guest_(guest), warn_(warn) {}
+  QemuFreezer(const QemuFreezer&) = delete;
+  QemuFreezer& operator=(const QemuFreezer&) = delete;
+  // Thaws the file systems.
+  ~QemuFreezer() { Thaw(); }
+
+  // Freezes the guest's file systems as level demands. Returns whether they are frozen. If this
+  // process ends before Thaw, another process thaws them.
+  // Throws kUnsupportedOperation if level is kFilesystemConsistent and they cannot be frozen.
+  // Throws kCancelled if ctx ends first.
+  bool Freeze(const Context& ctx, LiveSnapshot level);
+  void Thaw() noexcept;
+
+ private:
+  void FreezeAll(const Context& ctx, LiveSnapshot level);
+
+  const GuestAddress& guest_;
+  const Warn& warn_;
+  std::optional<AgentSession> session_;
+  std::optional<base::LastWords> guard_;  // Set while file systems may be frozen.
+};
+
+}  // namespace msb::vmm
+
+#endif  // MSB_SRC_VMM_QEMU_FREEZER_H_

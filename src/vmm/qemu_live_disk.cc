@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "src/vmm/qemu_live_disk.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "src/base/text.h"
+#include "src/base/throw.h"
+#include "src/base/unix_socket.h"
+#include "src/vmm/qemu_freezer.h"
+#include "src/vmm/qemu_nodes.h"
+
+namespace msb::vmm {
+namespace {
+
+using base::Json;
+using base::Throw;
+using base::UniqueFd;
+
+// How long QEMU may take for a command. To exchange the disk, it completes and flushes all writes.
+constexpr auto kCommandTimeout = std::chrono::seconds(60);
+
+}  // namespace
+
+QemuLiveDisk::QemuLiveDisk(const Context& ctx, GuestAddress guest, const DirectoryRecord& record)
+    : guest_(std::move(guest)) {
+  try {
+    Ask(ctx, "query-status");
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kIO || !HasEnded() || !record.process ||
+        StateOf(*record.process, guest_.dir, record.sandbox.upper->path.filename()) ==
+            RunState::kEnded) {
+      throw;
+    }
+    Throw(ErrorKind::kUnsupportedOperation,
+          "sandbox '{}' is recorded as running, as {}, and cannot be reached from here: create the "
+          "snapshot there",
+          guest_.sandbox, record.sandbox.runs_on);
+  }
+}
+
+bool QemuLiveDisk::HasEnded() { return !base::IsServedAt(guest_.dir, kQmpSocketFile); }
+
+Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command, const Json& arguments) {
+  const Context limited = ctx.WithTimeout(kCommandTimeout);
+  try {
+    if (!client_) {
+      UniqueFd socket = base::TryConnectAt(limited, guest_.dir, kQmpSocketFile);
+      if (!socket) {
+        Throw(ErrorKind::kIO,
+              "QEMU of sandbox '{}' has ended; start the sandbox, and look at console.log and "
+              "qemu.log in its directory",
+              guest_.sandbox);
+      }
+      client_.emplace(limited, std::move(socket));
+    }
+    return client_->Execute(limited, command, arguments);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCancelled) throw;
+    client_.reset();
+    ctx.Check();
+    Throw(
+        ErrorKind::kIO,
+        "QEMU of sandbox '{}' did not answer {} within {} s; look at qemu.log in the directory of "
+        "the sandbox, or kill the sandbox",
+        guest_.sandbox, command, kCommandTimeout.count());
+  }
+}
+
+Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command) {
+  return Ask(ctx, command, Json::object());
+}
+
+// The reply to query-block would be nested as deeply as the chain is long.
+std::string QemuLiveDisk::TopNode(const Context& ctx) {
+  const Json node =
+      Ask(ctx, "qom-get",
+          {{"path", fmt::format("/machine/peripheral/{}", kDiskDevice)}, {"property", "drive"}});
+  if (node.is_string()) return node.get<std::string>();
+  Throw(ErrorKind::kIO, "QEMU of sandbox '{}' did not name its disk; restart the sandbox",
+        guest_.sandbox);
+}
+
+bool QemuLiveDisk::WritesTo(const Context& ctx, const std::string& overlay) {
+  return TopNode(ctx) == NodeOf(overlay);
+}
+
+std::string_view QemuLiveDisk::SwitchTo(const Context& ctx, const std::string& overlay,
+                                        LiveSnapshot level, const Warn& warn) {
+  const std::string node = NodeOf(overlay);
+  const std::string top = TopNode(ctx);
+  const BackingFile file = {overlay, {overlay, DiskFormat::kQcow2, {}}};
+  for (const Json& description : NodesOf(node, file, /*read_only=*/false, Json())) {
+    Ask(ctx, "blockdev-add", description);
+  }
+  QemuFreezer freezer(guest_, warn);
+  const bool is_frozen = freezer.Freeze(ctx, level);
+  ctx.Check();
+  const Json action = {{"type", "blockdev-snapshot"}, {"data", {{"node", top}, {"overlay", node}}}};
+  Ask(Context::Background(), "transaction", {{"actions", Json::array({action})}});
+  freezer.Thaw();
+  return is_frozen ? "filesystem-consistent" : "crash-consistent";
+}
+
+void QemuLiveDisk::Close(const Context& ctx, const std::string& overlay) {
+  const std::string node = NodeOf(overlay);
+  for (const std::string& name : {node, FileNodeOf(node)}) {
+    try {
+      Ask(ctx, "blockdev-del", {{"node-name", name}});
+    } catch (const Error& e) {
+      if (e.kind() == ErrorKind::kCancelled || !client_) throw;
+      // QEMU has no such node.
+    }
+  }
+}
+
+void QemuLiveDisk::SetBackingFile(const Context& ctx, const std::string& overlay,
+                                  const std::string& backing_file) {
+  const std::string node = NodeOf(overlay);
+  Ask(ctx, "change-backing-file",
+      {{"device", node}, {"image-node-name", node}, {"backing-file", backing_file}});
+  const base::Entry entry = base::OpenEntryAt(guest_.dir, overlay);
+  if (entry.fd) base::Sync(entry.fd.get());
+}
+
+}  // namespace msb::vmm

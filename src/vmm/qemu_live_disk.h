@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A QemuLiveDisk is the disk of a VM of the qemu backend. It controls QEMU over the control socket,
+// and freezes the guest's file systems by means of the guest agent.
+
+#ifndef MSB_SRC_VMM_QEMU_LIVE_DISK_H_
+#define MSB_SRC_VMM_QEMU_LIVE_DISK_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "src/base/json.h"
+#include "src/vmm/directory_record.h"
+#include "src/vmm/live_disk.h"
+#include "src/vmm/qemu_agent.h"
+#include "src/vmm/qmp_client.h"
+
+namespace msb::vmm {
+
+class QemuLiveDisk : public LiveDisk {
+ public:
+  // Connects to QEMU. The directory of the guest must stay open.
+  // Throws kUnsupportedOperation if QEMU runs where it cannot be reached from here.
+  // Throws kIO if it has ended.
+  QemuLiveDisk(const Context& ctx, GuestAddress guest, const DirectoryRecord& record);
+
+  bool WritesTo(const Context& ctx, const std::string& overlay) override;
+  std::string_view SwitchTo(const Context& ctx, const std::string& overlay, LiveSnapshot level,
+                            const Warn& warn) override;
+  void Close(const Context& ctx, const std::string& overlay) override;
+  void SetBackingFile(const Context& ctx, const std::string& overlay,
+                      const std::string& backing_file) override;
+  bool HasEnded() override;
+
+ private:
+  // Executes a command. Throws kIO if QEMU does not answer within 60 s.
+  base::Json Ask(const Context& ctx, const std::string& command, const base::Json& arguments);
+  base::Json Ask(const Context& ctx, const std::string& command);  // Without arguments.
+  // Returns the node that the guest's disk writes to.
+  std::string TopNode(const Context& ctx);
+
+  const GuestAddress guest_;
+  std::string former_upper_;         // The name of the recorded upper.
+  std::optional<QmpClient> client_;  // Not set after a command that QEMU did not answer.
+};
+
+}  // namespace msb::vmm
+
+#endif  // MSB_SRC_VMM_QEMU_LIVE_DISK_H_

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Snapshots of sandboxes that run, in VMs whose firmware does nothing: what the disks have, how the
+// chain continues, and what a call that fails leaves.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "tests/vm/small_vm.h"
+
+namespace msb::test {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+constexpr auto kCrash = LiveSnapshot::kCrashConsistent;
+
+class LiveTest : public SmallVmTest {
+ protected:
+  void SetUp() override {
+    SmallVmTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    sandbox_.emplace(CreateSandbox(ctx_, "a", {WithImage(image_), WithOCIUpperSize(64)}, client_));
+  }
+
+  SnapshotArtifact Live(const std::string& name) {
+    return Snapshot::Create(ctx_, "a", {.name = name, .live = kCrash}, client_);
+  }
+
+  // Returns the names of the disk files in the directory of a sandbox.
+  std::vector<std::string> DisksOf(const std::string& name) const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(sandboxes_ / name)) {
+      if (entry.path().extension() == ".qcow2") names.push_back(entry.path().filename());
+    }
+    return names;
+  }
+
+  Config LoggingConfig() {
+    Config config = SmallConfig();
+    config.log = [this](std::string_view message) {
+      const std::lock_guard lock(mutex_);
+      log_ += std::string(message) + "\n";
+    };
+    return config;
+  }
+
+  std::mutex mutex_;
+  std::string log_;
+  Client client_ = Client(LoggingConfig());
+  std::optional<Sandbox> sandbox_;
+};
+
+TEST_F(LiveTest, EachSnapshotHasWhatWasWrittenBeforeIt) {
+  const auto process = ProcessOf(ctx_, client_, "a");
+  WriteDisk("a", '1', 0);
+  const auto first = Live("first");
+  WriteDisk("a", '2', 1);
+  const auto second = Snapshot::Create(
+      ctx_, "a", {.name = "second", .record_integrity = true, .live = kCrash}, client_);
+  WriteDisk("a", '3', 2);
+  EXPECT_EQ(ProcessOf(ctx_, client_, "a").pid, process.pid) << "the same VM";
+  EXPECT_EQ(first.Consistency(), "crash-consistent");
+  EXPECT_EQ(Snapshot::Open(ctx_, "second", client_).Consistency(), "crash-consistent");
+  EXPECT_TRUE(second.Labels().empty());
+  EXPECT_EQ(first.Format(), "qcow2");
+  EXPECT_EQ(second.Parent(), first.Digest());
+  sandbox_->Stop(ctx_, {WithStopTimeout(seconds(60))});
+  const auto third = Snapshot::Create(ctx_, "a", {.name = "third", .live = kCrash}, client_);
+  EXPECT_EQ(third.Consistency(), "stopped");
+  EXPECT_EQ(third.Parent(), second.Digest());
+  EXPECT_EQ(third.Format(), "qcow2") << "the chain continues in constant time";
+  EXPECT_EQ(BlocksOf("first", 1), "1");
+  Snapshot::Flatten(ctx_, "first", dir_ / "flat", {}, client_);
+  EXPECT_NE(ReadFile(dir_ / "flat").substr(1 << 16, 1), "2") << "written later";
+  EXPECT_EQ(BlocksOf("second", 2), "12");
+  EXPECT_EQ(BlocksOf("third", 3), "123");
+  ExpectSnapshotsSealed();
+  for (const auto& artifact : Snapshot::ListDir(ctx_, "", client_)) {
+    EXPECT_NO_THROW(std::ignore = artifact.Verify(ctx_)) << artifact.Path();
+  }
+  EXPECT_EQ(Snapshot::Squash(ctx_, "second", {.name = "squashed"}, client_).Consistency(),
+            "crash-consistent");
+  Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot("second")}, client_);
+  AwaitFirmware("fork");
+  fork.Kill(ctx_);
+}
+
+TEST_F(LiveTest, AHundredInARowBootAndRestore) {
+  constexpr int kCount = 100;
+  const auto letter = [](int i) { return static_cast<char>('!' + i % 90); };
+  std::string written;
+  for (int i = 0; i < kCount; ++i) {
+    WriteDisk("a", letter(i), i);
+    written += letter(i);
+    Live(fmt::format("s{:03}", i));
+  }
+  EXPECT_EQ(BlocksOf("s099", kCount), written);
+  EXPECT_EQ(BlocksOf("s050", 51), written.substr(0, 51));
+  {
+    Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot("s049")}, client_);
+    AwaitFirmware("fork");
+    WriteDisk("fork", '~', 0);
+    fork.Kill(ctx_);
+    Snapshot::Create(ctx_, "fork", {.name = "of-fork"}, client_);
+    EXPECT_EQ(BlocksOf("of-fork", 50), "~" + written.substr(1, 49));
+    RemoveSandbox(ctx_, "fork", client_);
+    Snapshot::Remove(ctx_, "of-fork", false, client_);
+  }
+  sandbox_->Kill(ctx_);
+  Snapshot::Restore(ctx_, "a", "s009", client_);
+  StartDetached("a");
+  WriteDisk("a", '~', 9);
+  Live("restored");
+  EXPECT_EQ(BlocksOf("restored", 10), written.substr(0, 9) + "~");
+  GetSandbox(ctx_, "a", client_).Kill(ctx_);
+  RemoveSandbox(ctx_, "a", client_);
+  Snapshot::Remove(ctx_, "restored", false, client_);
+  // The last five need all the others, which they are backed by.
+  EXPECT_TRUE(Snapshot::Prune(ctx_, {.keep_last = 5}, client_).empty());
+  const auto left = Snapshot::ListDir(ctx_, "", client_);
+  EXPECT_EQ(left.size(), std::size_t{kCount});
+  for (const auto& artifact : left)
+    EXPECT_NO_THROW(std::ignore = artifact.Verify(ctx_)) << artifact.Path();
+  ExpectSnapshotsSealed();
+  for (const char* name : {"s000", "s095", "s099"}) {
+    Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot(name)}, client_);
+    AwaitFirmware("fork");
+    fork.Kill(ctx_);
+    RemoveSandbox(ctx_, "fork", client_);
+  }
+}
+
+// The call fails when the guest writes to the overlay already.
+TEST_F(LiveTest, AFailureAfterTheExchangeLosesNothing) {
+  WriteDisk("a", '1', 0);
+  Live("first");
+  WriteDisk("a", '2', 1);
+  auto [ctx, cancel] = ctx_.WithCancel();
+  const auto cancel_at_once = [cancel = cancel](const Progress&) { cancel(); };
+  EXPECT_MSB_ERROR(
+      Snapshot::Create(ctx.WithProgress(cancel_at_once), "a",
+                       {.name = "failed", .record_integrity = true, .live = kCrash}, client_),
+      ErrorKind::kCancelled, "cancelled");
+  EXPECT_FALSE(fs::exists(home_ / "snapshots/failed"));
+  WriteDisk("a", '3', 2);
+  EXPECT_EQ(DisksOf("a").size(), 3U) << "the overlay, the former upper and the first snapshot";
+  // Only the sandbox has the former upper.
+  const auto whole = Live("whole");
+  EXPECT_EQ(whole.Format(), "raw");
+  EXPECT_EQ(BlocksOf("whole", 3), "123");
+  WriteDisk("a", '4', 3);
+  sandbox_->Stop(ctx_, {WithStopTimeout(seconds(60))});
+  StartDetached("a");
+  GetSandbox(ctx_, "a", client_).Kill(ctx_);
+  const auto stopped = Snapshot::Create(ctx_, "a", {.name = "stopped"}, client_);
+  EXPECT_EQ(stopped.Format(), "raw");
+  EXPECT_EQ(BlocksOf("stopped", 4), "1234");
+  StartDetached("a");
+  WriteDisk("a", '5', 4);
+  EXPECT_EQ(Live("last").Format(), "qcow2") << "the chain is short again";
+  EXPECT_EQ(BlocksOf("last", 5), "12345");
+  ExpectSnapshotsSealed();
+}
+
+TEST_F(LiveTest, WhatWillBeRefusedIsRefusedBeforeTheExchange) {
+  Live("first");
+  const auto disks = DisksOf("a");
+  EXPECT_MSB_ERROR(Live("first"), ErrorKind::kSnapshotAlreadyExists, "/first exists", "remove it");
+  EXPECT_MSB_ERROR(
+      Snapshot::Create(
+          ctx_, "a", {.name = "label", .labels = {{"msb.consistency", "stopped"}}, .live = kCrash},
+          client_),
+      ErrorKind::kInvalidArgument, "label 'msb.consistency' is reserved", "choose another name");
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "off"}, client_),
+                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'a' is running", "stop it first");
+  EXPECT_EQ(DisksOf("a"), disks);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+}
+
+TEST_F(LiveTest, ARawDiskAndASandboxWithoutAVmAreRefused) {
+  Config config = SmallConfig();
+  config.upper_format = DiskFormat::kRaw;
+  Client raw(config);
+  Sandbox box = CreateSandbox(ctx_, "raw", {WithImage(image_)}, raw);
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "raw", {.name = "s", .live = kCrash}, raw),
+                   ErrorKind::kUnsupportedOperation, "the disk of sandbox 'raw' is raw",
+                   "stop the sandbox first");
+  box.Kill(ctx_);
+  EXPECT_EQ(Snapshot::Create(ctx_, "raw", {.name = "s", .live = kCrash}, raw).Consistency(),
+            "stopped");
+  Client local({.home = dir_ / "local", .backend = "local", .upper_format = DiskFormat::kQcow2});
+  Sandbox plain = CreateSandbox(ctx_, "plain", {WithImage(image_)}, local);
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "plain", {.name = "s", .live = kCrash}, local),
+                   ErrorKind::kUnsupportedOperation, "the local backend runs no VM",
+                   "sandbox 'plain'", "stop it first");
+  plain.Close();
+}
+
+// The firmware has no guest agent.
+TEST_F(LiveTest, WithoutAnAgentItIsOnlyCrashConsistent) {
+  WriteDisk("a", '1', 0);
+  EXPECT_MSB_ERROR(
+      Snapshot::Create(ctx_, "a", {.name = "s", .live = LiveSnapshot::kFilesystemConsistent},
+                       client_),
+      ErrorKind::kUnsupportedOperation, "cannot freeze the file systems of sandbox 'a'",
+      "the guest agent", "did not answer", "install qemu-guest-agent", "LiveSnapshot::kAuto");
+  EXPECT_FALSE(fs::exists(home_ / "snapshots/s"));
+  EXPECT_EQ(DisksOf("a").size(), 1U) << "the upper";
+  const auto made =
+      Snapshot::Create(ctx_, "a", {.name = "s", .live = LiveSnapshot::kAuto}, client_);
+  EXPECT_EQ(made.Consistency(), "crash-consistent");
+  EXPECT_EQ(BlocksOf("s", 1), "1");
+  EXPECT_THAT(log_, HasSubstr("the snapshot of sandbox 'a' is only crash-consistent"));
+  EXPECT_THAT(log_, HasSubstr("did not answer within 2000 ms"));
+}
+
+}  // namespace
+}  // namespace msb::test
