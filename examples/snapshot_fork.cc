@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The example snapshot_fork of the microsandbox Go SDK: prepare a sandbox once, snapshot it, and
-// boot several workers from the snapshot, each with a disk of its own.
+// The example snapshot_fork of the microsandbox Go SDK: write a file in a sandbox, snapshot it,
+// boot several workers from the snapshot, each with a disk of its own, and read the file in each.
 //
-//   snapshot_fork                     in a temporary home, on the local backend
+//   snapshot_fork                     in a temporary home, on the local backend, without guests
 //   snapshot_fork IMAGE [WORKERS]     default: 3 workers
 //
-// With an IMAGE, MSB_HOME and MSB_BACKEND select the home and the backend. For qemu, also:
+// With an IMAGE, MSB_HOME and MSB_BACKEND select the home and the backend. On qemu, the guest needs
+// a guest agent (docs/qemu.md), and these variables have an effect:
 //   MSB_KERNEL, MSB_INITRD, MSB_APPEND   a kernel to boot directly
+//   MSB_DIRECTORY                        a directory on the disk of the guest; default: /root
 
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -36,13 +39,22 @@ msb::Config ConfigFromEnvironment() {
   return config;
 }
 
-void Fork(const std::string& image, int workers, const msb::Client& client) {
-  const auto ctx = msb::Context::Background().WithTimeout(std::chrono::minutes(10));
+// Runs a command of the guest's shell, and returns its output.
+std::string Run(const msb::Context& ctx, const msb::Sandbox& sandbox, const std::string& command) {
+  const msb::ExecResult result = sandbox.Exec(ctx, {"sh", "-c", command});
+  if (result.exit_code != 0) throw std::runtime_error(command + ": " + result.err);
+  return result.out;
+}
 
-  // 1. Prepare: install here what the workers need, then stop. Only a stopped sandbox can be
-  //    snapshotted.
+void Fork(const std::string& image, int workers, const msb::Client& client, bool has_guests) {
+  const auto ctx = msb::Context::Background().WithTimeout(std::chrono::minutes(10));
+  const std::string directory = Environment("MSB_DIRECTORY");
+  const std::string file = (directory.empty() ? "/root" : directory) + "/prepared";
+
+  // 1. Prepare: install here what the workers need, then stop.
   auto baseline =
       msb::CreateSandbox(ctx, "fork-baseline", {msb::WithImage(image), msb::WithReplace()}, client);
+  if (has_guests) Run(ctx, baseline, "echo 'prepared once' >" + file);
   baseline.Stop(ctx);
   baseline.Close();
 
@@ -61,6 +73,8 @@ void Fork(const std::string& image, int workers, const msb::Client& client) {
     const auto upper = msb::GetSandbox(ctx, running.back().Name(), client).Upper();
     std::cout << running.back().Name() << " runs on a " << msb::ToString(upper.format)
               << " disk made from " << upper.base_digest << "\n";
+    if (!has_guests) continue;
+    std::cout << running.back().Name() << " reads: " << Run(ctx, running.back(), "cat " + file);
   }
 
   // 4. Workers that go out of scope are stopped. These are ended without waiting for their guests.
@@ -80,10 +94,13 @@ int main(int argc, char** argv) {
   }
   try {
     if (argc > 1) {
-      Fork(argv[1], workers, msb::Client(ConfigFromEnvironment()));
+      const std::string backend = Environment("MSB_BACKEND");
+      Fork(argv[1], workers, msb::Client(ConfigFromEnvironment()),
+           backend == "qemu" || backend == "microsandbox");
     } else {
       const example::TemporaryHome home;
-      Fork(home.MakeImage(), workers, msb::Client({.home = home.Path(), .backend = "local"}));
+      Fork(home.MakeImage(), workers, msb::Client({.home = home.Path(), .backend = "local"}),
+           /*has_guests=*/false);
     }
     return 0;
   } catch (const msb::Error& e) {
