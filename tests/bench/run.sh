@@ -11,7 +11,7 @@ runtime=${2:+$(realpath "$2")}
 
 cmake -S "$source_dir" --preset release >/dev/null
 cmake --build "$source_dir/build/release" --target \
-  bench_snapshot bench_archive bench_chain bench_program bench_registry >/dev/null
+  bench_snapshot bench_archive bench_chain bench_live bench_program bench_registry >/dev/null
 
 mkdir -p "$dir"
 if [ ! -e "$dir/image.ext4" ]; then
@@ -22,6 +22,6 @@ if [ ! -e "$dir/image.ext4" ]; then
   rm -rf "$dir/tree"
   mv "$dir/image.tmp" "$dir/image.ext4"
 fi
-for bench in bench_snapshot bench_archive bench_chain bench_program bench_registry; do
+for bench in bench_snapshot bench_archive bench_chain bench_live bench_program bench_registry; do
   "$source_dir/build/release/tests/bench/$bench" "$dir/work" "$dir/image.ext4" $runtime
 done
