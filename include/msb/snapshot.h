@@ -97,10 +97,10 @@ class MSB_EXPORT Snapshot {
   Snapshot() = delete;
 
   // Creates a snapshot of the disk of a sandbox that is not running, or that is running if
-  // SnapshotCreateOptions::live permits it (see below). The artifact is built under a
-  // hidden name, flushed to disk and published by one rename, so after a crash it exists completely
-  // or not at all. Then it is added to the index; a failure to add it is logged, not thrown. If the
-  // call fails, the sandbox is as it was before.
+  // SnapshotCreateOptions::live permits it (see below). The artifact is built under a hidden name,
+  // flushed to disk and published by one rename, so after a crash it exists completely or not at
+  // all. Then it is added to the index; a failure to add it is logged, not thrown. If the call
+  // fails, a sandbox that does not run is as it was before.
   //
   // A raw disk is copied with its holes; where the file system can share blocks (reflink), no data
   // is copied. A qcow2 disk is taken over in constant time, regardless of its size: the sandbox
@@ -124,14 +124,12 @@ class MSB_EXPORT Snapshot {
   // If live is not kOff and the sandbox runs, its guest continues to run. The guest agent (package
   // qemu-guest-agent in the guest) freezes the guest's file systems, QEMU exchanges the writable
   // disk for an empty overlay, and the agent thaws the file systems; see LiveSnapshot. This takes
-  // the same time for a disk of any size. What the guest writes from then on goes to the overlay,
-  // and the snapshot is made of the former disk, while the guest runs.
-  // SnapshotArtifact::Consistency returns what was achieved. If this process ends while the file
-  // systems are frozen, a child process thaws them; if that is killed too, the next command or live
-  // snapshot does. If the call fails after the exchange, the sandbox continues on the overlay
-  // without loss, and its next snapshot is a complete disk; the same holds for a snapshot that must
-  // be a complete disk itself. Only the qemu backend supports live snapshots, and only for qcow2
-  // disks.
+  // the same time for a disk of any size. SnapshotArtifact::Consistency returns what was achieved.
+  // If this process ends while the file systems are frozen, another process thaws them. If the call
+  // fails after the exchange, or if the snapshot must be a complete disk, the sandbox continues on
+  // the overlay without loss, and its further live snapshots are complete disks, until a snapshot
+  // of the stopped sandbox begins a new chain. Only the qemu backend supports live snapshots, and
+  // only for qcow2 disks.
   //
   // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid or
   // contain the reserved key "msb.consistency", or if a parent directory of path would have to be

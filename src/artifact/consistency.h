@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Records in the manifest of a snapshot how consistent its disk is, so that every release can read
-// it. A snapshot of a sandbox that ran has a label, the only place that all generations have and
-// all releases accept: 0.7 refuses a descriptor with extensions. A snapshot of a sandbox that did
-// not run has none, so its manifest is as the releases before 0.7 write it, which make no others.
-// The layered generation has a field of its own.
+// the manifest. A snapshot of a sandbox that ran has a label, the only place that all generations
+// have and all releases accept: 0.7 refuses a descriptor with extensions. A snapshot of a stopped
+// sandbox has no such label, so its manifest is identical to those of releases before 0.7, which
+// make no other snapshots. The layered generation has a field of its own.
 
 #ifndef MSB_SRC_ARTIFACT_CONSISTENCY_H_
 #define MSB_SRC_ARTIFACT_CONSISTENCY_H_

@@ -41,13 +41,15 @@ struct Errand {
 // Closes all descriptors from first to last.
 void CloseRange(unsigned first, unsigned last) {
   if (first > last || syscall(SYS_close_range, first, last, 0) == 0) return;
-  // Linux before 5.9.
+  // Linux before 5.9. The limit is the one of owned_descriptor.h.
+  constexpr rlim_t kMostDescriptors = 1 << 20;
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd) close(static_cast<int>(fd));
+  const rlim_t end = std::min(limit.rlim_cur, kMostDescriptors);
+  for (unsigned fd = first; fd <= last && fd < end; ++fd) close(static_cast<int>(fd));
 }
 
-// Closes the descriptors of the program, whose closing by that program must have an effect.
+// Closes all other descriptors, so that they are really closed when the program closes them.
 void KeepOnly(std::array<int, 3> kept) {
   std::sort(kept.begin(), kept.end());
   unsigned next = 0;
@@ -92,7 +94,7 @@ bool Send(const Errand& errand, time_t end) {
 // Reads until the reply has been seen.
 void AwaitReply(const Errand& errand, time_t end) {
   std::array<char, 4096> buffer{};
-  std::size_t kept = 0;  // Bytes at the begin of buffer that may be the begin of the reply.
+  std::size_t kept = 0;  // Bytes at the start of buffer that may be the start of the reply.
   while (Await(errand.socket, POLLIN, end)) {
     const ssize_t n = recv(errand.socket, buffer.data() + kept, buffer.size() - kept, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) return;
@@ -107,6 +109,8 @@ void AwaitReply(const Errand& errand, time_t end) {
 [[noreturn]] void Serve(const Errand& errand) {
   KeepOnly({errand.channel, errand.socket, errand.lock});
   setsid();
+  const pid_t pid = getpid();
+  if (send(errand.channel, &pid, sizeof pid, MSG_NOSIGNAL) != sizeof pid) _exit(1);
   char byte = 0;
   ssize_t n = 0;
   do {
@@ -155,19 +159,25 @@ LastWords::LastWords(const Message& message) {
   std::tie(channel, held_) = OpenUnixSocketPair();
   if (!held_) ThrowErrno("create", "a pair of sockets");
   NoteOwnedByProcess(held_.get());
-  // Duplicates, since a forked process loses the descriptors that are marked as this process's own.
-  const UniqueFd socket = Duplicate(message.socket);
-  const UniqueFd lock = message.lock < 0 ? UniqueFd() : Duplicate(message.lock);
   Fork({.channel = channel.get(),
-        .socket = socket.get(),
-        .lock = lock.get(),
+        .socket = message.socket,
+        .lock = message.lock,
         .bytes = message.bytes,
         .reply = message.reply});
+  channel.Reset(-1);
+  if (recv(held_.get(), &pid_, sizeof pid_, MSG_WAITALL) == sizeof pid_) return;
+  Throw(
+      ErrorKind::kIO,
+      "a process was killed before it was set up; look at the kernel's log (dmesg) for the reason");
 }
 
 LastWords::~LastWords() {
+  if (!held_) return;
   // If this fails, the process was killed.
   static_cast<void>(send(held_.get(), "", 1, MSG_NOSIGNAL));
+  // ECHILD: it is not a child of this process, as a rule.
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
 }
 
 }  // namespace msb::base

@@ -6,6 +6,8 @@
 #ifndef MSB_SRC_BASE_LAST_WORDS_H_
 #define MSB_SRC_BASE_LAST_WORDS_H_
 
+#include <sys/types.h>
+
 #include <string>
 
 #include "src/base/descriptor.h"
@@ -22,20 +24,25 @@ struct Message {
   int lock = -1;
 };
 
-// While a LastWords exists, a process waits for this one to end, and then sends the message. It is
-// not a child of this process, belongs to a session of its own, and ignores all signals that can be
-// ignored. It has no descriptors but those of the message.
+// While a LastWords exists, another process waits for this one to end, and then sends the message.
+// It is a child of the init process (or of this one, if this is a subreaper), belongs to a session
+// of its own, and ignores all signals that can be ignored. It has no descriptors but those of the
+// message.
 class LastWords {
  public:
   // Throws kIO if the process cannot be created.
   explicit LastWords(const Message& message);
   LastWords(const LastWords&) = delete;
   LastWords& operator=(const LastWords&) = delete;
-  // Ends the process, which sends nothing then. Does not wait for it to end.
+  // Ends the process, which sends nothing, unless SendNow was called.
   ~LastWords();
 
+  // Lets the process send the message now, and does not wait for that.
+  void SendNow() { held_.Reset(-1); }
+
  private:
-  UniqueFd held_;  // The end of a channel that only this process has.
+  UniqueFd held_;  // The end of a channel that only this process has. Empty after SendNow.
+  pid_t pid_ = 0;
 };
 
 }  // namespace msb::base

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Examines and edits an overlay, of which nothing but its own file is read.
+// Examines and edits an overlay without opening its backing files.
 
 #ifndef MSB_SRC_DISK_OVERLAY_EDIT_H_
 #define MSB_SRC_DISK_OVERLAY_EDIT_H_

@@ -11,6 +11,7 @@
 #include "src/artifact/manifest.h"
 #include "src/artifact/output_directory.h"
 #include "src/base/digest.h"
+#include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_names.h"
@@ -46,7 +47,7 @@ void CheckShortChain(const vmm::SandboxRecord& sandbox) {
   if (sandbox.backing.size() < handle::kMaxBackingFiles) return;
   Throw(ErrorKind::kUnsupportedOperation,
         "the disk of sandbox '{}' is backed by {} files already, which is the limit; stop the "
-        "sandbox, and create a snapshot, which is a complete disk then",
+        "sandbox and create a snapshot, which will be a complete disk and start a new chain",
         sandbox.name, sandbox.backing.size());
 }
 
@@ -89,9 +90,11 @@ bool MayBeOutdated(ErrorKind kind) {
          kind == ErrorKind::kUnsupportedOperation || kind == ErrorKind::kSnapshotSandboxRunning;
 }
 
-// Returns whether two records of a sandbox describe the same disk of the same sandbox.
-bool IsSameDisk(const vmm::SandboxRecord& a, const vmm::SandboxRecord& b) {
-  return a.created_at == b.created_at && a.upper.has_value() == b.upper.has_value() &&
+// Returns whether two records of a sandbox describe the same disk of the same sandbox, in the same
+// state.
+bool IsSame(const vmm::SandboxRecord& a, const vmm::SandboxRecord& b) {
+  return a.created_at == b.created_at && IsRunning(a) == IsRunning(b) &&
+         a.upper.has_value() == b.upper.has_value() &&
          (!a.upper || (a.upper->path == b.upper->path && a.upper->format == b.upper->format)) &&
          a.backing.size() == b.backing.size();
 }
@@ -111,13 +114,13 @@ class Creation {
   void Prepare(const vmm::SandboxRecord& sandbox);
   // Describes a snapshot of the sandbox as it is now.
   void Describe(const vmm::SandboxRecord& sandbox);
-  // Refuses, before anything is done, what would be refused later.
+  // Checks, before the disk of a running sandbox is exchanged, what would make the call fail later.
   void CheckLive(const vmm::SandboxRecord& sandbox);
   // Takes over or copies the disk of a sandbox that was just inspected.
   artifact::Artifact SnapshotDisk(const vmm::SandboxRecord& sandbox);
   // Takes over the sandbox's disk. Takes constant time, unless it must write out the complete disk
   // or record its integrity.
-  artifact::Artifact Seal();
+  artifact::Artifact Seal(const vmm::SandboxRecord& sandbox);
   // Stages the snapshot of a sandbox whose disk is taken over, and describes it to the backend.
   vmm::SealSpec Stage(const vmm::SandboxRecord& sandbox, std::string_view consistency);
   // Returns whether a snapshot of a sealable sandbox must be its complete disk: because it would be
@@ -131,7 +134,7 @@ class Creation {
   ManifestForm form_ = ManifestForm::kDescriptor;
   artifact::NewArtifact spec_;
   std::optional<artifact::StagedArtifact> staged_;
-  bool is_switched_ = false;  // The disk of a running sandbox was exchanged.
+  bool is_live_ = false;  // The disk of a running sandbox may have been exchanged.
 };
 
 artifact::Artifact Creation::Run() {
@@ -146,9 +149,9 @@ artifact::Artifact Creation::Run() {
       created = SnapshotDisk(sandbox);
     } catch (const Error& e) {
       // The sandbox may have been removed, replaced or sealed since it was inspected.
-      if (is_switched_ || !MayBeOutdated(e.kind()) || attempt >= kMaxAttempts) throw;
+      if (is_live_ || !MayBeOutdated(e.kind()) || attempt >= kMaxAttempts) throw;
       vmm::SandboxRecord now = Inspect();
-      if (IsSameDisk(sandbox, now)) throw;
+      if (IsSame(sandbox, now)) throw;
       sandbox = std::move(now);
     }
   }
@@ -163,13 +166,17 @@ void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
   form_ = FormFor(ctx_, client_);
   ApplyOptions(ctx_, client_, form_, options_, spec_);
   artifact::CheckOutputDirectory(spec_.destination);
-  if (IsRunning(sandbox)) CheckLive(sandbox);
 }
 
 void Creation::CheckLive(const vmm::SandboxRecord& sandbox) {
   CheckDescribable(sandbox);
   CheckShortChain(sandbox);
+  const std::string& path = spec_.destination.native();
+  if (!base::IsUtf8(path)) {
+    Throw(ErrorKind::kInvalidArgument, "snapshot path '{}' is not UTF-8", base::Quoted(path));
+  }
   artifact::CheckDestination(spec_);
+  const base::Stage writable(spec_.destination.parent_path(), base::Stage::Parents::kMake);
 }
 
 void Creation::Describe(const vmm::SandboxRecord& sandbox) {
@@ -181,29 +188,30 @@ void Creation::Describe(const vmm::SandboxRecord& sandbox) {
 artifact::Artifact Creation::SnapshotDisk(const vmm::SandboxRecord& sandbox) {
   const bool may_run = options_.live != LiveSnapshot::kOff;
   if (!may_run) CheckNotRunning(sandbox);
+  if (IsRunning(sandbox)) CheckLive(sandbox);
   Describe(sandbox);
-  if (sandbox.sealable || (may_run && IsRunning(sandbox))) return Seal();
+  if (sandbox.sealable || (may_run && IsRunning(sandbox))) return Seal(sandbox);
   artifact::NewArtifact spec = spec_;
   spec.confirm = [&] { CheckNotRunning(Inspect()); };
   return artifact::CreateArtifact(ctx_, std::move(spec));
 }
 
-artifact::Artifact Creation::Seal() {
+artifact::Artifact Creation::Seal(const vmm::SandboxRecord& sandbox) {
   artifact::Artifact artifact;
-  const auto describe = [&](const vmm::SandboxRecord& sandbox) {
-    return Stage(sandbox, artifact::kStopped);
+  const auto describe = [&](const vmm::SandboxRecord& now) {
+    return Stage(now, artifact::kStopped);
   };
-  const auto describe_live = [&](const vmm::SandboxRecord& sandbox, std::string_view consistency) {
-    is_switched_ = consistency != artifact::kStopped;
-    return Stage(sandbox, consistency);
+  const auto describe_live = [&](const vmm::SandboxRecord& now, std::string_view consistency) {
+    return Stage(now, consistency);
   };
   const auto publish = [&](const Disk& sealed) {
     artifact = artifact::PublishArtifact(ctx_, *std::exchange(staged_, std::nullopt), sealed.path);
   };
   try {
-    if (options_.live == LiveSnapshot::kOff) {
+    if (options_.live == LiveSnapshot::kOff || !IsRunning(sandbox)) {
       client_.backend->Seal(ctx_, sandbox_, describe, publish);
     } else {
+      is_live_ = true;
       client_.backend->SealLive(ctx_, sandbox_, options_.live, describe_live, publish);
     }
   } catch (const Error& e) {

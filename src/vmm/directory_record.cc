@@ -140,6 +140,16 @@ std::optional<PendingSwitch> ReadSwitch(const Fields& root) {
   return pending;
 }
 
+// Refuses a pending switch that does not fit the rest of the record.
+void CheckSwitch(const PendingSwitch& pending, const std::string& upper,
+                 const std::optional<PendingSeal>& seal) {
+  if (seal) Malformed("live", "must be absent if a seal is pending");
+  const bool is_upper = pending.overlay == upper;
+  if (is_upper == !pending.digest.empty()) return;
+  Malformed("live.overlay", fmt::format("must {}be the upper, but is '{}'", is_upper ? "not " : "",
+                                        pending.overlay));
+}
+
 Json WriteBacking(const std::vector<BackingFile>& backing) {
   Json list = Json::array();
   for (const BackingFile& file : backing) {
@@ -248,6 +258,7 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
   sandbox.sealable = sandbox.upper->format == DiskFormat::kQcow2;
   record.seal = ReadSeal(root, dir);
   record.live = ReadSwitch(root);
+  if (record.live) CheckSwitch(*record.live, sandbox.upper->path.filename(), record.seal);
   record.backend = root.Text("backend");
   sandbox.snapshot_digest = root.OptionalDigest("snapshot", "sha256");
   sandbox.snapshot_path = ReadPath(root, "snapshot_path");

@@ -46,15 +46,22 @@ void DirectoryBackend::Recover(Locked& sandbox, Warnings& warnings) const {
     is_certain = answer.has_value();
     return answer.value_or(false);
   };
+  const DirectoryRecord before = sandbox.record;
+  bool resolved = false;
   try {
-    const bool resolved =
-        ResolveSeal(SealedBy(sandbox), published) || ResolveSwitch(SealedBy(sandbox), published);
-    // Do not save a guess: the next operation asks again, unless this one saves the record anyway.
-    if (!is_certain) return;
+    // A guess would do for a seal. A live snapshot needs the answer, because it changes files.
+    resolved = ResolveSeal(SealedBy(sandbox), published) ||
+               ResolveSwitch(SealedBy(sandbox), queries_.is_published);
+  } catch (...) {
+    sandbox.record = before;
+    throw;
+  }
+  // Do not save a guess: the next operation asks again, unless this one saves the record anyway.
+  if (!is_certain) return;
+  try {
     if (resolved) Save(sandbox);
     Sweep(sandbox.dir, sandbox.path, sandbox.record.sandbox);
   } catch (const Error& e) {
-    if (sandbox.record.seal || sandbox.record.live) throw;
     warnings.Add(fmt::format("the recovery of sandbox {} is incomplete: {}", sandbox.path.native(),
                              e.what()));
   }
@@ -124,7 +131,7 @@ void DirectoryBackend::SealLive(const Context& ctx, const std::string& name, Liv
   const auto was_published = [&](const std::filesystem::path& artifact, const std::string& digest) {
     return AskPublished(artifact, digest, warnings).value_or(false);
   };
-  sealing.Resume(ctx, was_published);
+  sealing.Resume(ctx, queries_.is_published);
   const std::string_view consistency = sealing.Switch(ctx, level);
   SealSpec spec;
   try {

@@ -169,10 +169,13 @@ std::uint64_t GuestAgent::Freeze(const Context& ctx) {
   }
 }
 
-void GuestAgent::Thaw(const Context& ctx) {
+std::uint64_t GuestAgent::Thaw(const Context& ctx) {
+  std::uint64_t thawed = 0;
   for (int i = 0; i < kThawTries; ++i) {
-    ExecuteOnce(ctx, "guest-fsfreeze-thaw", Json::object());
-    if (!IsFrozen(ctx)) return;
+    const Json count = ExecuteOnce(ctx, "guest-fsfreeze-thaw", Json::object());
+    if (!count.is_number_unsigned()) ThrowBroken("it did not report how many it has thawed");
+    thawed = std::max(thawed, count.get<std::uint64_t>());
+    if (!IsFrozen(ctx)) return thawed;
   }
   base::Throw(ErrorKind::kIO,
               "the guest agent of sandbox '{}' reports that file systems are still frozen after {} "

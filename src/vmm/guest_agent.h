@@ -90,9 +90,10 @@ class GuestAgent {
   // tries to thaw. The caller must call Thaw soon, and must keep other clients out until then.
   // Throws AgentRefusal if the agent cannot or may not freeze.
   std::uint64_t Freeze(const Context& ctx);
-  // Thaws all file systems that Freeze has frozen. Has no effect if none is frozen.
+  // Thaws all file systems that Freeze has frozen, and returns how many were still frozen. Has no
+  // effect if none is frozen.
   // Throws AgentRefusal if the agent cannot thaw.
-  void Thaw(const Context& ctx);
+  std::uint64_t Thaw(const Context& ctx);
   // Returns the message by which another process thaws them, without a lock.
   base::Message ThawMessage() const;
   // Returns true if the agent has frozen file systems.

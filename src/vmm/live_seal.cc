@@ -114,9 +114,15 @@ void LiveSealing::Resume(const Context& ctx, const PublishedPredicate& published
   if (!record_.live) return;
   if (disk_.WritesTo(ctx, record_.live->overlay)) {
     Adopt(WasPublished(sandbox_, published));
-  } else {
+  } else if (record_.live->digest.empty()) {
     disk_.Close(ctx, record_.live->overlay);
     Drop();
+  } else {
+    Throw(
+        ErrorKind::kInvalidConfig,
+        "the record of sandbox {} has a pending live snapshot that QEMU knows nothing of; stop the "
+        "sandbox, and start it again",
+        sandbox_.path.native());
   }
 }
 
@@ -205,7 +211,7 @@ void LiveSealing::Drop() {
   base::RemoveFile(sandbox_.path / overlay);
 }
 
-// If the VM cannot tell, the switch stays pending.
+// If the VM does not answer, the switch stays pending.
 void LiveSealing::TryDrop(const std::string& overlay) noexcept {
   try {
     const Context ctx = Context::Background();

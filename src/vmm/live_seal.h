@@ -9,9 +9,9 @@
 //      overlay as the upper, backed by that name. Where the file system has no links, the upper is
 //      renamed instead, after the record has been saved.
 //   3. The caller publishes the artifact, which links the former upper.
-//   4. Finish removes the pending switch. If the artifact was not published, it also gives the
-//      former upper its own name back, under which only the sandbox has it. Finally, it names the
-//      file in the header of the overlay.
+//   4. Finish names the file that backs the overlay in the overlay's header, and saves a record
+//      without a pending switch. If the artifact was not published, the former upper keeps its own
+//      name, under which only the sandbox has it.
 //
 // At every moment from the first record to the last, what the guest sees is the overlay on top of
 // the former upper, or the upper alone, which is the same as long as the overlay is empty. So after
@@ -35,11 +35,11 @@
 
 namespace msb::vmm {
 
-// Resolves a pending switch in the record of a sandbox whose VM has ended. Changes the record in
-// memory only, so the caller must save it before it removes files that the record no longer names.
-// Returns false if no switch is pending.
-// Throws what published throws.
-// Throws kIO or kSnapshotIntegrity if the overlay cannot be read or written.
+// Resolves a pending switch of a sandbox whose VM has ended: names the backing file in the header
+// of the overlay, and changes the record in memory, which the caller must save before it removes
+// files that the record no longer names. Nothing is lost if it is not saved. Returns false if no
+// switch is pending. Throws what published throws. Throws kIO or kSnapshotIntegrity if the overlay
+// cannot be read or written.
 bool ResolveSwitch(const SealedSandbox& sandbox, const PublishedPredicate& published);
 
 // A LiveSealing represents a live snapshot in progress.

@@ -52,11 +52,15 @@ bool QemuFreezer::Freeze(const Context& ctx, LiveSnapshot level) {
   }
 }
 
-void QemuFreezer::Thaw() noexcept {
+bool QemuFreezer::Thaw() noexcept {
+  bool were_frozen = true;
   try {
     // Freeze thaws if it fails, but it may not have reached the agent.
-    if (guard_) (*session_)->Thaw(Context::Background().WithTimeout(kThawLimit));
+    if (guard_) {
+      were_frozen = (*session_)->Thaw(Context::Background().WithTimeout(kThawLimit)) > 0;
+    }
   } catch (const std::exception& e) {
+    guard_->SendNow();
     try {
       warn_(fmt::format("cannot thaw the file systems of sandbox '{}': {}", guest_.sandbox,
                         e.what()));
@@ -66,6 +70,7 @@ void QemuFreezer::Thaw() noexcept {
   }
   guard_.reset();
   session_.reset();
+  return were_frozen;
 }
 
 }  // namespace msb::vmm

@@ -28,7 +28,9 @@ class QemuFreezer {
   // Throws kUnsupportedOperation if level is kFilesystemConsistent and they cannot be frozen.
   // Throws kCancelled if ctx ends first.
   bool Freeze(const Context& ctx, LiveSnapshot level);
-  void Thaw() noexcept;
+  // Thaws the file systems. Returns false if something else had thawed them before. If that fails,
+  // another process tries again.
+  bool Thaw() noexcept;
 
  private:
   void FreezeAll(const Context& ctx, LiveSnapshot level);

@@ -29,7 +29,7 @@ constexpr auto kCommandTimeout = std::chrono::seconds(60);
 QemuLiveDisk::QemuLiveDisk(const Context& ctx, GuestAddress guest, const DirectoryRecord& record)
     : guest_(std::move(guest)) {
   try {
-    Ask(ctx, "query-status");
+    TopNode(ctx);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kIO || !HasEnded() || !record.process ||
         StateOf(*record.process, guest_.dir, record.sandbox.upper->path.filename()) ==
@@ -71,10 +71,6 @@ Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command, const Jso
   }
 }
 
-Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command) {
-  return Ask(ctx, command, Json::object());
-}
-
 // The reply to query-block would be nested as deeply as the chain is long.
 std::string QemuLiveDisk::TopNode(const Context& ctx) {
   const Json node =
@@ -102,8 +98,16 @@ std::string_view QemuLiveDisk::SwitchTo(const Context& ctx, const std::string& o
   ctx.Check();
   const Json action = {{"type", "blockdev-snapshot"}, {"data", {{"node", top}, {"overlay", node}}}};
   Ask(Context::Background(), "transaction", {{"actions", Json::array({action})}});
-  freezer.Thaw();
-  return is_frozen ? "filesystem-consistent" : "crash-consistent";
+  const bool were_frozen = freezer.Thaw();
+  Disconnect();
+  if (is_frozen && were_frozen) return "filesystem-consistent";
+  if (level == LiveSnapshot::kFilesystemConsistent) {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "something in the guest of sandbox '{}' thawed its file systems too early; try again, or "
+          "permit a crash-consistent snapshot (LiveSnapshot::kAuto)",
+          guest_.sandbox);
+  }
+  return "crash-consistent";
 }
 
 void QemuLiveDisk::Close(const Context& ctx, const std::string& overlay) {
@@ -116,6 +120,7 @@ void QemuLiveDisk::Close(const Context& ctx, const std::string& overlay) {
       // QEMU has no such node.
     }
   }
+  TopNode(ctx);  // Throws if QEMU has ended instead.
 }
 
 void QemuLiveDisk::SetBackingFile(const Context& ctx, const std::string& overlay,
@@ -123,6 +128,7 @@ void QemuLiveDisk::SetBackingFile(const Context& ctx, const std::string& overlay
   const std::string node = NodeOf(overlay);
   Ask(ctx, "change-backing-file",
       {{"device", node}, {"image-node-name", node}, {"backing-file", backing_file}});
+  Disconnect();
   const base::Entry entry = base::OpenEntryAt(guest_.dir, overlay);
   if (entry.fd) base::Sync(entry.fd.get());
 }

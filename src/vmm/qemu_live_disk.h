@@ -36,13 +36,14 @@ class QemuLiveDisk : public LiveDisk {
  private:
   // Executes a command. Throws kIO if QEMU does not answer within 60 s.
   base::Json Ask(const Context& ctx, const std::string& command, const base::Json& arguments);
-  base::Json Ask(const Context& ctx, const std::string& command);  // Without arguments.
+  // QEMU serves one client at a time, so no connection is kept while the snapshot is made.
+  void Disconnect() { client_.reset(); }
   // Returns the node that the guest's disk writes to.
   std::string TopNode(const Context& ctx);
 
   const GuestAddress guest_;
-  std::string former_upper_;         // The name of the recorded upper.
-  std::optional<QmpClient> client_;  // Not set after a command that QEMU did not answer.
+  std::string former_upper_;  // The name of the recorded upper.
+  std::optional<QmpClient> client_;
 };
 
 }  // namespace msb::vmm

@@ -220,6 +220,8 @@ TEST_F(OwnBackendTest, WhileItRunsNothingElseUsesItsDisk) {
   EXPECT_EQ(ListTree(dir_ / "home"), before);
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client),
                    ErrorKind::kSnapshotSandboxRunning, "sandbox 'a' is running", "stop it first");
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s", .live = LiveSnapshot::kAuto}, client),
+                   ErrorKind::kUnsupportedOperation, "sandbox 'a' while it runs", "stop it first");
   EXPECT_FALSE(fs::exists(dir_ / "home/snapshots/s"));
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   sandbox.Close();
@@ -284,6 +286,10 @@ TEST_F(OwnBackendTest, ACrashedQcow2SandboxCanBeSealed) {
   EXPECT_EQ(sandbox.WaitUntilStopped(ctx_), SandboxStatus::kCrashed);
   const auto snapshot = Snapshot::Create(ctx_, "a", {.name = "s"}, client);
   EXPECT_EQ(GetSandbox(ctx_, "a", client).Upper().base_digest, snapshot.Digest());
+  // It does not run, so a backend without live snapshots will do.
+  const auto next = Snapshot::Create(ctx_, "a", {.name = "t", .live = LiveSnapshot::kAuto}, client);
+  EXPECT_EQ(next.Consistency(), "stopped");
+  EXPECT_EQ(next.Parent(), snapshot.Digest());
 }
 
 TEST_F(OwnBackendTest, AFailedBootLeavesNothing) {

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -112,10 +113,21 @@ TEST_F(LastWordsTest, TheOtherProcessHoldsNothingElse) {
   EXPECT_EQ(read(out.get(), &byte, 1), 0) << "the end of the pipe";
 }
 
+// Also in a container, whose first process becomes the parent of all orphans.
 TEST_F(LastWordsTest, LeavesNoChildOfThisProcess) {
-  { const LastWords words({.socket = near_.get(), .bytes = "farewell", .reply = "ok"}); }
-  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
-  EXPECT_EQ(errno, ECHILD);
+  for (const bool is_subreaper : {false, true}) {
+    ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, is_subreaper), 0);
+    { const LastWords words({.socket = near_.get(), .bytes = "farewell", .reply = "ok"}); }
+    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+    EXPECT_EQ(errno, ECHILD);
+  }
+  ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+}
+
+TEST_F(LastWordsTest, MayBeSentWhileTheProcessRuns) {
+  LastWords words({.socket = near_.get(), .bytes = "farewell", .reply = "ok"});
+  words.SendNow();
+  EXPECT_EQ(Receive(8), "farewell");
 }
 
 }  // namespace

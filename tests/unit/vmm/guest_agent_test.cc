@@ -450,14 +450,27 @@ TEST(GuestAgentTest, ThawRepeatsUntilNothingIsFrozen) {
     self.AwaitEnd();
   });
   GuestAgent agent = AgentFor(peer);
-  agent.Thaw(Soon());
+  EXPECT_EQ(agent.Thaw(Soon()), 1U);
+}
+
+// Something in the guest has thawed them already.
+TEST(GuestAgentTest, ThawReportsThatNothingWasFrozen) {
+  ScriptedAgent peer([](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-thaw");
+    self.Return(0);
+    ReportState(self, "thawed");
+    self.AwaitEnd();
+  });
+  GuestAgent agent = AgentFor(peer);
+  EXPECT_EQ(agent.Thaw(Soon()), 0U);
 }
 
 TEST(GuestAgentTest, ThawGivesUpOnAnAgentThatNeverThaws) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
     for (Json command = self.Take(); !command.is_null(); command = self.Take()) {
-      self.Return("frozen");
+      self.Return(command.at("execute") == "guest-fsfreeze-thaw" ? Json(0) : Json("frozen"));
     }
   });
   GuestAgent agent = AgentFor(peer);
