@@ -50,7 +50,7 @@ class LiveBench {
   double BenchCreate() {
     Client client({.home = dir_ / "home",
                    .backend = "qemu",
-                   .qemu = {.memory_mib = 64, .extra_arguments = {"-boot", "n"}}});
+                   .qemu = {.memory_mib = 64, .extra_arguments = {"-S"}}});
     const Sandbox library = CreateSandbox(ctx_, "library", {WithImage(image_)}, client);
     const Sandbox by_hand = CreateSandbox(ctx_, "by-hand", {WithImage(image_)}, client);
     int n = 0;
