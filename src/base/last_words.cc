@@ -12,14 +12,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstddef>
 #include <cstring>
 #include <ctime>
 #include <string_view>
 #include <tuple>
 
-#include "src/base/fork.h"
+#include "src/base/orphan.h"
 #include "src/base/owned_descriptor.h"
 #include "src/base/throw.h"
 
@@ -106,11 +105,21 @@ void AwaitReply(const Errand& errand, time_t end) {
   }
 }
 
+// The first message of the new process, or of the one that could not create it.
+struct Hello {
+  pid_t pid = 0;
+  int error = 0;
+};
+
+void SayHello(int channel, const Hello& hello) {
+  // If this fails, the other process has ended, which the next call notices.
+  static_cast<void>(send(channel, &hello, sizeof hello, MSG_NOSIGNAL));
+}
+
 [[noreturn]] void Serve(const Errand& errand) {
   KeepOnly({errand.channel, errand.socket, errand.lock});
   setsid();
-  const pid_t pid = getpid();
-  if (send(errand.channel, &pid, sizeof pid, MSG_NOSIGNAL) != sizeof pid) _exit(1);
+  SayHello(errand.channel, {.pid = getpid(), .error = 0});
   char byte = 0;
   ssize_t n = 0;
   do {
@@ -124,34 +133,6 @@ void AwaitReply(const Errand& errand, time_t end) {
   _exit(0);
 }
 
-// Forks twice, so that the new process becomes a child of init and leaves no zombie for this one.
-void Fork(const Errand& errand) {
-  // All signals stay blocked in the new process. Handlers are code of the program.
-  sigset_t all;
-  sigset_t old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  const ForkForProgram no_wait;
-  const pid_t intermediate = fork();
-  if (intermediate == 0) {
-    const pid_t pid = fork();
-    if (pid == 0) Serve(errand);
-    _exit(pid < 0 ? 1 : 0);
-  }
-  const int error = errno;
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  int status = 0;
-  pid_t waited = 0;
-  if (intermediate > 0) {
-    do {
-      waited = waitpid(intermediate, &status, 0);
-    } while (waited < 0 && errno == EINTR);
-  }
-  // If other code of this process has already reaped the process, its status is not known.
-  if (intermediate > 0 && (waited < 0 || status == 0)) return;
-  ThrowErrno("fork", "a process", intermediate < 0 ? error : EAGAIN);
-}
-
 }  // namespace
 
 LastWords::LastWords(const Message& message) {
@@ -159,16 +140,25 @@ LastWords::LastWords(const Message& message) {
   std::tie(channel, held_) = OpenUnixSocketPair();
   if (!held_) ThrowErrno("create", "a pair of sockets");
   NoteOwnedByProcess(held_.get());
-  Fork({.channel = channel.get(),
-        .socket = message.socket,
-        .lock = message.lock,
-        .bytes = message.bytes,
-        .reply = message.reply});
+  const Errand errand{.channel = channel.get(),
+                      .socket = message.socket,
+                      .lock = message.lock,
+                      .bytes = message.bytes,
+                      .reply = message.reply};
+  ForkOrphan("a message", [&errand](int error) {
+    if (error == 0) Serve(errand);
+    SayHello(errand.channel, {.pid = 0, .error = error});
+    _exit(0);
+  });
   channel.Reset(-1);
-  if (recv(held_.get(), &pid_, sizeof pid_, MSG_WAITALL) == sizeof pid_) return;
-  Throw(
-      ErrorKind::kIO,
-      "a process was killed before it was set up; look at the kernel's log (dmesg) for the reason");
+  Hello hello;
+  if (recv(held_.get(), &hello, sizeof hello, MSG_WAITALL) != sizeof hello) {
+    Throw(ErrorKind::kIO,
+          "a process was killed before it was set up; look at the kernel's log (dmesg) for the "
+          "reason");
+  }
+  if (hello.error != 0) ThrowErrno("fork a process for", "a message", hello.error);
+  pid_ = hello.pid;
 }
 
 LastWords::~LastWords() {

@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,7 +18,7 @@
 #include <tuple>
 #include <utility>
 
-#include "src/base/fork.h"
+#include "src/base/orphan.h"
 #include "src/base/owned_descriptor.h"
 #include "src/base/throw.h"
 
@@ -107,6 +106,7 @@ bool TieTo(const Launch& launch) {
 }
 
 [[noreturn]] void Become(const Launch& launch) {
+  close(launch.parent_channel);
   close(launch.leash_held);  // If this process held it too, the leash would never hang up.
   if (setsid() < 0 || !TieTo(launch)) GiveUp(launch.channel, Step::kSetUp);
   Tell(launch.channel, {.step = Step::kStart, .pid = getpid(), .error = 0});
@@ -120,31 +120,6 @@ bool TieTo(const Launch& launch) {
   ResetSignals();
   execve(launch.path, launch.arguments, launch.environment);
   GiveUp(launch.channel, Step::kExecute);
-}
-
-// Forks twice, so that the new process becomes a child of init. When it returns, the intermediate
-// process has ended, so only this process and the new one have launch.channel.
-void Fork(const Launch& launch) {
-  // Handlers of this program must not run in the new process before it has reset them.
-  sigset_t all;
-  sigset_t old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  const ForkForProgram no_wait;
-  const pid_t intermediate = fork();
-  if (intermediate == 0) {
-    close(launch.parent_channel);
-    const pid_t pid = fork();
-    if (pid == 0) Become(launch);
-    if (pid < 0) GiveUp(launch.channel, Step::kFork);
-    _exit(0);
-  }
-  const int error = errno;
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  if (intermediate < 0) ThrowErrno("fork a process for", launch.path, error);
-  // ECHILD: other code in this process, which waits for any child, has already reaped it.
-  while (waitpid(intermediate, nullptr, 0) < 0 && errno == EINTR) {
-  }
 }
 
 // Receives a message. Returns nothing at the end of the channel.
@@ -228,18 +203,23 @@ ProcessIdentity Spawn(const Program& program, const Leash& leash,
   const UniqueFd output = OpenOutput(program.output);
   auto channel = OpenUnixSocketPair();
   if (!channel.first) ThrowErrno("create", "a pair of sockets");
-  Fork({.path = path.c_str(),
-        .arguments = arguments.data(),
-        .environment = environ,
-        .directory = program.directory.empty() ? nullptr : program.directory.c_str(),
-        .input = input.get(),
-        .output = output.get(),
-        .channel = channel.second.get(),
-        .parent_channel = channel.first.get(),
-        .leash_held = leash.held_.get(),
-        .leash_program = leash.program_.get(),
-        .inherited = program.inherited.data(),
-        .inherited_count = program.inherited.size()});
+  const Launch launch{.path = path.c_str(),
+                      .arguments = arguments.data(),
+                      .environment = environ,
+                      .directory = program.directory.empty() ? nullptr : program.directory.c_str(),
+                      .input = input.get(),
+                      .output = output.get(),
+                      .channel = channel.second.get(),
+                      .parent_channel = channel.first.get(),
+                      .leash_held = leash.held_.get(),
+                      .leash_program = leash.program_.get(),
+                      .inherited = program.inherited.data(),
+                      .inherited_count = program.inherited.size()};
+  ForkOrphan(program.path.native(), [&launch](int fork_error) {
+    if (fork_error == 0) Become(launch);
+    errno = fork_error;
+    GiveUp(launch.channel, Step::kFork);
+  });
   channel.second.Reset(-1);
   return Release(program, channel.first.get(), before_program);
 }
