@@ -15,6 +15,7 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/qcow2_layout.h"
 
 namespace msb::disk {
 namespace {
@@ -24,7 +25,6 @@ using base::Throw;
 using namespace std::string_view_literals;
 
 constexpr std::string_view kQcowMagic = "QFI\xfb";
-constexpr std::uint64_t kLongestBackingName = 1023;
 constexpr std::uint64_t kFooterBytes = 512;  // VHD and DMG have their magic at the end.
 
 // Describes an unsupported format by its magic number.
@@ -112,7 +112,7 @@ class Prober {
     }
     const auto offset = NumberAt(header, 8, 8);
     const auto length = NumberAt(header, 16, 4);
-    if (offset == 0 || length == 0 || length > kLongestBackingName) return;
+    if (offset == 0 || length == 0 || length > kMaxBackingNameBytes) return;
     const std::string backing = Bytes(offset, length);
     if (backing.empty()) return;
     Refuse(fmt::format("is backed by '{}', but an image must be a single file", Quoted(backing)),

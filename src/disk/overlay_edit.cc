@@ -20,7 +20,6 @@ namespace {
 // Where the header has the offset and the length of the backing file's name (qcow2.txt of QEMU).
 constexpr std::uint64_t kNameOffset = 8;
 constexpr std::uint64_t kNameLength = 16;
-constexpr std::size_t kMaxNameBytes = 1023;
 
 }  // namespace
 
@@ -35,7 +34,8 @@ void SetBackingFile(int fd, const std::string& name, std::string_view backing_fi
   std::array<std::byte, 8> field{};
   base::ReadExactly(fd, field.data(), field.size(), kNameOffset);
   const std::uint64_t offset = base::LoadBigEndian(field);
-  if (header.backing_file.empty() || backing_file.empty() || backing_file.size() > kMaxNameBytes ||
+  if (header.backing_file.empty() || backing_file.empty() ||
+      backing_file.size() > kMaxBackingNameBytes ||
       backing_file.size() > header.cluster_bytes() - offset) {
     base::Throw(ErrorKind::kUnsupportedOperation,
                 "the header of {} has no space for the backing file '{}'; set it with 'qemu-img "

@@ -27,7 +27,6 @@ using base::Throw;
 constexpr std::size_t kVersion2Bytes = 72;
 constexpr std::size_t kVersion3Bytes = 104;
 constexpr std::size_t kLongestKnownBytes = 112;  // Including the compression type.
-constexpr std::size_t kMaxBackingNameBytes = 1023;
 constexpr std::uint64_t kMaxL1Bytes = 32 << 20;
 constexpr std::uint64_t kMaxRefcountTableBytes = 8 << 20;
 

@@ -24,6 +24,7 @@ inline constexpr std::uint64_t kBytesPerL2 = kEntriesPerTable * kClusterBytes;
 inline constexpr std::uint64_t kRefcountsPerBlock = kClusterBytes / 2;
 inline constexpr std::uint64_t kMaxL1Entries = (32 << 20) / 8;
 inline constexpr std::uint64_t kSectorBytes = 512;
+inline constexpr std::size_t kMaxBackingNameBytes = 1023;
 inline constexpr std::uint64_t kBackingFormat = 0xe2792aca;  // Type of a header extension.
 inline constexpr std::uint64_t kHeaderBytes = 104;
 inline constexpr std::uint64_t kCopiedFlag = std::uint64_t{1} << 63;  // Marks the only reference.
