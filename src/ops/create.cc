@@ -20,6 +20,7 @@
 #include "src/handle/lineage.h"
 #include "src/ops/boot.h"
 #include "src/ops/new_snapshot.h"
+#include "src/vmm/directory_record.h"
 
 namespace msb::ops {
 namespace {
@@ -114,6 +115,10 @@ class Creation {
   void Prepare(const vmm::SandboxRecord& sandbox);
   // Describes a snapshot of the sandbox as it is now.
   void Describe(const vmm::SandboxRecord& sandbox);
+  // Throws kSnapshotSandboxRunning if the sandbox runs and must not.
+  void CheckState(const vmm::SandboxRecord& sandbox) const {
+    if (options_.live == LiveSnapshot::kOff) CheckNotRunning(sandbox);
+  }
   // Checks, before the disk of a running sandbox is exchanged, what would make the call fail later.
   void CheckLive(const vmm::SandboxRecord& sandbox);
   // Takes over or copies the disk of a sandbox that was just inspected.
@@ -161,7 +166,7 @@ artifact::Artifact Creation::Run() {
 }
 
 void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
-  if (options_.live == LiveSnapshot::kOff) CheckNotRunning(sandbox);
+  CheckState(sandbox);
   handle::IndexParent(ctx_, client_.catalog, sandbox);
   form_ = FormFor(ctx_, client_);
   ApplyOptions(ctx_, client_, form_, options_, spec_);
@@ -171,10 +176,7 @@ void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
 void Creation::CheckLive(const vmm::SandboxRecord& sandbox) {
   CheckDescribable(sandbox);
   CheckShortChain(sandbox);
-  const std::string& path = spec_.destination.native();
-  if (!base::IsUtf8(path)) {
-    Throw(ErrorKind::kInvalidArgument, "snapshot path '{}' is not UTF-8", base::Quoted(path));
-  }
+  vmm::CheckArtifactPath(spec_.destination);
   artifact::CheckDestination(spec_);
   const base::Stage writable(spec_.destination.parent_path(), base::Stage::Parents::kMake);
 }
@@ -186,11 +188,10 @@ void Creation::Describe(const vmm::SandboxRecord& sandbox) {
 }
 
 artifact::Artifact Creation::SnapshotDisk(const vmm::SandboxRecord& sandbox) {
-  const bool may_run = options_.live != LiveSnapshot::kOff;
-  if (!may_run) CheckNotRunning(sandbox);
+  CheckState(sandbox);
   if (IsRunning(sandbox)) CheckLive(sandbox);
   Describe(sandbox);
-  if (sandbox.sealable || (may_run && IsRunning(sandbox))) return Seal(sandbox);
+  if (sandbox.sealable || IsRunning(sandbox)) return Seal(sandbox);
   artifact::NewArtifact spec = spec_;
   spec.confirm = [&] { CheckNotRunning(Inspect()); };
   return artifact::CreateArtifact(ctx_, std::move(spec));
@@ -208,11 +209,11 @@ artifact::Artifact Creation::Seal(const vmm::SandboxRecord& sandbox) {
     artifact = artifact::PublishArtifact(ctx_, *std::exchange(staged_, std::nullopt), sealed.path);
   };
   try {
-    if (options_.live == LiveSnapshot::kOff || !IsRunning(sandbox)) {
-      client_.backend->Seal(ctx_, sandbox_, describe, publish);
-    } else {
+    if (IsRunning(sandbox)) {
       is_live_ = true;
       client_.backend->SealLive(ctx_, sandbox_, options_.live, describe_live, publish);
+    } else {
+      client_.backend->Seal(ctx_, sandbox_, describe, publish);
     }
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kSandboxStillRunning) throw;

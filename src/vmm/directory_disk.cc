@@ -114,6 +114,15 @@ DiskSource SourceOf(const SnapshotSource& snapshot) {
           snapshot.backing};
 }
 
+std::string NewUpperName(DiskFormat format) {
+  const std::string extension = std::filesystem::path(disk::UpperFileName(format)).extension();
+  return "upper-" + base::RandomSuffix() + extension;
+}
+
+bool HasFile(int dir, const std::string& name) {
+  return base::OpenEntryAt(dir, name).type == EntryType::kRegularFile;
+}
+
 void MakeUpper(const Context& ctx, const DiskSource& source, const NewUpper& upper,
                SandboxRecord& record) {
   record.upper = Disk{upper.place / upper.name, upper.format, source.disk.fstype};

@@ -40,6 +40,12 @@ struct NewUpper {
   std::function<void(const std::filesystem::path& file, const std::string& name)> add_backing;
 };
 
+// Returns a file name for the upper of a sandbox that has another one already.
+std::string NewUpperName(DiskFormat format);
+
+// Returns true if a regular file has this name in dir.
+bool HasFile(int dir, const std::string& name);
+
 // Creates the upper of a sandbox, and sets upper and backing of the record, with the paths that the
 // files will have once the directory is published. A raw upper is a copy of the source, with its
 // holes. A qcow2 upper is empty and is backed by the source's files, which are added to the

@@ -275,6 +275,12 @@ DirectoryRecord Read(const Json& document, const std::filesystem::path& dir) {
 
 }  // namespace
 
+void CheckArtifactPath(const std::filesystem::path& artifact) {
+  if (base::IsUtf8(artifact.native())) return;
+  base::Throw(ErrorKind::kInvalidArgument, "snapshot path '{}' is not UTF-8",
+              base::Quoted(artifact.native()));
+}
+
 void SetSnapshotPath(SandboxRecord& sandbox, const base::Home& home,
                      const std::filesystem::path& artifact) {
   const bool is_outside = !base::IsBeneath(artifact, home.path());

@@ -74,6 +74,9 @@ struct DirectoryRecord {
   static DirectoryRecord Parse(std::string_view json, const std::filesystem::path& dir);
 };
 
+// Throws kInvalidArgument unless the record can hold the path of an artifact that will be
+// published.
+void CheckArtifactPath(const std::filesystem::path& artifact);
 // Records the path of the snapshot that the sandbox descends from, unless it is inside the home,
 // which may be moved or copied, or is not UTF-8.
 void SetSnapshotPath(SandboxRecord& sandbox, const base::Home& home,

@@ -42,11 +42,6 @@ std::uint64_t SizeOfUpper(int dir, const Disk& upper) {
   }
 }
 
-std::string NewUpperName(DiskFormat format) {
-  const std::string extension = std::filesystem::path(disk::UpperFileName(format)).extension();
-  return "upper-" + base::RandomSuffix() + extension;
-}
-
 // Returns the name of a temporary file, which Sweep removes.
 std::string HiddenName() { return fmt::format(".{}.{}", kRecordFile, base::RandomSuffix()); }
 

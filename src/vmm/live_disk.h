@@ -6,16 +6,14 @@
 #ifndef MSB_SRC_VMM_LIVE_DISK_H_
 #define MSB_SRC_VMM_LIVE_DISK_H_
 
-#include <functional>
 #include <string>
 #include <string_view>
 
 #include "msb/context.h"
 #include "msb/vmm/backend.h"
+#include "src/vmm/warn.h"
 
 namespace msb::vmm {
-
-using Warn = std::function<void(std::string message)>;
 
 // Files are given by their names in the directory of the sandbox.
 class LiveDisk {

@@ -2,7 +2,6 @@
 
 #include "src/vmm/live_seal.h"
 
-#include <exception>
 #include <utility>
 
 #include "src/base/regular_file.h"
@@ -26,10 +25,6 @@ const std::string& PlaceholderName() {
   static const std::string name =
       disk::DiskFileName("sha256:" + std::string(64, '0'), DiskFormat::kQcow2);
   return name;
-}
-
-bool HasFile(int dir, const std::string& name) {
-  return base::TypeAt(dir, name) == EntryType::kRegularFile;
 }
 
 UniqueFd OpenRecordedUpper(const SealedSandbox& sandbox) {
@@ -135,7 +130,7 @@ void LiveSealing::MakeOverlay(const std::string& overlay) {
 }
 
 std::string_view LiveSealing::Switch(const Context& ctx, LiveSnapshot level) {
-  const std::string overlay = "upper-" + base::RandomSuffix() + ".qcow2";
+  const std::string overlay = NewUpperName(DiskFormat::kQcow2);
   try {
     MakeOverlay(overlay);
     record_.live = PendingSwitch{.overlay = overlay};
@@ -153,15 +148,11 @@ std::string_view LiveSealing::Switch(const Context& ctx, LiveSnapshot level) {
 
 Disk LiveSealing::Link(const SealSpec& spec) {
   if (spec.whole_disk) return *spec.whole_disk;
-  if (!base::IsUtf8(spec.artifact.native())) {
-    Throw(ErrorKind::kInvalidArgument, "snapshot path '{}' is not UTF-8",
-          base::Quoted(spec.artifact.native()));
-  }
+  CheckArtifactPath(spec.artifact);
   SandboxRecord& record = record_.sandbox;
   const std::filesystem::path upper = record.upper->path;
-  const std::string name = disk::DiskFileName(spec.digest, DiskFormat::kQcow2);
-  const BackingFile base = {name, {sandbox_.path / name, DiskFormat::kQcow2, record.upper->fstype}};
-  const bool is_linked = base::TryLinkFile(upper, sandbox_.dir, name);
+  const BackingFile base = SnapshotFile(sandbox_.path, spec, *record.upper);
+  const bool is_linked = base::TryLinkFile(upper, sandbox_.dir, base.name);
   record_.live->digest = spec.digest;
   record_.live->artifact = spec.artifact;
   record_.live->file = upper.filename();
@@ -169,20 +160,16 @@ Disk LiveSealing::Link(const SealSpec& spec) {
   record.upper->path = sandbox_.path / record_.live->overlay;
   save_();
   // Without links, the former upper has one name at a time; the record has both names.
-  if (!is_linked) base::RenameOverAt(sandbox_.dir, upper.filename(), name);
+  if (!is_linked) base::RenameOverAt(sandbox_.dir, upper.filename(), base.name);
   return base.disk;
 }
 
 void LiveSealing::Finish(bool published) noexcept {
-  try {
-    if (record_.live) Adopt(published);
-  } catch (const std::exception& e) {
-    try {
-      warn_(e.what());
-    } catch (...) {
-      // There is no memory for the message.
-    }
-  }
+  TryStep(
+      [&] {
+        if (record_.live) Adopt(published);
+      },
+      warn_);
 }
 
 void LiveSealing::Adopt(bool published) {
@@ -211,25 +198,18 @@ void LiveSealing::Drop() {
   base::RemoveFile(sandbox_.path / overlay);
 }
 
-// If the VM does not answer, the switch stays pending.
+// If the VM has ended or does not answer, the switch stays pending.
 void LiveSealing::TryDrop(const std::string& overlay) noexcept {
-  try {
-    const Context ctx = Context::Background();
-    if (!record_.live) {
-      base::RemoveFile(sandbox_.path / overlay);
-    } else if (!disk_.HasEnded() && disk_.WritesTo(ctx, overlay)) {
-      Adopt(/*published=*/false);
-    } else if (!disk_.HasEnded()) {
-      disk_.Close(ctx, overlay);
-      Drop();
-    }
-  } catch (const std::exception& e) {
-    try {
-      warn_(e.what());
-    } catch (...) {
-      // There is no memory for the message.
-    }
-  }
+  TryStep(
+      [&] {
+        if (!record_.live) {
+          base::RemoveFile(sandbox_.path / overlay);
+        } else if (!disk_.HasEnded()) {
+          // The digest is not known yet, so nothing was published.
+          Resume(Context::Background(), {});
+        }
+      },
+      warn_);
 }
 
 }  // namespace msb::vmm

@@ -23,7 +23,6 @@
 #ifndef MSB_SRC_VMM_LIVE_SEAL_H_
 #define MSB_SRC_VMM_LIVE_SEAL_H_
 
-#include <functional>
 #include <string>
 #include <string_view>
 
@@ -45,8 +44,7 @@ bool ResolveSwitch(const SealedSandbox& sandbox, const PublishedPredicate& publi
 // A LiveSealing represents a live snapshot in progress.
 class LiveSealing {
  public:
-  // Durably replaces the saved record.
-  using Save = std::function<void()>;
+  using Save = Sealing::Save;
 
   // warn receives the failures that a later operation on the sandbox repairs.
   LiveSealing(const SealedSandbox& sandbox, LiveDisk& disk, Save save, Warn warn);

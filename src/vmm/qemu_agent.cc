@@ -59,12 +59,7 @@ base::LockedFd LockAgent(const Context& ctx, const GuestAddress& guest, int queu
 UniqueFd Connect(const Context& ctx, const GuestAddress& guest) {
   UniqueFd socket = base::TryConnectAt(ctx, guest.dir, kAgentSocketFile);
   if (socket) return socket;
-  if (!base::IsServedAt(guest.dir, kQmpSocketFile)) {
-    Throw(ErrorKind::kIO,
-          "QEMU of sandbox '{}' has ended; start the sandbox, and look at console.log and qemu.log "
-          "in its directory",
-          guest.sandbox);
-  }
+  if (!base::IsServedAt(guest.dir, kQmpSocketFile)) ThrowQemuEnded(guest);
   Throw(ErrorKind::kUnsupportedOperation,
         "the VM of sandbox '{}' has no port for a guest agent at agent.sock: its extra_arguments "
         "have one of their own, or an earlier version of msb started it; stop it, remove {} from "
@@ -110,6 +105,13 @@ void RemoveAgentFiles(const std::filesystem::path& dir) {
   base::RemoveFile(dir / kAgentSocketFile);
   base::RemoveFile(dir / kAgentLockFile);
   base::RemoveFile(dir / kAgentQueueFile);
+}
+
+void ThrowQemuEnded(const GuestAddress& guest) {
+  Throw(ErrorKind::kIO,
+        "QEMU of sandbox '{}' has ended; start the sandbox, and look at console.log and qemu.log "
+        "in its directory",
+        guest.sandbox);
 }
 
 base::Message AgentSession::ThawMessage() const {

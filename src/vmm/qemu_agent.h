@@ -41,6 +41,9 @@ struct GuestAddress {
   std::string sandbox = {};  // The name of the sandbox, for messages.
 };
 
+// Throws kIO because QEMU has ended.
+[[noreturn]] void ThrowQemuEnded(const GuestAddress& guest);
+
 // An AgentSession represents the exclusive use of the agent of a sandbox.
 class AgentSession {
  public:

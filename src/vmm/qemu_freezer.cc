@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <exception>
 
 #include "src/base/throw.h"
 
@@ -54,20 +53,15 @@ bool QemuFreezer::Freeze(const Context& ctx, LiveSnapshot level) {
 
 bool QemuFreezer::Thaw() noexcept {
   bool were_frozen = true;
-  try {
-    // Freeze thaws if it fails, but it may not have reached the agent.
-    if (guard_) {
-      were_frozen = (*session_)->Thaw(Context::Background().WithTimeout(kThawLimit)) > 0;
-    }
-  } catch (const std::exception& e) {
-    guard_->SendNow();
+  const auto thaw = [&] {
     try {
-      warn_(fmt::format("cannot thaw the file systems of sandbox '{}': {}", guest_.sandbox,
-                        e.what()));
-    } catch (...) {
-      // There is no memory for the message.
+      were_frozen = (*session_)->Thaw(Context::Background().WithTimeout(kThawLimit)) > 0;
+    } catch (const Error& e) {
+      Throw(e.kind(), "cannot thaw the file systems of sandbox '{}': {}", guest_.sandbox, e.what());
     }
-  }
+  };
+  // Freeze thaws if it fails, but it may not have reached the agent.
+  if (guard_ && !TryStep(thaw, warn_)) guard_->SendNow();
   guard_.reset();
   session_.reset();
   return were_frozen;

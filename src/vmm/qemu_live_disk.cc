@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/unix_socket.h"
 #include "src/vmm/qemu_freezer.h"
@@ -50,12 +49,7 @@ Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command, const Jso
   try {
     if (!client_) {
       UniqueFd socket = base::TryConnectAt(limited, guest_.dir, kQmpSocketFile);
-      if (!socket) {
-        Throw(ErrorKind::kIO,
-              "QEMU of sandbox '{}' has ended; start the sandbox, and look at console.log and "
-              "qemu.log in its directory",
-              guest_.sandbox);
-      }
+      if (!socket) ThrowQemuEnded(guest_);
       client_.emplace(limited, std::move(socket));
     }
     return client_->Execute(limited, command, arguments);

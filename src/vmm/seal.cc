@@ -18,10 +18,6 @@ using base::Entry;
 using base::EntryType;
 using base::Throw;
 
-bool IsFile(int dir, const std::string& name) {
-  return base::OpenEntryAt(dir, name).type == EntryType::kRegularFile;
-}
-
 void Forward(DirectoryRecord& record, const base::Home& home) {
   record.sandbox.snapshot_digest = record.seal->digest;
   SetSnapshotPath(record.sandbox, home, record.seal->artifact);
@@ -33,7 +29,7 @@ void Back(int dir, const std::filesystem::path& path, DirectoryRecord& record) {
   const PendingSeal seal = *std::exchange(record.seal, std::nullopt);
   std::string upper = seal.file;
   // An upper that was taken over has two names, either of which will do.
-  if (!seal.backing && !IsFile(dir, upper)) upper = sandbox.backing.at(0).name;
+  if (!seal.backing && !HasFile(dir, upper)) upper = sandbox.backing.at(0).name;
   const EntryType type = base::OpenEntryAt(dir, upper).type;
   if (type != EntryType::kRegularFile) {
     Throw(ErrorKind::kIO,
@@ -48,14 +44,14 @@ void Back(int dir, const std::filesystem::path& path, DirectoryRecord& record) {
   }
 }
 
-// Returns the snapshot's disk as a backing file of the sandbox.
-BackingFile BaseOf(const std::filesystem::path& path, const SealSpec& spec, const Disk& upper) {
+}  // namespace
+
+BackingFile SnapshotFile(const std::filesystem::path& path, const SealSpec& spec,
+                         const Disk& upper) {
   const DiskFormat format = spec.whole_disk ? spec.whole_disk->format : DiskFormat::kQcow2;
   const std::string name = disk::DiskFileName(spec.digest, format);
   return {name, {path / name, format, upper.fstype}};
 }
-
-}  // namespace
 
 bool ResolveSeal(const SealedSandbox& sealed, const PublishedPredicate& published) {
   DirectoryRecord& record = sealed.record;
@@ -67,8 +63,8 @@ bool ResolveSeal(const SealedSandbox& sealed, const PublishedPredicate& publishe
           "sandbox.json, or remove the sandbox",
           sealed.path.native());
   }
-  const bool has_files = IsFile(sealed.dir, sandbox.upper->path.filename()) &&
-                         IsFile(sealed.dir, sandbox.backing[0].name);
+  const bool has_files = HasFile(sealed.dir, sandbox.upper->path.filename()) &&
+                         HasFile(sealed.dir, sandbox.backing[0].name);
   if (has_files && published(record.seal->artifact, record.seal->digest)) {
     Forward(record, sealed.home);
   } else {
@@ -88,10 +84,7 @@ Sealing::Sealing(const SealedSandbox& sandbox, Save save, Warn warn)
 
 Disk Sealing::Begin(const Context& ctx, const SealSpec& spec) {
   const Disk& upper = *record_.sandbox.upper;
-  if (!base::IsUtf8(spec.artifact.native())) {
-    Throw(ErrorKind::kInvalidArgument, "snapshot path '{}' is not UTF-8",
-          base::Quoted(spec.artifact.native()));
-  }
+  CheckArtifactPath(spec.artifact);
   Entry entry = base::OpenEntryAt(dir_, upper.path.filename());
   if (entry.type != EntryType::kRegularFile) {
     Throw(ErrorKind::kIO,
@@ -100,8 +93,8 @@ Disk Sealing::Begin(const Context& ctx, const SealSpec& spec) {
   }
   upper_ = std::move(entry.fd);
   stamp_ = base::StampOf(upper_.get());
-  base_ = BaseOf(path_, spec, upper);
-  overlay_ = "upper-" + base::RandomSuffix() + ".qcow2";
+  base_ = SnapshotFile(path_, spec, upper);
+  overlay_ = NewUpperName(DiskFormat::kQcow2);
   try {
     LinkAndRecord(ctx, spec);
   } catch (...) {
@@ -138,24 +131,10 @@ void Sealing::LinkAndRecord(const Context& ctx, const SealSpec& spec) {
 // Removes the name that the seal added or, if it renamed the former upper, renames that back.
 void Sealing::Unlink() {
   const std::string former = before_.sandbox.upper->path.filename();
-  if (!renames_ || IsFile(dir_, former)) {
+  if (!renames_ || HasFile(dir_, former)) {
     base::RemoveFile(base_.disk.path);
   } else {
     base::RenameOverAt(dir_, base_.name, former);
-  }
-}
-
-bool Sealing::Try(const std::function<void()>& step) noexcept {
-  try {
-    step();
-    return true;
-  } catch (const std::exception& e) {
-    try {
-      warn_(e.what());
-    } catch (...) {
-      // There is no memory for the message.
-    }
-    return false;
   }
 }
 
@@ -163,10 +142,10 @@ bool Sealing::Try(const std::function<void()>& step) noexcept {
 // on disk keeps the pending seal, it does not need them: the former upper is there.
 void Sealing::Undo() noexcept {
   record_ = before_;
-  Try([&] { base::RemoveFile(path_ / overlay_); });
-  Try([&] { Unlink(); });
-  Try([&] { RestoreMode(); });
-  if (saving_) Try(save_);
+  TryStep([&] { base::RemoveFile(path_ / overlay_); }, warn_);
+  TryStep([&] { Unlink(); }, warn_);
+  TryStep([&] { RestoreMode(); }, warn_);
+  if (saving_) TryStep(save_, warn_);
 }
 
 void Sealing::RestoreMode() {
@@ -177,11 +156,13 @@ void Sealing::RestoreMode() {
 }
 
 void Sealing::RollForward() noexcept {
-  Try([&] {
-    Forward(record_, home_);
-    save_();
-    Sweep(dir_, path_, record_.sandbox);
-  });
+  TryStep(
+      [&] {
+        Forward(record_, home_);
+        save_();
+        Sweep(dir_, path_, record_.sandbox);
+      },
+      warn_);
 }
 
 void Sealing::RollBack() noexcept { Undo(); }

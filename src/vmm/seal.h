@@ -35,6 +35,7 @@
 #include "src/base/home.h"
 #include "src/vmm/directory_record.h"
 #include "src/vmm/snapshot_queries.h"
+#include "src/vmm/warn.h"
 
 namespace msb::vmm {
 
@@ -45,6 +46,11 @@ struct SealedSandbox {
   DirectoryRecord& record;
   const base::Home& home;  // The home of the client.
 };
+
+// Returns the disk of the snapshot that spec describes as a backing file of the sandbox. path is
+// the directory of the sandbox, and upper is the former upper.
+BackingFile SnapshotFile(const std::filesystem::path& path, const SealSpec& spec,
+                         const Disk& upper);
 
 // Resolves a pending seal in the record of the sandbox: rolls the seal forward if the overlay and
 // the sealed file exist and the artifact was published, and back otherwise. Changes the record in
@@ -60,7 +66,6 @@ class Sealing {
  public:
   // Durably replaces the saved record.
   using Save = std::function<void()>;
-  using Warn = std::function<void(std::string message)>;
 
   // Seals the sandbox. Its record has no pending seal; every step updates it. warn receives the
   // failures that a later operation on the sandbox repairs.
@@ -77,8 +82,6 @@ class Sealing {
   void LinkAndRecord(const Context& ctx, const SealSpec& spec);
   void Undo() noexcept;
   void Unlink();
-  // Runs a step, and passes a failure to warn_. Returns whether the step succeeded.
-  bool Try(const std::function<void()>& step) noexcept;
   // Restores the permissions of the former upper, unless it has more hard links than before the
   // seal.
   void RestoreMode();
