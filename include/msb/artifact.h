@@ -89,12 +89,12 @@ class MSB_EXPORT SnapshotArtifact {
   // recorded.
   [[nodiscard]] std::optional<std::string> SourceSandbox() const;
 
-  // Returns how consistent the disk is, as far as it was recorded: "stopped" if the sandbox did not
-  // run; "filesystem-consistent" if it ran, and the file systems of the guest were frozen, so that
-  // they need no repair; "crash-consistent" if it ran, and the disk is as after a power failure, or
-  // if a 0.7 runtime, which does not distinguish these cases, created the snapshot; or an empty
-  // string if it was not recorded. Earlier runtimes record nothing, and neither does this library
-  // for a stopped sandbox in the manifest generation.
+  // Returns how consistent the disk is: "stopped" if the sandbox did not run, as for all snapshots
+  // of the manifest and descriptor generations that do not record anything else;
+  // "filesystem-consistent" if it ran, and the file systems of the guest were frozen, so that they
+  // need no repair; "crash-consistent" if it ran, and the disk is as after a power failure, or if a
+  // 0.7 runtime, which does not distinguish these cases, created the snapshot; or an empty string
+  // if it was not recorded, as for a checkpoint.
   [[nodiscard]] const std::string& Consistency() const;
 
   // Returns the content hash that the manifest records for the upper. Returns nullopt if no hash

@@ -26,8 +26,7 @@
 //                                       kSnapshotAlreadyExists
 //     Create, Squash, with force        the last call to complete replaces the other snapshots
 //   A sandbox is used while Create makes a snapshot of it
-//     Exec, the guest itself            continue during a live snapshot
-//     Stop, Kill                        wait
+//     Exec; Stop, Kill                  live snapshot: runs meanwhile; wait
 //     Create                            qcow2 disk: waits, then adds the next snapshot to the
 //                                       chain; raw disk: both calls read the disk
 //     StartSandbox                      qcow2 disk: waits; raw disk: starts the sandbox, and Create
