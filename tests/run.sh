@@ -85,7 +85,7 @@ case "${1:-}" in
     git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
     echo "== clang-tidy"
     configure lint
-    # The batches of a unity build have each header once, which makes this ten times as fast.
+    # The batches of a unity build have each header once, so this takes minutes, not half an hour.
     { find build/lint -name 'unity_*.cxx' &&
       git ls-files 'examples/*.cc' 'tools/*/main.cc'; } |
       xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/lint \

@@ -26,13 +26,6 @@ using Words = std::vector<std::string>;
 
 class VmExecTest : public GuestTest {
  protected:
-  Config AgentConfigFor(const std::string& jobs) const {
-    Config config = ConfigFor(jobs);
-    config.qemu.initrd.replace_filename("initrd-agent.gz");
-    config.qemu.memory_mib = 256;
-    return config;
-  }
-
   static Words Shell(const std::string& script) { return {"sh", "-c", script}; }
 };
 

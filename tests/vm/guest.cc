@@ -182,6 +182,13 @@ Config GuestTest::ConfigFor(const std::string& jobs) const {
                    .memory_mib = 128}};
 }
 
+Config GuestTest::AgentConfigFor(const std::string& jobs) const {
+  Config config = ConfigFor(jobs);
+  config.qemu.initrd.replace_filename("initrd-agent.gz");
+  config.qemu.memory_mib = 256;
+  return config;
+}
+
 SandboxStatus GuestTest::StatusOf(const std::string& name) {
   Client client = ClientFor();
   return GetSandbox(ctx_, name, client).Status();

@@ -68,6 +68,9 @@ class GuestTest : public ::testing::Test {
   Config ConfigFor(const std::string& jobs = "") const;
   Client ClientFor(const std::string& jobs = "") const { return Client(ConfigFor(jobs)); }
 
+  // Does the same for a guest that has QEMU's guest agent and ext4.
+  Config AgentConfigFor(const std::string& jobs) const;
+
   SandboxStatus StatusOf(const std::string& name);
   // Expects that nothing of a VM is left: no process, no control socket and no pid file.
   void ExpectNoRemains(const std::string& name);

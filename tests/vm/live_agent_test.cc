@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,11 +12,11 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
 #include "src/base/file.h"
-#include "src/base/spawn.h"
 #include "src/vmm/qemu_freezer.h"
 #include "tests/support/build.h"
 #include "tests/vm/guest.h"
@@ -42,8 +41,7 @@ class LiveAgentTest : public GuestTest {
     GuestTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     for (const char* program : {"mkfs.ext4", "e2fsck"}) {
-      if (RunCommand(fmt::format("PATH=$PATH:/sbin:/usr/sbin command -v {}", program)).status !=
-          0) {
+      if (Run(fmt::format("command -v {}", program)) != 0) {
         GTEST_SKIP() << "no " << program << " on the PATH";
       }
     }
@@ -54,12 +52,7 @@ class LiveAgentTest : public GuestTest {
     return RunCommand("PATH=$PATH:/sbin:/usr/sbin; " + command).status;
   }
 
-  Config AgentConfig() const {
-    Config config = ConfigFor("msb.mount msb.agent");
-    config.qemu.initrd.replace_filename("initrd-agent.gz");
-    config.qemu.memory_mib = 256;
-    return config;
-  }
+  Config AgentConfig() const { return AgentConfigFor("msb.mount msb.agent"); }
 
   // Returns the number of the last record that the console of a sandbox shows.
   static int LastRecord(const Client& client, const std::string& name) {

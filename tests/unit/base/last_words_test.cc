@@ -2,19 +2,18 @@
 
 #include "src/base/last_words.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <csignal>
 #include <functional>
-#include <optional>
 #include <string>
+#include <tuple>
 
+#include "src/base/descriptor.h"
 #include "src/base/file.h"
 #include "src/base/lock.h"
 #include "src/base/unix_socket.h"
@@ -26,12 +25,7 @@ namespace {
 class LastWordsTest : public ::testing::Test {
  protected:
   LastWordsTest() {
-    std::array<int, 2> fds{};
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()) != 0) {
-      ADD_FAILURE() << "no sockets";
-    }
-    near_.Reset(fds[0]);
-    far_.Reset(fds[1]);
+    std::tie(near_, far_) = OpenUnixSocketPair();
     lock_ = CreateFileAt(OpenDirectory(dir_.path()).get(), "lock", 0600);
   }
 
@@ -91,7 +85,7 @@ TEST_F(LastWordsTest, AreNotSentAfterTheyWereTakenBack) {
   EXPECT_EQ(Receive(1), "");
 }
 
-TEST_F(LastWordsTest, TheOtherProcessEndsIfNobodyListens) {
+TEST_F(LastWordsTest, TheOtherProcessEndsWithoutAListener) {
   RunAndKill([&] {
     Lock(test::Soon(), lock_.get());
     new LastWords({.socket = near_.get(), .bytes = "farewell", .reply = "ok", .lock = lock_.get()});

@@ -453,7 +453,6 @@ TEST(GuestAgentTest, ThawRepeatsUntilNothingIsFrozen) {
   EXPECT_EQ(agent.Thaw(Soon()), 1U);
 }
 
-// Something in the guest has thawed them already.
 TEST(GuestAgentTest, ThawReportsThatNothingWasFrozen) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
@@ -462,8 +461,7 @@ TEST(GuestAgentTest, ThawReportsThatNothingWasFrozen) {
     ReportState(self, "thawed");
     self.AwaitEnd();
   });
-  GuestAgent agent = AgentFor(peer);
-  EXPECT_EQ(agent.Thaw(Soon()), 0U);
+  EXPECT_EQ(AgentFor(peer).Thaw(Soon()), 0U);
 }
 
 TEST(GuestAgentTest, ThawGivesUpOnAnAgentThatNeverThaws) {
