@@ -29,7 +29,7 @@ constexpr std::uint32_t kExtentsAtOnce = 256;
 // Returns the extents of an open file from the byte start on, at most kExtentsAtOnce, or an empty
 // vector if there are none or the file system does not report them.
 std::vector<fiemap_extent> ReadExtents(int fd, std::uint64_t start) {
-  fiemap head{};
+  auto head = fiemap();  // Not {}: a list would initialize its array of no length.
   head.fm_start = start;
   head.fm_length = FIEMAP_MAX_OFFSET - start;
   head.fm_extent_count = kExtentsAtOnce;
