@@ -89,12 +89,12 @@ class MSB_EXPORT SnapshotArtifact {
   // recorded.
   [[nodiscard]] std::optional<std::string> SourceSandbox() const;
 
-  // Returns how consistent the disk is: "stopped" if the sandbox did not run, as for all snapshots
-  // of the manifest and descriptor generations that do not record anything else;
-  // "filesystem-consistent" if it ran, and the file systems of the guest were frozen, so that they
-  // need no repair; "crash-consistent" if it ran, and the disk is as after a power failure, or if a
-  // 0.7 runtime, which does not distinguish these cases, created the snapshot; or an empty string
-  // if it was not recorded, as for a checkpoint.
+  // Returns how consistent the disk is: "stopped" if the sandbox did not run, or if a snapshot of
+  // the manifest or descriptor generation does not record the consistency; "filesystem-consistent"
+  // if it ran, and the file systems of the guest were frozen, so that they need no repair;
+  // "crash-consistent" if it ran, and the disk is as after a power failure, or if a 0.7 runtime,
+  // which does not distinguish these cases, created the snapshot; or an empty string if it was not
+  // recorded, as for a checkpoint.
   [[nodiscard]] const std::string& Consistency() const;
 
   // Returns the content hash that the manifest records for the upper. Returns nullopt if no hash

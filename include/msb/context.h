@@ -9,13 +9,15 @@
 // Every call that copies, hashes, waits or walks directories checks its Context at least every
 // 8 MiB or 50 ms. That includes waiting for another process: for the lock of a sandbox, an artifact
 // or the cache, and for a locked index. A cancelled call throws an Error of kind kCancelled,
-// changes nothing and leaves nothing behind, unless its own comment says otherwise (Sandbox::Stop,
-// Snapshot::Pull).
+// changes nothing and leaves nothing behind, unless its own comment says otherwise, as for
+// Sandbox::Stop, Snapshot::Prune, Snapshot::Push and Snapshot::Pull.
 //
-// System calls are not interrupted. fsync(2) takes as long as the disk needs to write the cached
-// data. unlink(2), rename(2), link(2), open(2) and similar system calls may take long for large
-// fragmented files, or on a network file system that does not respond. Until a function of this
-// library has published its result, it checks the Context before each of these system calls.
+// A step that must not be left half-done is not interrupted: the exchange of a running VM's disk,
+// thawing its file systems, and ending a VM, each of which takes milliseconds unless the VMM hangs.
+// System calls are not interrupted either. fsync(2) takes as long as the disk needs to write the
+// cached data. unlink(2), rename(2), link(2), open(2) and similar system calls may take long for
+// large fragmented files, or on a network file system that does not respond. Until a function of
+// this library has published its result, it checks the Context before each of these system calls.
 //
 // Once a new or imported snapshot is published it stays, and the call succeeds even if the Context
 // ends. The call then adds the snapshot to the index. For a locked index it waits until 100 ms

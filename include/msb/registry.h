@@ -26,10 +26,11 @@ struct RegistryOptions {
   bool plain_http = false;
   // The number of requests that are made at the same time, 1 to 64. Default: 8.
   unsigned connections = 8;
-  // How often a request is repeated if the connection fails or the registry responds with 408, 429
-  // or 5xx, 0 to 100. The first repetition comes after about half a second, each further one after
-  // twice as long, up to 30 s, or after the time that the registry asks for (Retry-After). Default:
-  // 5.
+  // Maximum number of retries of a request whose connection fails or that the registry answers with
+  // 408, 429 or 5xx, 0 to 100. The first retry follows after about half a second; each later delay
+  // is twice as long, up to 30 s. If the registry asks for a delay (Retry-After), that delay is
+  // used instead; a delay of more than 5 minutes, or beyond the deadline of the call, is an error
+  // at once. Default: 5.
   int retries = 5;
 };
 

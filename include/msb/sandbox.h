@@ -149,9 +149,10 @@ class MSB_EXPORT Sandbox {
   // Closes the sandbox that this object held, as the destructor does.
   Sandbox& operator=(Sandbox&&) noexcept;
   // Closes the sandbox if it is open. This blocks until the guest has shut down: up to 10 s, plus
-  // the time that ending a VM takes. Never throws; logs a failure to stop the sandbox. In a process
-  // that was forked from the one that booted the sandbox, only releases the object: the parent's
-  // sandbox keeps running.
+  // the time that ending a VM takes, and the time for which another call uses the sandbox, such as
+  // a Snapshot::Create that copies its disk. Never throws; logs a failure to stop the sandbox. In a
+  // process that was forked from the one that booted the sandbox, only releases the object: the
+  // parent's sandbox keeps running.
   ~Sandbox();
 
   // Returns the name of the sandbox.
@@ -166,8 +167,9 @@ class MSB_EXPORT Sandbox {
   // usually takes some seconds after a boot to answer; Exec waits up to 30 s for it. On the
   // microsandbox backend, the command is run by the runtime (msb exec).
   //
-  // Throws kInvalidArgument if the command is empty, or if a string contains a NUL or is not UTF-8,
-  // except in the input.
+  // Throws kInvalidArgument if the command is empty; if a string contains a NUL or is not UTF-8,
+  // except in the input; if the directory is not absolute; if the name of a variable is empty or
+  // contains a "="; or, on the qemu backend, if the input is longer than 32 MiB.
   // Throws kInvalidConfig if the guest has no such program, directory or user.
   // Throws kSandboxNotFound if the sandbox was removed.
   // Throws kUnsupportedOperation on the local backend; if the guest agent does not answer or does
@@ -178,9 +180,9 @@ class MSB_EXPORT Sandbox {
   // ends, or if the agent discards output because there is too much.
   [[nodiscard]] ExecResult Exec(const Context& ctx, const std::vector<std::string>& command,
                                 const ExecOptions& options = {}) const;
-  // Returns the path of the file to which everything is written that the guest prints on its
-  // console (on qemu, its first serial port), over all its boots. The file may be absent, and other
-  // processes may read it at any time.
+  // Returns the path of the file that collects the output of the guest's console (on qemu, its
+  // first serial port) across all boots. The file may be absent, and other processes may read it at
+  // any time.
   // Throws kUnsupportedOperation on the local backend.
   [[nodiscard]] std::filesystem::path Console() const;
 
@@ -188,8 +190,9 @@ class MSB_EXPORT Sandbox {
   // (default: 10 s), and returns when the VM no longer uses the disk. Has no effect on a sandbox
   // that does not run; one that has crashed stays kCrashed.
   //
-  // Throws kCancelled if ctx ends before the stop time-out. The VM is not ended then, but a guest
-  // that has already been asked may still shut down later.
+  // Throws kCancelled if ctx ends before the VM has ended. If that is before the stop time-out, the
+  // VM is not ended, but a guest that has already been asked may still shut down later; if it is
+  // afterwards, the VM was killed and may still be about to end.
   // Throws kSandboxNotFound if the sandbox was removed.
   // Throws kUnsupportedOperation if the sandbox runs under another backend, or, on qemu, if it
   // cannot be reached, for example because it runs on another host.
@@ -205,7 +208,8 @@ class MSB_EXPORT Sandbox {
   // local backend also Stop) records that the sandbox has stopped; the caller must make sure that
   // it has.
   //
-  // Throws kCancelled, with nothing changed, if ctx has ended before the call.
+  // Throws kCancelled if ctx ends before the VM has ended. If it has ended before the call, nothing
+  // has changed.
   // Throws kSandboxNotFound if the sandbox was removed.
   // Throws kUnsupportedOperation if the sandbox runs under another backend, or, on qemu, if it is
   // known to run in an environment that cannot be reached.
@@ -214,7 +218,8 @@ class MSB_EXPORT Sandbox {
   // Waits until the sandbox no longer runs, for whatever reason, and returns kStopped or kCrashed.
   // Throws kSandboxNotFound if the sandbox was removed.
   SandboxStatus WaitUntilStopped(const Context& ctx) const;
-  // Releases this object and lets the sandbox outlive this process.
+  // Releases this object and lets the sandbox outlive this process. If another process has booted
+  // the sandbox of this name since, that process still decides whether the sandbox outlives it.
   // Throws kSandboxNotFound, and does not release the object, if the sandbox was removed.
   void Detach(const Context& ctx);
   // Releases this object, and stops the sandbox unless it is detached; its guest has 10 s to shut
@@ -352,7 +357,8 @@ class MSB_EXPORT SandboxHandle {
 // cancelled call leaves the sandbox as it was. The destructor of the returned object stops the
 // sandbox (see Sandbox::~Sandbox).
 // Throws kSandboxNotFound if the sandbox does not exist.
-// Throws kSandboxStillRunning if it is running.
+// Throws kSandboxStillRunning if it is running, or kUnsupportedOperation if it is running under
+// another backend.
 // Throws kInvalidConfig if its record is damaged, or the VMM does not start.
 [[nodiscard]] MSB_EXPORT Sandbox StartSandbox(const Context& ctx, const std::string& name,
                                               const Client& client = Client::Default());
@@ -364,7 +370,8 @@ class MSB_EXPORT SandboxHandle {
 // Throws kCancelled, with nothing changed, if ctx ends before the deletion begins.
 // Throws kSandboxNotFound if the sandbox does not exist, or if the directory of that name is not a
 // sandbox of this backend.
-// Throws kSandboxStillRunning if it is running.
+// Throws kSandboxStillRunning if it is running, or kUnsupportedOperation if it is running under
+// another backend.
 // Throws kIO if its files cannot be deleted. The sandbox no longer exists in this case. The message
 // names the hidden directory that holds the files; the next call that creates or removes a sandbox
 // tries again.

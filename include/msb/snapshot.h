@@ -236,8 +236,8 @@ class MSB_EXPORT Snapshot {
   static std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir,
                                const Client& client = Client::Default());
 
-  // Puts a sandbox that does not run back to a snapshot, given by name or path as for Open:
-  // replaces its disk by a disk that is made from the snapshot. The snapshot must have the image of
+  // Resets a stopped sandbox to a snapshot, given by name or path as for Open: replaces the
+  // sandbox's disk with a disk that is made from the snapshot. The snapshot must have the image of
   // the sandbox, but need not have been made from it. What the sandbox has written since its last
   // snapshot is lost. The sandbox keeps its name, its labels, its settings and the format of its
   // disk. If the snapshot's disk is smaller than the sandbox's, as after an enlargement with
@@ -253,7 +253,8 @@ class MSB_EXPORT Snapshot {
   // the former or the new disk. A sandbox whose disk is lost or damaged can be restored too.
   //
   // Throws kSandboxNotFound if the sandbox does not exist.
-  // Throws kSandboxStillRunning if it is running.
+  // Throws kSandboxStillRunning if it is running, or kUnsupportedOperation if it is running under
+  // another backend.
   // Throws kSnapshotNotFound if the snapshot, or a parent that its disk is backed by, is missing.
   // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
   // Throws kSnapshotIntegrity if a file is damaged.
@@ -274,10 +275,10 @@ class MSB_EXPORT Snapshot {
 
   // Removes the snapshots in the index that the options describe, children before parents. Returns
   // the handles of those that were removed, or, with dry_run, of those that would be, in this
-  // order. Never removes a snapshot that Remove without force would refuse: one that a snapshot
-  // names as its parent, unless that is removed before, or that backs the disk of a sandbox. So a
-  // snapshot that is kept keeps all its ancestors. A snapshot that is removed by another call, or
-  // gets a child, meanwhile is skipped. Snapshots whose artifacts are absent or damaged are neither
+  // order. Never removes a snapshot that Remove without force would refuse to remove: a snapshot
+  // that backs the disk of a sandbox, or that is the parent of a snapshot that is kept. So a
+  // snapshot that is kept keeps all its ancestors. Skips a snapshot that another call removes, or
+  // gives a child, while Prune runs. Snapshots whose artifacts are absent or damaged are neither
   // counted by keep_last nor removed; members of 0.7 groups are counted, but not removed.
   //
   // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
@@ -398,9 +399,9 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotAlreadyExists if the head is present already, or if the name of a directory is
   // taken.
   // Throws kSnapshotNotFound if a snapshot that the archive needs is missing. The message names it.
-  // Throws kIO if such a snapshot may be present, but an artifact that may be it cannot be read;
-  // the message names the artifact. If an unreadable artifact may be a snapshot that the archive
-  // carries, this is only logged.
+  // Throws kIO if such a snapshot was not found, but an artifact that could be that snapshot cannot
+  // be read. The message names that artifact. If an unreadable artifact could be a snapshot that
+  // the archive carries, that is only logged, unless the index names the artifact as that snapshot.
   // Throws kIO if a file of the archive is larger than the free space, not counting the holes of a
   // sparse entry, or if the disk becomes full.
   // Throws kUnsupportedOperation if the archive is incomplete and does not name what it needs, if a

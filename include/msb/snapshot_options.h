@@ -105,7 +105,8 @@ struct SnapshotPruneOptions {
   // Removes only snapshots that were created at least this long ago. Must not be negative. Default:
   // not limited by age.
   std::optional<std::chrono::seconds> older_than = std::nullopt;
-  // Considers only snapshots that have all these labels, for keep_last too. Default: all.
+  // Considers only snapshots that have all of these labels; other snapshots are neither counted by
+  // keep_last nor removed. Default: empty, which considers all snapshots.
   std::map<std::string, std::string> labels = {};
   bool dry_run = false;  // Removes nothing. Default: false.
 };

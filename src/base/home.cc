@@ -61,7 +61,7 @@ std::optional<fs::path> Home::FindRuntimeDatabase() const {
   throw DatabaseError(
       DatabaseError::Cause::kDamaged, ErrorKind::kIO,
       fmt::format("{} must be the database of the microsandbox runtime, a regular file, but is {}; "
-                  "restore the database, or move this away, after which snapshots are found by "
+                  "restore the database, or move this entry away; snapshots are then found by "
                   "their artifacts",
                   path.native(), found));
 }

@@ -145,10 +145,10 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
       return "another program created it meanwhile: move it away, or try again";
     case EPIPE:
       return "its reader closed it before everything was written: see why the reader ended, and "
-             "try "
-             "again";
+             "try again";
     case EBADF:
-      return "the descriptor is not open, or not for this: open it before the call";
+      return "the descriptor is not open, or not in the mode that the call needs: open it for "
+             "reading or writing before the call";
     case ENOEXEC:
       return "it is not a program for this machine: give the path of a program that is";
     case EXDEV:

@@ -24,7 +24,9 @@ constexpr std::size_t kMaxOpenArtifacts = 256;
 
 void CheckSince(const Artifact& head, const std::string& since) {
   if (since == head.manifest.digest) {
-    Throw(ErrorKind::kInvalidArgument, "since names {} itself; name one of its ancestors",
+    Throw(ErrorKind::kInvalidArgument,
+          "'since' is the exported snapshot {} itself; set it to one of the ancestors of that "
+          "snapshot",
           head.path.native());
   }
   if (head.manifest.form == ManifestForm::kLayered) {
@@ -63,7 +65,9 @@ ExportLineage LineageForExport(const Context& ctx, SnapshotFinder& finder, Opene
     if (!parent) {
       if (!since) break;
       Throw(ErrorKind::kInvalidArgument,
-            "{} does not descend from {}, the snapshot that since names", head_path, *since);
+            "{} does not descend from the snapshot in 'since', {}; set 'since' to one of its "
+            "ancestors, or leave it empty",
+            head_path, *since);
     }
     if (parent == since) {
       if (continues) lineage.needed = since;

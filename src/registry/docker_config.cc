@@ -43,7 +43,7 @@ std::optional<std::string> ReadConfig(const fs::path& path) {
   auto content = base::ReadAll(fd.get(), kMaxConfig);
   if (!content) {
     base::Throw(ErrorKind::kInvalidConfig,
-                "{} is longer than {} bytes; remove what does not belong into it", path.native(),
+                "{} is longer than {} bytes; remove unneeded entries from it", path.native(),
                 kMaxConfig);
   }
   return content;

@@ -123,11 +123,12 @@ std::optional<std::chrono::milliseconds> Session::RequestedDelay(
   if (*delay > kLongestRetryAfter || (left && *delay > *left)) {
     ThrowUnavailable(
         subject, response,
-        fmt::format("the registry asks to wait for {} s, which is longer than {}; try "
-                    "again then",
+        fmt::format("the registry asked for a delay of {0} s, which exceeds {1}; try again after "
+                    "{0} s",
                     delay->count(),
-                    *delay > kLongestRetryAfter ? fmt::format("{} s", kLongestRetryAfter.count())
-                                                : std::string("the time that is left")));
+                    *delay > kLongestRetryAfter
+                        ? fmt::format("the limit of {} s", kLongestRetryAfter.count())
+                        : std::string("the time left until the deadline")));
   }
   return *delay;
 }

@@ -100,7 +100,8 @@ void NewDisk::AddBacking(const Context& ctx, const std::filesystem::path& file,
   const std::filesystem::path path = former_.upper->path.parent_path() / name;
   if (path == former_.upper->path) {
     Throw(ErrorKind::kUnsupportedOperation,
-          "cannot restore sandbox '{}', since its disk has the name of the snapshot's disk: {}; "
+          "cannot restore sandbox '{}': its own disk has the file name that the snapshot's disk "
+          "needs: {}; "
           "create a snapshot of the sandbox first",
           former_.name, path.native());
   }

@@ -113,11 +113,10 @@ void LiveSealing::Resume(const Context& ctx, const PublishedPredicate& published
     disk_.Close(ctx, record_.live->overlay);
     Drop();
   } else {
-    Throw(
-        ErrorKind::kInvalidConfig,
-        "the record of sandbox {} has a pending live snapshot that QEMU knows nothing of; stop the "
-        "sandbox, and start it again",
-        sandbox_.path.native());
+    Throw(ErrorKind::kInvalidConfig,
+          "the record of sandbox {} has a pending live snapshot, but QEMU does not use its "
+          "overlay; stop the sandbox, and start it again",
+          sandbox_.path.native());
   }
 }
 

@@ -221,8 +221,9 @@ TEST_F(IncrementalTest, ExportRefusesSinceThatIsNotAnAncestor) {
     EXPECT_MSB_ERROR(Export("b", {.since = since}), ErrorKind::kInvalidArgument, "/snapshots/b");
   }
   EXPECT_MSB_ERROR(Export("b", {.since = "sha256:" + std::string(64, '0')}),
-                   ErrorKind::kInvalidArgument, "/snapshots/b does not descend from sha256:000",
-                   "that since names");
+                   ErrorKind::kInvalidArgument,
+                   "/snapshots/b does not descend from the snapshot in 'since', ", "sha256:000",
+                   "set 'since' to one of its ancestors");
   EXPECT_MSB_ERROR(Export("b", {.since = "absent"}), ErrorKind::kSnapshotNotFound,
                    "no snapshot at ", "/snapshots/absent");
   EXPECT_FALSE(fs::exists(dir_ / "archive"));

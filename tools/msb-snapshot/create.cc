@@ -29,8 +29,9 @@ void AddOptions(CLI::App& command, NewSnapshot& destination) {
   command.add_option("NAME", destination.name, "Name of the new snapshot")->type_name("");
   auto* const path =
       command
-          .add_option("--path", destination.path,
-                      "Create the snapshot in this directory, outside the snapshots directory")
+          .add_option(
+              "--path", destination.path,
+              "The artifact directory to create, instead of NAME in the snapshots directory")
           ->type_name(kDirectory);
   command.add_option("--dest-dir", destination.parent_directory, "Create the snapshot in DIR/NAME")
       ->type_name(kDirectory)

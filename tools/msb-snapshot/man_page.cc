@@ -109,9 +109,10 @@ std::string ManPage(const CommandInfo& program, const std::string& version) {
          "names processes all of them and reports each.\n"
          ".PP\n"
          "Progress is shown on standard error: as a bar if it is a terminal, and otherwise as a "
-         "line every 10 seconds. Ctrl\\-C cancels a command, which leaves nothing behind on this "
-         "machine; only pull keeps what it has downloaded, so that the next pull continues. A "
-         "second Ctrl\\-C ends the program immediately.\n" +
+         "line every 10 seconds. Ctrl\\-C cancels a command, which then changes nothing, except "
+         "that pull and push keep what they have transferred, so that the next call continues, and "
+         "prune does not restore snapshots that it has already removed. A second Ctrl\\-C ends the "
+         "program immediately.\n" +
          CommonSection(program) + ".SH COMMANDS\n" + Commands("", program) + ExitStatus() +
          ".SH ENVIRONMENT\n"
          ".TP\n.B MSB_HOME\nThe home directory. Default: ~/.microsandbox\n"

@@ -121,7 +121,7 @@ void AddRegistryOptions(CLI::App& command, RegistryArguments& arguments) {
       ->type_name("COUNT");
   command
       .add_option("--retries", options.retries,
-                  "How often a failed request is repeated. Default: 5")
+                  "Maximum number of retries of a failed request. Default: 5")
       ->type_name("COUNT");
 }
 

@@ -27,7 +27,7 @@ void AddRestore(CLI::App& app, Invocation& invocation) {
   Session& session = invocation.session;
   CLI::App* const restore =
       AddCommand(app, invocation, "restore",
-                 "Put a stopped sandbox back to a snapshot; what it has written since is lost");
+                 "Reset a stopped sandbox to a snapshot; changes since its last snapshot are lost");
   const auto sandbox = std::make_shared<std::string>();
   const auto snapshot = std::make_shared<std::string>();
   restore->add_option(kSandbox, *sandbox, "Name of the sandbox")->type_name("")->required();

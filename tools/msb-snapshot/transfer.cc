@@ -110,11 +110,13 @@ void AddExport(CLI::App& app, Invocation& invocation) {
                     "Include every snapshot that it descends from");
   command->add_flag("--with-image", options->with_image, "Include the image");
   command->add_flag("--plain-tar", options->plain_tar, "Do not compress the archive");
-  command->add_flag("--sparse", options->sparse,
-                    "Write holes of an old manifest's disk as holes (read by 0.6.7 and later)");
+  command->add_flag(
+      "--sparse", options->sparse,
+      "Keep holes in snapshots of the manifest generation; releases before 0.6.7 cannot read them");
   command
-      ->add_option("--since", options->since,
-                   "Leave out this snapshot, which the receiver has, and what it is backed by")
+      ->add_option(
+          "--since", options->since,
+          "Leave out this snapshot and all its ancestors, which the receiver must already have")
       ->type_name(kSnapshot);
   command->add_option("--level", options->level, "Compression level, 1 to 19. Default: 3")
       ->type_name("LEVEL");

@@ -129,8 +129,8 @@ class Lineage {
 
 void AddTree(CLI::App& app, Invocation& invocation) {
   Session& session = invocation.session;
-  CLI::App* const tree =
-      AddCommand(app, invocation, "tree", "Draw which snapshots and sandboxes descend from which");
+  CLI::App* const tree = AddCommand(app, invocation, "tree",
+                                    "Show snapshots, their children and their sandboxes as a tree");
   tree->callback([&] {
     invocation.run = [&session] {
       const Lineage lineage(Snapshot::List(session.context(), session.client()),

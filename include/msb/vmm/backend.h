@@ -123,8 +123,8 @@ using SealDescriber = std::function<SealSpec(const SandboxRecord& sandbox)>;
 // by from now on: its former upper or the complete disk.
 using SealPublisher = std::function<void(const Disk& sealed)>;
 
-// Does the same for a sandbox that may run. consistency is "stopped", "filesystem-consistent" or
-// "crash-consistent"; see SnapshotArtifact::Consistency.
+// Returns the description of the snapshot to make of a sandbox that may be running. consistency is
+// "stopped", "filesystem-consistent" or "crash-consistent"; see SnapshotArtifact::Consistency.
 using LiveSealDescriber =
     std::function<SealSpec(const SandboxRecord& sandbox, std::string_view consistency)>;
 
@@ -192,7 +192,8 @@ class MSB_EXPORT Backend {
   // Throws kCancelled, and must change nothing, if ctx has ended before the call.
   virtual void Kill(const Context& ctx, const std::string& name) = 0;
 
-  // Lets a running sandbox outlive the process that booted it.
+  // Lets a running sandbox that this process booted outlive this process. Has no effect on any
+  // other.
   // Throws kSandboxNotFound if the sandbox does not exist.
   virtual void Detach(const Context& ctx, const std::string& name) = 0;
 

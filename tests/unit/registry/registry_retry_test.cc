@@ -74,16 +74,18 @@ TEST_F(RegistryRetryTest, WaitsForAsLongAsTheRegistryAsks) {
 
 TEST_F(RegistryRetryTest, DoesNotWaitForADay) {
   registry_.Answer("GET", "*", {.status = 429, .headers = {{"Retry-After", "86400"}}});
-  ExpectManifestError(ErrorKind::kRegistryUnavailable, {"429", "wait for 86400 s", "300 s"});
+  ExpectManifestError(ErrorKind::kRegistryUnavailable,
+                      {"429", "a delay of 86400 s", "the limit of 300 s"});
   registry_.Answer("GET", "*",
                    {.status = 503, .headers = {{"Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT"}}});
-  ExpectManifestError(ErrorKind::kRegistryUnavailable, {"503", "longer than 300 s"});
+  ExpectManifestError(ErrorKind::kRegistryUnavailable, {"503", "exceeds the limit of 300 s"});
   EXPECT_EQ(registry_.Requests().size(), 2U);
 }
 
 TEST_F(RegistryRetryTest, DoesNotWaitForLongerThanTheDeadline) {
   registry_.Answer("GET", "*", {.status = 429, .headers = {{"Retry-After", "200"}}});
-  ExpectManifestError(ErrorKind::kRegistryUnavailable, {"wait for 200 s", "the time that is left"});
+  ExpectManifestError(ErrorKind::kRegistryUnavailable,
+                      {"a delay of 200 s", "the time left until the deadline"});
 }
 
 TEST_F(RegistryRetryTest, GetsABlobAgainIfTheConnectionBreaks) {
