@@ -284,7 +284,8 @@ class MSB_EXPORT Snapshot {
   // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
   // negative.
   // Throws kCancelled if ctx ends. Snapshots that were removed before stay removed.
-  // Throws kIO if the files of a snapshot cannot be deleted, as Remove does, and as List does.
+  // Throws kIO if the files of a snapshot cannot be deleted, as Remove does, after it has tried to
+  // remove the others; and as List does.
   static std::vector<SnapshotHandle> Prune(const Context& ctx, const SnapshotPruneOptions& options,
                                            const Client& client = Client::Default());
 

@@ -81,6 +81,9 @@ class Catalog {
   // Does the same for the artifact of a row that was returned earlier: the artifact at the row's
   // path if it still has the row's digest, and otherwise another one with that digest.
   void Remove(const Context& ctx, const index::Row& row, bool force, const Users& users = {});
+  // Does the same without force, for the artifact at the row's path only. Throws kSnapshotNotFound
+  // if it does not have the row's digest any more.
+  void RemoveListed(const Context& ctx, const index::Row& row, const Users& users);
 
   // Returns true if the home's runtime, 0.6.8 or earlier, does not read the descriptors that this
   // library writes. If the index cannot be read, logs a warning, and returns true only if the table
@@ -91,10 +94,12 @@ class Catalog {
   using Session = IndexStore::Session;
   class IndexPatience;
   // A Key identifies the snapshot to remove by name, digest or path. If digest is set and the
-  // artifact at the path does not have it, the digest is used instead of the path.
+  // artifact at the path does not have it, the digest is used instead of the path, unless other
+  // copies are excluded.
   struct Key {
     std::string text;
     std::string digest = {};
+    bool exclude_copies = false;
   };
   // A Target represents the snapshot that a name, digest or path refers to: an artifact directory,
   // an index row, or both.

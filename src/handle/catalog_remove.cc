@@ -76,7 +76,12 @@ struct Catalog::Removal {
 
 Catalog::Target Catalog::FindTarget(const Index& index, const Key& given) const {
   Key key = given;
-  if (!key.digest.empty() && !HasDigest(key.text, key.digest)) key.text = key.digest;
+  if (!key.digest.empty() && !HasDigest(key.text, key.digest)) {
+    if (key.exclude_copies) {
+      Throw(ErrorKind::kSnapshotNotFound, "snapshot {} is no longer at {}", key.digest, key.text);
+    }
+    key.text = key.digest;
+  }
   Target target;
   if (!IsDigestKey(key.text)) target.path = DirectoryOf(home_, key.text);
   target.row = target.path ? FindByPath(index, *target.path) : Find(index, key.text);
@@ -227,6 +232,11 @@ void Catalog::Remove(const Context& ctx, const std::string& key, bool force, con
 
 void Catalog::Remove(const Context& ctx, const Row& row, bool force, const Users& users) {
   Remove(ctx, Key{.text = row.artifact_path, .digest = row.digest}, force, users);
+}
+
+void Catalog::RemoveListed(const Context& ctx, const Row& row, const Users& users) {
+  Remove(ctx, Key{.text = row.artifact_path, .digest = row.digest, .exclude_copies = true},
+         /*force=*/false, users);
 }
 
 }  // namespace msb::handle

@@ -2,6 +2,8 @@
 
 #include "src/ops/prune.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -9,11 +11,13 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 
 #include "src/artifact/store.h"
 #include "src/base/throw.h"
+#include "src/base/time.h"
 #include "src/handle/dependents.h"
 #include "src/ops/remove.h"
 
@@ -37,8 +41,17 @@ void CheckPruneOptions(const SnapshotPruneOptions& options) {
   }
 }
 
-// Opens the artifact of a row. Returns nullopt if it is absent, replaced or damaged.
+// Opens the artifact of a row. Returns nullopt if it is absent, replaced, damaged or a symbolic
+// link, which Remove refuses.
 std::optional<Artifact> OpenListed(ClientState& client, const Row& row) {
+  std::error_code error;
+  if (std::filesystem::is_symlink(row.artifact_path, error)) {
+    client.Log(
+        fmt::format("Prune skips {}: it is a symbolic link; remove the snapshot that it "
+                    "points to, by its own path",
+                    row.artifact_path));
+    return std::nullopt;
+  }
   try {
     Artifact artifact = artifact::OpenArtifactAt(row.artifact_path);
     if (artifact.manifest.digest == row.digest) return artifact;
@@ -56,8 +69,10 @@ bool HasLabels(const Artifact& artifact, const std::map<std::string, std::string
   });
 }
 
-bool IsOlder(const Row& row, std::chrono::system_clock::time_point now, std::chrono::seconds age) {
-  return std::chrono::floor<std::chrono::seconds>(now - row.created_at.ToTimePoint()) >= age;
+// The years 0 to 9999 are more than system_clock can represent.
+bool IsOlder(const Row& row, const base::UtcTime& now, std::chrono::seconds age) {
+  const std::chrono::seconds difference = now.seconds - row.created_at.seconds;
+  return difference > age || (difference == age && now.nanoseconds >= row.created_at.nanoseconds);
 }
 
 // A PrunePlan determines the order in which snapshots can be removed, by the rules of
@@ -143,7 +158,7 @@ std::vector<Row> PrunePlan::Order(std::vector<std::size_t> candidates) {
 std::vector<Row> PlanPrune(const Context& ctx, ClientState& client,
                            const SnapshotPruneOptions& options, const std::vector<Row>& rows) {
   PrunePlan plan(rows, client.home.snapshots_dir(), client.backend->List(ctx));
-  const auto now = std::chrono::system_clock::now();
+  const auto now = base::UtcTime::Now();
   std::vector<std::size_t> candidates;
   std::size_t matching = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -163,7 +178,7 @@ std::vector<Row> PlanPrune(const Context& ctx, ClientState& client,
 // Removes a snapshot unless it is gone, or is needed since the plan was made.
 bool RemoveUnlessNeeded(const Context& ctx, ClientState& client, const Row& row) {
   try {
-    RemoveSnapshot(ctx, client, row, false);
+    RemoveListed(ctx, client, row);
     return true;
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kSnapshotHasChildren && e.kind() != ErrorKind::kSnapshotNotFound) {
@@ -179,10 +194,21 @@ std::vector<Row> PruneSnapshots(const Context& ctx, ClientState& client,
                                 const SnapshotPruneOptions& options) {
   CheckPruneOptions(options);
   const std::vector<Row> rows = client.catalog.List(ctx);
-  std::vector<Row> pruned = PlanPrune(ctx, client, options, rows);
+  const std::vector<Row> pruned = PlanPrune(ctx, client, options, rows);
   if (options.dry_run) return pruned;
-  std::erase_if(pruned, [&](const Row& row) { return !RemoveUnlessNeeded(ctx, client, row); });
-  return pruned;
+  std::optional<Error> failure;
+  std::vector<Row> removed;
+  for (const Row& row : pruned) {
+    try {
+      if (RemoveUnlessNeeded(ctx, client, row)) removed.push_back(row);
+    } catch (const Error& e) {
+      if (e.kind() == ErrorKind::kCancelled) throw;
+      if (failure) client.Log(e.what());
+      if (!failure) failure = e;
+    }
+  }
+  if (failure) throw *std::move(failure);
+  return removed;
 }
 
 }  // namespace msb::ops

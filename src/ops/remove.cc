@@ -30,4 +30,8 @@ void RemoveSnapshot(const Context& ctx, ClientState& client, const index::Row& r
   client.catalog.Remove(ctx, row, force, UsersUnless(force, ctx, client));
 }
 
+void RemoveListed(const Context& ctx, ClientState& client, const index::Row& row) {
+  client.catalog.RemoveListed(ctx, row, UsersUnless(false, ctx, client));
+}
+
 }  // namespace msb::ops

@@ -79,21 +79,26 @@ class PruneTest : public ::testing::Test {
   Names Left() { return NamesOf(Snapshot::List(ctx_, raw_)); }
   fs::path PathOf(const std::string& name) const { return dir_ / "home/snapshots" / name; }
 
-  // Makes the snapshot look as if it was created this long ago. Its digest changes.
-  void MakeOlder(const std::string& name, seconds age) {
+  // Makes the snapshot look as if it was created at this time. Its digest changes.
+  void SetCreated(const std::string& name, const std::string& time) {
     const fs::path file = PathOf(name) / "snapshot.json";
     std::string json = ReadFile(file);
+    const std::string field = "\"created_at\":\"";
+    const std::size_t begin = json.find(field) + field.size();
+    json.replace(begin, json.find('"', begin) - begin, time);
+    WriteFile(file, json);
+    Snapshot::Reindex(ctx_, "", raw_);
+  }
+
+  // Makes the snapshot look as if it was created this long ago. Its digest changes.
+  void MakeOlder(const std::string& name, seconds age) {
     const auto time = std::chrono::floor<seconds>(std::chrono::system_clock::now() - age);
     const std::time_t count = time.time_since_epoch().count();
     std::array<char, 32> text{};
     std::tm utc{};
     gmtime_r(&count, &utc);
     std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-    const std::string field = "\"created_at\":\"";
-    const std::size_t begin = json.find(field) + field.size();
-    json.replace(begin, json.find('"', begin) - begin, text.data());
-    WriteFile(file, json);
-    Snapshot::Reindex(ctx_, "", raw_);
+    SetCreated(name, text.data());
   }
 
   const Context ctx_ = Context::Background();
@@ -120,6 +125,14 @@ TEST_F(PruneTest, RemovesWhatIsOldEnough) {
   EXPECT_THAT(Prune({.older_than = hours(25)}), ElementsAre("s1"));
   EXPECT_THAT(Prune({.older_than = hours(24)}), ElementsAre("s2"));
   EXPECT_THAT(Prune({.older_than = seconds(0)}), ElementsAre("s3"));
+}
+
+TEST_F(PruneTest, RemovesWhatIsOlderThanAClockCanTell) {
+  MakeSnapshots({"s1", "s2", "s3"});
+  SetCreated("s1", "0001-01-01T00:00:00Z");  // Go's zero time.
+  SetCreated("s3", "9999-12-31T23:59:59Z");
+  EXPECT_THAT(Prune({.older_than = std::chrono::hours(24)}), ElementsAre("s1"));
+  EXPECT_THAT(Prune({.older_than = seconds::max()}), IsEmpty());
 }
 
 TEST_F(PruneTest, ConsidersTheSnapshotsWithTheLabelsOnly) {
@@ -213,6 +226,18 @@ TEST_F(PruneTest, NeitherCountsNorRemovesWhatIsAbsentOrDamaged) {
                                                testing::HasSubstr("short/upper.ext4")}));
 }
 
+TEST_F(PruneTest, SkipsSymbolicLinks) {
+  std::vector<std::string> warnings;
+  Client client = LocalClient(dir_ / "home", &warnings);
+  MakeSnapshots({"s1", "linked", "s3"});
+  fs::rename(PathOf("linked"), dir_ / "elsewhere");
+  fs::create_directory_symlink(dir_ / "elsewhere", PathOf("linked"));
+  EXPECT_THAT(NamesOf(Snapshot::Prune(ctx_, {.keep_last = 0}, client)), ElementsAre("s3", "s1"));
+  EXPECT_TRUE(fs::exists(dir_ / "elsewhere/snapshot.json"));
+  EXPECT_THAT(warnings, Contains(testing::AllOf(testing::HasSubstr("snapshots/linked"),
+                                                testing::HasSubstr("by its own path"))));
+}
+
 TEST_F(PruneTest, RefusesOptionsThatWouldRemoveEverything) {
   MakeSnapshots({"s"});
   EXPECT_MSB_ERROR(Snapshot::Prune(ctx_, {}, raw_), ErrorKind::kInvalidArgument, "keep_last",
@@ -227,8 +252,9 @@ TEST_F(PruneTest, RefusesOptionsThatWouldRemoveEverything) {
 // A client whose backend runs a function between the plan and the removal of the first snapshot.
 class PrunedMeanwhile : public PruneTest {
  protected:
-  // Prunes everything. Calls meanwhile before the removal number n, counted from 0.
-  Names PruneAll(int n, const std::function<void()>& meanwhile, const Context& ctx) {
+  // Prunes all but the newest. Calls meanwhile before the removal number n, counted from 0.
+  Names PruneAll(int n, const std::function<void()>& meanwhile, const Context& ctx,
+                 std::size_t keep_last = 0) {
     class Backend : public vmm::Backend {
      public:
       Backend(std::shared_ptr<vmm::Backend> real, int calls, std::function<void()> function)
@@ -263,7 +289,7 @@ class PrunedMeanwhile : public PruneTest {
     };
     const Client client({.home = dir_ / "home",
                          .backend = std::make_shared<Backend>(cow_.backend(), n + 1, meanwhile)});
-    return NamesOf(Snapshot::Prune(ctx, {.keep_last = 0}, client));
+    return NamesOf(Snapshot::Prune(ctx, {.keep_last = keep_last}, client));
   }
 };
 
@@ -294,6 +320,17 @@ TEST_F(PrunedMeanwhile, SkipsASnapshotThatIsRemovedMeanwhile) {
   EXPECT_THAT(PruneAll(
                   0, [&] { Snapshot::Remove(ctx_, "s2", false, raw_); }, ctx_),
               ElementsAre("s3", "s1"));
+}
+
+TEST_F(PrunedMeanwhile, NeverRemovesTheCopyThatItKeeps) {
+  MakeSnapshots({"s1"});
+  fs::copy(PathOf("s1"), PathOf("copy"), fs::copy_options::recursive);
+  Snapshot::Reindex(ctx_, "", raw_);
+  const Names planned = NamesOf(Snapshot::Prune(ctx_, {.keep_last = 1, .dry_run = true}, raw_));
+  ASSERT_EQ(planned.size(), 1U);
+  const auto remove = [&] { Snapshot::Remove(ctx_, PathOf(planned[0]), false, raw_); };
+  EXPECT_THAT(PruneAll(0, remove, ctx_, /*keep_last=*/1), IsEmpty());
+  EXPECT_THAT(Left(), ElementsAre(planned[0] == "s1" ? "copy" : "s1"));
 }
 
 TEST_F(PrunedMeanwhile, ACancelledCallKeepsTheRest) {
