@@ -153,6 +153,8 @@ void NoteLocked(int fd) {
   owned_by_process.Add(fd);
 }
 
+void ForgetLock(int fd) { locked_descriptors.Remove(fd); }
+
 void NoteOwnedByProcess(int fd) { owned_by_process.Add(fd); }
 
 void DropWhatParentOwns() {

@@ -53,6 +53,8 @@ class StandardStreamGuard {
 // Records that fd is locked (lock.h). The UniqueFd of fd then releases the lock when it closes fd,
 // and processes that are forked from now on lose the descriptor (owned_descriptor.h).
 void NoteLocked(int fd);
+// Makes the UniqueFd of fd close it without releasing the lock.
+void ForgetLock(int fd);
 // Releases the lock on fd, if it has one. Implemented in lock.cc.
 void ReleaseLock(int fd);
 

@@ -152,7 +152,11 @@ LastWords::LastWords(const Message& message) {
   });
   channel.Reset(-1);
   Hello hello;
-  if (recv(held_.get(), &hello, sizeof hello, MSG_WAITALL) != sizeof hello) {
+  ssize_t n = 0;
+  do {
+    n = recv(held_.get(), &hello, sizeof hello, MSG_WAITALL);
+  } while (n < 0 && errno == EINTR);
+  if (n != sizeof hello) {
     Throw(ErrorKind::kIO,
           "a process was killed before it was set up; look at the kernel's log (dmesg) for the "
           "reason");

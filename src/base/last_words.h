@@ -37,7 +37,8 @@ class LastWords {
   // Ends the process, which sends nothing, unless SendNow was called.
   ~LastWords();
 
-  // Lets the process send the message now, and does not wait for that.
+  // Lets the process send the message now, and does not wait for that. The caller must close its
+  // own copies of the socket and the lock, and must not release the lock (LockedFd::LeaveLocked).
   void SendNow() { held_.Reset(-1); }
 
  private:

@@ -111,4 +111,10 @@ LockedFd::~LockedFd() {
   if (fd_) ReleaseLock(fd_.get());
 }
 
+void LockedFd::LeaveLocked() {
+  // Other processes do not see a lock of this process, so none can keep it.
+  if (fd_ && !IsLockOfProcess(fd_.get())) ForgetLock(fd_.get());
+  fd_.Reset(-1);
+}
+
 }  // namespace msb::base

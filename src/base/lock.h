@@ -40,6 +40,8 @@ class LockedFd {
 
   int get() const { return fd_.get(); }
   explicit operator bool() const { return static_cast<bool>(fd_); }
+  // Closes the descriptor. The lock stays as long as another process has a copy of the descriptor.
+  void LeaveLocked();
 
  private:
   UniqueFd fd_;

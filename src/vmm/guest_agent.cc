@@ -28,7 +28,6 @@ constexpr auto kSyncInterval = std::chrono::seconds(1);
 constexpr auto kSilence = milliseconds(500);
 // The part of a command or reply for which the reply time-out counts.
 constexpr std::size_t kPartBytes = 1 << 20;
-constexpr auto kThawTimeout = std::chrono::seconds(10);
 constexpr int kThawTries = 5;
 
 std::string CommandLine(const std::string& command, const Json& arguments) {
@@ -155,18 +154,9 @@ Json GuestAgent::ExecuteOnce(const Context& ctx, const std::string& command,
 
 std::uint64_t GuestAgent::Freeze(const Context& ctx) {
   if (IsFrozen(ctx)) Thaw(ctx);
-  try {
-    const Json count = ExecuteOnce(ctx, "guest-fsfreeze-freeze", Json::object());
-    if (!count.is_number_unsigned()) ThrowBroken("it did not report how many it has frozen");
-    return count.get<std::uint64_t>();
-  } catch (...) {
-    try {
-      Thaw(Context::Background().WithTimeout(kThawTimeout));
-    } catch (const Error&) {
-      // The agent is gone, or cannot freeze at all.
-    }
-    throw;
-  }
+  const Json count = ExecuteOnce(ctx, "guest-fsfreeze-freeze", Json::object());
+  if (!count.is_number_unsigned()) ThrowBroken("it did not report how many it has frozen");
+  return count.get<std::uint64_t>();
 }
 
 std::uint64_t GuestAgent::Thaw(const Context& ctx) {

@@ -86,8 +86,8 @@ class GuestAgent {
   base::Json Execute(const Context& ctx, const std::string& command);  // Without arguments.
 
   // Freezes all file systems of the guest that can be frozen, after writing their cached data, and
-  // returns their number. File systems that are already frozen are thawed first. If the call fails,
-  // tries to thaw. The caller must call Thaw soon, and must keep other clients out until then.
+  // returns their number. File systems that are already frozen are thawed first. The caller must
+  // call Thaw soon, even if this call fails, and must keep other clients out until then.
   // Throws AgentRefusal if the agent cannot or may not freeze.
   std::uint64_t Freeze(const Context& ctx);
   // Thaws all file systems that Freeze has frozen, and returns how many were still frozen. Has no

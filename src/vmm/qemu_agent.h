@@ -55,6 +55,9 @@ class AgentSession {
   // Returns the message by which another process thaws the guest's file systems while it keeps
   // other clients out.
   base::Message ThawMessage() const;
+  // Ends the session, but keeps other clients out as long as another process has a copy of the
+  // lock's descriptor.
+  void LeaveLocked() { lock_.LeaveLocked(); }
   // Returns true if another client waits for the end of this session.
   bool HasWaiter() const;
 

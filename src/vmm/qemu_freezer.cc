@@ -5,8 +5,12 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <exception>
+#include <tuple>
 
 #include "src/base/throw.h"
+#include "src/base/unix_socket.h"
+#include "src/vmm/qmp_client.h"
 
 namespace msb::vmm {
 namespace {
@@ -17,6 +21,7 @@ using base::Throw;
 constexpr auto kAutoTimeout = std::chrono::seconds(2);
 constexpr auto kDemandedTimeout = std::chrono::seconds(10);
 constexpr auto kThawLimit = std::chrono::seconds(30);
+constexpr auto kRefusedThawLimit = std::chrono::seconds(2);
 
 }  // namespace
 
@@ -25,10 +30,12 @@ void QemuFreezer::FreezeAll(const Context& ctx, LiveSnapshot level) {
       OpenAgent(ctx, guest_, level == LiveSnapshot::kAuto ? kAutoTimeout : kDemandedTimeout));
   guard_.emplace(session_->ThawMessage());
   if ((*session_)->Freeze(ctx) > 0) return;
-  Throw(ErrorKind::kUnsupportedOperation,
-        "the guest agent of sandbox '{}' found no mounted file system to freeze; mount the disk in "
-        "the guest",
-        guest_.sandbox);
+  throw AgentRefusal(
+      ErrorKind::kUnsupportedOperation,
+      fmt::format("the guest agent of sandbox '{}' found no mounted file system to freeze; mount "
+                  "the disk in the guest",
+                  guest_.sandbox),
+      "");
 }
 
 bool QemuFreezer::Freeze(const Context& ctx, LiveSnapshot level) {
@@ -37,9 +44,13 @@ bool QemuFreezer::Freeze(const Context& ctx, LiveSnapshot level) {
     FreezeAll(ctx, level);
     return true;
   } catch (const Error& e) {
-    Thaw();
+    // An agent that did not answer may still be freezing.
+    if (dynamic_cast<const AgentRefusal*>(&e) != nullptr) ThawAfterRefusal();
+    LeaveToOther();
     if (e.kind() == ErrorKind::kCancelled) throw;
+    if (!base::IsServedAt(guest_.dir, kQmpSocketFile)) throw;
     if (level == LiveSnapshot::kFilesystemConsistent) {
+      if (e.os_error() != 0) throw;
       Throw(ErrorKind::kUnsupportedOperation,
             "cannot freeze the file systems of sandbox '{}' for a filesystem-consistent snapshot: "
             "{}; or permit a crash-consistent one (LiveSnapshot::kAuto)",
@@ -52,7 +63,8 @@ bool QemuFreezer::Freeze(const Context& ctx, LiveSnapshot level) {
 }
 
 bool QemuFreezer::Thaw() noexcept {
-  bool were_frozen = true;
+  if (!guard_) return false;
+  bool were_frozen = false;
   const auto thaw = [&] {
     try {
       were_frozen = (*session_)->Thaw(Context::Background().WithTimeout(kThawLimit)) > 0;
@@ -60,11 +72,32 @@ bool QemuFreezer::Thaw() noexcept {
       Throw(e.kind(), "cannot thaw the file systems of sandbox '{}': {}", guest_.sandbox, e.what());
     }
   };
-  // Freeze thaws if it fails, but it may not have reached the agent.
-  if (guard_ && !TryStep(thaw, warn_)) guard_->SendNow();
+  if (TryStep(thaw, warn_)) guard_.reset();
+  LeaveToOther();
+  return were_frozen;
+}
+
+// An agent that may not freeze file systems may not thaw them either, which is no reason to warn.
+void QemuFreezer::ThawAfterRefusal() noexcept {
+  try {
+    std::ignore = (*session_)->Thaw(Context::Background().WithTimeout(kRefusedThawLimit));
+    guard_.reset();
+  } catch (const AgentRefusal&) {
+    guard_.reset();
+  } catch (const std::exception&) {
+    // The agent has ended since, or does not answer.
+  }
+}
+
+// Ends the session. If file systems may be frozen, lets another process thaw them, which keeps
+// other clients out until the agent has answered.
+void QemuFreezer::LeaveToOther() noexcept {
+  if (guard_) {
+    guard_->SendNow();
+    session_->LeaveLocked();
+  }
   guard_.reset();
   session_.reset();
-  return were_frozen;
 }
 
 }  // namespace msb::vmm

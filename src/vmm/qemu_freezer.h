@@ -26,14 +26,20 @@ class QemuFreezer {
   // Freezes the guest's file systems as level demands. Returns whether they are frozen. If this
   // process ends before Thaw, another process thaws them.
   // Throws kUnsupportedOperation if level is kFilesystemConsistent and they cannot be frozen.
-  // Throws kCancelled if ctx ends first.
+  // Throws kIO if the VM has ended or, if level is kFilesystemConsistent, the system lacks a
+  // resource.
+  // Throws kCancelled if ctx ends first. Does not wait for the agent then: another process thaws
+  // what it may have frozen.
   bool Freeze(const Context& ctx, LiveSnapshot level);
-  // Thaws the file systems. Returns false if something else had thawed them before. If that fails,
+  // Thaws the file systems. Returns true if they were frozen until then, and false if something
+  // else had thawed them before or if this is not known, because thawing failed. In that case,
   // another process tries again.
   bool Thaw() noexcept;
 
  private:
   void FreezeAll(const Context& ctx, LiveSnapshot level);
+  void ThawAfterRefusal() noexcept;
+  void LeaveToOther() noexcept;
 
   const GuestAddress& guest_;
   const Warn& warn_;

@@ -45,12 +45,6 @@ void ExpectRefused(const std::string& bytes, const std::string& why) {
   EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-info"), ErrorKind::kIO, "sandbox 'box'", why);
 }
 
-// Replies that the file systems are "frozen" or "thawed".
-void ReportState(AgentConnection& self, const base::Json& state) {
-  self.Expect("guest-fsfreeze-status");
-  self.Return(state);
-}
-
 TEST(GuestAgentTest, ExecutesCommandsAfterASynchronization) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
@@ -358,10 +352,10 @@ TEST(GuestAgentTest, ThawsWhatAClientThatDiedHasFrozen) {
     self.Expect("guest-exec");
     self.Refuse("CommandNotFound",
                 "Command guest-exec has been disabled: the agent is in frozen state");
-    ReportState(self, "frozen");
+    self.ReportState("frozen");
     self.Expect("guest-fsfreeze-thaw");
     self.Return(1);
-    ReportState(self, "thawed");
+    self.ReportState("thawed");
     self.Expect("guest-exec");
     self.Return({{"pid", 7}});
     self.AwaitEnd();
@@ -373,12 +367,12 @@ TEST(GuestAgentTest, ThawsWhatAClientThatDiedHasFrozen) {
 TEST(GuestAgentTest, FreezesAndThaws) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
-    ReportState(self, "thawed");
+    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(3);
     self.Expect("guest-fsfreeze-thaw");
     self.Return(3);
-    ReportState(self, "thawed");
+    self.ReportState("thawed");
     self.AwaitEnd();
   });
   GuestAgent agent = AgentFor(peer);
@@ -389,10 +383,10 @@ TEST(GuestAgentTest, FreezesAndThaws) {
 TEST(GuestAgentTest, FreezeBeginsWithThawedFileSystems) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
-    ReportState(self, "frozen");
+    self.ReportState("frozen");
     self.Expect("guest-fsfreeze-thaw");
     self.Return(1);
-    ReportState(self, "thawed");
+    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(1);
     self.AwaitEnd();
@@ -401,51 +395,13 @@ TEST(GuestAgentTest, FreezeBeginsWithThawedFileSystems) {
   EXPECT_EQ(agent.Freeze(Soon()), 1U);
 }
 
-TEST(GuestAgentTest, AFreezeThatFailsIsFollowedByAThaw) {
-  std::atomic<bool> is_thawed = false;
-  ScriptedAgent peer([&](AgentConnection& self) {
-    self.Synchronize();
-    ReportState(self, "thawed");
-    self.Expect("guest-fsfreeze-freeze");
-    self.Refuse("GenericError", "failed to freeze /");
-    self.Expect("guest-fsfreeze-thaw");
-    is_thawed = true;
-    self.Return(0);
-    ReportState(self, "thawed");
-    self.AwaitEnd();
-  });
-  GuestAgent agent = AgentFor(peer);
-  EXPECT_MSB_ERROR(agent.Freeze(Soon()), ErrorKind::kIO, "sandbox 'box'", "failed to freeze /");
-  EXPECT_TRUE(is_thawed);
-}
-
-TEST(GuestAgentTest, ACancelledFreezeIsFollowedByAThaw) {
-  const auto [ctx, cancel] = Soon().WithCancel();
-  std::atomic<bool> is_thawed = false;
-  ScriptedAgent peer([&, cancel = cancel](AgentConnection& self) {
-    self.Synchronize();
-    ReportState(self, "thawed");
-    self.Expect("guest-fsfreeze-freeze");
-    cancel();
-    self.Synchronize();
-    self.Expect("guest-fsfreeze-thaw");
-    is_thawed = true;
-    self.Return(1);
-    ReportState(self, "thawed");
-    self.AwaitEnd();
-  });
-  GuestAgent agent = AgentFor(peer);
-  EXPECT_MSB_ERROR(agent.Freeze(ctx), ErrorKind::kCancelled, "cancelled");
-  EXPECT_TRUE(is_thawed);
-}
-
 TEST(GuestAgentTest, ThawRepeatsUntilNothingIsFrozen) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
     for (const char* status : {"frozen", "frozen", "thawed"}) {
       self.Expect("guest-fsfreeze-thaw");
       self.Return(1);
-      ReportState(self, status);
+      self.ReportState(status);
     }
     self.AwaitEnd();
   });
@@ -458,7 +414,7 @@ TEST(GuestAgentTest, ThawReportsThatNothingWasFrozen) {
     self.Synchronize();
     self.Expect("guest-fsfreeze-thaw");
     self.Return(0);
-    ReportState(self, "thawed");
+    self.ReportState("thawed");
     self.AwaitEnd();
   });
   EXPECT_EQ(AgentFor(peer).Thaw(Soon()), 0U);
@@ -480,7 +436,7 @@ TEST(GuestAgentTest, RefusesAnUnknownStateOfTheFileSystems) {
   for (const Json& status : {Json("melting"), Json(5), Json()}) {
     ScriptedAgent peer([&](AgentConnection& self) {
       self.Synchronize();
-      ReportState(self, status);
+      self.ReportState(status);
       self.AwaitEnd();
     });
     GuestAgent agent = AgentFor(peer);

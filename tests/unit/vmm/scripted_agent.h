@@ -67,6 +67,11 @@ class AgentConnection {
     EXPECT_EQ(command.value("execute", ""), name);
     return command.value("arguments", base::Json::object());
   }
+  // Takes the question for the state of the file systems, and answers "frozen" or "thawed".
+  void ReportState(const base::Json& state) {
+    Expect("guest-fsfreeze-status");
+    Return(state);
+  }
   // Waits until the client has closed the connection.
   void AwaitEnd() { EXPECT_TRUE(Take().is_null()); }
 
