@@ -144,13 +144,17 @@ DirectoryBackend::Locked DirectoryBackend::OpenLocked(const Context& ctx,
   return sandbox;
 }
 
+DirectoryBackend::Locked DirectoryBackend::OpenStopped(const Context& ctx,
+                                                       const std::string& name) const {
+  Locked sandbox = OpenLocked(ctx, name);
+  if (!IsRunning(sandbox.record)) return sandbox;
+  Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' is running{}; stop it first", name,
+        WhereItRuns(sandbox.record));
+}
+
 DirectoryBackend::Locked DirectoryBackend::OpenIdle(const Context& ctx, const std::string& name,
                                                     Warnings& warnings) const {
-  Locked sandbox = OpenLocked(ctx, name);
-  if (IsRunning(sandbox.record)) {
-    Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' is running{}; stop it first", name,
-          WhereItRuns(sandbox.record));
-  }
+  Locked sandbox = OpenStopped(ctx, name);
   Recover(sandbox, warnings);
   return sandbox;
 }
@@ -167,7 +171,7 @@ SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& n
   // A seal is in progress, or was interrupted. How it ends decides which file is the upper.
   Warnings warnings(log_);
   Locked sandbox = OpenLocked(ctx, name);
-  if (!IsRunning(sandbox.record)) Recover(sandbox, warnings);
+  if (!IsRunning(sandbox.record)) RecoverForReading(sandbox, warnings);
   return std::move(sandbox.record.sandbox);
 }
 

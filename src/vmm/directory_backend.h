@@ -126,8 +126,9 @@ class DirectoryBackend : public Backend {
   std::optional<Viewed> TryView(const std::string& name) const;
   Locked ReadLocked(int dir, const std::string& name) const;
   Locked OpenLocked(const Context& ctx, const std::string& name) const;
-  // Locks a sandbox that is not running and recovers it (see Recover). Throws kSandboxStillRunning
-  // if the sandbox runs.
+  // Locks a sandbox that is not running. Throws kSandboxStillRunning if it runs.
+  Locked OpenStopped(const Context& ctx, const std::string& name) const;
+  // Locks a sandbox that is not running and recovers it (see Recover).
   Locked OpenIdle(const Context& ctx, const std::string& name, Warnings& warnings) const;
 
   SealedSandbox SealedBy(Locked& sandbox) const;
@@ -135,6 +136,9 @@ class DirectoryBackend : public Backend {
   // left. Throws if the seal cannot be resolved. A failure to save the record or to remove files
   // causes only a warning, so that the sandbox is usable in a directory that cannot be written to.
   void Recover(Locked& sandbox, Warnings& warnings) const;
+  // Does the same for a caller that does not change the disk, or replaces it. An interrupted live
+  // snapshot that cannot be resolved causes only a warning, too.
+  void RecoverForReading(Locked& sandbox, Warnings& warnings) const;
   // Returns whether the snapshot with this digest was published at artifact. Returns nullopt, and
   // adds a warning, if that cannot be determined.
   std::optional<bool> AskPublished(const std::filesystem::path& artifact, const std::string& digest,

@@ -101,8 +101,7 @@ void NewDisk::AddBacking(const Context& ctx, const std::filesystem::path& file,
   if (path == former_.upper->path) {
     Throw(ErrorKind::kUnsupportedOperation,
           "cannot restore sandbox '{}': its own disk has the file name that the snapshot's disk "
-          "needs: {}; "
-          "create a snapshot of the sandbox first",
+          "needs: {}; create a snapshot of the sandbox first",
           former_.name, path.native());
   }
   const base::UniqueFd fd = base::RequireRegularFile(std::move(present), path, ErrorKind::kIO);
@@ -143,10 +142,12 @@ void DirectoryBackend::TakeBackRecord(Locked& sandbox, const DirectoryRecord& be
 SandboxRecord DirectoryBackend::Restore(const Context& ctx, const std::string& name,
                                         const SnapshotSource& snapshot) {
   Warnings warnings(log_);
-  Locked sandbox = OpenIdle(ctx, name, warnings);
+  Locked sandbox = OpenStopped(ctx, name);
+  RecoverForReading(sandbox, warnings);
   SandboxRecord& record = sandbox.record.sandbox;
   CheckSameImage(record, snapshot);
   const DirectoryRecord before = sandbox.record;
+  sandbox.record.live.reset();  // Only set if it cannot be resolved; its overlay is replaced.
   NewDisk disk(sandbox.dir, before);
   std::optional<std::string> kept;
   try {

@@ -39,6 +39,25 @@ SealedSandbox DirectoryBackend::SealedBy(Locked& sandbox) const {
   return {sandbox.dir, sandbox.path, sandbox.record, home_};
 }
 
+void DirectoryBackend::RecoverForReading(Locked& sandbox, Warnings& warnings) const {
+  try {
+    return Recover(sandbox, warnings);
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kCancelled || !sandbox.record.live) throw;
+    warnings.Add(
+        fmt::format("sandbox {} was left in the middle of a live snapshot, and cannot be "
+                    "recovered now: {}",
+                    sandbox.path.native(), e.what()));
+  }
+  // The directory may not be writable. Then the record says all the same which disk there will be.
+  const DirectoryRecord before = sandbox.record;
+  try {
+    ResolveSwitch(SealedBy(sandbox), queries_.is_published);
+  } catch (const Error&) {
+    sandbox.record = before;  // This is the error that is already known.
+  }
+}
+
 void DirectoryBackend::Recover(Locked& sandbox, Warnings& warnings) const {
   bool is_certain = true;
   const auto published = [&](const std::filesystem::path& artifact, const std::string& digest) {
@@ -49,9 +68,12 @@ void DirectoryBackend::Recover(Locked& sandbox, Warnings& warnings) const {
   const DirectoryRecord before = sandbox.record;
   bool resolved = false;
   try {
+    resolved = ResolveSeal(SealedBy(sandbox), published);
     // A guess would do for a seal. A live snapshot needs the answer, because it changes files.
-    resolved = ResolveSeal(SealedBy(sandbox), published) ||
-               ResolveSwitch(SealedBy(sandbox), queries_.is_published);
+    if (const auto files = ResolveSwitch(SealedBy(sandbox), queries_.is_published)) {
+      ChangeFiles(SealedBy(sandbox), *files);
+      resolved = true;
+    }
   } catch (...) {
     sandbox.record = before;
     throw;

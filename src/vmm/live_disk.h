@@ -38,6 +38,9 @@ class LiveDisk {
                                     LiveSnapshot level, const Warn& warn) = 0;
 
   // Lets the VM close an overlay that it does not write to. Has no effect if it has not opened it.
+  // Throws kUnsupportedOperation if the VM uses the overlay all the same, for example beneath a
+  // filter.
+  // Throws kIO if the VM does not answer or has ended.
   virtual void Close(const Context& ctx, const std::string& overlay) = 0;
 
   // Names the file that backs the overlay in the overlay's header, and flushes the overlay. The VM

@@ -50,15 +50,17 @@ bool WasPublished(const SealedSandbox& sandbox, const PublishedPredicate& publis
 }
 
 // Removes the pending switch from the record, in which the overlay is the upper from now on.
-// Returns the name of the file that backs it: of the snapshot's disk if that was published, and
-// else of the former upper, which only the sandbox has then.
-std::string Settle(const SealedSandbox& sandbox, bool published) {
+// Returns what must change in the directory, so that the overlay is backed by the snapshot's disk
+// if that was published, and else by the former upper, which only the sandbox has then.
+SwitchedFiles Settle(const SealedSandbox& sandbox, bool published) {
   SandboxRecord& record = sandbox.record.sandbox;
   PendingSwitch pending = *std::exchange(sandbox.record.live, std::nullopt);
+  SwitchedFiles files{.overlay = pending.overlay};
   if (published) {
     record.snapshot_digest = pending.digest;
     SetSnapshotPath(record, sandbox.home, pending.artifact);
-    return record.backing[0].name;
+    files.backing_file = record.backing[0].name;
+    return files;
   }
   if (pending.digest.empty()) {
     pending.file = record.upper->path.filename();
@@ -66,11 +68,29 @@ std::string Settle(const SealedSandbox& sandbox, bool published) {
     record.upper->path = sandbox.path / pending.overlay;
   } else if (!HasFile(sandbox.dir, pending.file)) {
     // Where there are no links, the former upper was renamed.
-    base::RenameOverAt(sandbox.dir, record.backing[0].name, pending.file);
+    files.renamed = record.backing[0].name;
   }
   record.backing[0] = {pending.file,
                        {sandbox.path / pending.file, DiskFormat::kQcow2, record.upper->fstype}};
-  return pending.file;
+  files.backing_file = pending.file;
+  return files;
+}
+
+void UndoRename(const SealedSandbox& sandbox, const SwitchedFiles& files) {
+  if (files.renamed.empty()) return;
+  base::RenameOverAt(sandbox.dir, files.renamed, files.backing_file);
+}
+
+// Names the backing file in the header of an overlay that no VM uses. Writes only if it must.
+void NameBackingFile(const SealedSandbox& sandbox, const SwitchedFiles& files) {
+  const std::filesystem::path path = sandbox.path / files.overlay;
+  {
+    const UniqueFd file = base::RequireRegularFile(base::OpenEntryAt(sandbox.dir, files.overlay),
+                                                   path, ErrorKind::kIO);
+    if (disk::ReadQcow2Header(file.get(), path.native()).backing_file == files.backing_file) return;
+  }
+  const UniqueFd file = base::OpenForUpdateAt(sandbox.dir, files.overlay);
+  disk::SetBackingFile(file.get(), path, files.backing_file);
 }
 
 // Returns true if the VM has not written to the overlay of a pending switch, so that the upper
@@ -85,17 +105,20 @@ bool IsUnused(const SealedSandbox& sandbox) {
 
 }  // namespace
 
-bool ResolveSwitch(const SealedSandbox& sandbox, const PublishedPredicate& published) {
-  if (!sandbox.record.live) return false;
+std::optional<SwitchedFiles> ResolveSwitch(const SealedSandbox& sandbox,
+                                           const PublishedPredicate& published) {
+  if (!sandbox.record.live) return std::nullopt;
   if (IsUnused(sandbox)) {
     sandbox.record.live.reset();
-    return true;
+    return SwitchedFiles{};
   }
-  const std::string overlay = sandbox.record.live->overlay;
-  const std::string backing_file = Settle(sandbox, WasPublished(sandbox, published));
-  const UniqueFd file = base::OpenForUpdateAt(sandbox.dir, overlay);
-  disk::SetBackingFile(file.get(), sandbox.path / overlay, backing_file);
-  return true;
+  return Settle(sandbox, WasPublished(sandbox, published));
+}
+
+void ChangeFiles(const SealedSandbox& sandbox, const SwitchedFiles& files) {
+  if (files.overlay.empty()) return;
+  UndoRename(sandbox, files);
+  NameBackingFile(sandbox, files);
 }
 
 LiveSealing::LiveSealing(const SealedSandbox& sandbox, LiveDisk& disk, Save save, Warn warn)
@@ -173,21 +196,21 @@ void LiveSealing::Finish(bool published) noexcept {
 
 void LiveSealing::Adopt(bool published) {
   const PendingSwitch pending = *record_.live;
-  const std::string backing_file = Settle(sandbox_, published);
-  SetBackingFile(pending.overlay, backing_file);
+  const SwitchedFiles files = Settle(sandbox_, published);
+  UndoRename(sandbox_, files);
+  SetBackingFile(files);
   save_();
   if (pending.digest.empty()) return;
   const std::string other = disk::DiskFileName(pending.digest, DiskFormat::kQcow2);
   base::RemoveFile(sandbox_.path / (published ? pending.file : other));
 }
 
-void LiveSealing::SetBackingFile(const std::string& overlay, const std::string& backing_file) {
+void LiveSealing::SetBackingFile(const SwitchedFiles& files) {
   try {
-    disk_.SetBackingFile(Context::Background(), overlay, backing_file);
+    disk_.SetBackingFile(Context::Background(), files.overlay, files.backing_file);
   } catch (const Error&) {
     if (!disk_.HasEnded()) throw;
-    const UniqueFd file = base::OpenForUpdateAt(sandbox_.dir, overlay);
-    disk::SetBackingFile(file.get(), sandbox_.path / overlay, backing_file);
+    NameBackingFile(sandbox_, files);
   }
 }
 

@@ -23,6 +23,7 @@
 #ifndef MSB_SRC_VMM_LIVE_SEAL_H_
 #define MSB_SRC_VMM_LIVE_SEAL_H_
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -34,12 +35,24 @@
 
 namespace msb::vmm {
 
-// Resolves a pending switch of a sandbox whose VM has ended: names the backing file in the header
-// of the overlay, and changes the record in memory, which the caller must save before it removes
-// files that the record no longer names. Nothing is lost if it is not saved. Returns false if no
-// switch is pending. Throws what published throws. Throws kIO or kSnapshotIntegrity if the overlay
-// cannot be read or written.
-bool ResolveSwitch(const SealedSandbox& sandbox, const PublishedPredicate& published);
+// How the files of a sandbox change when a pending switch is resolved.
+struct SwitchedFiles {
+  std::string overlay;            // Which file's header must name backing_file. May be empty.
+  std::string backing_file = {};  // The file that backs it.
+  std::string renamed = {};       // The name that backing_file has until now, or empty.
+};
+
+// Resolves a pending switch of a sandbox whose VM has ended, in memory: changes the record. The
+// caller must then call ChangeFiles and save the record, in this order, before it removes files
+// that the record no longer names. Nothing is lost if it does not. Returns nullopt if no switch is
+// pending. Throws what published throws. Throws kIO or kSnapshotIntegrity if the overlay cannot be
+// read.
+std::optional<SwitchedFiles> ResolveSwitch(const SealedSandbox& sandbox,
+                                           const PublishedPredicate& published);
+
+// Changes the files of a sandbox whose VM has ended, whose pending switch was resolved. Throws kIO
+// or kSnapshotIntegrity if a file cannot be read or changed.
+void ChangeFiles(const SealedSandbox& sandbox, const SwitchedFiles& files);
 
 // A LiveSealing represents a live snapshot in progress.
 class LiveSealing {
@@ -67,7 +80,7 @@ class LiveSealing {
   void TryDrop(const std::string& overlay) noexcept;
   void Adopt(bool published);
   // Names the backing file of the overlay, whether or not the VM still runs.
-  void SetBackingFile(const std::string& overlay, const std::string& backing_file);
+  void SetBackingFile(const SwitchedFiles& files);
 
   const SealedSandbox sandbox_;
   DirectoryRecord& record_;

@@ -13,6 +13,7 @@
 #include "src/base/file.h"
 #include "src/base/process.h"
 #include "src/base/spawn.h"
+#include "src/base/staging.h"
 #include "src/base/throw.h"
 #include "src/vmm/qemu_probe_guest.h"
 
@@ -55,8 +56,8 @@ std::optional<std::string> Recall(const std::filesystem::path& cache_dir, const 
 void Remember(const std::filesystem::path& cache_dir, const std::string& key,
               std::string_view answer) {
   try {
-    const base::UniqueFd dir = base::MakeDirectory(cache_dir);
-    base::ReplaceFileAt(dir.get(), kCacheFile, fmt::format("{}{}\n", key, answer), 0644);
+    base::MakeDirectory(cache_dir);
+    base::ReplaceFileInStage(cache_dir, kCacheFile, fmt::format("{}{}\n", key, answer), 0644);
   } catch (const Error&) {
     // The next call probes again.
   }

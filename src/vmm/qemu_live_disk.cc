@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -87,18 +88,20 @@ std::string_view QemuLiveDisk::SwitchTo(const Context& ctx, const std::string& o
   for (const Json& description : NodesOf(node, file, /*read_only=*/false, Json())) {
     Ask(ctx, "blockdev-add", description);
   }
+  // QEMU serves one QMP client at a time, and the session with the agent looks at its port.
+  Disconnect();
   QemuFreezer freezer(guest_, warn);
   const bool is_frozen = freezer.Freeze(ctx, level);
   ctx.Check();
   const Json action = {{"type", "blockdev-snapshot"}, {"data", {{"node", top}, {"overlay", node}}}};
   Ask(Context::Background(), "transaction", {{"actions", Json::array({action})}});
-  const bool were_frozen = freezer.Thaw();
   Disconnect();
+  const bool were_frozen = freezer.Thaw();
   if (is_frozen && were_frozen) return "filesystem-consistent";
   if (level == LiveSnapshot::kFilesystemConsistent) {
     Throw(ErrorKind::kUnsupportedOperation,
-          "something in the guest of sandbox '{}' thawed its file systems too early; try again, or "
-          "permit a crash-consistent snapshot (LiveSnapshot::kAuto)",
+          "something in the guest of sandbox '{}' may have thawed its file systems too early; try "
+          "again, or permit a crash-consistent snapshot (LiveSnapshot::kAuto)",
           guest_.sandbox);
   }
   return "crash-consistent";
@@ -111,10 +114,21 @@ void QemuLiveDisk::Close(const Context& ctx, const std::string& overlay) {
       Ask(ctx, "blockdev-del", {{"node-name", name}});
     } catch (const Error& e) {
       if (e.kind() == ErrorKind::kCancelled || !client_) throw;
-      // QEMU has no such node.
+      if (!HasNode(ctx, name)) continue;
+      Throw(ErrorKind::kUnsupportedOperation,
+            "QEMU of sandbox '{}' still uses {}, the overlay of an interrupted live snapshot, but "
+            "not directly as the disk: {}; end the block job or remove the filter that uses it, or "
+            "stop the sandbox, and try again",
+            guest_.sandbox, overlay, e.what());
     }
   }
-  TopNode(ctx);  // Throws if QEMU has ended instead.
+}
+
+bool QemuLiveDisk::HasNode(const Context& ctx, const std::string& name) {
+  const Json nodes = Ask(ctx, "query-named-block-nodes", {{"flat", true}});
+  return !nodes.is_array() || std::ranges::any_of(nodes, [&](const Json& node) {
+    return !node.is_object() || node.value("node-name", Json()) == name;
+  });
 }
 
 void QemuLiveDisk::SetBackingFile(const Context& ctx, const std::string& overlay,

@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "src/base/file.h"
@@ -290,6 +292,27 @@ TEST_F(RestoreTest, RefusesASnapshotThatCannotBeBooted) {
   fs::resize_file(dir_ / "home/snapshots/s3/upper.ext4", 1000);
   ExpectUnchanged("raw", ErrorKind::kSnapshotIntegrity, [&] { Restore("raw", "s3"); },
                   {"/snapshots/s3/upper.ext4"});
+}
+
+// The VM has ended in the middle of a live snapshot, and the overlay was damaged.
+TEST_F(RestoreTest, ReplacesADiskWhoseLiveSnapshotCannotBeFinished) {
+  const std::string content = Step("cow", 1, "s1");
+  const fs::path record = DirectoryOf("cow") / "sandbox.json";
+  auto json = nlohmann::json::parse(ReadFile(record));
+  json["live"] = {{"overlay", "upper-0123456789abcdef.qcow2"}};
+  WriteFile(record, json.dump());
+  WriteFile(DirectoryOf("cow") / "upper-0123456789abcdef.qcow2", "damaged");
+  std::vector<std::string> warnings;
+  Client client = LocalClient(dir_ / "home", &warnings);
+  EXPECT_EQ(GetSandbox(ctx_, "cow", client).Status(), SandboxStatus::kStopped);
+  EXPECT_THAT(warnings, testing::Contains(
+                            testing::AllOf(testing::HasSubstr("in the middle of a live snapshot"),
+                                           testing::HasSubstr("upper-0123456789abcdef.qcow2"))));
+  EXPECT_MSB_ERROR(std::ignore = StartSandbox(ctx_, "cow", client), ErrorKind::kSnapshotIntegrity,
+                   "upper-0123456789abcdef.qcow2");
+  Snapshot::Restore(ctx_, "cow", "s1", client);
+  ExpectTidy("cow");
+  EXPECT_TRUE(DiskOf("cow", cow_) == content);
 }
 
 TEST_F(RestoreTest, RefusesASnapshotWithADamagedHeader) {

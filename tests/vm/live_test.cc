@@ -15,6 +15,9 @@
 #include <tuple>
 #include <vector>
 
+#include "src/vmm/directory_disk.h"
+#include "src/vmm/qemu_live_disk.h"
+#include "src/vmm/record_file.h"
 #include "tests/vm/small_vm.h"
 
 namespace msb::test {
@@ -172,6 +175,26 @@ TEST_F(LiveTest, AFailureAfterTheExchangeLosesNothing) {
   EXPECT_EQ(Live("last").Format(), "qcow2") << "the chain is short again";
   EXPECT_EQ(BlocksOf("last", 5), "12345");
   ExpectSnapshotsSealed();
+}
+
+// Somebody else has put another node on top, such as that of a block job. Without its file, what
+// the guest has written would be lost when the VM ends.
+TEST_F(LiveTest, AnOverlayThatIsInUseIsNotClosed) {
+  const base::UniqueFd dir = base::OpenDirectory(sandboxes_ / "a");
+  const auto record = vmm::ReadRecord(dir.get(), sandboxes_ / "a");
+  ASSERT_TRUE(record);
+  vmm::QemuLiveDisk disk(ctx_, {dir.get(), "a"}, *record);
+  vmm::BackingFile below{record->sandbox.upper->path.filename(), *record->sandbox.upper};
+  for (const std::string overlay : {"lower.qcow2", "higher.qcow2"}) {
+    vmm::MakeOverlay(dir.get(), overlay, 64 << 20, below);
+    disk.SwitchTo(ctx_, overlay, kCrash, [](std::string) {});
+    below = {overlay, {sandboxes_ / "a" / overlay, DiskFormat::kQcow2, {}}};
+  }
+  EXPECT_TRUE(disk.WritesTo(ctx_, "higher.qcow2"));
+  EXPECT_FALSE(disk.WritesTo(ctx_, "lower.qcow2"));
+  EXPECT_MSB_ERROR(disk.Close(ctx_, "lower.qcow2"), ErrorKind::kUnsupportedOperation, "sandbox 'a'",
+                   "lower.qcow2", "stop the sandbox");
+  EXPECT_NO_THROW(disk.Close(ctx_, "absent.qcow2"));
 }
 
 TEST_F(LiveTest, WhatWillBeRefusedIsRefusedBeforeTheExchange) {
