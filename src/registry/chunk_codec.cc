@@ -11,6 +11,12 @@
 #include "src/disk/scan.h"
 
 namespace msb::registry {
+namespace {
+
+// A table may have chunks of up to 256 MiB, which must not be kept by each worker.
+constexpr std::size_t kMaxKeptBytes = 16 << 20;
+
+}  // namespace
 
 ChunkCodec::ChunkCodec() : compression_(ZSTD_createCCtx()), decompression_(ZSTD_createDCtx()) {
   if (!compression_ || !decompression_) throw std::bad_alloc();
@@ -19,6 +25,10 @@ ChunkCodec::ChunkCodec() : compression_(ZSTD_createCCtx()), decompression_(ZSTD_
 std::span<std::byte> ChunkCodec::Room(std::uint64_t size) {
   if (buffer_.size() < disk::kRegionHeadroom + size) buffer_.resize(disk::kRegionHeadroom + size);
   return std::span(buffer_).subspan(disk::kRegionHeadroom, size);
+}
+
+void ChunkCodec::Trim() {
+  if (buffer_.size() > disk::kRegionHeadroom + kMaxKeptBytes) buffer_ = std::vector<std::byte>();
 }
 
 std::span<std::byte> ChunkCodec::Read(int fd, const disk::Extent& range,

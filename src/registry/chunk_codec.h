@@ -35,6 +35,8 @@ class ChunkCodec {
   // with headroom as above.
   // Throws std::invalid_argument if the blob is not exactly one zstd frame, or has longer content.
   std::span<std::byte> Decompress(std::string_view blob, std::uint64_t limit);
+  // Frees the buffer if it is larger than chunks usually are. Ends the validity of results.
+  void Trim();
 
  private:
   // Returns room for size bytes, with the headroom before them.

@@ -53,7 +53,7 @@ class ChunkPuller {
     auto next = table_.chunks.begin();
     session_.client.Run([&] {
       session_.workers.TakeResults();
-      for (; next != table_.chunks.end() && unfinished_ < kMaxLookups; ++next) {
+      for (; next != table_.chunks.end() && MayLookUp(); ++next) {
         ++unfinished_;
         session_.workers.Post([this, &chunk = *next](ChunkCodec& codec) -> WorkerPool::Result {
           const bool found = Find(codec, chunk);
@@ -65,6 +65,12 @@ class ChunkPuller {
       }
       return next == table_.chunks.end() && unfinished_ == 0;
     });
+  }
+
+  // Each worker that looks for a chunk has one in memory.
+  bool MayLookUp() const {
+    return unfinished_ == 0 || (unfinished_ < kMaxLookups &&
+                                (unfinished_ + 1) * table_.chunk_size <= kMaxBytesInMemory);
   }
 
   // Called by a worker. Returns true if the file now has the chunk.
@@ -158,18 +164,25 @@ class ChunkPuller {
     const std::string found = base::Sha256Digest(blob);
     if (found != first.blob.digest) Refuse(first, "has the digest " + found);
     const std::span<std::byte> content = Decompress(codec, blob, first);
-    if (tree_.Hash(content, level_) != first.hash) {
+    if (tree_.Hash(WithinFile(content, first), level_) != first.hash) {
       Refuse(first, "does not have the content that the chunk table records");
     }
     for (const Chunk* chunk : chunks) {
       const Extent range = table_.RangeOf(chunk->index);
-      const std::size_t length = std::min<std::uint64_t>(content.size(), range.length);
-      if (!disk::IsZero(content.subspan(length))) {
-        Refuse(*chunk, "has content beyond the end of the file");
-      }
-      disk::WriteSparse(file_.fd, content.first(length), range.offset);
-      base::BeginWriteback(file_.fd, range.offset, length);
+      const std::span<std::byte> bytes = WithinFile(content, *chunk);
+      disk::WriteSparse(file_.fd, bytes, range.offset);
+      base::BeginWriteback(file_.fd, range.offset, bytes.size());
     }
+  }
+
+  // Returns the part of a chunk's content before the end of the file. The rest must be zeros.
+  std::span<std::byte> WithinFile(std::span<std::byte> content, const Chunk& chunk) const {
+    const std::size_t length =
+        std::min<std::uint64_t>(content.size(), table_.RangeOf(chunk.index).length);
+    if (!disk::IsZero(content.subspan(length))) {
+      Refuse(chunk, "has content beyond the end of the file");
+    }
+    return content.first(length);
   }
 
   std::span<std::byte> Decompress(ChunkCodec& codec, const std::string& blob,

@@ -3,6 +3,7 @@
 #include "src/registry/file_push.h"
 
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -16,6 +17,10 @@ namespace msb::registry {
 namespace {
 
 using disk::Extent;
+
+// How many known chunks the registry is asked for before it has answered. If it has none of them,
+// all are read again, so the number limits how far the push reads ahead.
+constexpr std::size_t kMaxReused = 256;
 
 // A chunk that has data, to be read.
 struct Source {
@@ -84,7 +89,8 @@ class ChunkPusher {
     next_ = chunker.Next();
     session_.client.Run([&] {
       session_.workers.TakeResults();
-      while (next_ && HasRoom()) {
+      for (; !absent_.empty() && HasRoom(); absent_.pop_front()) Post(absent_.front(), false);
+      while (next_ && HasRoom() && reused_ + absent_.size() < kMaxReused) {
         Begin(*std::move(next_));
         next_ = chunker.Next();
       }
@@ -100,7 +106,7 @@ class ChunkPusher {
  private:
   // A chunk and its blob, which is at most a little longer.
   std::uint64_t ChunkRoom() const { return 2 * table_.chunk_size; }
-  bool HasRoom() const { return unfinished_ == 0 || in_memory_ + ChunkRoom() <= kMaxBytesInMemory; }
+  bool HasRoom() const { return in_memory_ == 0 || in_memory_ + ChunkRoom() <= kMaxBytesInMemory; }
 
   void Begin(Source source) {
     ++unfinished_;
@@ -143,6 +149,7 @@ class ChunkPusher {
   void Reuse(const std::shared_ptr<const Source>& source, const artifact::MerkleHash& hash,
              const KnownChunk& known) {
     in_memory_ -= ChunkRoom();
+    ++reused_;
     const bool is_here = known.repository == session_.repository;
     // A registry may have lost the blob. Without the bytes, it is found, mounted or absent.
     session_.client.PutBlob(session_.repository,
@@ -150,7 +157,8 @@ class ChunkPusher {
                              .bytes = nullptr,
                              .mount_from = is_here ? std::string() : known.repository},
                             [this, source, hash, blob = known.blob](PutResult result) {
-                              if (result == PutResult::kAbsent) return Post(source, false);
+                              --reused_;
+                              if (result == PutResult::kAbsent) return absent_.push_back(source);
                               session_.meter.AddSaved(blob.size);
                               Finish(*source, hash, blob);
                             });
@@ -197,6 +205,9 @@ class ChunkPusher {
   std::optional<Source> next_;
   std::size_t unfinished_ = 0;  // Chunks that were begun and are not in the table.
   std::uint64_t in_memory_ = 0;
+  std::size_t reused_ = 0;  // Chunks of which the registry is asked whether it has the blob.
+  // Chunks whose known blob the registry does not have, so that they must be read again.
+  std::deque<std::shared_ptr<const Source>> absent_;
 };
 
 }  // namespace

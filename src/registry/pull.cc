@@ -197,7 +197,7 @@ class Puller {
   void GetTables(const std::vector<IncomingSnapshot*>& order) {
     for (const IncomingSnapshot* snapshot : order) {
       if (snapshot->present) continue;
-      const RemoteFile& file = snapshots_.at(snapshot->id).file;
+      RemoteFile& file = snapshots_.at(snapshot->id).file;
       ChunkTable table = remote_.GetTable(file);
       CheckTable(*snapshot, file, table);
       CountBlobs(table);

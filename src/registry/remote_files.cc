@@ -50,6 +50,7 @@ RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
     Throw(ErrorKind::kSnapshotIntegrity, "the registry does not have {}; push the snapshot again",
           file.name);
   }
+  Count(document->bytes.size(), file.name, kMaxDocumentBytes);
   file.manifest = ParseFileManifest(*document, file.name);
   if (file.manifest.content != entry.content.value_or(file.manifest.content) ||
       document->bytes.size() != entry.manifest.size) {
@@ -64,7 +65,7 @@ std::string RemoteFiles::GetArtifactManifest(const RemoteFile& file) {
                      artifact::kMaxManifestBytes);
 }
 
-ChunkTable RemoteFiles::GetTable(const RemoteFile& file) {
+ChunkTable RemoteFiles::GetTable(RemoteFile& file) {
   const std::string name = "the chunk table of " + file.name;
   ChunkTable table = ParseChunkTable(GetDocument(file.manifest.table, name, kMaxTableBytes), name);
   const std::vector<BlobDescriptor> blobs = table.Blobs();
@@ -73,19 +74,23 @@ ChunkTable RemoteFiles::GetTable(const RemoteFile& file) {
     Throw(ErrorKind::kSnapshotIntegrity,
           "{} does not list the blobs of its chunk table; push the snapshot again", file.name);
   }
+  file.manifest.chunks = {};
   return table;
 }
 
 std::string RemoteFiles::GetDocument(const BlobDescriptor& blob, const std::string& name,
                                      std::size_t limit) {
-  document_bytes_ += blob.size;
-  if (blob.size > limit || document_bytes_ > kMaxTotalBytes) {
-    Throw(ErrorKind::kSnapshotIntegrity,
-          "{} has {} bytes, which is too much: at most {} are supported, and {} for all documents "
-          "of a pull",
-          name, blob.size, limit, kMaxTotalBytes);
-  }
+  Count(blob.size, name, limit);
   return client_.GetSmallBlob(reference_.repository, blob);
+}
+
+void RemoteFiles::Count(std::uint64_t bytes, const std::string& name, std::size_t limit) {
+  document_bytes_ += bytes;
+  if (bytes <= limit && document_bytes_ <= kMaxTotalBytes) return;
+  Throw(ErrorKind::kSnapshotIntegrity,
+        "{} has {} bytes, which is too much: at most {} are supported, and {} for all documents "
+        "of a pull",
+        name, bytes, limit, kMaxTotalBytes);
 }
 
 }  // namespace msb::registry

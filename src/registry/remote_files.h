@@ -38,11 +38,13 @@ class RemoteFiles {
   RemoteFile GetManifest(const IndexEntry& entry);
   // Returns the bytes of the artifact's manifest of a snapshot.
   std::string GetArtifactManifest(const RemoteFile& file);
-  // Gets the chunk table, and checks that the manifest lists exactly its blobs.
-  ChunkTable GetTable(const RemoteFile& file);
+  // Gets the chunk table, and checks that the manifest lists exactly its blobs. Clears the
+  // manifest's list of chunks, which is not needed any more.
+  ChunkTable GetTable(RemoteFile& file);
 
  private:
   std::string GetDocument(const BlobDescriptor& blob, const std::string& name, std::size_t limit);
+  void Count(std::uint64_t bytes, const std::string& name, std::size_t limit);
 
   RegistryClient& client_;
   const Reference& reference_;

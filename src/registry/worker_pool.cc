@@ -74,6 +74,7 @@ void WorkerPool::Work(const std::stop_token& stop) {
       if (!codec) codec.emplace();
       result = task(*codec);
       task = nullptr;
+      codec->Trim();
     } catch (...) {
       failure = std::current_exception();
     }

@@ -231,5 +231,20 @@ TEST_F(DedupTest, RepairsARegistryThatLostAChunk) {
   EXPECT_EQ(pulled_after(), "");
 }
 
+// The table of the parent promises more than the registry may be asked for at once.
+TEST_F(DedupTest, RepairsARegistryThatLostManyChunks) {
+  constexpr std::uint32_t kChunks = 300;
+  std::vector<std::pair<std::uint64_t, std::string>> data;
+  for (std::uint32_t i = 0; i < kChunks; ++i) {
+    data.emplace_back(std::uint64_t{i} << 23, Noise(4096, 1 + i));
+  }
+  MakeRaw(here_, "base", std::uint64_t{kChunks} << 23, data);
+  const Sent first = Push("base", "disk:v1", here_);
+  ASSERT_EQ(first.chunks.size(), std::size_t{kChunks});
+  for (const auto& [digest, size] : first.chunks) storage().Remove(digest);
+  Snapshot::Push(ctx_, "base", At("disk:v1"), {}, here_);
+  EXPECT_EQ(storage().Missing(), "");
+}
+
 }  // namespace
 }  // namespace msb::test

@@ -168,6 +168,20 @@ TEST_F(HostileRegistryTest, ADecompressionBomb) {
   ExpectRefused("cannot be decompressed to at most 8388608 bytes");
 }
 
+// The tree of a small file has fewer hashes than a chunk of this size may have.
+TEST_F(HostileRegistryTest, AChunkThatIsLongerThanASmallFile) {
+  MakeSparseFile(dir_ / "small", 4096, {{0, Noise(4096, 3)}});
+  Client sender = LocalClient(dir_ / "small-sender");
+  MakeStoppedSandbox(sender, "small", dir_ / "small");
+  Snapshot::Create(ctx_, "small", {.name = "small"}, sender);
+  Snapshot::Push(ctx_, "small", Reference(), {}, sender);
+  index_ = Document("latest");
+  manifest_ = Document(index_["manifests"][0]["digest"]);
+  table_ = Json::parse(*registry_.Blob(kRepository, manifest_["config"]["digest"]));
+  ReplaceChunk(0, Compressed(std::string(128 << 10, 'x')));
+  ExpectRefused("has content beyond the end of the file");
+}
+
 TEST_F(HostileRegistryTest, ABlobThatIsNotAZstdFrame) {
   for (const std::string& blob :
        {std::string("text"), Compressed("a") + Compressed("b"),
