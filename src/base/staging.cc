@@ -401,4 +401,11 @@ void Stage::PublishFile(const std::string& name, const std::string& target) {
   }
 }
 
+void ReplaceFileInStage(const std::filesystem::path& dir, const std::string& name,
+                        std::string_view content, mode_t mode) {
+  SweepStages(Context::Background(), dir, {});
+  const Stage stage(dir);
+  ReplaceFileAt(stage.parent_fd(), name, content, mode, stage.fd());
+}
+
 }  // namespace msb::base

@@ -195,6 +195,11 @@ inline constexpr std::chrono::minutes kForeignAsideAge{1};
 void SweepStages(const Context& ctx, const std::filesystem::path& dir,
                  const std::function<void(std::string_view message)>& log);
 
+// Replaces the file dir/name, or creates it, as ReplaceFileAt does, but writes the new file in a
+// stage, which the next call removes if a crash left it. Throws kIO.
+void ReplaceFileInStage(const std::filesystem::path& dir, const std::string& name,
+                        std::string_view content, mode_t mode);
+
 // Checks a path again that was found absent. Where directories cannot be exchanged in one step
 // (rename.h), a path may be absent only for a moment, while a call replaces it, or because an
 // interrupted call has moved its directory aside. Waits in the first case, for at most a second,

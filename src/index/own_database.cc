@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "src/base/file.h"
+#include "src/base/staging.h"
 #include "src/base/throw.h"
 #include "src/base/time.h"
 
@@ -73,7 +74,8 @@ bool UnshareFile(int dir, const std::filesystem::path& path) {
   if (file.type != EntryType::kRegularFile) return false;
   const auto content = base::ReadAll(file.fd.get(), kMaxCopied);
   const base::FileStamp stamp = base::StampOf(file.fd.get());
-  base::ReplaceFileAt(dir, name, content.value_or(std::string()), stamp.mode | 0600);
+  base::ReplaceFileInStage(path.parent_path(), name, content.value_or(std::string()),
+                           stamp.mode | 0600);
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include "src/base/fields.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/base/staging.h"
 
 namespace msb::registry {
 namespace {
@@ -97,7 +98,7 @@ void Origins::Add(const std::string& registry, const std::string& repository,
       if (std::ranges::find(origins, origin) == origins.end()) origins.push_back(std::move(origin));
     }
     if (origins.size() > kMaxOrigins) origins.resize(kMaxOrigins);
-    base::ReplaceFileAt(dir.get(), file_.filename(), Write(origins), 0666);
+    base::ReplaceFileInStage(file_.parent_path(), file_.filename(), Write(origins), 0666);
   } catch (const std::exception& e) {
     log_(
         fmt::format("cannot record in {} which repository has the snapshots: {}; later pushes may "

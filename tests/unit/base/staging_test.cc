@@ -7,9 +7,11 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -471,6 +473,24 @@ TEST(StageTest, TakesBackPublishedEntriesInReverseOrder) {
     EXPECT_EQ(ListTree(stage.path()), staged);
   }
   EXPECT_EQ(ListTree(dir.path()), before);
+}
+
+// A process that is killed while it replaces a file leaves nothing that stays.
+TEST(ReplaceFileInStageTest, RemovesWhatAKilledCallHasLeft) {
+  const TempDir dir;
+  WriteFile(dir / "file", "old");
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const Stage stage(dir.path());
+    WriteNewFileAt(stage.fd(), ".file.0123456789abcdef", "half", 0600);
+    raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  ReplaceFileInStage(dir.path(), "file", "new", 0600);
+  EXPECT_EQ(ReadFile(dir / "file"), "new");
+  EXPECT_EQ(ListDirectory(OpenDirectory(dir.path()).get()).size(), 1U);
 }
 
 }  // namespace
