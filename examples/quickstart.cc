@@ -39,12 +39,12 @@ class GuestFile {
   void Write(const std::string& text) const {
     std::ofstream(scratch_) << text;
     Debugfs("-w", "rm marker");  // Not an error if there is no such file yet.
-    Debugfs("-w", "write " + scratch_ + " marker");
+    Debugfs("-w", "write \"" + scratch_ + "\" marker");
   }
 
   std::string Read() const {
     std::ofstream(scratch_).flush();
-    Debugfs("", "dump marker " + scratch_);
+    Debugfs("", "dump marker \"" + scratch_ + "\"");
     std::ostringstream text;
     text << std::ifstream(scratch_).rdbuf();
     return text.str();
