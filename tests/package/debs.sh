@@ -26,6 +26,7 @@ configure() {
   CXXFLAGS="$CXXFLAGS $CPPFLAGS" CFLAGS="$CFLAGS $CPPFLAGS" LDFLAGS=$LDFLAGS \
     cmake -S . -B "$work/$1" -G Ninja -DCMAKE_BUILD_TYPE=None --install-prefix /usr \
     -DBUILD_SHARED_LIBS=$shared -DMSB_BUILD_TOOLS=$shared -DMSB_UNITY_BUILD=ON \
+    -DMSB_ZSH_COMPLETIONS_DIR=share/zsh/vendor-completions \
     -DMSB_STATIC_BUILD_DIR="$work/static" -DMSB_WARNINGS_AS_ERRORS="${MSB_WARNINGS_AS_ERRORS:-OFF}"
 }
 
