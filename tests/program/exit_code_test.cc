@@ -74,6 +74,10 @@ TEST_F(ErrorTest, ArgumentsThatAreInvalid) {
   MakeSnapshot("clean");
   ExpectError(20, "InvalidConfig", {"create", "a:b", "--from", "base"});
   ExpectError(20, "InvalidConfig", {"list", "--backend", "unknown"});
+  for (const std::string name : {"../x", "/x", "x/y", ".x", "~x", "x:y"}) {
+    ExpectError(20, "InvalidConfig", {"create", name, "--dest-dir", "dest", "--from", "base"});
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "dest"));
   ExpectError(21, "InvalidArgument", {"export", "clean", dir_ / "x", "--level", "99"});
   MakeSnapshot("other");
   ExpectError(21, "InvalidArgument", {"export", "clean", dir_ / "x", "--since", "other"});
@@ -111,6 +115,20 @@ TEST_F(ErrorTest, AnInvalidCommandLineNamesItsHelp) {
   }
   EXPECT_THAT(Run({"sandbox", "create"}).err,
               HasSubstr("For help: msb-snapshot sandbox create --help\n"));
+}
+
+// "$HOME_OF_JOB" is empty if the variable is not set, and must not stand for the default then.
+TEST_F(ErrorTest, AnEmptyDirectoryIsRefused) {
+  MakeSnapshot("clean");
+  for (const Arguments& arguments :
+       {Arguments{"rm", "clean", "--home", ""}, Arguments{"reindex", ""},
+        Arguments{"import", "x", "--dest", ""}, Arguments{"pull", "localhost/x", "--dest", ""},
+        Arguments{"create", "x", "--from", "base", "--dest-dir", ""}}) {
+    const ProcessResult result = Run(arguments);
+    EXPECT_EQ(result.exit_code, kUsageCode) << testing::PrintToString(arguments);
+    EXPECT_THAT(result.err, HasSubstr("must not be empty"));
+  }
+  EXPECT_TRUE(HasSnapshot("clean"));
 }
 
 TEST_F(ErrorTest, HelpAndVersionGoToStandardOutput) {

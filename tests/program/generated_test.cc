@@ -76,6 +76,17 @@ TEST_F(GeneratedTest, TheManPageNamesEveryCommandAndExitCode) {
   }
 }
 
+TEST_F(GeneratedTest, ThePageHasEveryExitCode) {
+  const std::string page = ReadFile(DocsDir() / "program.md");
+  const std::string table = page.substr(page.find("| Exit code |"));
+  for (const program::ExitCode& code : program::ExitCodes()) {
+    if (code.meaning.starts_with("Not used")) continue;
+    EXPECT_THAT(table,
+                testing::ContainsRegex("\n\\|[0-9, ]* " + std::to_string(code.code) + "[ ,]"))
+        << code.code;
+  }
+}
+
 TEST_F(GeneratedTest, BashCompletesCommands) {
   EXPECT_THAT(Complete({""}), IsSupersetOf({"create", "ls", "sandbox", "doctor", "--help"}));
   EXPECT_THAT(Complete({"ins"}), ElementsAre("inspect"));
@@ -93,11 +104,18 @@ TEST_F(GeneratedTest, BashCompletesOptionsAndTheirValues) {
 TEST_F(GeneratedTest, BashCompletesNames) {
   MakeSnapshot("first");
   MakeSnapshot("second one");
-  EXPECT_THAT(Complete({"inspect", ""}), testing::UnorderedElementsAre("first", "second one"));
-  EXPECT_THAT(Complete({"rm", "first", "se"}), ElementsAre("second one"));
+  EXPECT_THAT(Complete({"inspect", ""}), testing::UnorderedElementsAre("first", "second\\ one"));
+  EXPECT_THAT(Complete({"rm", "first", "se"}), ElementsAre("second\\ one"));
+  EXPECT_THAT(Complete({"rm", "first", "second\\ o"}), ElementsAre("second\\ one"));
   EXPECT_THAT(Complete({"create", "x", "--from", ""}), ElementsAre("base"));
   EXPECT_THAT(Complete({"sandbox", "rm", ""}), ElementsAre("base"));
   EXPECT_THAT(Complete({"create", ""}), IsEmpty());
+}
+
+// bash adds a slash to a word that is also a directory, if it takes the words for files.
+TEST_F(GeneratedTest, BashDoesNotTakeNamesForFiles) {
+  EXPECT_EQ(Bash("source $DIR/msb-snapshot.bash; complete -p msb-snapshot").out,
+            "complete -F _msb_snapshot msb-snapshot\n");
 }
 
 TEST_F(GeneratedTest, BashCompletesFiles) {

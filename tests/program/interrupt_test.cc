@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -88,6 +89,19 @@ TEST_F(InterruptTest, SigtermCancels) {
   EXPECT_FALSE(killed);
 }
 
+// timeout(1) sends its signal twice, and a terminal that is closed sends SIGHUP twice.
+TEST_F(InterruptTest, AnEchoOfTheSignalDoesNotEndTheProgram) {
+  const auto before = ListTree(dir_.path());
+  const pid_t pid = StartProcess(Command({"export", "clean", dir_ / "pipe"}), options_, {-1, 1, 2});
+  const base::UniqueFd reader = ReadFirstByte();
+  kill(pid, SIGTERM);
+  kill(pid, SIGHUP);
+  bool killed = true;
+  EXPECT_THAT(WaitForProcess(pid, &killed), testing::AnyOf(143, 129));
+  EXPECT_FALSE(killed);
+  EXPECT_EQ(ListTree(dir_.path()), before);
+}
+
 TEST_F(InterruptTest, AnIgnoredSignalStaysIgnored) {
   const ProcessResult result = Bash(
       "trap '' HUP; $P export clean pipe & exec 3< pipe; head -c 1 <&3 > /dev/null; kill -HUP $!; "
@@ -104,8 +118,27 @@ TEST_F(InterruptTest, CtrlCWithJsonPrintsADocument) {
   EXPECT_EQ(nlohmann::json::parse(ReadFile(dir_ / "out"))["error"]["kind"], "Cancelled");
 }
 
+TEST_F(InterruptTest, CtrlCCancelsAPullThatWaitsForAPassword) {
+  std::array<int, 2> fds;
+  ASSERT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
+  base::UniqueFd reader(fds[0]);
+  const base::UniqueFd writer(fds[1]);
+  const pid_t pid =
+      StartProcess(Command({"pull", "localhost:1/x", "--username", "ada", "--password-stdin"}),
+                   options_, {reader.get(), 1, 2});
+  reader.Reset(-1);
+  // The program has read this.
+  ASSERT_EQ(write(writer.get(), "p", 1), 1);
+  int unread = 1;
+  while (unread != 0) ASSERT_EQ(ioctl(writer.get(), FIONREAD, &unread), 0);
+  kill(pid, SIGINT);
+  bool killed = true;
+  EXPECT_EQ(WaitForProcess(pid, &killed), 130);
+  EXPECT_FALSE(killed);
+}
+
 // A program that writes to a reader that does not read cannot end by itself.
-TEST_F(InterruptTest, TheSecondSignalEndsTheProgramAtOnce) {
+TEST_F(InterruptTest, ASignalThatIsRepeatedEndsTheProgram) {
   std::array<int, 2> fds;
   ASSERT_EQ(pipe2(fds.data(), O_CLOEXEC), 0);
   const base::UniqueFd reader(fds[0]);

@@ -114,7 +114,6 @@ TEST_F(RegistryProgramTest, CtrlCDuringAPullKeepsTheStage) {
   proxy.After(kChunkBytes * 3 / 2, [&] { proxy.SetStalled(true); });
   Arguments pull = {"pull", proxy.address() + "/big", "--home", other_, "--connections", "1"};
   Terminal terminal(120, Command(pull), options_);
-  ASSERT_TRUE(terminal.Shows("pull ")) << terminal.output();
   const fs::path snapshots = other_ + "/snapshots";
   while (StagedBytes(snapshots) < kChunkBytes) std::this_thread::yield();
   terminal.Type(kCtrlC);

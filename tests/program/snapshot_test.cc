@@ -129,6 +129,28 @@ TEST_F(SnapshotTest, InspectShowsWhatIsRecorded) {
   EXPECT_EQ(document, Document("inspect", {"inspect", document["digest"], "--verify"}));
 }
 
+TEST_F(SnapshotTest, ADigestOrItsBeginningStandsForTheSnapshot) {
+  MakeSnapshot("clean");
+  MakeSnapshot("other", {"--label", "a=b"});
+  const std::string full = Document("inspect", {"inspect", "clean"})["digest"];
+  for (const std::string& digest : {full, full.substr(0, 19)}) {
+    SCOPED_TRACE(digest);
+    EXPECT_EQ(Document("inspect", {"inspect", digest})["digest"], full);
+    Output({"export", digest, dir_ / "archive"});
+    Output({"flatten", digest, dir_ / "disk"});
+    Output({"squash", digest, "squashed", "--force"});
+    Output({"fork", digest, "fork", "--replace"});
+    Output({"restore", "fork", digest});
+  }
+  const ProcessResult several = Run({"inspect", "sha256:"});
+  EXPECT_EQ(several.exit_code, 21);
+  EXPECT_THAT(several.err, AllOf(HasSubstr(full), HasSubstr("give more of the digest")));
+  EXPECT_EQ(Run({"export", "sha256:" + std::string(12, 'f'), dir_ / "x"}).exit_code,
+            kSnapshotNotFoundCode);
+  Output({"rm", full.substr(0, 19)});
+  EXPECT_FALSE(HasSnapshot("clean"));
+}
+
 TEST_F(SnapshotTest, VerifyReportsEachSnapshot) {
   MakeSnapshot("clean", {"--integrity"});
   MakeSnapshot("plain");

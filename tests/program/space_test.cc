@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "tests/program/program_home.h"
 #include "tests/program/terminal.h"
+#include "tests/support/mounts.h"
 
 namespace msb::test {
 namespace {
@@ -91,6 +93,32 @@ TEST_F(SpaceTest, PruneReportsWhatItRemovesAndFrees) {
   EXPECT_FALSE(HasSnapshot("old"));
   EXPECT_TRUE(HasSnapshot("new"));
   EXPECT_EQ(Output({"prune", "--keep-last", "1"}), "There is nothing to remove.\n");
+}
+
+TEST_F(SpaceTest, PruneReportsWhatItRemovedBeforeAFailure) {
+  const PrivateMounts mounts;
+  if (!mounts.failure().empty()) GTEST_SKIP() << mounts.failure();
+  for (const std::string how : {"", "--json"}) {
+    for (const auto* name : {"p1", "p2", "p3"}) MakeSnapshot(name);
+    // A directory that is a mount point cannot be renamed.
+    const std::filesystem::path busy = home_ / "snapshots/p2";
+    ASSERT_EQ(Bash("mount --bind '" + busy.native() + "' '" + busy.native() + "'").exit_code, 0);
+    const ProcessResult result = Bash("$P prune --keep-last 0 " + how);
+    EXPECT_EQ(Bash("umount '" + busy.native() + "'").exit_code, 0);
+    EXPECT_EQ(result.exit_code, kIoCode);
+    EXPECT_FALSE(HasSnapshot("p1"));
+    EXPECT_TRUE(HasSnapshot("p2"));
+    EXPECT_FALSE(HasSnapshot("p3"));
+    if (how.empty()) {
+      EXPECT_THAT(result.out, AllOf(HasSubstr("removed snapshot p3"), HasSubstr("p1 (sha256:")));
+      EXPECT_THAT(result.err, HasSubstr("snapshots/p2"));
+    } else {
+      const auto document = nlohmann::json::parse(result.out);
+      EXPECT_EQ(document["snapshots"].size(), 2U);
+      EXPECT_EQ(document["error"]["kind"], "IO");
+    }
+    Output({"rm", "p2"});
+  }
 }
 
 TEST_F(SpaceTest, PruneSelectsByAgeAndLabels) {

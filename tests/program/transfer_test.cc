@@ -104,5 +104,26 @@ TEST_F(TransferTest, JsonAndAnArchiveDoNotShareStandardOutput) {
   EXPECT_THAT(result.err, HasSubstr("--json"));
 }
 
+TEST_F(TransferTest, NothingElseIsWrittenToAStreamWithAnArchive) {
+  for (const std::string output : {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}) {
+    SCOPED_TRACE(output);
+    const ProcessResult result = Bash("$P export clean " + output + " > archive");
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    Output({"import", "archive", "--name", "copy", "--home", other_});
+    Output({"rm", "copy", "--home", other_});
+    EXPECT_EQ(Run({"export", "clean", output, "--json"}).exit_code, kUsageCode);
+  }
+}
+
+TEST_F(TransferTest, ADiskIsNotWrittenToAStream) {
+  for (const std::string output : {"-", "/dev/stdout"}) {
+    const ProcessResult result = Run({"flatten", "clean", output});
+    EXPECT_EQ(result.exit_code, kUsageCode);
+    EXPECT_THAT(result.err, HasSubstr("use export for a pipe"));
+    EXPECT_EQ(result.out, "");
+  }
+  EXPECT_FALSE(fs::exists(dir_ / "-"));
+}
+
 }  // namespace
 }  // namespace msb::test

@@ -65,10 +65,13 @@ std::string BashWords(const std::vector<std::string>& words) {
 // Returns the bash command that completes a value.
 std::string BashValues(const std::string& value) {
   if (const std::string choices = Choices(value); !choices.empty()) return BashWords({choices});
-  if (value == "SNAPSHOT") return "_msb_snapshot_offer < <(_msb_snapshot_names snapshots)";
+  if (value == "SNAPSHOT") {
+    return "[[ $cur != */* ]] || _msb_snapshot_files -d; "
+           "_msb_snapshot_offer < <(_msb_snapshot_names snapshots)";
+  }
   if (value == "SANDBOX") return "_msb_snapshot_offer < <(_msb_snapshot_names sandboxes)";
-  if (value == "DIR") return "_msb_snapshot_offer < <(compgen -d -- \"$cur\")";
-  return value == "FILE" ? "_msb_snapshot_offer < <(compgen -f -- \"$cur\")" : ":";
+  if (value == "DIR") return "_msb_snapshot_files -d";
+  return value == "FILE" ? "_msb_snapshot_files -f" : ":";
 }
 
 std::string BashCase(const std::vector<const CommandInfo*>& path) {
@@ -209,12 +212,19 @@ std::string BashCompletion(const CommandInfo& program) {
   return fmt::format(
       "# Completes the command line of msb-snapshot in bash.\n"
       "_msb_snapshot_names() {{ msb-snapshot --generate \"$1\" 2>/dev/null; }}\n"
-      "# Offers the lines of standard input that begin with the current word.\n"
+      "# Offers the lines of standard input that begin with the current word, quoted.\n"
       "_msb_snapshot_offer() {{\n"
-      "  local line\n"
+      "  local line quoted\n"
       "  while IFS= read -r line; do\n"
-      "    [[ $line != \"$cur\"* ]] || COMPREPLY+=(\"$line\")\n"
+      "    printf -v quoted %q \"$line\"\n"
+      "    [[ $line != \"$cur\"* && $quoted != \"$cur\"* ]] || COMPREPLY+=(\"$quoted\")\n"
       "  done\n"
+      "}}\n"
+      "# Offers files (-f) or directories (-d), which bash quotes and marks.\n"
+      "_msb_snapshot_files() {{\n"
+      "  local line\n"
+      "  compopt -o filenames 2>/dev/null\n"
+      "  while IFS= read -r line; do COMPREPLY+=(\"$line\"); done < <(compgen \"$1\" -- \"$cur\")\n"
       "}}\n"
       "_msb_snapshot() {{\n"
       "  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}}\n"
@@ -226,7 +236,7 @@ std::string BashCompletion(const CommandInfo& program) {
       "  fi\n"
       "  [[ $command != sandbox ]] || ((COMP_CWORD == 2)) || command+=\" ${{COMP_WORDS[2]}}\"\n"
       "  case $command in\n{}{}  esac\n}}\n"
-      "complete -o filenames -F _msb_snapshot msb-snapshot\n",
+      "complete -F _msb_snapshot msb-snapshot\n",
       BashWords(words), groups, cases);
 }
 

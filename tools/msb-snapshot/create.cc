@@ -4,11 +4,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
 #include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/snapshot_argument.h"
 #include "tools/msb-snapshot/text.h"
 
 namespace msb::program {
@@ -35,11 +37,26 @@ void AddOptions(CLI::App& command, NewSnapshot& destination) {
           ->type_name(kDirectory);
   command.add_option("--dest-dir", destination.parent_directory, "Create the snapshot in DIR/NAME")
       ->type_name(kDirectory)
+      ->check(NotEmpty())
       ->excludes(path);
   AddLabelOption(command, destination.labels);
   command.add_flag("--integrity", destination.integrity,
                    "Record a hash of the content, so that it can be verified");
   command.add_flag("-f,--force", destination.force, "Replace an existing snapshot");
+}
+
+// Checks a name that becomes a part of a path, by the rules of the library for names.
+void CheckName(const std::string& name) {
+  const bool has_invalid = std::ranges::any_of(name, [](char c) {
+    return c == '/' || c == '\\' || c == ':' || static_cast<unsigned char>(c) < ' ' || c == '\x7f';
+  });
+  if (!has_invalid && !name.starts_with('.') && !name.starts_with('~')) return;
+  throw Error(
+      ErrorKind::kInvalidConfig,
+      fmt::format("the name '{}' is invalid with --dest-dir: it must not contain '/', '\\', "
+                  "':' or control characters, or begin with '.' or '~'; use --path for a "
+                  "path",
+                  name));
 }
 
 SnapshotCreateOptions CreateOptions(const NewSnapshot& destination) {
@@ -53,6 +70,7 @@ SnapshotCreateOptions CreateOptions(const NewSnapshot& destination) {
                                 .record_integrity = destination.integrity,
                                 .live = destination.live};
   if (!destination.parent_directory.empty()) {
+    CheckName(options.name);
     options.path = std::filesystem::path(destination.parent_directory) / options.name;
     options.name.clear();
   }
@@ -116,14 +134,14 @@ void AddCreate(CLI::App& app, Invocation& invocation) {
                  "Copy the complete disk of a snapshot into a new one without a parent");
   const auto new_snapshot = std::make_shared<NewSnapshot>();
   const auto old_snapshot = std::make_shared<std::string>();
-  squash->add_option(kSnapshot, *old_snapshot, "Name or path of the snapshot")
+  squash->add_option(kSnapshot, *old_snapshot, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
   AddOptions(*squash, *new_snapshot);
   squash->callback([&, old_snapshot, new_snapshot] {
     invocation.run = [&session, old_snapshot, options = CreateOptions(*new_snapshot)] {
-      session.Print(CreatedReport(
-          Snapshot::Squash(session.context(), *old_snapshot, options, session.client())));
+      session.Print(CreatedReport(Snapshot::Squash(
+          session.context(), NameOrPath(session, *old_snapshot), options, session.client())));
       return 0;
     };
   });

@@ -3,13 +3,8 @@
 // exec: runs a command in the guest of a sandbox.
 
 #include <fmt/format.h>
-#include <poll.h>
-#include <unistd.h>
 
-#include <array>
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <memory>
 
 #include "tools/msb-snapshot/commands.h"
@@ -18,6 +13,9 @@
 
 namespace msb::program {
 namespace {
+
+// What the backends take. More is refused before it fills the memory.
+constexpr std::size_t kMaxInputBytes = 1 << 30;
 
 struct GuestCommand {
   std::string sandbox = {};
@@ -28,35 +26,13 @@ struct GuestCommand {
   bool has_input = false;
 };
 
-// Reads standard input up to its end. Throws kCancelled if ctx ends first.
-std::string ReadInput(const Context& ctx) {
-  constexpr int kPollMilliseconds = 50;
-  std::string input;
-  std::array<char, 1 << 16> buffer;
-  for (;;) {
-    ctx.Check();
-    pollfd entry{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-    if (poll(&entry, 1, kPollMilliseconds) == 0) continue;
-    const ssize_t length = read(STDIN_FILENO, buffer.data(), buffer.size());
-    if (length == 0) return input;
-    if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (length < 0) {
-      throw Error(ErrorKind::kIO,
-                  fmt::format("cannot read standard input: {}; redirect it, or leave out --stdin",
-                              std::strerror(errno)),
-                  errno);
-    }
-    input.append(buffer.data(), static_cast<std::size_t>(length));
-  }
-}
-
 int Exec(Session& session, GuestCommand& command) {
   Context ctx = session.context();
   if (command.timeout_seconds != 0) {
     ctx = ctx.WithTimeout(std::chrono::seconds(command.timeout_seconds));
   }
   const SandboxHandle sandbox = GetSandbox(ctx, command.sandbox, session.client());
-  if (command.has_input) command.options.input = ReadInput(ctx);
+  if (command.has_input) command.options.input = ReadInput(ctx, kMaxInputBytes);
   const ExecResult result = sandbox.Exec(ctx, command.words, command.options);
   if (session.options.json) {
     session.Print(

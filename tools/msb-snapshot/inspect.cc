@@ -9,22 +9,14 @@
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
 #include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/snapshot_argument.h"
 #include "tools/msb-snapshot/text.h"
 
 namespace msb::program {
 namespace {
 
-bool IsDigest(const std::string& name) { return name.starts_with("sha256:"); }
-
-// Opens a snapshot that is given by path, name or digest.
-SnapshotArtifact OpenAny(Session& session, const std::string& name) {
-  const Context ctx = session.context();
-  if (IsDigest(name)) return Snapshot::Get(ctx, name, session.client()).Open(ctx);
-  return Snapshot::Open(ctx, name, session.client());
-}
-
 int Inspect(Session& session, const std::string& name, bool verify) {
-  const SnapshotArtifact artifact = OpenAny(session, name);
+  const SnapshotArtifact artifact = OpenSnapshot(session, name);
   Report report{ToJson(artifact), Details(artifact)};
   if (verify) {
     const SnapshotVerifyReport verified = artifact.Verify(session.context());
@@ -36,7 +28,7 @@ int Inspect(Session& session, const std::string& name, bool verify) {
 }
 
 Report Verify(Session& session, const std::string& name) {
-  const SnapshotVerifyReport verified = OpenAny(session, name).Verify(session.context());
+  const SnapshotVerifyReport verified = OpenSnapshot(session, name).Verify(session.context());
   Report report{{{"name", name}}, {}};
   report.document.update(ToJson(verified));
   report.text = fmt::format("{:<16}{}\n{:<16}{}\n{:<16}{}\n", "Snapshot:", Printable(name),
@@ -46,7 +38,7 @@ Report Verify(Session& session, const std::string& name) {
 }
 
 Report Remove(Session& session, const std::string& name, bool force) {
-  Snapshot::Remove(session.context(), name, force, session.client());
+  Snapshot::Remove(session.context(), CompleteDigest(session, name), force, session.client());
   return {{{"name", name}}, fmt::format("removed snapshot {}\n", Printable(name))};
 }
 

@@ -5,10 +5,15 @@
 #include <signal.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 namespace msb::program {
 namespace {
+
+// How long signals after the first one count as the same request. timeout(1) signals the process
+// and then its group, and the end of a terminal is reported by the kernel and by the shell.
+constexpr auto kEcho = std::chrono::seconds(1);
 
 std::stop_source& Source() {
   static auto* const source = new std::stop_source;
@@ -34,7 +39,10 @@ void WaitForSignals(const sigset_t& signals) {
   if (sigwait(&signals, &number) != 0) return;
   first_signal = number;
   Source().request_stop();
-  if (sigwait(&signals, &number) != 0) return;
+  const auto first = std::chrono::steady_clock::now();
+  do {
+    if (sigwait(&signals, &number) != 0) return;
+  } while (std::chrono::steady_clock::now() - first < kEcho);
   signal(number, SIG_DFL);
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   raise(number);

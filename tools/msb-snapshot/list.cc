@@ -66,7 +66,8 @@ void AddList(CLI::App& app, Invocation& invocation) {
   const auto directory = std::make_shared<std::string>();
   reindex
       ->add_option(kDirectory, *directory, "Directory to index. Default: the snapshots directory")
-      ->type_name("");
+      ->type_name("")
+      ->check(NotEmpty());
   reindex->callback([&, directory] {
     invocation.run = [&session, directory] {
       const std::uint32_t count =

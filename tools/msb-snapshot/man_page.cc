@@ -105,14 +105,15 @@ std::string ManPage(const CommandInfo& program, const std::string& version) {
          "0.5.5 to 0.7.\n"
          ".PP\n"
          "A snapshot is given by its name, its path (which contains a slash, or begins with a dot "
-         "or a tilde) or, where the command says so, its digest. A command that takes several "
-         "names processes all of them and reports each.\n"
+         "or a tilde), its digest, or the beginning of a digest that no other snapshot shares. A "
+         "command that takes several names processes all of them and reports each.\n"
          ".PP\n"
          "Progress is shown on standard error: as a bar if it is a terminal, and otherwise as a "
          "line every 10 seconds. Ctrl\\-C cancels a command, which then changes nothing, except "
          "that pull and push keep what they have transferred, so that the next call continues, and "
-         "prune does not restore snapshots that it has already removed. A second Ctrl\\-C ends the "
-         "program immediately.\n" +
+         "prune does not restore snapshots that it has already removed. Another Ctrl\\-C, more "
+         "than a "
+         "second later, ends the program immediately.\n" +
          CommonSection(program) + ".SH COMMANDS\n" + Commands("", program) + ExitStatus() +
          ".SH ENVIRONMENT\n"
          ".TP\n.B MSB_HOME\nThe home directory. Default: ~/.microsandbox\n"

@@ -31,7 +31,8 @@ void UnshieldPositionals(CLI::App& app) {
 void AddCommonOptions(CLI::App& command, CommonOptions& options) {
   command
       .add_option("--home", options.home, "Home directory. Default: MSB_HOME, or ~/.microsandbox")
-      ->type_name(kDirectory);
+      ->type_name(kDirectory)
+      ->check(NotEmpty());
   command
       .add_option(
           "--backend", options.backend,
@@ -40,6 +41,14 @@ void AddCommonOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("local|qemu|microsandbox");
   command.add_flag("--json", options.json, "Print one JSON document");
   command.add_flag("-q,--quiet", options.quiet, "Print nothing but errors");
+}
+
+CLI::Validator NotEmpty() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        return text.empty() ? std::string("it must not be empty") : std::string();
+      },
+      "");
 }
 
 CLI::Validator AtLeast(std::int64_t minimum) {

@@ -25,6 +25,9 @@ inline constexpr const char* kDirectory = "DIR";
 // Adds the options that every command has.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
 
+// Returns a check that a value is not empty, as "$DIR" is if the variable is not set.
+CLI::Validator NotEmpty();
+
 // Returns a check that a value is an integer that is not less than minimum.
 CLI::Validator AtLeast(std::int64_t minimum);
 

@@ -4,14 +4,13 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <memory>
 #include <utility>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
 #include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/snapshot_argument.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
 
@@ -31,14 +30,8 @@ struct RegistryArguments {
 };
 
 // Reads standard input up to the end, without the line feed at the end.
-std::string ReadPassword() {
-  std::string password;
-  for (int c = std::getchar(); c != EOF; c = std::getchar()) {
-    password += static_cast<char>(c);
-    if (password.size() > kMaxPasswordBytes) {
-      throw CLI::ValidationError("--password-stdin", "the password is too long");
-    }
-  }
+std::string ReadPassword(const Context& ctx) {
+  std::string password = ReadInput(ctx, kMaxPasswordBytes);
   while (!password.empty() && (password.back() == '\n' || password.back() == '\r')) {
     password.pop_back();
   }
@@ -46,9 +39,9 @@ std::string ReadPassword() {
 }
 
 // Returns the options, with the password if it is on standard input.
-RegistryOptions OptionsOf(const RegistryArguments& arguments) {
+RegistryOptions OptionsOf(const Context& ctx, const RegistryArguments& arguments) {
   RegistryOptions options = arguments.options;
-  if (arguments.password_from_input) options.password = ReadPassword();
+  if (arguments.password_from_input) options.password = ReadPassword(ctx);
   return options;
 }
 
@@ -69,10 +62,10 @@ Context Counting(Session& session, Traffic& traffic) {
 
 int Push(Session& session, const std::string& name, const RegistryArguments& arguments,
          SnapshotPushOptions options) {
-  options.registry = OptionsOf(arguments);
+  options.registry = OptionsOf(session.context(), arguments);
   Traffic traffic;
-  const std::string pushed = Snapshot::Push(Counting(session, traffic), name, arguments.reference,
-                                            options, session.client());
+  const std::string pushed = Snapshot::Push(Counting(session, traffic), NameOrPath(session, name),
+                                            arguments.reference, options, session.client());
   Json document;
   document["name"] = name;
   document["reference"] = pushed;
@@ -86,7 +79,7 @@ int Push(Session& session, const std::string& name, const RegistryArguments& arg
 }
 
 int Pull(Session& session, const RegistryArguments& arguments, const std::string& destination) {
-  const SnapshotPullOptions options{.registry = OptionsOf(arguments)};
+  const SnapshotPullOptions options{.registry = OptionsOf(session.context(), arguments)};
   Traffic traffic;
   const SnapshotHandle head = Snapshot::Pull(Counting(session, traffic), arguments.reference,
                                              destination, options, session.client());
@@ -132,7 +125,9 @@ void AddPush(CLI::App& app, Invocation& invocation) {
   const auto name = std::make_shared<std::string>();
   const auto arguments = std::make_shared<RegistryArguments>();
   const auto options = std::make_shared<SnapshotPushOptions>();
-  command->add_option(kSnapshot, *name, "Name or path of the snapshot")->type_name("")->required();
+  command->add_option(kSnapshot, *name, "Name, digest or path of the snapshot")
+      ->type_name("")
+      ->required();
   command->add_option(kReference, arguments->reference, kReferenceHelp)->type_name("")->required();
   command->add_flag("--with-parents", options->with_parents,
                     "Include every snapshot that it descends from");
@@ -157,7 +152,8 @@ void AddPull(CLI::App& app, Invocation& invocation) {
   command
       ->add_option("--dest", *destination,
                    "Directory to pull into. Default: the snapshots directory")
-      ->type_name(kDirectory);
+      ->type_name(kDirectory)
+      ->check(NotEmpty());
   AddRegistryOptions(*command, *arguments);
   command->callback([&, destination, arguments] {
     invocation.run = [&session, destination, arguments] {

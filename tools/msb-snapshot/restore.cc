@@ -9,13 +9,14 @@
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
 #include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/snapshot_argument.h"
 #include "tools/msb-snapshot/text.h"
 
 namespace msb::program {
 namespace {
 
 Report RestoreOne(Session& session, const std::string& sandbox, const std::string& snapshot) {
-  Snapshot::Restore(session.context(), sandbox, snapshot, session.client());
+  Snapshot::Restore(session.context(), sandbox, NameOrPath(session, snapshot), session.client());
   const SandboxHandle restored = GetSandbox(session.context(), sandbox, session.client());
   return {ToJson(restored), fmt::format("restored sandbox {} to snapshot {}\n", Printable(sandbox),
                                         Printable(snapshot))};
@@ -31,7 +32,7 @@ void AddRestore(CLI::App& app, Invocation& invocation) {
   const auto sandbox = std::make_shared<std::string>();
   const auto snapshot = std::make_shared<std::string>();
   restore->add_option(kSandbox, *sandbox, "Name of the sandbox")->type_name("")->required();
-  restore->add_option(kSnapshot, *snapshot, "Name or path of the snapshot")
+  restore->add_option(kSnapshot, *snapshot, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
   restore->callback([&, sandbox, snapshot] {

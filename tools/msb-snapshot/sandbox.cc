@@ -10,6 +10,7 @@
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
 #include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/snapshot_argument.h"
 #include "tools/msb-snapshot/table.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
@@ -91,6 +92,7 @@ Report CreateOne(Session& session, const std::string& name, const NewSandbox& sa
   const bool start = backend != "local" && !sandbox.no_start;
   const Client client = backend == "qemu" && !start ? NotBooting(session) : session.client();
   SandboxConfig config = sandbox.config;
+  config.snapshot = NameOrPath(session, config.snapshot);
   config.detached = start;
   Sandbox created = CreateSandbox(session.context(), name, config, client);
   if (!start) created.Stop(Context::Background());
@@ -176,7 +178,7 @@ void AddCreateSandbox(CLI::App& sandbox, Invocation& invocation) {
       ->add_option("--image", options->config.image,
                    "Disk image, raw or qcow2, or an image that the runtime knows")
       ->type_name(kFile);
-  source->add_option("--snapshot", options->config.snapshot, "Name or path of a snapshot")
+  source->add_option("--snapshot", options->config.snapshot, "Name, digest or path of a snapshot")
       ->type_name(kSnapshot);
   source->require_option(1);
   AddCreateOptions(*create, session, *options);
@@ -262,7 +264,7 @@ void AddFork(CLI::App& app, Invocation& invocation) {
   CLI::App* const fork = AddCommand(app, invocation, "fork",
                                     "Create sandboxes from a snapshot, each with its own disk");
   const auto options = std::make_shared<NewSandbox>();
-  fork->add_option(kSnapshot, options->config.snapshot, "Name or path of the snapshot")
+  fork->add_option(kSnapshot, options->config.snapshot, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
   const auto names = AddNames(*fork);

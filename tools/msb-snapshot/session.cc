@@ -135,10 +135,14 @@ void Session::Explain(const std::exception& error, std::string_view when_cancell
   if (!hint.empty() && !options.quiet) Tell(Color::kBold, "hint", hint);
 }
 
-int Session::Fail(const std::exception& error) {
-  if (options.json) PrintDocument({{"error", ErrorDocument(error)}});
+int Session::ExplainFailure(const std::exception& error) {
   Explain(error, "cancelled");
   return CodeOf(error);
+}
+
+int Session::Fail(const std::exception& error) {
+  if (options.json) PrintDocument({{"error", ErrorDocument(error)}});
+  return ExplainFailure(error);
 }
 
 }  // namespace msb::program

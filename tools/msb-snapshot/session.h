@@ -66,6 +66,8 @@ class Session {
 
   // Prints an error that ends the command, and returns the exit code for it.
   int Fail(const std::exception& error);
+  // Does the same for an error that is a part of the document with --json.
+  int ExplainFailure(const std::exception& error);
 
  private:
   void Explain(const std::exception& error, std::string_view when_cancelled);

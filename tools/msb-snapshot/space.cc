@@ -5,11 +5,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <system_error>
+#include <utility>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/exit_code.h"
 #include "tools/msb-snapshot/options.h"
 #include "tools/msb-snapshot/table.h"
 #include "tools/msb-snapshot/text.h"
@@ -82,10 +87,20 @@ std::optional<std::map<std::string, std::uint64_t>> ExclusiveByPath(Session& ses
   }
 }
 
-int Prune(Session& session, const SnapshotPruneOptions& options) {
-  const auto exclusive = ExclusiveByPath(session);
-  const std::vector<SnapshotHandle> pruned =
-      Snapshot::Prune(session.context(), options, session.client());
+// Returns those of the planned snapshots that are no longer there.
+std::vector<SnapshotHandle> RemovedOf(const std::vector<SnapshotHandle>& planned) {
+  std::vector<SnapshotHandle> removed;
+  std::error_code error;
+  std::ranges::copy_if(planned, std::back_inserter(removed), [&](const SnapshotHandle& snapshot) {
+    return !std::filesystem::exists(snapshot.Path(), error);
+  });
+  return removed;
+}
+
+// Returns the report on the snapshots that were removed or, with dry_run, would be. exclusive is
+// what ExclusiveByPath returned.
+Report PruneReport(const std::vector<SnapshotHandle>& pruned, bool dry_run,
+                   const std::optional<std::map<std::string, std::uint64_t>>& exclusive) {
   std::uint64_t freed = 0;
   Json snapshots = Json::array();
   std::string text;
@@ -94,7 +109,7 @@ int Prune(Session& session, const SnapshotPruneOptions& options) {
     const bool known = exclusive && space != exclusive->end();
     if (known) freed += space->second;
     snapshots.push_back(ToJson(snapshot));
-    text += fmt::format("{} snapshot {} ({}{})\n", options.dry_run ? "would remove" : "removed",
+    text += fmt::format("{} snapshot {} ({}{})\n", dry_run ? "would remove" : "removed",
                         Printable(snapshot.Name().value_or(snapshot.Path())),
                         Printable(ShortDigest(snapshot.Digest())),
                         known ? ", " + HumanBytes(space->second) : "");
@@ -103,13 +118,36 @@ int Prune(Session& session, const SnapshotPruneOptions& options) {
     text = "There is nothing to remove.\n";
   } else if (exclusive) {
     text += fmt::format("{}: {} at least {}\n", Count(pruned.size(), "snapshot"),
-                        options.dry_run ? "would free" : "freed", HumanBytes(freed));
+                        dry_run ? "would free" : "freed", HumanBytes(freed));
   }
-  session.Print({{{"dry_run", options.dry_run},
-                  {"snapshots", std::move(snapshots)},
-                  {"freed_bytes", exclusive ? Json(freed) : Json(nullptr)}},
-                 text});
-  return 0;
+  return {{{"dry_run", dry_run},
+           {"snapshots", std::move(snapshots)},
+           {"freed_bytes", exclusive ? Json(freed) : Json(nullptr)}},
+          text};
+}
+
+int Prune(Session& session, SnapshotPruneOptions options) {
+  const auto exclusive = ExclusiveByPath(session);
+  const bool dry_run = std::exchange(options.dry_run, true);
+  std::vector<SnapshotHandle> pruned =
+      Snapshot::Prune(session.context(), options, session.client());
+  if (dry_run) {
+    session.Print(PruneReport(pruned, true, exclusive));
+    return kSuccess;
+  }
+  options.dry_run = false;
+  try {
+    pruned = Snapshot::Prune(session.context(), options, session.client());
+  } catch (const Error& e) {
+    // What was removed before the failure stays removed.
+    Report report = PruneReport(RemovedOf(pruned), false, exclusive);
+    report.document["error"] = ErrorDocument(e);
+    if (report.document["snapshots"].empty()) report.text.clear();
+    session.Print(report);
+    return session.ExplainFailure(e);
+  }
+  session.Print(PruneReport(pruned, false, exclusive));
+  return kSuccess;
 }
 
 void AddUsage(CLI::App& app, Invocation& invocation) {

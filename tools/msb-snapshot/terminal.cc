@@ -5,12 +5,15 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <langinfo.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 namespace msb::program {
 namespace {
@@ -75,6 +78,30 @@ void Put(std::string_view text, Stream stream) {
 int FlushOutput() {
   if (std::fflush(stdout) != 0 && output_error == 0) output_error = errno;
   return output_error;
+}
+
+std::string ReadInput(const Context& ctx, std::size_t limit) {
+  constexpr int kPollMilliseconds = 50;
+  std::string input;
+  std::array<char, 1 << 16> buffer;
+  for (;;) {
+    ctx.Check();
+    pollfd entry{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    if (poll(&entry, 1, kPollMilliseconds) == 0) continue;
+    const ssize_t length = read(STDIN_FILENO, buffer.data(), buffer.size());
+    if (length == 0) return input;
+    if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (length < 0) {
+      throw Error(ErrorKind::kIO,
+                  fmt::format("cannot read standard input: {}; redirect it", std::strerror(errno)),
+                  errno);
+    }
+    input.append(buffer.data(), static_cast<std::size_t>(length));
+    if (input.size() > limit) {
+      throw Error(ErrorKind::kInvalidArgument,
+                  fmt::format("standard input is longer than {} bytes; shorten it", limit));
+    }
+  }
 }
 
 }  // namespace msb::program

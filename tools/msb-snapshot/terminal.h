@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "msb/context.h"
+
 namespace msb::program {
 
 enum class Stream { kInput = 0, kOutput = 1, kError = 2 };
@@ -28,6 +30,12 @@ std::size_t TerminalColumns(Stream stream);
 
 // Returns whether the locale's encoding is UTF-8.
 bool IsUtf8Locale();
+
+// Reads standard input up to its end.
+// Throws kCancelled if ctx ends first.
+// Throws kInvalidArgument if it is longer than limit bytes.
+// Throws kIO if it cannot be read.
+std::string ReadInput(const Context& ctx, std::size_t limit);
 
 enum class Color { kGreen, kYellow, kRed, kBold };
 

@@ -12,6 +12,7 @@
 #include "tools/msb-snapshot/document.h"
 #include "tools/msb-snapshot/exit_code.h"
 #include "tools/msb-snapshot/options.h"
+#include "tools/msb-snapshot/snapshot_argument.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
 
@@ -25,8 +26,16 @@ struct Transfer {
   std::string path = {};
 };
 
+// Returns true if path stands for a standard stream, on which nothing else may be written then.
+bool IsStandard(const std::string& path, Stream stream) {
+  const bool output = stream == Stream::kOutput;
+  return path == kStandardStream || path == (output ? "/dev/stdout" : "/dev/stdin") ||
+         path == (output ? "/dev/fd/1" : "/dev/fd/0") ||
+         path == (output ? "/proc/self/fd/1" : "/proc/self/fd/0");
+}
+
 void CheckStreams(const Session& session, const std::string& path, Stream stream) {
-  if (path != kStandardStream) return;
+  if (!IsStandard(path, stream)) return;
   const bool output = stream == Stream::kOutput;
   if (IsTerminal(stream)) {
     throw CLI::ValidationError(
@@ -41,7 +50,8 @@ void CheckStreams(const Session& session, const std::string& path, Stream stream
 int ExportToOutput(Session& session, const std::string& name,
                    const SnapshotExportOptions& options) {
   try {
-    Snapshot::Export(session.context(), name, "/dev/stdout", options, session.client());
+    Snapshot::Export(session.context(), NameOrPath(session, name), "/dev/stdout", options,
+                     session.client());
   } catch (const Error& e) {
     // The program that reads the archive reports why it ended.
     if (e.os_error() != EPIPE) throw;
@@ -52,9 +62,12 @@ int ExportToOutput(Session& session, const std::string& name,
 
 int Export(Session& session, const Transfer& transfer, const SnapshotExportOptions& options) {
   CheckStreams(session, transfer.path, Stream::kOutput);
-  if (transfer.path == kStandardStream) return ExportToOutput(session, transfer.name, options);
+  if (IsStandard(transfer.path, Stream::kOutput)) {
+    return ExportToOutput(session, transfer.name, options);
+  }
   const std::filesystem::path out = transfer.path;
-  Snapshot::Export(session.context(), transfer.name, out, options, session.client());
+  Snapshot::Export(session.context(), NameOrPath(session, transfer.name), out, options,
+                   session.client());
   std::error_code error;
   const bool regular = std::filesystem::is_regular_file(out, error);
   const std::uint64_t size = regular ? std::filesystem::file_size(out, error) : 0;
@@ -82,8 +95,12 @@ int Import(Session& session, const Transfer& transfer, const std::string& destin
 }
 
 int Flatten(Session& session, const Transfer& transfer, DiskFormat format) {
-  Snapshot::Flatten(session.context(), transfer.name, transfer.path, {.format = format},
-                    session.client());
+  if (IsStandard(transfer.path, Stream::kOutput)) {
+    throw CLI::ValidationError(
+        kFile, "a disk is written to a file, with holes: give its path, or use export for a pipe");
+  }
+  Snapshot::Flatten(session.context(), NameOrPath(session, transfer.name), transfer.path,
+                    {.format = format}, session.client());
   Json document;
   document["name"] = transfer.name;
   document["path"] = std::filesystem::absolute(transfer.path).native();
@@ -100,7 +117,7 @@ void AddExport(CLI::App& app, Invocation& invocation) {
   command->alias("save");
   const auto transfer = std::make_shared<Transfer>();
   const auto options = std::make_shared<SnapshotExportOptions>();
-  command->add_option(kSnapshot, transfer->name, "Name or path of the snapshot")
+  command->add_option(kSnapshot, transfer->name, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
   command->add_option(kFile, transfer->path, "The archive to write; '-' is standard output")
@@ -143,7 +160,8 @@ void AddImport(CLI::App& app, Invocation& invocation) {
   command
       ->add_option("--dest", *destination,
                    "Directory to import into. Default: the snapshots directory")
-      ->type_name(kDirectory);
+      ->type_name(kDirectory)
+      ->check(NotEmpty());
   command->callback([&, transfer, destination, options] {
     invocation.run = [&session, transfer, destination, options] {
       return Import(session, *transfer, *destination, *options);
@@ -157,7 +175,7 @@ void AddFlatten(CLI::App& app, Invocation& invocation) {
       AddCommand(app, invocation, "flatten", "Write the complete disk of a snapshot to one file");
   const auto transfer = std::make_shared<Transfer>();
   const auto format = std::make_shared<DiskFormat>(DiskFormat::kRaw);
-  command->add_option(kSnapshot, transfer->name, "Name or path of the snapshot")
+  command->add_option(kSnapshot, transfer->name, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
   command->add_option(kFile, transfer->path, "The file to write")->type_name("")->required();

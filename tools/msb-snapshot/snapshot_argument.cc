@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tools/msb-snapshot/snapshot_argument.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <set>
+
+namespace msb::program {
+namespace {
+
+constexpr std::string_view kAlgorithm = "sha256:";
+constexpr std::size_t kDigestLength = kAlgorithm.size() + 64;
+
+bool IsDigest(const std::string& text) { return text.starts_with(kAlgorithm); }
+
+}  // namespace
+
+std::string CompleteDigest(Session& session, const std::string& text) {
+  if (!IsDigest(text) || text.size() >= kDigestLength) return text;
+  std::set<std::string> digests;
+  for (const SnapshotHandle& snapshot : Snapshot::List(session.context(), session.client())) {
+    if (snapshot.Digest().starts_with(text)) digests.insert(snapshot.Digest());
+  }
+  if (digests.size() > 1) {
+    throw Error(ErrorKind::kInvalidArgument,
+                fmt::format("several snapshots have digests that begin with {}: {}; give more of "
+                            "the digest",
+                            text, fmt::join(digests, ", ")));
+  }
+  return digests.empty() ? text : *digests.begin();
+}
+
+std::string NameOrPath(Session& session, const std::string& text) {
+  if (!IsDigest(text)) return text;
+  return Snapshot::Get(session.context(), CompleteDigest(session, text), session.client()).Path();
+}
+
+SnapshotArtifact OpenSnapshot(Session& session, const std::string& text) {
+  const Context ctx = session.context();
+  if (!IsDigest(text)) return Snapshot::Open(ctx, text, session.client());
+  return Snapshot::Get(ctx, CompleteDigest(session, text), session.client()).Open(ctx);
+}
+
+}  // namespace msb::program
