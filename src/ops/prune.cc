@@ -194,11 +194,11 @@ std::vector<Row> PruneSnapshots(const Context& ctx, ClientState& client,
                                 const SnapshotPruneOptions& options) {
   CheckPruneOptions(options);
   const std::vector<Row> rows = client.catalog.List(ctx);
-  const std::vector<Row> pruned = PlanPrune(ctx, client, options, rows);
-  if (options.dry_run) return pruned;
+  std::vector<Row> planned = PlanPrune(ctx, client, options, rows);
+  if (options.dry_run) return planned;
   std::optional<Error> failure;
   std::vector<Row> removed;
-  for (const Row& row : pruned) {
+  for (const Row& row : planned) {
     try {
       if (RemoveUnlessNeeded(ctx, client, row)) removed.push_back(row);
     } catch (const Error& e) {
