@@ -153,8 +153,7 @@ Json GuestAgent::ExecuteOnce(const Context& ctx, const std::string& command,
 }
 
 std::uint64_t GuestAgent::Freeze(const Context& ctx) {
-  if (IsFrozen(ctx)) Thaw(ctx);
-  const Json count = ExecuteOnce(ctx, "guest-fsfreeze-freeze", Json::object());
+  const Json count = Execute(ctx, "guest-fsfreeze-freeze");
   if (!count.is_number_unsigned()) ThrowBroken("it did not report how many it has frozen");
   return count.get<std::uint64_t>();
 }

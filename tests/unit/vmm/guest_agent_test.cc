@@ -367,7 +367,6 @@ TEST(GuestAgentTest, ThawsWhatAClientThatDiedHasFrozen) {
 TEST(GuestAgentTest, FreezesAndThaws) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
-    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(3);
     self.Expect("guest-fsfreeze-thaw");
@@ -383,6 +382,9 @@ TEST(GuestAgentTest, FreezesAndThaws) {
 TEST(GuestAgentTest, FreezeBeginsWithThawedFileSystems) {
   ScriptedAgent peer([](AgentConnection& self) {
     self.Synchronize();
+    self.Expect("guest-fsfreeze-freeze");
+    self.Refuse("CommandNotFound",
+                "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state");
     self.ReportState("frozen");
     self.Expect("guest-fsfreeze-thaw");
     self.Return(1);

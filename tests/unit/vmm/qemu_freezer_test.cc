@@ -57,7 +57,6 @@ class QemuFreezerTest : public ::testing::Test {
 TEST_F(QemuFreezerTest, FreezesAndThaws) {
   Serve([](AgentConnection& self) {
     self.Synchronize();
-    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(2);
     self.Expect("guest-fsfreeze-thaw");
@@ -80,7 +79,6 @@ TEST_F(QemuFreezerTest, ACancelledCallDoesNotWaitForTheAgent) {
   test::Event has_returned;
   Serve([&, cancel = cancel](AgentConnection& self) {
     self.Synchronize();
-    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     cancel();
     has_returned.Wait();
@@ -100,7 +98,6 @@ TEST_F(QemuFreezerTest, ACancelledCallDoesNotWaitForTheAgent) {
 TEST_F(QemuFreezerTest, ARefusalIsFollowedByAThaw) {
   Serve([](AgentConnection& self) {
     self.Synchronize();
-    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Refuse("GenericError", "failed to freeze /");
     self.Expect("guest-fsfreeze-thaw");
@@ -120,7 +117,8 @@ TEST_F(QemuFreezerTest, AForbiddenFreezeCausesOneWarning) {
   const std::string reason = "Command has been disabled";
   Serve([&](AgentConnection& self) {
     self.Synchronize();
-    for (const char* command : {"guest-fsfreeze-status", "guest-fsfreeze-thaw"}) {
+    for (const char* command :
+         {"guest-fsfreeze-freeze", "guest-fsfreeze-status", "guest-fsfreeze-thaw"}) {
       self.Expect(command);
       self.Refuse("CommandNotFound", reason);
     }
@@ -135,7 +133,6 @@ TEST_F(QemuFreezerTest, AForbiddenFreezeCausesOneWarning) {
 TEST_F(QemuFreezerTest, ADemandThatIsRefusedNamesTheAlternative) {
   Serve([](AgentConnection& self) {
     self.Synchronize();
-    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(0);
     self.Expect("guest-fsfreeze-thaw");
@@ -151,7 +148,6 @@ TEST_F(QemuFreezerTest, ADemandThatIsRefusedNamesTheAlternative) {
 TEST_F(QemuFreezerTest, AVmThatEndsIsNotARefusal) {
   Serve([this](AgentConnection& self) {
     self.Synchronize();
-    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     qmp_.Reset(-1);
   });
@@ -163,7 +159,6 @@ TEST_F(QemuFreezerTest, AVmThatEndsIsNotARefusal) {
 TEST_F(QemuFreezerTest, AFailedThawDoesNotCountAsFrozen) {
   Serve([](AgentConnection& self) {
     if (!self.Synchronize()) return;
-    self.ReportState("thawed");
     self.Expect("guest-fsfreeze-freeze");
     self.Return(1);
     self.Expect("guest-fsfreeze-thaw");
