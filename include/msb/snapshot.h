@@ -278,8 +278,9 @@ class MSB_EXPORT Snapshot {
   // order. Never removes a snapshot that Remove without force would refuse to remove: a snapshot
   // that backs the disk of a sandbox, or that is the parent of a snapshot that is kept. So a
   // snapshot that is kept keeps all its ancestors. Skips a snapshot that another call removes, or
-  // gives a child, while Prune runs. Snapshots whose artifacts are absent or damaged are neither
-  // counted by keep_last nor removed; members of 0.7 groups are counted, but not removed.
+  // gives a child, while Prune runs. Snapshots whose artifacts are absent, damaged or symbolic
+  // links are neither counted by keep_last nor removed; members of 0.7 groups are counted, but not
+  // removed.
   //
   // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
   // negative.

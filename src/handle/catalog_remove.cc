@@ -107,7 +107,7 @@ void Catalog::RefuseParent(const Index& index, const Target& target, const Users
   // Another copy in the snapshots directory serves the children as well.
   for (const Row& copy : ResolveAll(index, index.WithDigest(row.digest))) {
     const std::filesystem::path path = copy.artifact_path;
-    if (path != row.artifact_path && path.parent_path() == home_.snapshots_dir() &&
+    if (path.parent_path() == home_.snapshots_dir() && !IsAlias(path, row.artifact_path) &&
         HasDigest(path, row.digest)) {
       return;
     }

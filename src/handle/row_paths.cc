@@ -61,6 +61,11 @@ bool HasDigest(const fs::path& artifact, const std::string& digest) {
   }
 }
 
+bool IsAlias(const fs::path& path, const fs::path& artifact) {
+  std::error_code error;
+  return path == artifact || fs::is_symlink(path, error) || fs::equivalent(path, artifact, error);
+}
+
 fs::path PathOf(const Home& home, const std::string& path_or_name) {
   return artifact::IsPath(path_or_name) ? home.Respell(base::AbsolutePath(path_or_name))
                                         : home.snapshots_dir() / path_or_name;

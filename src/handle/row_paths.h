@@ -34,6 +34,10 @@ bool IsDigestKey(std::string_view key);
 // Returns true if the directory has a valid manifest with this digest.
 bool HasDigest(const std::filesystem::path& artifact, const std::string& digest);
 
+// Returns true if path is not a copy of the artifact, but another name of it: a symbolic link or,
+// on a file system that ignores case, another spelling.
+bool IsAlias(const std::filesystem::path& path, const std::filesystem::path& artifact);
+
 }  // namespace msb::handle
 
 #endif  // MSB_SRC_HANDLE_ROW_PATHS_H_

@@ -3,6 +3,7 @@
 #include "src/ops/open.h"
 
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "src/handle/finder.h"
@@ -22,7 +23,10 @@ artifact::OpenedArtifact OpenSnapshot(const Context& ctx, ClientState& client,
   const artifact::Artifact& artifact = opened.artifact;
   const std::filesystem::path& place =
       artifact.member ? artifact.member->group_path : artifact.path;
-  if (place.parent_path() == snapshots_dir) client.catalog.Record(ctx, artifact);
+  std::error_code error;
+  if (place.parent_path() == snapshots_dir && !std::filesystem::is_symlink(place, error)) {
+    client.catalog.Record(ctx, artifact);
+  }
   return opened;
 }
 

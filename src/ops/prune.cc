@@ -19,6 +19,7 @@
 #include "src/base/throw.h"
 #include "src/base/time.h"
 #include "src/handle/dependents.h"
+#include "src/handle/row_paths.h"
 #include "src/ops/remove.h"
 
 namespace msb::ops {
@@ -118,8 +119,9 @@ bool PrunePlan::HasOtherCopy(std::size_t row) const {
   const auto [begin, end] = by_digest_.equal_range(rows_[row].digest);
   return std::any_of(begin, end, [&](const auto& copy) {
     const std::size_t i = copy.second;
-    return i != row && is_sound_[i] && !is_planned_[i] &&
-           std::filesystem::path(rows_[i].artifact_path).parent_path() == snapshots_dir_;
+    const std::filesystem::path path = rows_[i].artifact_path;
+    return i != row && is_sound_[i] && !is_planned_[i] && path.parent_path() == snapshots_dir_ &&
+           !handle::IsAlias(path, rows_[row].artifact_path);
   });
 }
 

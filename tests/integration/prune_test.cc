@@ -238,6 +238,18 @@ TEST_F(PruneTest, SkipsSymbolicLinks) {
                                                 testing::HasSubstr("by its own path"))));
 }
 
+// A symbolic link is not another copy that could serve the children.
+TEST_F(PruneTest, AnAliasDoesNotReplaceTheParent) {
+  MakeChain({"s1", "s2"});
+  fs::create_directory_symlink("s1", PathOf("latest"));
+  EXPECT_EQ(Snapshot::Open(ctx_, PathOf("latest"), cow_).Digest(),
+            Snapshot::Open(ctx_, "s1", cow_).Digest());
+  EXPECT_THAT(Left(), ElementsAre("s2", "s1")) << "the alias is not in the index";
+  EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "s1", false, cow_), ErrorKind::kSnapshotHasChildren, "s1",
+                   "s2");
+  EXPECT_THAT(Prune({.keep_last = 1}), IsEmpty());
+}
+
 TEST_F(PruneTest, RefusesOptionsThatWouldRemoveEverything) {
   MakeSnapshots({"s"});
   EXPECT_MSB_ERROR(Snapshot::Prune(ctx_, {}, raw_), ErrorKind::kInvalidArgument, "keep_last",
