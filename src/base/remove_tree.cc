@@ -24,6 +24,10 @@ constexpr int kMaxSweeps = 100;
 constexpr int kOpenFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 constexpr unsigned kCheckInterval = 64;  // Entries between two checks of the Context.
 
+// FUSE renames a file that is open to a name with this prefix instead of deleting it, every time.
+constexpr std::string_view kHiddenPrefix = ".fuse_hidden";
+constexpr int kMaxHidden = 16;  // How many such names are deleted before the file counts as in use.
+
 // Gives the owner all permissions on an open directory. Returns false if the owner already has
 // them, or they cannot be changed. Preserves errno.
 bool MakeWritable(int dir) {
@@ -84,6 +88,10 @@ class Remover {
 
   bool Remove(int dir, const char* name, unsigned char type) {
     if (type != DT_DIR) {
+      if (std::string_view(name).starts_with(kHiddenPrefix) && ++hidden_ > kMaxHidden) {
+        errno = EBUSY;
+        return Fail(name);
+      }
       if (Unlink(dir, name, 0)) return true;
       if (errno != EISDIR) return Fail(name);
     }
@@ -140,6 +148,7 @@ class Remover {
   const Context& ctx_;
   const int top_;
   unsigned entries_ = 0;
+  int hidden_ = 0;
   bool stopped_ = false;
   std::optional<Failure> failure_;
 };
