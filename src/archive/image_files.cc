@@ -255,7 +255,7 @@ class Installation {
             arrived.PathOf(file));
     // Disk images in the cache are read-only.
     if (IsDiskImageFile(file))
-      base::SetMode(source->get(), base::StampOf(source->get()).mode & 0444);
+      base::TrySetMode(source->get(), base::StampOf(source->get()).mode & 0444);
     base::Sync(source->get());
     const Entry target = OpenKind(KindOf(file));
     const base::MoveResult result = Move(file, source->get(), target.fd.get());

@@ -143,7 +143,8 @@ class Child {
     pid_ = plan.Spawn(program_.c_str(), PointersTo(words).data(), PointersTo(environment).data());
     fd_ = OpenProcess(pid_);
     const int failure = errno;
-    if (!fd_) {
+    // Old kernels lack pidfds, and old seccomp profiles refuse them.
+    if (!fd_ && failure != ENOSYS && failure != EPERM) {
       KillGroup();
       ThrowErrno("open a pidfd for", program_, failure);
     }
@@ -154,7 +155,15 @@ class Child {
     if (pid_ != 0) KillGroup();
   }
 
-  int fd() const { return fd_.get(); }  // Becomes readable when the child has ended.
+  // Becomes readable when the child has ended; -1 if the kernel does not tell.
+  int fd() const { return fd_.get(); }
+
+  // Returns true if the child has ended, without reaping it.
+  bool HasEnded() const {
+    siginfo_t info{};
+    return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+           info.si_pid != 0;
+  }
 
   // Reaps the child, which must have ended, and returns its exit status as CommandResult has it.
   int ExitStatus() {
@@ -248,6 +257,7 @@ CommandResult RunCommand(const Context& ctx, const Command& command) {
   CommandResult result;
   for (bool ended = false; !ended;) {
     ended = Await(ctx, child.fd(), output.read.get(), error.read.get());
+    if (child.fd() < 0) ended = child.HasEnded();
     for (auto [pipe, into] :
          {std::pair(&output.read, &result.output), std::pair(&error.read, &result.error)}) {
       if (Drain(*pipe, *into, command.max_output)) result.is_truncated = true;

@@ -188,7 +188,11 @@ StandardStreamGuard::~StandardStreamGuard() {
 
 UniqueFd OpenAt(int dir, const char* path, int flags, mode_t mode) {
   const StandardStreamGuard guard;
-  return AboveStandard(openat(dir, path, flags | O_CLOEXEC, mode));
+  int fd = -1;
+  do {
+    fd = openat(dir, path, flags | O_CLOEXEC, mode);
+  } while (fd < 0 && errno == EINTR);
+  return AboveStandard(fd);
 }
 
 UniqueFd Duplicate(int fd) {

@@ -143,7 +143,10 @@ UniqueFd OpenForUpdateAt(int dir, const std::string& name) {
 }
 
 bool MayReadAndWrite(const std::filesystem::path& path) {
-  return faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) == 0;
+  if (faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) == 0) return true;
+  // Old seccomp profiles refuse faccessat2(2), by which C libraries implement this.
+  const bool is_same_user = geteuid() == getuid() && getegid() == getgid();
+  return errno == EPERM && is_same_user && access(path.c_str(), R_OK | W_OK) == 0;
 }
 
 bool LeadsTo(const std::filesystem::path& path, int fd) {
@@ -290,15 +293,31 @@ void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t of
 }
 
 void Resize(int fd, std::uint64_t size) {
-  if (ftruncate(fd, static_cast<off_t>(size)) != 0) ThrowErrno("resize", fd);
+  while (ftruncate(fd, static_cast<off_t>(size)) != 0) {
+    if (errno != EINTR) ThrowErrno("resize", fd);
+  }
 }
 
 void SetMode(int fd, mode_t mode) {
+  struct stat st;
+  if (fstat(fd, &st) == 0 && (st.st_mode & 07777) == mode) return;
   if (fchmod(fd, mode) != 0) ThrowErrno("set the mode of", fd);
 }
 
+void TrySetMode(int fd, mode_t mode) {
+  if (fchmod(fd, mode) == 0) return;
+  if (errno != EPERM && !IsUnsupported(errno)) ThrowErrno("set the mode of", fd);
+  LogOnce("fchmod", "the file system of " + PathOf(fd) +
+                        " does not permit to change modes (fchmod), so disks of snapshots are not "
+                        "protected from being written to by mistake");
+}
+
 void Sync(int fd) {
-  if (fsync(fd) == 0) return;
+  int result = 0;
+  do {
+    result = fsync(fd);
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) return;
   const int error = errno;
   struct stat st;
   const bool cannot_flush = IsUnsupported(error) || error == EBADF;

@@ -133,6 +133,9 @@ MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const st
 
 // Sets the permission bits.
 void SetMode(int fd, mode_t mode);
+// Does the same where the mode is only a protection from mistakes: a file system that does not
+// permit it, such as CIFS, is logged once.
+void TrySetMode(int fd, mode_t mode);
 
 // Flushes the content and metadata of a file or directory to disk. Does nothing for a directory on
 // a file system that cannot flush directories; this is logged once.

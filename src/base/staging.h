@@ -191,7 +191,8 @@ inline constexpr std::chrono::minutes kForeignAsideAge{1};
 // Deletes the stages in the directory dir that interrupted calls have left, except recent ones with
 // a key, and puts back directories that these calls had moved aside. Stops early when ctx is done,
 // or when a quarter of the time that was left until its deadline has passed. Never throws, and
-// never waits for a lock. Logs the stages that cannot be deleted. The caller must not hold a lock.
+// never waits for a lock. Logs the stages that cannot be deleted. The caller must not hold a lock
+// if there is a log.
 void SweepStages(const Context& ctx, const std::filesystem::path& dir,
                  const std::function<void(std::string_view message)>& log);
 

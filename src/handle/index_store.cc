@@ -252,8 +252,12 @@ IndexStore::Session::Session(IndexStore& store, const Context& ctx,
       lock_(connection_->in_use, std::defer_lock),
       refusal_(refusal) {
   ctx.Check();
-  // Uses the system clock, since ThreadSanitizer does not support waits on the steady clock.
+#ifdef __SANITIZE_THREAD__
+  // ThreadSanitizer does not support waits on the steady clock.
   while (!lock_.try_lock_until(std::chrono::system_clock::now() + kPause)) ctx.Check();
+#else
+  while (!lock_.try_lock_for(kPause)) ctx.Check();
+#endif
   try {
     if (!refusal_) {
       try {

@@ -160,7 +160,7 @@ std::string_view LiveSealing::Switch(const Context& ctx, LiveSnapshot level) {
     const std::string_view consistency = disk_.SwitchTo(ctx, overlay, level, warn_);
     const UniqueFd upper = OpenRecordedUpper(sandbox_);
     base::Sync(upper.get());
-    base::SetMode(upper.get(), base::StampOf(upper.get()).mode & 0444);
+    base::TrySetMode(upper.get(), base::StampOf(upper.get()).mode & 0444);
     return consistency;
   } catch (...) {
     TryDrop(overlay);

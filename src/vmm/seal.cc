@@ -116,7 +116,7 @@ void Sealing::LinkAndRecord(const Context& ctx, const SealSpec& spec) {
     seal.backing = std::exchange(sandbox.backing, {});
   } else {
     renames_ = !base::TryLinkFile(upper, dir_, base_.name);
-    base::SetMode(upper_.get(), stamp_.mode & 0444);
+    base::TrySetMode(upper_.get(), stamp_.mode & 0444);
   }
   const std::string former = seal.file;
   sandbox.upper->path = path_ / overlay_;
@@ -151,7 +151,7 @@ void Sealing::Undo() noexcept {
 void Sealing::RestoreMode() {
   const base::FileStamp now = base::StampOf(upper_.get());
   if (now.mode != stamp_.mode && now.links <= stamp_.links) {
-    base::SetMode(upper_.get(), stamp_.mode);
+    base::TrySetMode(upper_.get(), stamp_.mode);
   }
 }
 
