@@ -19,9 +19,13 @@ constexpr std::size_t kMaxSecret = 64 << 10;
 // they are valid.
 std::string_view ProblemOf(const Credentials& credentials) {
   if (credentials.username.find(':') != std::string::npos) return "the username contains a ':'";
+  // A password may be a file of several lines. It is sent as Base64.
+  if (base::HasControlCharacter(credentials.username) ||
+      base::HasControlCharacter(credentials.identity_token)) {
+    return "the username or the token contains a control character";
+  }
   for (const std::string* text :
        {&credentials.username, &credentials.password, &credentials.identity_token}) {
-    if (base::HasControlCharacter(*text)) return "they contain a control character";
     if (text->size() > kMaxSecret) return "they are longer than 64 KiB";
   }
   return {};

@@ -33,6 +33,13 @@ std::optional<std::string> ReadConfig(const fs::path& path) {
   // Without O_NONBLOCK, opening a FIFO would block.
   const base::UniqueFd fd = base::OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_NONBLOCK);
   if (!fd && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
+  if (!fd && errno == EACCES) {
+    base::Throw(
+        ErrorKind::kIO,
+        "cannot read {}: Permission denied; this process runs as user {}: "
+        "change the owner or the mode of the file, or set DOCKER_CONFIG to another directory",
+        path.native(), geteuid());
+  }
   if (!fd) base::ThrowErrno("open", path.native());
   std::error_code error;
   if (!fs::is_regular_file(path, error)) {
@@ -143,7 +150,8 @@ fs::path DockerConfigPath() {
 
 DockerConfig ReadDockerConfig(const fs::path& path, const std::string& registry) {
   const auto content = ReadConfig(path);
-  if (!content) return {};
+  // Docker, too, accepts a file without content.
+  if (!content || content->find_first_not_of(" \t\r\n") == std::string::npos) return {};
   try {
     const base::Json root = base::ParseJson(*content);
     if (!root.is_object()) base::MalformedType("the document", "an object", root);

@@ -30,9 +30,11 @@ constexpr std::size_t kMaxLabelBytes = 64 << 10;
 Annotations AnnotationsOf(const OutgoingSnapshot& snapshot) {
   const artifact::Manifest& manifest = snapshot.manifest;
   Annotations annotations = {{"org.opencontainers.image.created", manifest.created_at},
-                             {"org.opencontainers.image.title", snapshot.source->artifact.Name()},
                              {kDigestAnnotation, manifest.digest},
                              {"vnd.msb.snapshot.image", manifest.image.ref}};
+  // The name of a directory may be anything, but a JSON document is UTF-8.
+  const std::string name = snapshot.source->artifact.Name();
+  if (base::IsUtf8(name)) annotations.emplace("org.opencontainers.image.title", name);
   if (manifest.parent) annotations.emplace("vnd.msb.snapshot.parent", *manifest.parent);
   std::size_t label_bytes = 0;
   for (const auto& [key, value] : manifest.labels) label_bytes += key.size() + value.size();

@@ -13,9 +13,9 @@ namespace {
 
 using base::Throw;
 
-// The most bytes of documents in one pull. This is enough for the tables of a hundred full disks,
-// or for a chain of several thousand snapshots.
-constexpr std::uint64_t kMaxTotalBytes = 512 << 20;
+// The most bytes of documents in one pull. This is enough for the manifests and tables of two
+// hundred full disks, or for a chain of several thousand snapshots.
+constexpr std::uint64_t kMaxTotalBytes = 1 << 30;
 
 // The most manifests that an index may list.
 constexpr std::size_t kMaxManifests = 1 << 14;

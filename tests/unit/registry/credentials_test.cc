@@ -70,9 +70,22 @@ TEST_F(CredentialsTest, RefusesHalfOfTheOptions) {
   ExpectError(ErrorKind::kInvalidArgument, {"contains a ':'"},
               {.username = "joe:x", .password = "secret"});
   ExpectError(ErrorKind::kInvalidArgument, {"control character"},
-              {.username = "joe", .password = "secret\r\nHost: evil"});
+              {.username = "joe\r\nHost", .password = "secret"});
   ExpectError(ErrorKind::kInvalidArgument, {"longer than 64 KiB"},
               {.username = "joe", .password = std::string(100000, 's')});
+}
+
+// The keys of some registries' service accounts are JSON documents.
+TEST_F(CredentialsTest, APasswordMayHaveSeveralLines) {
+  EXPECT_EQ(Find({.username = "_json_key", .password = "{\n  \"a\": 1\n}\n"}).password,
+            "{\n  \"a\": 1\n}\n");
+}
+
+TEST_F(CredentialsTest, IsAnonymousWithAnEmptyConfigurationFile) {
+  for (const char* content : {"", " \n"}) {
+    WriteConfig(content);
+    EXPECT_TRUE(Find().IsAnonymous());
+  }
 }
 
 TEST_F(CredentialsTest, IsAnonymousWithoutAConfigurationFile) {
@@ -142,7 +155,7 @@ TEST_F(CredentialsTest, RefusesAMalformedFileWithoutQuotingFromIt) {
   WriteConfig(R"({"auths": {"r.example:5000": {"username": 5}}})");
   ExpectError(ErrorKind::kInvalidConfig, {path, "username", "must be a string"});
   WriteConfig(R"({"auths": {"r.example:5000": {"auth": ")" +
-              base::Base64Encode("joe:secret\r\nHost: x") + R"("}}})");
+              base::Base64Encode("joe\r\nHost: x:secret") + R"("}}})");
   ExpectError(ErrorKind::kInvalidConfig, {path, "control character", "docker login"});
   WriteConfig(std::string((1 << 20) + 1, ' '));
   ExpectError(ErrorKind::kInvalidConfig, {path, "longer than 1048576 bytes"});
