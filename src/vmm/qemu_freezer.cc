@@ -82,8 +82,8 @@ void QemuFreezer::ThawAfterRefusal() noexcept {
   try {
     std::ignore = (*session_)->Thaw(Context::Background().WithTimeout(kRefusedThawLimit));
     guard_.reset();
-  } catch (const AgentRefusal&) {
-    guard_.reset();
+  } catch (const AgentRefusal& e) {
+    if (e.kind() == ErrorKind::kUnsupportedOperation) guard_.reset();
   } catch (const std::exception&) {
     // The agent has ended since, or does not answer.
   }

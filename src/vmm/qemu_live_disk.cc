@@ -23,6 +23,7 @@ using base::UniqueFd;
 
 // How long QEMU may take for a command. To exchange the disk, it completes and flushes all writes.
 constexpr auto kCommandTimeout = std::chrono::seconds(60);
+constexpr auto kReconnectTimeout = std::chrono::seconds(2);
 
 }  // namespace
 
@@ -45,14 +46,30 @@ QemuLiveDisk::QemuLiveDisk(const Context& ctx, GuestAddress guest, const Directo
 
 bool QemuLiveDisk::HasEnded() { return !base::IsServedAt(guest_.dir, kQmpSocketFile); }
 
+void QemuLiveDisk::Connect(const Context& ctx) {
+  if (client_) return;
+  UniqueFd socket = base::TryConnectAt(ctx, guest_.dir, kQmpSocketFile);
+  if (!socket) ThrowQemuEnded(guest_);
+  client_.emplace(ctx, std::move(socket));
+}
+
+// The guest is frozen, so another program that uses the socket must not delay this for long.
+void QemuLiveDisk::ConnectAgain() {
+  try {
+    Connect(Context::Background().WithTimeout(kReconnectTimeout));
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCancelled) throw;
+    Throw(ErrorKind::kIO,
+          "another program uses qmp.sock of sandbox '{}', which serves one program at a time; "
+          "disconnect it, and try again",
+          guest_.sandbox);
+  }
+}
+
 Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command, const Json& arguments) {
   const Context limited = ctx.WithTimeout(kCommandTimeout);
   try {
-    if (!client_) {
-      UniqueFd socket = base::TryConnectAt(limited, guest_.dir, kQmpSocketFile);
-      if (!socket) ThrowQemuEnded(guest_);
-      client_.emplace(limited, std::move(socket));
-    }
+    Connect(limited);
     return client_->Execute(limited, command, arguments);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kCancelled) throw;
@@ -93,6 +110,7 @@ std::string_view QemuLiveDisk::SwitchTo(const Context& ctx, const std::string& o
   QemuFreezer freezer(guest_, warn);
   const bool is_frozen = freezer.Freeze(ctx, level);
   ctx.Check();
+  ConnectAgain();
   const Json action = {{"type", "blockdev-snapshot"}, {"data", {{"node", top}, {"overlay", node}}}};
   Ask(Context::Background(), "transaction", {{"actions", Json::array({action})}});
   Disconnect();

@@ -34,6 +34,8 @@ class QemuLiveDisk : public LiveDisk {
   bool HasEnded() override;
 
  private:
+  void Connect(const Context& ctx);
+  void ConnectAgain();
   // Executes a command. Throws kIO if QEMU does not answer within 60 s.
   base::Json Ask(const Context& ctx, const std::string& command, const base::Json& arguments);
   // Returns true if QEMU has a block node of this name, or if its answer is not understood.
