@@ -70,6 +70,16 @@ TEST_F(OutputTest, AFullStandardOutputIsAnError) {
   }
 }
 
+// The signal that the kernel sends would end the program before it could clean up.
+TEST_F(OutputTest, ALimitOfTheSizeOfFilesIsAnError) {
+  MakeSandbox("base", 1 << 20);
+  const auto before = ListTree(home_);
+  const ProcessResult result = Bash("ulimit -f 100; $P create clean --from base");
+  EXPECT_EQ(result.exit_code, kIoCode);
+  EXPECT_THAT(result.err, HasSubstr("ulimit -f"));
+  EXPECT_EQ(ListTree(home_), before);
+}
+
 // Otherwise the first file that is opened would become standard output.
 TEST_F(OutputTest, ClosedStandardStreamsDamageNothing) {
   MakeSnapshot("clean", {"--integrity"});

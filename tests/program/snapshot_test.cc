@@ -142,9 +142,14 @@ TEST_F(SnapshotTest, ADigestOrItsBeginningStandsForTheSnapshot) {
     Output({"fork", digest, "fork", "--replace"});
     Output({"restore", "fork", digest});
   }
-  const ProcessResult several = Run({"inspect", "sha256:"});
-  EXPECT_EQ(several.exit_code, 21);
-  EXPECT_THAT(several.err, AllOf(HasSubstr(full), HasSubstr("give more of the digest")));
+  const ProcessResult since =
+      Run({"export", "squashed", dir_ / "since", "--since", full.substr(0, 19)});
+  EXPECT_THAT(since.err, HasSubstr("does not descend from the snapshot in 'since', " + full));
+  for (const auto* few : {"sha256:", "sha256:abc"}) {
+    const ProcessResult result = Run({"rm", few});
+    EXPECT_EQ(result.exit_code, 21);
+    EXPECT_THAT(result.err, HasSubstr("at least 4 digits"));
+  }
   EXPECT_EQ(Run({"export", "sha256:" + std::string(12, 'f'), dir_ / "x"}).exit_code,
             kSnapshotNotFoundCode);
   Output({"rm", full.substr(0, 19)});

@@ -53,6 +53,7 @@ void WaitForSignals(const sigset_t& signals) {
 void WatchSignals() {
   // Unlike SIG_IGN, a handler is not inherited by the programs that the library starts.
   signal(SIGPIPE, [](int) {});
+  signal(SIGXFSZ, [](int) {});
   const sigset_t signals = WatchedSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::thread([signals] { WaitForSignals(signals); }).detach();

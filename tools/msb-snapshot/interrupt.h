@@ -11,8 +11,8 @@ namespace msb::program {
 
 // Starts a thread that waits for the signals. The first one requests a stop. One that comes more
 // than a second later ends the process at once, as if there were no handler. Call once, before any
-// other thread is started. A write to a closed pipe fails with EPIPE from then on instead of ending
-// the process.
+// other thread is started. From then on, a write to a closed pipe fails with EPIPE, and one beyond
+// the limit of the size of files with EFBIG, instead of ending the process.
 void WatchSignals();
 
 // Returns the token that the first signal stops.

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::string_view kAlgorithm = "sha256:";
 constexpr std::size_t kDigestLength = kAlgorithm.size() + 64;
+// Fewer digits are rather a mistake, such as "sha256:$D" if D is not set.
+constexpr std::size_t kLeastDigits = 4;
 
 bool IsDigest(const std::string& text) { return text.starts_with(kAlgorithm); }
 
@@ -19,6 +21,12 @@ bool IsDigest(const std::string& text) { return text.starts_with(kAlgorithm); }
 
 std::string CompleteDigest(Session& session, const std::string& text) {
   if (!IsDigest(text) || text.size() >= kDigestLength) return text;
+  if (text.size() < kAlgorithm.size() + kLeastDigits) {
+    throw Error(ErrorKind::kInvalidArgument,
+                fmt::format("'{}' is too short for the beginning of a digest; give at least {} "
+                            "digits of it",
+                            text, kLeastDigits));
+  }
   std::set<std::string> digests;
   for (const SnapshotHandle& snapshot : Snapshot::List(session.context(), session.client())) {
     if (snapshot.Digest().starts_with(text)) digests.insert(snapshot.Digest());

@@ -13,7 +13,8 @@ namespace msb::program {
 
 // Returns text, with the rest of the digest if text is the beginning of a digest, such as
 // "sha256:140102874619", that one snapshot in the index has.
-// Throws kInvalidArgument if snapshots with different digests have this beginning.
+// Throws kInvalidArgument if snapshots with different digests have this beginning, or if it has
+// fewer than 4 digits.
 std::string CompleteDigest(Session& session, const std::string& text);
 
 // Returns the path of the snapshot if text is a digest or the beginning of one, and otherwise text,

@@ -87,6 +87,14 @@ std::optional<std::map<std::string, std::uint64_t>> ExclusiveByPath(Session& ses
   }
 }
 
+// Returns what Prune is going to remove, without printing the warnings that Prune prints.
+std::vector<SnapshotHandle> Planned(Session& session, SnapshotPruneOptions options) {
+  Config config = session.ClientConfig();
+  config.log = [](std::string_view) {};
+  options.dry_run = true;
+  return Snapshot::Prune(session.context(), options, Client(std::move(config)));
+}
+
 // Returns those of the planned snapshots that are no longer there.
 std::vector<SnapshotHandle> RemovedOf(const std::vector<SnapshotHandle>& planned) {
   std::vector<SnapshotHandle> removed;
@@ -126,27 +134,21 @@ Report PruneReport(const std::vector<SnapshotHandle>& pruned, bool dry_run,
           text};
 }
 
-int Prune(Session& session, SnapshotPruneOptions options) {
+int Prune(Session& session, const SnapshotPruneOptions& options) {
   const auto exclusive = ExclusiveByPath(session);
-  const bool dry_run = std::exchange(options.dry_run, true);
-  std::vector<SnapshotHandle> pruned =
-      Snapshot::Prune(session.context(), options, session.client());
-  if (dry_run) {
-    session.Print(PruneReport(pruned, true, exclusive));
-    return kSuccess;
-  }
-  options.dry_run = false;
+  const std::vector<SnapshotHandle> planned = Planned(session, options);
+  std::vector<SnapshotHandle> pruned;
   try {
     pruned = Snapshot::Prune(session.context(), options, session.client());
   } catch (const Error& e) {
     // What was removed before the failure stays removed.
-    Report report = PruneReport(RemovedOf(pruned), false, exclusive);
+    Report report = PruneReport(RemovedOf(planned), false, exclusive);
     report.document["error"] = ErrorDocument(e);
     if (report.document["snapshots"].empty()) report.text.clear();
     session.Print(report);
     return session.ExplainFailure(e);
   }
-  session.Print(PruneReport(pruned, false, exclusive));
+  session.Print(PruneReport(pruned, options.dry_run, exclusive));
   return kSuccess;
 }
 

@@ -60,8 +60,9 @@ int ExportToOutput(Session& session, const std::string& name,
   return kSuccess;
 }
 
-int Export(Session& session, const Transfer& transfer, const SnapshotExportOptions& options) {
+int Export(Session& session, const Transfer& transfer, SnapshotExportOptions options) {
   CheckStreams(session, transfer.path, Stream::kOutput);
+  options.since = CompleteDigest(session, options.since);
   if (IsStandard(transfer.path, Stream::kOutput)) {
     return ExportToOutput(session, transfer.name, options);
   }
@@ -134,7 +135,8 @@ void AddExport(CLI::App& app, Invocation& invocation) {
       ->add_option(
           "--since", options->since,
           "Leave out this snapshot and all its ancestors, which the receiver must already have")
-      ->type_name(kSnapshot);
+      ->type_name(kSnapshot)
+      ->check(NotEmpty());
   command->add_option("--level", options->level, "Compression level, 1 to 19. Default: 3")
       ->type_name("LEVEL");
   command->add_option("--threads", options->threads, "Compression threads. Default: one per core")
