@@ -370,8 +370,7 @@ class MSB_EXPORT SandboxHandle {
 // Throws kCancelled, with nothing changed, if ctx ends before the deletion begins.
 // Throws kSandboxNotFound if the sandbox does not exist, or if the directory of that name is not a
 // sandbox of this backend.
-// Throws kSandboxStillRunning if it is running, or kUnsupportedOperation if it is running under
-// another backend.
+// Throws kSandboxStillRunning if it is running.
 // Throws kIO if its files cannot be deleted. The sandbox no longer exists in this case. The message
 // names the hidden directory that holds the files; the next call that creates or removes a sandbox
 // tries again.
