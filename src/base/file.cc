@@ -306,7 +306,12 @@ void SetMode(int fd, mode_t mode) {
 
 void TrySetMode(int fd, mode_t mode) {
   if (fchmod(fd, mode) == 0) return;
-  if (errno != EPERM && !IsUnsupported(errno)) ThrowErrno("set the mode of", fd);
+  const int error = errno;
+  // Elsewhere, EPERM means that the file belongs to another user, who could still write to it.
+  const bool may_be_fixed = !IsLocalFileSystem(fd) && (error == EPERM || IsUnsupported(error));
+  const UniqueFd parent =
+      may_be_fixed ? TryOpenDirectory(std::filesystem::path(PathOf(fd)).parent_path()) : UniqueFd();
+  if (!parent || !IsOwn(fd, parent.get())) ThrowErrno("set the mode of", fd, error);
   LogOnce("fchmod", "the file system of " + PathOf(fd) +
                         " does not permit to change modes (fchmod), so disks of snapshots are not "
                         "protected from being written to by mistake");

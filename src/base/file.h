@@ -133,8 +133,8 @@ MoveResult MoveFileAt(int dir, const std::string& name, int target_dir, const st
 
 // Sets the permission bits.
 void SetMode(int fd, mode_t mode);
-// Does the same where the mode is only a protection from mistakes: a file system that does not
-// permit it, such as CIFS, is logged once.
+// Does the same for a protection from mistakes: logs once that a file system, such as CIFS, does
+// not permit it for the files of this user. Throws kIO if the file belongs to another user.
 void TrySetMode(int fd, mode_t mode);
 
 // Flushes the content and metadata of a file or directory to disk. Does nothing for a directory on

@@ -2,9 +2,11 @@
 
 #include "src/base/file_system.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +18,7 @@
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/base/process.h"
+#include "src/base/rename.h"
 
 namespace msb::base {
 namespace {
@@ -69,6 +72,18 @@ std::string LockDomain(int dir) {
   std::string domain = fmt::format("{:08x}", type);
   if (!IsLocal(type)) domain += fmt::format(" {} {}", StampOf(dir).device, BootId());
   return Sha256Hex(domain).substr(0, 8);
+}
+
+bool IsOwn(int fd, int parent) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return false;
+  if (st.st_uid == geteuid()) return true;
+  const std::string probe = NewHiddenName(parent, kStagePrefix);
+  struct stat own;
+  if (mkdirat(parent, probe.c_str(), 0700) != 0) return false;
+  const bool found = fstatat(parent, probe.c_str(), &own, AT_SYMLINK_NOFOLLOW) == 0;
+  unlinkat(parent, probe.c_str(), AT_REMOVEDIR);
+  return found && own.st_uid == st.st_uid;
 }
 
 }  // namespace msb::base

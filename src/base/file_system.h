@@ -30,6 +30,10 @@ bool IsLocalFileSystem(int fd);
 // underlying files, and NFS does not pass on locks on directories.
 std::string LockDomain(int dir);
 
+// Returns true if an open file belongs to the user of this process. Compares it with a new
+// directory in parent, an open directory, if necessary, because some file systems map owners.
+bool IsOwn(int fd, int parent);
+
 }  // namespace msb::base
 
 #endif  // MSB_SRC_BASE_FILE_SYSTEM_H_

@@ -36,20 +36,6 @@ EntryIdentity IdentityAt(int dir, const std::string& name) {
   return identity;
 }
 
-// Returns true if an open directory belongs to the user of this process. Compares it with a new
-// directory beside it if necessary, because some file systems map owners.
-bool IsOwn(int fd, int parent) {
-  struct stat st;
-  if (fstat(fd, &st) != 0) return false;
-  if (st.st_uid == geteuid()) return true;
-  const std::string probe = NewHiddenName(parent, kStagePrefix);
-  struct stat own;
-  if (mkdirat(parent, probe.c_str(), 0700) != 0) return false;
-  const bool found = fstatat(parent, probe.c_str(), &own, AT_SYMLINK_NOFOLLOW) == 0;
-  unlinkat(parent, probe.c_str(), AT_REMOVEDIR);
-  return found && own.st_uid == st.st_uid;
-}
-
 [[noreturn]] void RefuseRemoved(const std::filesystem::path& parent) {
   Throw(ErrorKind::kIO,
         "cannot create a directory in {}: another program keeps removing it; stop that program and "

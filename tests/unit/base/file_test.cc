@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -442,6 +443,28 @@ TEST(FileTest, MakesSuffixesThatDiffer) {
   EXPECT_EQ(suffix.size(), 16U);
   EXPECT_EQ(suffix.find_first_not_of("0123456789abcdef"), std::string::npos);
   EXPECT_NE(suffix, RandomSuffix());
+}
+
+// The other user could go on writing to the file.
+TEST(ModeTest, TheFileOfAnotherUserIsRefused) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+  const TempDir dir;
+  WriteFile(dir / "file", "");
+  const UniqueFd file = OpenForUpdateAt(OpenDirectory(dir.path()).get(), "file");
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (setresuid(65534, 65534, 65534) != 0) _exit(2);
+    try {
+      TrySetMode(file.get(), 0444);
+    } catch (const Error& e) {
+      _exit(e.kind() == ErrorKind::kIO && e.os_error() == EPERM ? 0 : 3);
+    }
+    _exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace
