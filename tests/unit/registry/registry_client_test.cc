@@ -298,7 +298,9 @@ TEST_F(RegistryClientTest, AnErrorInADoneFunctionEndsRun) {
 
 TEST_F(RegistryClientTest, ADestroyedClientCallsNothing) {
   const auto never = std::make_shared<Event>();
-  registry_.Answer("GET", "*", {.after = never});
+  for (const char* method : {"GET", "HEAD", "POST"}) {
+    registry_.Answer(method, "*", {.after = never});
+  }
   {
     RegistryClient client = MakeClient();
     client.GetBlob(kRepository, DescriptorOf("x"), [](const std::string&) { ADD_FAILURE(); });
