@@ -14,7 +14,7 @@
 namespace msb::program {
 namespace {
 
-// What the backends take. More is refused before it fills the memory.
+// A limit that keeps input without end from filling the memory. Backends may take less.
 constexpr std::size_t kMaxInputBytes = 1 << 30;
 
 struct GuestCommand {

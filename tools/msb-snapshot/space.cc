@@ -136,10 +136,15 @@ Report PruneReport(const std::vector<SnapshotHandle>& pruned, bool dry_run,
 
 int Prune(Session& session, const SnapshotPruneOptions& options) {
   const auto exclusive = ExclusiveByPath(session);
+  const auto prune = [&] {
+    session.Print(PruneReport(Snapshot::Prune(session.context(), options, session.client()),
+                              options.dry_run, exclusive));
+    return kSuccess;
+  };
+  if (options.dry_run) return prune();
   const std::vector<SnapshotHandle> planned = Planned(session, options);
-  std::vector<SnapshotHandle> pruned;
   try {
-    pruned = Snapshot::Prune(session.context(), options, session.client());
+    return prune();
   } catch (const Error& e) {
     // What was removed before the failure stays removed.
     Report report = PruneReport(RemovedOf(planned), false, exclusive);
@@ -148,8 +153,6 @@ int Prune(Session& session, const SnapshotPruneOptions& options) {
     session.Print(report);
     return session.ExplainFailure(e);
   }
-  session.Print(PruneReport(pruned, options.dry_run, exclusive));
-  return kSuccess;
 }
 
 void AddUsage(CLI::App& app, Invocation& invocation) {

@@ -29,9 +29,9 @@ struct Transfer {
 // Returns true if path stands for a standard stream, on which nothing else may be written then.
 bool IsStandard(const std::string& path, Stream stream) {
   const bool output = stream == Stream::kOutput;
+  const std::string number = output ? "1" : "0";
   return path == kStandardStream || path == (output ? "/dev/stdout" : "/dev/stdin") ||
-         path == (output ? "/dev/fd/1" : "/dev/fd/0") ||
-         path == (output ? "/proc/self/fd/1" : "/proc/self/fd/0");
+         path == "/dev/fd/" + number || path == "/proc/self/fd/" + number;
 }
 
 void CheckStreams(const Session& session, const std::string& path, Stream stream) {
@@ -50,8 +50,7 @@ void CheckStreams(const Session& session, const std::string& path, Stream stream
 int ExportToOutput(Session& session, const std::string& name,
                    const SnapshotExportOptions& options) {
   try {
-    Snapshot::Export(session.context(), NameOrPath(session, name), "/dev/stdout", options,
-                     session.client());
+    Snapshot::Export(session.context(), name, "/dev/stdout", options, session.client());
   } catch (const Error& e) {
     // The program that reads the archive reports why it ended.
     if (e.os_error() != EPIPE) throw;
@@ -63,12 +62,12 @@ int ExportToOutput(Session& session, const std::string& name,
 int Export(Session& session, const Transfer& transfer, SnapshotExportOptions options) {
   CheckStreams(session, transfer.path, Stream::kOutput);
   options.since = CompleteDigest(session, options.since);
+  const std::string snapshot = NameOrPath(session, transfer.name);
   if (IsStandard(transfer.path, Stream::kOutput)) {
-    return ExportToOutput(session, transfer.name, options);
+    return ExportToOutput(session, snapshot, options);
   }
   const std::filesystem::path out = transfer.path;
-  Snapshot::Export(session.context(), NameOrPath(session, transfer.name), out, options,
-                   session.client());
+  Snapshot::Export(session.context(), snapshot, out, options, session.client());
   std::error_code error;
   const bool regular = std::filesystem::is_regular_file(out, error);
   const std::uint64_t size = regular ? std::filesystem::file_size(out, error) : 0;
