@@ -45,15 +45,20 @@ class HostileRegistryTest : public ::testing::Test {
     digest_ = Snapshot::Create(ctx_, "base", {.name = "clean", .record_integrity = true}, sender)
                   .Digest();
     Snapshot::Push(ctx_, "clean", Reference(), {}, sender);
-    index_ = Document("latest");
-    manifest_ = Document(index_["manifests"][0]["digest"]);
-    table_ = Json::parse(*registry_.Blob(kRepository, manifest_["config"]["digest"]));
+    Load();
   }
 
   std::string Reference() const { return registry_.host() + "/" + kRepository; }
 
   Json Document(const std::string& target) const {
     return Json::parse(*registry_.Manifest(kRepository, target));
+  }
+
+  // Gets the documents of what was pushed, to change them.
+  void Load() {
+    index_ = Document("latest");
+    manifest_ = Document(index_["manifests"][0]["digest"]);
+    table_ = Json::parse(*registry_.Blob(kRepository, manifest_["config"]["digest"]));
   }
 
   // Adds a blob, and returns a descriptor with its digest and size.
@@ -175,9 +180,7 @@ TEST_F(HostileRegistryTest, AChunkThatIsLongerThanASmallFile) {
   MakeStoppedSandbox(sender, "small", dir_ / "small");
   Snapshot::Create(ctx_, "small", {.name = "small"}, sender);
   Snapshot::Push(ctx_, "small", Reference(), {}, sender);
-  index_ = Document("latest");
-  manifest_ = Document(index_["manifests"][0]["digest"]);
-  table_ = Json::parse(*registry_.Blob(kRepository, manifest_["config"]["digest"]));
+  Load();
   ReplaceChunk(0, Compressed(std::string(128 << 10, 'x')));
   ExpectRefused("has content beyond the end of the file");
 }
