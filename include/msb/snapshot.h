@@ -275,18 +275,15 @@ class MSB_EXPORT Snapshot {
 
   // Removes the snapshots in the index that the options describe, children before parents. Returns
   // the handles of those that were removed, or, with dry_run, of those that would be, in this
-  // order. Never removes a snapshot that Remove without force would refuse to remove: a snapshot
-  // that backs the disk of a sandbox, or that is the parent of a snapshot that is kept. So a
-  // snapshot that is kept keeps all its ancestors. Skips a snapshot that another call removes, or
-  // gives a child, while Prune runs. Snapshots whose artifacts are absent, damaged or symbolic
-  // links are neither counted by keep_last nor removed; members of 0.7 groups are counted, but not
-  // removed.
+  // order. Like Remove without force, never removes a snapshot that backs the disk of a sandbox, or
+  // that is the parent of one that is kept. Skips a snapshot that another call removes, or gives a
+  // child, meanwhile. Snapshots whose artifacts are absent, damaged or symbolic links are neither
+  // counted by keep_last nor removed; members of 0.7 groups are counted, but not removed.
   //
   // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
   // negative.
   // Throws kCancelled if ctx ends. Snapshots that were removed before stay removed.
-  // Throws kIO if the files of a snapshot cannot be deleted, as Remove does, after it has tried to
-  // remove the others; and as List does.
+  // Throws kIO as List does, and as Remove does, after it has tried to remove the other snapshots.
   static std::vector<SnapshotHandle> Prune(const Context& ctx, const SnapshotPruneOptions& options,
                                            const Client& client = Client::Default());
 

@@ -23,6 +23,7 @@ artifact::OpenedArtifact OpenSnapshot(const Context& ctx, ClientState& client,
   const artifact::Artifact& artifact = opened.artifact;
   const std::filesystem::path& place =
       artifact.member ? artifact.member->group_path : artifact.path;
+  // A symbolic link is another name of a snapshot, which has a row of its own.
   std::error_code error;
   if (place.parent_path() == snapshots_dir && !std::filesystem::is_symlink(place, error)) {
     client.catalog.Record(ctx, artifact);

@@ -205,8 +205,11 @@ std::vector<Row> PruneSnapshots(const Context& ctx, ClientState& client,
       if (RemoveUnlessNeeded(ctx, client, row)) removed.push_back(row);
     } catch (const Error& e) {
       if (e.kind() == ErrorKind::kCancelled) throw;
-      if (failure) client.Log(e.what());
-      if (!failure) failure = e;
+      if (failure) {
+        client.Log(e.what());
+      } else {
+        failure = e;
+      }
     }
   }
   if (failure) throw *std::move(failure);

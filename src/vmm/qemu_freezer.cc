@@ -46,7 +46,7 @@ bool QemuFreezer::Freeze(const Context& ctx, LiveSnapshot level) {
   } catch (const Error& e) {
     // An agent that did not answer may still be freezing.
     if (dynamic_cast<const AgentRefusal*>(&e) != nullptr) ThawAfterRefusal();
-    LeaveToOther();
+    EndSession();
     if (e.kind() == ErrorKind::kCancelled) throw;
     if (!base::IsServedAt(guest_.dir, kQmpSocketFile)) throw;
     if (level == LiveSnapshot::kFilesystemConsistent) {
@@ -73,7 +73,7 @@ bool QemuFreezer::Thaw() noexcept {
     }
   };
   if (TryStep(thaw, warn_)) guard_.reset();
-  LeaveToOther();
+  EndSession();
   return were_frozen;
 }
 
@@ -91,7 +91,7 @@ void QemuFreezer::ThawAfterRefusal() noexcept {
 
 // Ends the session. If file systems may be frozen, lets another process thaw them, which keeps
 // other clients out until the agent has answered.
-void QemuFreezer::LeaveToOther() noexcept {
+void QemuFreezer::EndSession() noexcept {
   if (guard_) {
     guard_->SendNow();
     session_->LeaveLocked();

@@ -39,7 +39,7 @@ class QemuFreezer {
  private:
   void FreezeAll(const Context& ctx, LiveSnapshot level);
   void ThawAfterRefusal() noexcept;
-  void LeaveToOther() noexcept;
+  void EndSession() noexcept;
 
   const GuestAddress& guest_;
   const Warn& warn_;

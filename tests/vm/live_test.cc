@@ -177,8 +177,8 @@ TEST_F(LiveTest, AFailureAfterTheExchangeLosesNothing) {
   ExpectSnapshotsSealed();
 }
 
-// Somebody else has put another node on top, such as that of a block job. Without its file, what
-// the guest has written would be lost when the VM ends.
+// Another program has put a node on top of the overlay, such as that of a block job. Without the
+// overlay, the guest's writes would be lost when the VM ends.
 TEST_F(LiveTest, AnOverlayThatIsInUseIsNotClosed) {
   const base::UniqueFd dir = base::OpenDirectory(sandboxes_ / "a");
   const auto record = vmm::ReadRecord(dir.get(), sandboxes_ / "a");

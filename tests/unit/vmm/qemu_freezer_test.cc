@@ -72,7 +72,7 @@ TEST_F(QemuFreezerTest, FreezesAndThaws) {
   EXPECT_THAT(warnings_, IsEmpty());
 }
 
-// The agent may be freezing for long. Another process thaws what it has frozen, and keeps other
+// Freezing may take minutes. Another process thaws the file systems afterwards, and keeps other
 // clients out until then.
 TEST_F(QemuFreezerTest, ACancelledCallDoesNotWaitForTheAgent) {
   const auto [ctx, cancel] = Soon().WithCancel();
