@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "src/base/file.h"
+#include "src/base/retry.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -169,9 +170,9 @@ class Child {
   int ExitStatus() {
     int status = 0;
     const pid_t pid = std::exchange(pid_, 0);
-    while (waitpid(pid, &status, 0) < 0) {
-      // ECHILD: other code in this process, which waits for any child, has already reaped it.
-      if (errno != EINTR) ThrowErrno("get the exit status of", program_);
+    // ECHILD: other code in this process, which waits for any child, has already reaped it.
+    if (Retry([&] { return waitpid(pid, &status, 0); }) < 0) {
+      ThrowErrno("get the exit status of", program_);
     }
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   }
@@ -181,8 +182,7 @@ class Child {
     // The child has not been reaped, so its pid and its group id have not been reused.
     kill(-pid_, SIGKILL);
     kill(pid_, SIGKILL);
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    static_cast<void>(Retry([&] { return waitpid(pid_, nullptr, 0); }));
     pid_ = 0;
   }
 
@@ -199,8 +199,7 @@ bool Drain(UniqueFd& pipe, std::string& into, std::size_t max_bytes) {
   bool is_truncated = false;
   std::array<char, 1 << 16> buffer;
   for (std::size_t total = 0; pipe && total < kMaxCommandOutput;) {
-    const ssize_t n = read(pipe.get(), buffer.data(), buffer.size());
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n = Retry([&] { return read(pipe.get(), buffer.data(), buffer.size()); });
     if (n < 0 && errno == EAGAIN) break;
     if (n < 0) ThrowErrno("read from", "a pipe");
     if (n == 0) pipe.Reset(-1);

@@ -22,6 +22,7 @@
 
 #include "src/base/fork.h"
 #include "src/base/owned_descriptor.h"
+#include "src/base/retry.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -188,11 +189,7 @@ StandardStreamGuard::~StandardStreamGuard() {
 
 UniqueFd OpenAt(int dir, const char* path, int flags, mode_t mode) {
   const StandardStreamGuard guard;
-  int fd = -1;
-  do {
-    fd = openat(dir, path, flags | O_CLOEXEC, mode);
-  } while (fd < 0 && errno == EINTR);
-  return AboveStandard(fd);
+  return AboveStandard(Retry([&] { return openat(dir, path, flags | O_CLOEXEC, mode); }));
 }
 
 UniqueFd Duplicate(int fd) {

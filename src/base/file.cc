@@ -18,6 +18,7 @@
 #include "src/base/call_scope.h"
 #include "src/base/file_system.h"
 #include "src/base/rename.h"
+#include "src/base/retry.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -246,9 +247,10 @@ std::optional<std::string> ReadAll(int fd, std::size_t limit) {
   std::string content(std::min<std::size_t>(size + 1, limit + 1), '\0');
   std::size_t length = 0;
   for (;;) {
-    const ssize_t n =
-        pread(fd, content.data() + length, content.size() - length, static_cast<off_t>(length));
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n = Retry([&] {
+      return pread(fd, content.data() + length, content.size() - length,
+                   static_cast<off_t>(length));
+    });
     if (n < 0) ThrowErrno("read", fd);
     if (n == 0) break;
     length += static_cast<std::size_t>(n);
@@ -262,8 +264,7 @@ std::optional<std::string> ReadAll(int fd, std::size_t limit) {
 void ReadExactly(int fd, void* buffer, std::size_t size, std::uint64_t offset) {
   auto* bytes = static_cast<char*>(buffer);
   while (size > 0) {
-    const ssize_t n = pread(fd, bytes, size, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n = Retry([&] { return pread(fd, bytes, size, static_cast<off_t>(offset)); });
     if (n < 0) ThrowErrno("read", fd);
     if (n == 0) {
       Throw(ErrorKind::kIO,
@@ -280,8 +281,7 @@ void ReadExactly(int fd, void* buffer, std::size_t size, std::uint64_t offset) {
 void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t offset) {
   const auto* bytes = static_cast<const char*>(buffer);
   while (size > 0) {
-    const ssize_t n = pwrite(fd, bytes, size, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n = Retry([&] { return pwrite(fd, bytes, size, static_cast<off_t>(offset)); });
     if (n < 0) {
       if (IsNoSpace(errno)) ThrowNoSpace("write", fd, {.bytes = size}, errno);
       ThrowErrno("write", fd);
@@ -293,8 +293,8 @@ void WriteExactly(int fd, const void* buffer, std::size_t size, std::uint64_t of
 }
 
 void Resize(int fd, std::uint64_t size) {
-  while (ftruncate(fd, static_cast<off_t>(size)) != 0) {
-    if (errno != EINTR) ThrowErrno("resize", fd);
+  if (Retry([&] { return ftruncate(fd, static_cast<off_t>(size)); }) != 0) {
+    ThrowErrno("resize", fd);
   }
 }
 
@@ -318,11 +318,7 @@ void TrySetMode(int fd, mode_t mode) {
 }
 
 void Sync(int fd) {
-  int result = 0;
-  do {
-    result = fsync(fd);
-  } while (result != 0 && errno == EINTR);
-  if (result == 0) return;
+  if (Retry([fd] { return fsync(fd); }) == 0) return;
   const int error = errno;
   struct stat st;
   const bool cannot_flush = IsUnsupported(error) || error == EBADF;

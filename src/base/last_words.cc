@@ -20,6 +20,7 @@
 
 #include "src/base/orphan.h"
 #include "src/base/owned_descriptor.h"
+#include "src/base/retry.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -70,11 +71,7 @@ int MillisecondsUntil(time_t end) {
 // Waits until the socket is ready. Returns false if it is not before end.
 bool Await(int socket, short events, time_t end) {
   pollfd entry{.fd = socket, .events = events, .revents = 0};
-  int ready = 0;
-  do {
-    ready = poll(&entry, 1, MillisecondsUntil(end));
-  } while (ready < 0 && errno == EINTR);
-  return ready > 0;
+  return Retry([&] { return poll(&entry, 1, MillisecondsUntil(end)); }) > 0;
 }
 
 bool Send(const Errand& errand, time_t end) {
@@ -121,11 +118,7 @@ void SayHello(int channel, const Hello& hello) {
   setsid();
   SayHello(errand.channel, {.pid = getpid(), .error = 0});
   char byte = 0;
-  ssize_t n = 0;
-  do {
-    n = recv(errand.channel, &byte, 1, 0);
-  } while (n < 0 && errno == EINTR);
-  if (n != 0) _exit(0);
+  if (Retry([&] { return recv(errand.channel, &byte, 1, 0); }) != 0) _exit(0);
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   const time_t end = now.tv_sec + kReplySeconds;
@@ -152,11 +145,7 @@ LastWords::LastWords(const Message& message) {
   });
   channel.Reset(-1);
   Hello hello;
-  ssize_t n = 0;
-  do {
-    n = recv(held_.get(), &hello, sizeof hello, MSG_WAITALL);
-  } while (n < 0 && errno == EINTR);
-  if (n != sizeof hello) {
+  if (Retry([&] { return recv(held_.get(), &hello, sizeof hello, MSG_WAITALL); }) != sizeof hello) {
     Throw(ErrorKind::kIO,
           "a process was killed before it was set up; look at the kernel's log (dmesg) for the "
           "reason");
@@ -170,8 +159,7 @@ LastWords::~LastWords() {
   // If this fails, the process was killed.
   static_cast<void>(send(held_.get(), "", 1, MSG_NOSIGNAL));
   // ECHILD: it is not a child of this process, as a rule.
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  static_cast<void>(Retry([&] { return waitpid(pid_, nullptr, 0); }));
 }
 
 }  // namespace msb::base

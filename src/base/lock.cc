@@ -16,6 +16,7 @@
 #include "src/base/call_scope.h"
 #include "src/base/file_system.h"
 #include "src/base/fork.h"
+#include "src/base/retry.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -74,16 +75,13 @@ void ReleaseLock(int fd) {
 }
 
 bool TryLock(int fd) {
-  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  if (Retry([&] { return flock(fd, LOCK_EX | LOCK_NB); }) != 0) {
     if (errno == EWOULDBLOCK) return false;
-    if (IsLockMissing(errno)) {
-      LogOnce("flock", "the file system of " + PathOf(fd) +
-                           " does not support locks (flock): only one process at a time may change "
-                           "snapshots and sandboxes there");
-      if (!TryLockInProcess(fd)) return false;
-      break;
-    }
-    if (errno != EINTR) ThrowErrno("lock", fd);
+    if (!IsLockMissing(errno)) ThrowErrno("lock", fd);
+    LogOnce("flock", "the file system of " + PathOf(fd) +
+                         " does not support locks (flock): only one process at a time may change "
+                         "snapshots and sandboxes there");
+    if (!TryLockInProcess(fd)) return false;
   }
   NoteLocked(fd);
   return true;

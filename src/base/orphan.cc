@@ -9,6 +9,7 @@
 #include <csignal>
 
 #include "src/base/fork.h"
+#include "src/base/retry.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -30,8 +31,7 @@ void ForkOrphan(std::string_view purpose, const std::function<void(int error)>& 
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (intermediate < 0) ThrowErrno("fork a process for", purpose, error);
   // ECHILD: other code in this process, which waits for any child, has already reaped it.
-  while (waitpid(intermediate, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  static_cast<void>(Retry([&] { return waitpid(intermediate, nullptr, 0); }));
 }
 
 }  // namespace msb::base

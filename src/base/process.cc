@@ -19,6 +19,7 @@
 #include "src/base/descriptor.h"
 #include "src/base/fork.h"
 #include "src/base/poll.h"
+#include "src/base/retry.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -32,8 +33,8 @@ std::optional<std::string> ReadSmallFile(const std::string& path) {
   if (!fd) return std::nullopt;
   std::string content(4096, '\0');
   for (std::size_t length = 0;;) {
-    const ssize_t n = read(fd.get(), content.data() + length, content.size() - length);
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n =
+        Retry([&] { return read(fd.get(), content.data() + length, content.size() - length); });
     if (n < 0) return std::nullopt;  // The process has ended meanwhile.
     length += static_cast<std::size_t>(n);
     if (n == 0) {

@@ -20,6 +20,7 @@
 
 #include "src/base/orphan.h"
 #include "src/base/owned_descriptor.h"
+#include "src/base/retry.h"
 #include "src/base/throw.h"
 
 #ifndef CLOSE_RANGE_CLOEXEC
@@ -125,12 +126,9 @@ bool TieTo(const Launch& launch) {
 // Receives a message. Returns nothing at the end of the channel.
 std::optional<Report> Hear(int channel) {
   Report report;
-  for (;;) {
-    const ssize_t n = recv(channel, &report, sizeof report, MSG_WAITALL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno != ECONNRESET) ThrowErrno("receive from", "a new process");
-    return n == sizeof report ? std::optional(report) : std::nullopt;
-  }
+  const ssize_t n = Retry([&] { return recv(channel, &report, sizeof report, MSG_WAITALL); });
+  if (n < 0 && errno != ECONNRESET) ThrowErrno("receive from", "a new process");
+  return n == sizeof report ? std::optional(report) : std::nullopt;
 }
 
 [[noreturn]] void ThrowFailure(const Program& program, const Report& report) {

@@ -14,8 +14,8 @@
 namespace msb::base {
 namespace {
 
-constexpr std::string_view kMoveHome =
-    "set MSB_HOME (or Config::home, or the option for this directory)";
+// What moves the home, which most of the files are in.
+constexpr std::string_view kForHome = "(MSB_HOME or Config::home for the home)";
 
 // Returns path if something is there, else the nearest existing directory above it; empty if path
 // is not absolute.
@@ -39,9 +39,10 @@ std::string StepForPermission(const std::string& path) {
                         st.st_mode & 07777);
   }
   return fmt::format(
-      "this process runs as user {}{}: change the owner or the mode, or {} to a directory that "
-      "user {} may write to",
-      geteuid(), owner, kMoveHome, geteuid());
+      "this process runs as user {}{}: change the owner or the mode, or choose a place that user "
+      "{} "
+      "may access {}",
+      geteuid(), owner, geteuid(), kForHome);
 }
 
 std::string StepForSpace(int error, const std::string& path, const std::optional<SpaceNeed>& need) {
@@ -64,9 +65,10 @@ std::string StepForSpace(int error, const std::string& path, const std::optional
     space += fmt::format(" and at {} {} are needed", at_least ? "least" : "most", need->bytes);
   }
   return fmt::format(
-      "{}: free space, for example by removing snapshots or sandboxes, or {} to a directory on a "
-      "larger file system",
-      space, kMoveHome);
+      "{}: free space, for example by removing snapshots or sandboxes, or choose a place on a "
+      "larger "
+      "file system {}",
+      space, kForHome);
 }
 
 std::string StepForAbsent(const std::string& path) {
@@ -113,10 +115,10 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
     case EISDIR:
       return "it is a directory: give the path of a file";
     case EROFS:
-      return fmt::format("mount it writable, or {} to a directory on a writable file system",
-                         kMoveHome);
+      return fmt::format("mount it writable, or choose a place on a writable file system {}",
+                         kForHome);
     case ENAMETOOLONG:
-      return fmt::format("choose a shorter name, or {} to a shorter path", kMoveHome);
+      return fmt::format("choose a shorter name, or a place with a shorter path {}", kForHome);
     case ELOOP:
       return "the path has too many symbolic links, or a symbolic link where none is allowed: give "
              "the path without symbolic links";
@@ -159,9 +161,9 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
     case ENOLCK:
     case ENOTTY:
       return fmt::format(
-          "its file system or the kernel does not support this: {} to a directory on another file "
-          "system",
-          kMoveHome);
+          "its file system or the kernel does not support this: choose a place on another file "
+          "system {}",
+          kForHome);
     default:
       return "try again; if it fails again, look at the kernel's log (dmesg)";
   }

@@ -13,6 +13,7 @@
 
 #include "src/base/file.h"
 #include "src/base/file_system.h"
+#include "src/base/retry.h"
 #include "src/base/space.h"
 #include "src/base/throw.h"
 
@@ -51,8 +52,8 @@ std::uint64_t CopyExtentInKernel(int source, int target, Extent extent,
     auto from = static_cast<off_t>(extent.offset);
     auto to = from;
     const std::size_t step = std::min(extent.length, kCopyStep);
-    const ssize_t n = copy_file_range(source, &from, target, &to, step, 0);
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n =
+        base::Retry([&] { return copy_file_range(source, &from, target, &to, step, 0); });
     if (n < 0 && !MustReadAndWrite(errno)) base::ThrowErrno("copy to", target);
     // Some file systems return 0 before the end of the source.
     if (n <= 0) break;
