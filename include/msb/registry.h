@@ -47,6 +47,10 @@ struct SnapshotPushOptions {
 
 // The options of Pull.
 struct SnapshotPullOptions {
+  // The name of the head and of its directory. The rules of SnapshotCreateOptions::name apply. If
+  // the home has the head already, under another name, Pull throws kSnapshotAlreadyExists. Default:
+  // the head's identity.
+  std::string name = {};
   RegistryOptions registry = {};
 };
 

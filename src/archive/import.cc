@@ -293,14 +293,6 @@ class Importer {
     return archive::CheckInventory(*inventory_, arrived);
   }
 
-  [[noreturn]] static void RefusePresent(const Artifact& head) {
-    const auto& member = head.member;
-    Throw(ErrorKind::kSnapshotAlreadyExists,
-          "snapshot {} already exists, named '{}', at {}; use it, or remove it first",
-          head.manifest.digest, base::Quoted((member ? member->group + ":" : "") + head.Name()),
-          head.path.native());
-  }
-
   const Context& ctx_;
   const Context silent_;  // The same without progress, which meter_ reports.
   const std::filesystem::path& archive_;

@@ -10,6 +10,7 @@
 #include "src/base/file.h"
 #include "src/base/regular_file.h"
 #include "src/base/remove_tree.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/qcow2_check.h"
 #include "src/disk/qcow2_header.h"
@@ -31,6 +32,14 @@ UniqueFd OpenStaged(const StagedDisk& staged) {
 }
 
 }  // namespace
+
+void RefusePresent(const Artifact& head) {
+  const auto& member = head.member;
+  Throw(ErrorKind::kSnapshotAlreadyExists,
+        "snapshot {} already exists, named '{}', at {}; use it, or remove it first",
+        head.manifest.digest, base::Quoted((member ? member->group + ":" : "") + head.Name()),
+        head.path.native());
+}
 
 Intake::Intake(const Context& ctx, const IntakeSpec& spec, SourceWords words,
                std::optional<std::string> resume_key)

@@ -55,6 +55,9 @@ struct StagedDisk {
   std::optional<artifact::Integrity> integrity = {};
 };
 
+// Throws kSnapshotAlreadyExists because the head that arrives is here already.
+[[noreturn]] void RefusePresent(const artifact::Artifact& head);
+
 // An Intake holds the snapshots that arrive, their disks and their image files until they are
 // published. To use it:
 //   1. Add each snapshot.

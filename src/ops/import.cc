@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "src/archive/import.h"
-#include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/handle/finder.h"
@@ -38,11 +37,7 @@ index::Row ImportSnapshot(const Context& ctx, ClientState& client,
                           const std::filesystem::path& archive, const std::filesystem::path& dest,
                           const SnapshotImportOptions& options) {
   handle::SnapshotFinder finder(ctx, client.catalog);
-  archive::IntakeSpec spec = ReceiverAt(ctx, client, finder, dest);
-  if (!options.name.empty()) {
-    artifact::CheckSnapshotName(options.name);
-    spec.name = options.name;
-  }
+  const archive::IntakeSpec spec = ReceiverAt(ctx, client, finder, dest, options.name);
   const std::vector<artifact::Artifact> imported =
       Unpack(ctx, base::AbsolutePath(archive.native()), spec);
   // From here on they exist, so neither a cancellation nor the index may make this fail.

@@ -17,7 +17,7 @@ index::Row PullSnapshot(const Context& ctx, ClientState& client, const std::stri
   handle::SnapshotFinder finder(ctx, client.catalog);
   const registry::PullSpec spec{.reference = registry::Reference::Parse(reference),
                                 .options = options.registry,
-                                .receiver = ReceiverAt(ctx, client, finder, dest)};
+                                .receiver = ReceiverAt(ctx, client, finder, dest, options.name)};
   registry::Origins origins(client.home.RegistriesFile(),
                             [&client](std::string_view message) { client.Log(message); });
   const std::vector<artifact::Artifact> pulled = registry::PullSnapshots(ctx, spec, origins);

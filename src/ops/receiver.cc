@@ -10,14 +10,18 @@
 #include <utility>
 
 #include "src/artifact/output_directory.h"
+#include "src/artifact/store.h"
 #include "src/ops/open.h"
 
 namespace msb::ops {
 
 archive::IntakeSpec ReceiverAt(const Context& ctx, ClientState& client,
-                               handle::SnapshotFinder& finder, const std::filesystem::path& dest) {
+                               handle::SnapshotFinder& finder, const std::filesystem::path& dest,
+                               const std::string& name) {
+  if (!name.empty()) artifact::CheckSnapshotName(name);
   archive::IntakeSpec spec{.destination = client.DirectoryOrDefault(dest),
                            .cache_dir = client.home.cache_dir()};
+  if (!name.empty()) spec.name = name;
   client.SweepBeside(ctx, spec.destination / "");
   artifact::CheckOutputDirectory(spec.destination / "");
   const std::filesystem::path destination = spec.destination;

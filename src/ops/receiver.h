@@ -15,11 +15,12 @@
 namespace msb::ops {
 
 // Prepares the directory dest ("" means the snapshots directory) and returns a receiver that looks
-// in the client's home and in dest for snapshots that exist already. ctx, client and finder must
-// outlive it.
-// Throws kInvalidArgument if dest is inside a snapshot.
+// in the client's home and in dest for snapshots that exist already, and that gives the head this
+// name ("" means its identity). ctx, client and finder must outlive it.
+// Throws kInvalidArgument if dest is inside a snapshot, and kInvalidConfig if the name is invalid.
 archive::IntakeSpec ReceiverAt(const Context& ctx, ClientState& client,
-                               handle::SnapshotFinder& finder, const std::filesystem::path& dest);
+                               handle::SnapshotFinder& finder, const std::filesystem::path& dest,
+                               const std::string& name);
 
 }  // namespace msb::ops
 

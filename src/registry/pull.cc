@@ -35,7 +35,7 @@ archive::SourceWords WordsFor(const Reference& reference) {
           .part = "file",
           .identity = "its digest",
           .next_step = "push the snapshot again",
-          .elsewhere = "pull to another directory",
+          .elsewhere = "pull under another name or to another directory",
           .complete = "pull or import that snapshot first",
           .resend = "push the result"};
 }
@@ -93,10 +93,11 @@ class Puller {
     const SnapshotIndex index = remote_.GetIndex();
     RemoteSnapshot head = GetSnapshot(remote_.GetManifest(index.entries.front()));
     const std::string head_digest = head.digest;
-    if (auto present = FindPresent(head_digest)) return {*std::move(present)};
+    if (auto present = FindPresent(head_digest)) return {CheckedName(*std::move(present))};
     // The stage is that of the head, from whatever registry it comes.
     Intake intake(ctx_, spec_.receiver, WordsFor(spec_.reference),
                   Digest::Require(head.digest).hex());
+    intake.CheckNameFree();
     try {
       AddSnapshot(intake, std::move(head));
       GetOthers(intake, index);
@@ -118,7 +119,7 @@ class Puller {
   std::vector<Artifact> Receive(Intake& intake, const std::string& head) {
     const std::vector<IncomingSnapshot*> order = intake.snapshots().InOrder();
     CheckHead(*order.back(), head);
-    if (const Artifact* present = intake.FindPresent(order)) return {*present};
+    if (const Artifact* present = intake.FindPresent(order)) return {CheckedName(*present)};
     GetTables(order);
     FindImages();
     for (IncomingSnapshot* snapshot : order) {
@@ -131,6 +132,13 @@ class Puller {
 
   std::optional<Artifact> FindPresent(const std::string& digest) const {
     return spec_.receiver.find_present ? spec_.receiver.find_present(digest) : std::nullopt;
+  }
+
+  // Returns the head that is here already, unless it has another name than the wanted one.
+  Artifact CheckedName(Artifact head) const {
+    const auto& name = spec_.receiver.name;
+    if (name && head.Name() != *name) archive::RefusePresent(head);
+    return head;
   }
 
   RemoteSnapshot GetSnapshot(RemoteFile file) {

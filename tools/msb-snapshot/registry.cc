@@ -78,8 +78,9 @@ int Push(Session& session, const std::string& name, const RegistryArguments& arg
   return 0;
 }
 
-int Pull(Session& session, const RegistryArguments& arguments, const std::string& destination) {
-  const SnapshotPullOptions options{.registry = OptionsOf(session.context(), arguments)};
+int Pull(Session& session, const RegistryArguments& arguments, const std::string& destination,
+         SnapshotPullOptions options) {
+  options.registry = OptionsOf(session.context(), arguments);
   Traffic traffic;
   const SnapshotHandle head = Snapshot::Pull(Counting(session, traffic), arguments.reference,
                                              destination, options, session.client());
@@ -148,16 +149,20 @@ void AddPull(CLI::App& app, Invocation& invocation) {
       AddCommand(app, invocation, "pull", "Download a snapshot from an OCI registry, and check it");
   const auto destination = std::make_shared<std::string>();
   const auto arguments = std::make_shared<RegistryArguments>();
+  const auto options = std::make_shared<SnapshotPullOptions>();
   command->add_option(kReference, arguments->reference, kReferenceHelp)->type_name("")->required();
+  command->add_option("--name", options->name, "Name for the snapshot. Default: its identity")
+      ->type_name("NAME")
+      ->check(NotEmpty());
   command
       ->add_option("--dest", *destination,
                    "Directory to pull into. Default: the snapshots directory")
       ->type_name(kDirectory)
       ->check(NotEmpty());
   AddRegistryOptions(*command, *arguments);
-  command->callback([&, destination, arguments] {
-    invocation.run = [&session, destination, arguments] {
-      return Pull(session, *arguments, *destination);
+  command->callback([&, destination, arguments, options] {
+    invocation.run = [&session, destination, arguments, options] {
+      return Pull(session, *arguments, *destination, *options);
     };
   });
 }
