@@ -97,10 +97,12 @@ struct SnapshotUsage {
   std::uint64_t exclusive = 0;
 };
 
-// The options of Prune. At least one of keep_last, older_than and labels must be set. A snapshot is
-// removed if every option that is set permits it.
+// The options of Prune. At least one of keep_last, older_than and labels must be set. A snapshot in
+// the snapshots directory is removed if every option that is set permits it; snapshots elsewhere
+// are neither counted nor removed.
 struct SnapshotPruneOptions {
-  // Keeps this many of the newest snapshots; 0 keeps none. Default: not limited by number.
+  // Keeps this many of the newest snapshots, and every copy of them; 0 keeps none. Default: not
+  // limited by number.
   std::optional<std::size_t> keep_last = std::nullopt;
   // Removes only snapshots that were created at least this long ago. Must not be negative. Default:
   // not limited by age.

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <unordered_map>
@@ -162,14 +163,16 @@ std::vector<Row> PlanPrune(const Context& ctx, ClientState& client,
   PrunePlan plan(rows, client.home.snapshots_dir(), client.backend->List(ctx));
   const auto now = base::UtcTime::Now();
   std::vector<std::size_t> candidates;
-  std::size_t matching = 0;
+  std::set<std::string> kept;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     ctx.Check();
     const auto artifact = OpenListed(client, rows[i]);
     if (!artifact) continue;
     plan.NoteSound(i);
+    if (artifact->path.parent_path() != client.home.snapshots_dir()) continue;
     if (!HasLabels(*artifact, options.labels)) continue;
-    if (matching++ < options.keep_last.value_or(0)) continue;
+    if (kept.size() < options.keep_last.value_or(0)) kept.insert(rows[i].digest);
+    if (kept.contains(rows[i].digest)) continue;
     if (options.older_than && !IsOlder(rows[i], now, *options.older_than)) continue;
     // Only the runtime can remove a member of a group.
     if (!artifact->member && !rows[i].group_path) candidates.push_back(i);

@@ -116,6 +116,26 @@ TEST_F(PruneTest, KeepsTheNewest) {
   EXPECT_THAT(Left(), IsEmpty());
 }
 
+TEST_F(PruneTest, KeepsTheCopiesOfWhatItKeeps) {
+  MakeSnapshots({"s1", "s2"});
+  fs::copy(PathOf("s2"), PathOf("copy"), fs::copy_options::recursive);
+  Snapshot::Reindex(ctx_, "", raw_);
+  EXPECT_THAT(Prune({.keep_last = 1}), ElementsAre("s1"));
+  EXPECT_TRUE(fs::exists(PathOf("s2")));
+  EXPECT_TRUE(fs::exists(PathOf("copy")));
+}
+
+TEST_F(PruneTest, LeavesSnapshotsOutsideTheSnapshotsDirectoryAlone) {
+  MakeSnapshots({"s1", "s2"});
+  Snapshot::Create(ctx_, "raw", {.path = dir_ / "outside/own"}, raw_);
+  Snapshot::Export(ctx_, "s1", dir_ / "s1.tar", {}, raw_);
+  Snapshot::Import(ctx_, dir_ / "s1.tar", dir_ / "outside", {.name = "copy"}, raw_);
+  EXPECT_THAT(Prune({.keep_last = 1}), ElementsAre("s1"));
+  EXPECT_THAT(Prune({.keep_last = 0}), ElementsAre("s2"));
+  EXPECT_TRUE(fs::exists(dir_ / "outside/own"));
+  EXPECT_TRUE(fs::exists(dir_ / "outside/copy"));
+}
+
 TEST_F(PruneTest, RemovesWhatIsOldEnough) {
   MakeSnapshots({"s1", "s2", "s3"});
   MakeOlder("s1", hours(48));
