@@ -3,6 +3,7 @@
 #include "src/handle/catalog.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -146,6 +147,20 @@ std::optional<Row> Catalog::Choose(const Index& index, std::vector<Row> rows) co
   return *best;
 }
 
+std::optional<Row> Catalog::ChooseNamed(const Index& index, const std::string& name) const {
+  const std::vector<Row> rows = ResolveAll(index, index.WithName(std::nullopt, name));
+  auto chosen = Choose(index, rows);
+  if (!chosen || IsIn(chosen->artifact_path, home_.snapshots_dir())) return chosen;
+  const bool same =
+      std::ranges::all_of(rows, [&](const Row& row) { return row.digest == chosen->digest; });
+  if (same) return chosen;
+  std::vector<std::string> paths;
+  for (const Row& row : rows) paths.push_back(row.artifact_path);
+  Throw(ErrorKind::kInvalidArgument,
+        "several snapshots outside {} have the name '{}': {}; give the path of one of them",
+        home_.snapshots_dir().native(), base::Quoted(name), fmt::join(paths, ", "));
+}
+
 std::optional<Row> Catalog::FindByPath(const Index& index,
                                        const std::filesystem::path& path) const {
   if (auto row = index.FindByPath(path.native())) return row;
@@ -164,7 +179,7 @@ std::optional<Row> Catalog::Find(const Index& index, const std::string& key) con
   if (const std::size_t colon = key.find(':'); colon != std::string::npos) {
     return Choose(index, index.WithName(key.substr(0, colon), key.substr(colon + 1)));
   }
-  if (auto row = Choose(index, index.WithName(std::nullopt, key))) return row;
+  if (auto row = ChooseNamed(index, key)) return row;
   if (auto row = index.FindBySnapshotId(std::nullopt, key)) return Resolve(index, *std::move(row));
   // A group's name stands for its head. The index does not know which member that is.
   if (!base::IsPlainFileName(key)) return std::nullopt;

@@ -134,6 +134,10 @@ class Catalog {
   // valid manifest and, among these, artifacts in this home.
   std::optional<index::Row> Choose(const index::Index& index, std::vector<index::Row> rows) const;
 
+  // Returns the row of the snapshot with this name, which may be outside the snapshots directory.
+  // Throws kInvalidArgument if several different snapshots outside have it.
+  std::optional<index::Row> ChooseNamed(const index::Index& index, const std::string& name) const;
+
   // A row, and the error if it could not be written.
   using Added = std::pair<index::Row, std::optional<Error>>;
   // Determines how Add treats the row of another artifact in a database that has one row for each

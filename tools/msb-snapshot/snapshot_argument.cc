@@ -40,15 +40,32 @@ std::string CompleteDigest(Session& session, const std::string& text) {
   return digests.empty() ? text : *digests.begin();
 }
 
+std::string PathInIndex(Session& session, const std::string& name_or_digest) {
+  try {
+    return Snapshot::Get(session.context(), name_or_digest, session.client()).Path();
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSnapshotNotFound) throw;
+    return {};
+  }
+}
+
 std::string NameOrPath(Session& session, const std::string& text) {
-  if (!IsDigest(text)) return text;
-  return Snapshot::Get(session.context(), CompleteDigest(session, text), session.client()).Path();
+  const Context ctx = session.context();
+  if (IsDigest(text)) {
+    return Snapshot::Get(ctx, CompleteDigest(session, text), session.client()).Path();
+  }
+  try {
+    static_cast<void>(Snapshot::Open(ctx, text, session.client()));
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSnapshotNotFound) return text;  // The command reports it.
+    const std::string path = PathInIndex(session, text);
+    if (!path.empty()) return path;
+  }
+  return text;
 }
 
 SnapshotArtifact OpenSnapshot(Session& session, const std::string& text) {
-  const Context ctx = session.context();
-  if (!IsDigest(text)) return Snapshot::Open(ctx, text, session.client());
-  return Snapshot::Get(ctx, CompleteDigest(session, text), session.client()).Open(ctx);
+  return Snapshot::Open(session.context(), NameOrPath(session, text), session.client());
 }
 
 }  // namespace msb::program

@@ -6,10 +6,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <ranges>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
+#include "tools/msb-snapshot/snapshot_argument.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
 
@@ -30,13 +33,17 @@ const Lines& LinesOfLocale() {
 // The snapshots and sandboxes of a home, by the snapshot that they descend from.
 class Lineage {
  public:
-  Lineage(std::vector<SnapshotHandle> snapshots, const std::vector<SandboxHandle>& sandboxes)
+  // If there are several copies of a snapshot, the others descend from the one at the path that
+  // find_path returns for its digest.
+  Lineage(std::vector<SnapshotHandle> snapshots, const std::vector<SandboxHandle>& sandboxes,
+          const std::function<std::string(const std::string& digest)>& find_path)
       : snapshots_(std::move(snapshots)) {
     // Oldest first, as a history is read.
     std::ranges::stable_sort(snapshots_, {}, &SnapshotHandle::CreatedAt);
     std::map<std::string, std::size_t> known;
     for (std::size_t i = 0; i < snapshots_.size(); ++i) {
-      known.emplace(snapshots_[i].Digest(), i);
+      const auto [copy, is_new] = known.emplace(snapshots_[i].Digest(), i);
+      if (!is_new && snapshots_[i].Path() == find_path(copy->first)) copy->second = i;
       // Release 0.7 names parents by their id, which is also the name of their directory.
       known.emplace(std::filesystem::path(snapshots_[i].Path()).filename().native(), i);
     }
@@ -48,7 +55,7 @@ class Lineage {
         children_[parent->second].push_back(i);
       }
     }
-    for (const SandboxHandle& sandbox : sandboxes) {
+    for (const SandboxHandle& sandbox : std::views::reverse(sandboxes)) {
       const auto upper = UpperOf(sandbox);
       const auto base = known.find(upper ? upper->base_digest : "");
       if (base != known.end()) sandboxes_[base->second].push_back(sandbox);
@@ -133,8 +140,10 @@ void AddTree(CLI::App& app, Invocation& invocation) {
                                     "Show snapshots, their children and their sandboxes as a tree");
   tree->callback([&] {
     invocation.run = [&session] {
-      const Lineage lineage(Snapshot::List(session.context(), session.client()),
-                            ListSandboxes(session.context(), session.client()));
+      const Lineage lineage(
+          Snapshot::List(session.context(), session.client()),
+          ListSandboxes(session.context(), session.client()),
+          [&](const std::string& digest) { return PathInIndex(session, digest); });
       session.Print(
           {lineage.Document(), lineage.empty() ? "There are no snapshots.\n" : lineage.Text()});
       return 0;
