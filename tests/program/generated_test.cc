@@ -99,6 +99,8 @@ TEST_F(GeneratedTest, BashCompletesOptionsAndTheirValues) {
   EXPECT_THAT(Complete({"flatten", "x", "--format", "q"}), ElementsAre("qcow2"));
   EXPECT_THAT(Complete({"sandbox", "create", "--re"}), ElementsAre("--replace"));
   EXPECT_THAT(Complete({"create", "--label", ""}), IsEmpty());
+  EXPECT_THAT(Complete({"create", "--consistency", ""}),
+              ElementsAre("auto", "crash-consistent", "filesystem-consistent"));
 }
 
 TEST_F(GeneratedTest, BashCompletesNames) {
@@ -110,6 +112,18 @@ TEST_F(GeneratedTest, BashCompletesNames) {
   EXPECT_THAT(Complete({"create", "x", "--from", ""}), ElementsAre("base"));
   EXPECT_THAT(Complete({"sandbox", "rm", ""}), ElementsAre("base"));
   EXPECT_THAT(Complete({"create", ""}), IsEmpty());
+}
+
+TEST_F(GeneratedTest, BashCompletesNamesOfTheGivenHome) {
+  Output({"--home", "other", "sandbox", "create", "sb", "--image", "../base.ext4"});
+  Output({"--home", "other", "create", "there", "--from", "sb"});
+  EXPECT_THAT(Complete({"inspect", ""}), IsEmpty());
+  EXPECT_THAT(Complete({"inspect", "--home", "other", ""}), ElementsAre("there"));
+  EXPECT_THAT(Complete({"--home", "other", "inspect", "t"}), ElementsAre("there"));
+  EXPECT_THAT(Complete({"--home", "=", "other", "--json", "inspect", ""}), ElementsAre("there"));
+  EXPECT_THAT(Complete({"--home", "other", "sandbox", "rm", ""}), ElementsAre("sb"));
+  EXPECT_THAT(Complete({"--backend", "q"}), ElementsAre("qemu"));
+  EXPECT_THAT(Complete({"--home", "other", "ins"}), ElementsAre("inspect"));
 }
 
 // bash adds a slash to a word that is also a directory, if it takes the words for files.
@@ -148,6 +162,7 @@ TEST_F(GeneratedTest, FishCompletes) {
   EXPECT_EQ(offered("msb-snapshot sandbox st"), "start\nstop\n");
   EXPECT_EQ(offered("msb-snapshot export --with-i"), "--with-image\n");
   EXPECT_EQ(offered("msb-snapshot inspect f"), "first\n");
+  EXPECT_EQ(offered("msb-snapshot inspect --home other f"), "");
   EXPECT_EQ(offered("msb-snapshot create x --from b"), "base\n");
 }
 

@@ -208,10 +208,10 @@ std::string BashCompletion(const CommandInfo& program) {
     groups += fmt::format("    {}) {} ;;\n", command.name, BashWords(NamesOf(command.commands)));
   }
   std::vector<std::string> words = NamesOf(program.commands);
-  words.insert(words.end(), {"--help", "--version"});
+  words.insert(words.end(), {"--help", "--version", "--home", "--backend"});
   return fmt::format(
       "# Completes the command line of msb-snapshot in bash.\n"
-      "_msb_snapshot_names() {{ msb-snapshot --generate \"$1\" 2>/dev/null; }}\n"
+      "_msb_snapshot_names() {{ msb-snapshot --generate \"$1\" \"${{given[@]}}\" 2>/dev/null; }}\n"
       "# Offers the lines of standard input that begin with the current word, quoted.\n"
       "_msb_snapshot_offer() {{\n"
       "  local line quoted\n"
@@ -228,16 +228,31 @@ std::string BashCompletion(const CommandInfo& program) {
       "}}\n"
       "_msb_snapshot() {{\n"
       "  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}}\n"
-      "  local command=${{COMP_WORDS[1]}}\n"
+      "  local command= word value i given=()\n"
       "  COMPREPLY=()\n"
-      "  if ((COMP_CWORD == 1)); then\n"
-      "    {}\n"
-      "    return\n"
-      "  fi\n"
-      "  [[ $command != sandbox ]] || ((COMP_CWORD == 2)) || command+=\" ${{COMP_WORDS[2]}}\"\n"
-      "  case $command in\n{}{}  esac\n}}\n"
+      "  # The command, and the options that say where its snapshots are.\n"
+      "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
+      "    word=${{COMP_WORDS[i]}}\n"
+      "    case $word in\n"
+      "      --home|--backend)\n"
+      "        [[ ${{COMP_WORDS[i + 1]}} != = ]] || ((i++))\n"
+      "        value=${{COMP_WORDS[++i]}}\n"
+      "        ((i >= COMP_CWORD)) || given+=(\"$word\" \"${{value/#\\~/$HOME}}\") ;;\n"
+      "      -*) ;;\n"
+      "      *) [[ -n $command && $command != sandbox ]] || command+=${{command:+ }}$word ;;\n"
+      "    esac\n"
+      "  done\n"
+      "  case $command in\n"
+      "    '')\n"
+      "      case $prev in\n"
+      "        --home) _msb_snapshot_files -d; return ;;\n"
+      "        --backend) {}; return ;;\n"
+      "      esac\n"
+      "      {}\n"
+      "      ;;\n"
+      "{}{}  esac\n}}\n"
       "complete -F _msb_snapshot msb-snapshot\n",
-      BashWords(words), groups, cases);
+      BashWords({Choices("local|qemu|microsandbox")}), BashWords(words), groups, cases);
 }
 
 std::string ZshCompletion(const CommandInfo& program) {
@@ -252,9 +267,17 @@ std::string ZshCompletion(const CommandInfo& program) {
   return fmt::format(
       "#compdef msb-snapshot\n"
       "# Completes the command line of msb-snapshot in zsh.\n"
-      "_msb_snapshot_names() {{ msb-snapshot --generate \"$1\" 2>/dev/null }}\n"
+      "_msb_snapshot_names() {{ msb-snapshot --generate \"$1\" $given 2>/dev/null }}\n"
       "_msb_snapshot() {{\n"
-      "  local -a commands\n"
+      "  local -a commands given\n"
+      "  local i\n"
+      "  # The options that say where the snapshots are.\n"
+      "  for ((i = 2; i < CURRENT - 1; i++)); do\n"
+      "    [[ $words[i] != --(home|backend) ]] || given+=($words[i] ${{(Q)~words[i + 1]}})\n"
+      "  done\n"
+      "  while (( CURRENT > 3 )) && [[ $words[2] == --(home|backend) ]]; do\n"
+      "    words[2,3]=(); (( CURRENT -= 2 ))\n"
+      "  done\n"
       "  local command=$words[2]\n"
       "  if (( CURRENT == 2 )); then\n"
       "    commands=({})\n"
@@ -274,7 +297,14 @@ std::string FishCompletion(const CommandInfo& program) {
   std::string text =
       "# Completes the command line of msb-snapshot in fish.\n"
       "function __msb_snapshot_names\n"
-      "    msb-snapshot --generate $argv[1] 2>/dev/null\n"
+      "    set -l words (commandline -opc)\n"
+      "    set -l given\n"
+      "    for i in (seq 2 (math (count $words) - 1))\n"
+      "        if contains -- $words[$i] --home --backend\n"
+      "            set -a given $words[$i] $words[(math $i + 1)]\n"
+      "        end\n"
+      "    end\n"
+      "    msb-snapshot --generate $argv[1] $given 2>/dev/null\n"
       "end\n"
       "complete -c msb-snapshot -f\n";
   for (const CommandInfo& command : program.commands) {

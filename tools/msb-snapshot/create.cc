@@ -95,8 +95,8 @@ void AddLiveOptions(CLI::App& command, NewSnapshot& destination) {
           },
           "With --live: freeze the guest's file systems if possible (auto, the default), never "
           "(crash-consistent), or fail if they cannot be frozen (filesystem-consistent)")
-      ->type_name("LEVEL")
-      ->check(CLI::IsMember({"auto", "crash-consistent", "filesystem-consistent"}))
+      ->type_name("auto|crash-consistent|filesystem-consistent")
+      ->check(CLI::IsMember({"auto", "crash-consistent", "filesystem-consistent"}).description(""))
       ->needs(live);
 }
 

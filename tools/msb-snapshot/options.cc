@@ -12,18 +12,24 @@
 namespace msb::program {
 namespace {
 
-// Precedes a word that CLI11 would take for a list.
+// Precedes a word or value that CLI11 would take for a list: "[a,b]".
 constexpr char kShield = '\x1f';
 
-// Makes the positional arguments of all commands of app remove kShield.
-void UnshieldPositionals(CLI::App& app) {
+void Shield(std::string& word) {
+  if (word.starts_with('[')) word.insert(0, 1, kShield);
+  const std::size_t value = word.starts_with("--") ? word.find("=[") : std::string::npos;
+  if (value != std::string::npos) word.insert(value + 1, 1, kShield);
+}
+
+// Makes the arguments and options of all commands of app remove kShield.
+void Unshield(CLI::App& app) {
   const auto unshield = [](const std::string& word) {
     return word.starts_with(kShield) ? word.substr(1) : word;
   };
   for (CLI::Option* const option : app.get_options()) {
-    if (option->get_positional()) option->transform(unshield);
+    if (option->get_items_expected_max() > 0) option->transform(unshield);
   }
-  for (CLI::App* const command : app.get_subcommands({})) UnshieldPositionals(*command);
+  for (CLI::App* const command : app.get_subcommands({})) Unshield(*command);
 }
 
 }  // namespace
@@ -108,11 +114,9 @@ std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& l
 }
 
 void ParseCommandLine(CLI::App& app, int argc, char** argv) {
-  UnshieldPositionals(app);
+  Unshield(app);
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
-  for (auto word = std::find(words.begin(), words.end(), "--"); word != words.end(); ++word) {
-    if (word->starts_with('[')) word->insert(0, 1, kShield);
-  }
+  std::ranges::for_each(words, Shield);
   std::reverse(words.begin(), words.end());  // As CLI11 wants them.
   app.parse(std::move(words));
 }

@@ -4,9 +4,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <clocale>
 #include <cstring>
+#include <string_view>
+#include <vector>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/exit_code.h"
@@ -43,23 +46,70 @@ void AddCommands(CLI::App& app, Invocation& invocation) {
   AddGenerate(app, invocation);
 }
 
-// Returns "msb-snapshot sandbox create" for the most specific command that was given.
-std::string CommandPath(const CLI::App& app) {
-  std::string path = app.get_name();
-  for (const CLI::App* command = &app; !command->get_subcommands().empty();) {
-    command = command->get_subcommands().front();
-    path += " " + command->get_name();
+// Returns the most specific command that was given, or the program.
+const CLI::App& GivenCommand(const CLI::App& app) {
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  return *command;
+}
+
+// Returns "msb-snapshot sandbox create" for this command.
+std::string CommandPath(const CLI::App& command) {
+  const CLI::App* const parent = command.get_parent();
+  return (parent == nullptr ? "" : CommandPath(*parent) + " ") + command.get_name();
+}
+
+// Returns how many characters must be inserted, removed, replaced or swapped with the next one to
+// make one word of the other.
+std::size_t EditDistance(std::string_view from, std::string_view to) {
+  std::vector<std::vector<std::size_t>> cost(from.size() + 1,
+                                             std::vector<std::size_t>(to.size() + 1));
+  for (std::size_t i = 0; i <= from.size(); ++i) {
+    for (std::size_t j = 0; j <= to.size(); ++j) {
+      if (i == 0 || j == 0) {
+        cost[i][j] = i + j;
+        continue;
+      }
+      const std::size_t replaced = from[i - 1] == to[j - 1] ? 0 : 1;
+      cost[i][j] =
+          std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1, cost[i - 1][j - 1] + replaced});
+      if (i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1]) {
+        cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
+      }
+    }
   }
-  return path;
+  return cost.back().back();
+}
+
+// Returns the message for a word that is not a command of parent. It names a command with a similar
+// name.
+std::string UnknownCommand(const CLI::App& parent, const std::string& word) {
+  constexpr std::size_t kMostEdits = 2;
+  std::string similar;
+  std::size_t least = std::min(kMostEdits + 1, word.size());
+  for (const CLI::App* const command : parent.get_subcommands({})) {
+    const std::size_t distance = EditDistance(word, command->get_name());
+    if (distance < least) similar = command->get_name();
+    least = std::min(least, distance);
+  }
+  return fmt::format("unknown command '{}'{}", word,
+                     similar.empty() ? "" : fmt::format("; did you mean '{}'?", similar));
 }
 
 // Returns the message for a command line that is invalid.
 std::string UsageMessage(const CLI::App& app, const CLI::ParseError& error) {
-  const std::vector<std::string> extra = app.remaining();
-  if (app.get_subcommands().empty() && !extra.empty() && !extra.front().starts_with('-')) {
-    return fmt::format("unknown command '{}'", extra.front());
+  const CLI::App& command = GivenCommand(app);
+  const std::vector<std::string> extra = app.remaining(/*recurse=*/true);
+  if (extra.empty()) return error.what();
+  const std::string& word = extra.front();
+  // CLI11 stops at a word that follows "--", too.
+  if (!command.get_subcommands({}).empty() && !word.starts_with('-')) {
+    return UnknownCommand(command, word);
   }
-  return error.what();
+  const std::string_view step =
+      command.get_name() == "exec" ? "; put -- before the command: exec SANDBOX -- COMMAND" : "";
+  return fmt::format("{} '{}'{}", word.starts_with('-') ? "unknown option" : "unexpected argument",
+                     word, step);
 }
 
 // Parses and runs the command line. Returns the exit code.
@@ -72,13 +122,14 @@ int Run(int argc, char** argv) {
   AddCommands(app, invocation);
   try {
     ParseCommandLine(app, argc, argv);
+    if (!invocation.run && !app.remaining().empty()) throw CLI::ExtrasError(app.remaining());
     if (!invocation.run) throw CLI::CallForHelp();
     return invocation.run();
   } catch (const CLI::Success& e) {
     return app.exit(e);  // --help and --version.
   } catch (const CLI::ParseError& e) {
     invocation.session.Tell(Color::kRed, "error", UsageMessage(app, e));
-    Put(fmt::format("For help: {} --help\n", CommandPath(app)), Stream::kError);
+    Put(fmt::format("For help: {} --help\n", CommandPath(GivenCommand(app))), Stream::kError);
     return kUsage;
   } catch (const std::exception& e) {
     return invocation.session.Fail(e);

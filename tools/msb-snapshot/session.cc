@@ -34,10 +34,12 @@ int CodeOf(const std::exception& error) {
   return IsInterruption(error) ? kSignalBase + InterruptingSignal() : ExitCodeOf(KindOf(error));
 }
 
-// Returns what may help after an error of this kind; nothing for most kinds, whose messages say it.
-std::string_view HintFor(ErrorKind kind) {
-  switch (kind) {
+// Returns a hint for this error. Returns an empty string if the message is sufficient.
+std::string_view HintFor(const std::exception& error) {
+  switch (KindOf(error)) {
     case ErrorKind::kSnapshotNotFound:
+      // Not if a registry or an archive lacks a snapshot.
+      if (!std::string_view(error.what()).starts_with("no snapshot ")) return {};
       return "to see the snapshots of this home: msb-snapshot list";
     case ErrorKind::kSandboxNotFound:
       return "to see the sandboxes of this home: msb-snapshot sandbox list";
@@ -131,7 +133,7 @@ int Session::ForEach(const std::vector<std::string>& names,
 void Session::Explain(const std::exception& error, std::string_view when_cancelled) {
   if (options.json) return;
   Tell(Color::kRed, "error", IsInterruption(error) ? when_cancelled : error.what());
-  const std::string_view hint = HintFor(KindOf(error));
+  const std::string_view hint = HintFor(error);
   if (!hint.empty() && !options.quiet) Tell(Color::kBold, "hint", hint);
 }
 
