@@ -9,7 +9,7 @@
 // Every call that copies, hashes, waits or walks directories checks its Context at least every
 // 8 MiB or 50 ms. That includes waiting for another process: for the lock of a sandbox, an artifact
 // or the cache, and for a locked index. A cancelled call throws an Error of kind kCancelled,
-// changes nothing and leaves nothing behind, unless its own comment says otherwise, as for
+// changes nothing and leaves nothing behind, unless its own comment states otherwise, as for
 // Sandbox::Stop, Snapshot::Prune, Snapshot::Push and Snapshot::Pull.
 //
 // A step that must not be left half-done is not interrupted: the exchange of a running VM's disk,

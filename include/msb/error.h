@@ -47,7 +47,7 @@ enum class ErrorKind {
   // VMM, the configuration or the operating system.
   kInternal,
   kSnapshotHasChildren,  // Other snapshots or sandboxes depend on the snapshot.
-  // The registry refuses the credentials, or access without credentials.
+  // The registry rejects the credentials, or requires credentials.
   kRegistryUnauthorized,
   kRegistryUnavailable,  // The registry cannot be reached, or fails.
 };

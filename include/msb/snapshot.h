@@ -189,8 +189,8 @@ class MSB_EXPORT Snapshot {
   // file, it is renamed to db/snapshots.db.damaged-*, of which the last three are kept, and rebuilt
   // from the artifacts, and a warning is logged.
   //
-  // Throws kIO if the db/msb.db of a runtime is damaged or not a regular file. The message says
-  // what to do.
+  // Throws kIO if the db/msb.db of a runtime is damaged or not a regular file. The message names
+  // the next step.
   [[nodiscard]] static std::vector<SnapshotHandle> List(const Context& ctx,
                                                         const Client& client = Client::Default());
 
@@ -238,11 +238,10 @@ class MSB_EXPORT Snapshot {
 
   // Resets a stopped sandbox to a snapshot, given by name or path as for Open: replaces the
   // sandbox's disk with a disk that is made from the snapshot. The snapshot must have the image of
-  // the sandbox, but need not have been made from it. What the sandbox has written since its last
-  // snapshot is lost. The sandbox keeps its name, its labels, its settings and the format of its
-  // disk. If the snapshot's disk is smaller than the sandbox's, as after an enlargement with
-  // oci_upper_size_mib, the sandbox keeps the larger size, which the guest sees as unused space at
-  // the end of the disk.
+  // the sandbox, but need not have been made from it. Changes made since the last snapshot are
+  // lost. The sandbox keeps its name, its labels, its settings and the format of its disk. If the
+  // snapshot's disk is smaller than the sandbox's, as after an enlargement with oci_upper_size_mib,
+  // the sandbox keeps the larger size, which the guest sees as unused space at the end of the disk.
   //
   // A qcow2 disk is restored in constant time, regardless of its size. A raw disk is copied, or
   // shares the blocks of the snapshot where the file system can (reflink). The next snapshot of the
@@ -302,8 +301,8 @@ class MSB_EXPORT Snapshot {
   // a regular file that exists there. Missing parent directories of out_path are created, and
   // removed again if the call fails. A failed call leaves the file at out_path as it was, with one
   // exception (docs/environments.md): on a file system without hard links the new, complete file
-  // stays if the last step, a flush, fails (kIO); the message says so. Where directories cannot be
-  // flushed, a crash of the machine may undo the rename.
+  // stays if the last step, a flush, fails (kIO); the message reports this. Where directories
+  // cannot be flushed, a crash of the machine may undo the rename.
   //
   // If out_path is a named pipe, or names a descriptor of this process ("/dev/stdout",
   // "/dev/fd/N"), the archive is written there as it is made, and nothing is staged. The call waits
@@ -444,7 +443,7 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotImageMissing if with_image is set and a file of the image is missing.
   // Throws kSnapshotIntegrity if a file is damaged, changes meanwhile, or names a backing file that
   // is neither the disk of its parent nor its image; or if the registry breaks the protocol.
-  // Throws kRegistryUnauthorized if the registry refuses the credentials, or requires some.
+  // Throws kRegistryUnauthorized if the registry rejects the credentials, or requires them.
   // Throws kRegistryUnavailable if the registry cannot be reached, or fails after all retries.
   // Throws kInvalidConfig if the configuration of docker, or a credential helper, is invalid.
   // Throws kIO if ca_file or the credentials cannot be read, or a credential helper fails.
@@ -458,9 +457,9 @@ class MSB_EXPORT Snapshot {
   // Downloads the snapshots that Push has sent to a registry into the directory dest ("" means the
   // snapshots directory), adds them to the index, and returns the head. If the home has the head
   // already, only asks the registry what the reference names, and returns that snapshot. As with
-  // Import, each snapshot becomes a directory named after its identity, parents that the home has
-  // are used in place of those in the registry, and any dest other than the snapshots directory
-  // gets copies of its own.
+  // Import, each snapshot becomes a directory named after its identity (the head is named
+  // options.name if that is set), parents that the home has are used in place of those in the
+  // registry, and any dest other than the snapshots directory gets copies of its own.
   //
   // reference is HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]. If it has a digest, that determines what is
   // pulled.
@@ -473,16 +472,17 @@ class MSB_EXPORT Snapshot {
   //
   // The registry may be hostile. Every blob is checked against its digest, every chunk against the
   // integrity tree that the manifest or the chunk table records, and the snapshots in the same way
-  // as those of an archive, before all of them are published together, as by Import. What Import
-  // says about the trust in images, about images that are missing, and about file systems without
-  // RENAME_NOREPLACE, applies here too. Up to 128 MiB of memory are used.
+  // as those of an archive, before all of them are published together, as by Import. The notes on
+  // Import about trusted images, missing images and file systems without RENAME_NOREPLACE also
+  // apply. Up to 128 MiB of memory are used.
   //
   // Throws kInvalidArgument if the reference is malformed, or an option is out of range.
-  // Throws kSnapshotNotFound if the registry does not have what the reference names, or if a
-  // snapshot that a disk is backed by is neither there nor here.
+  // Throws kSnapshotNotFound if the registry does not have the object that the reference names, or
+  // if a snapshot that a disk is backed by is neither there nor here.
   // Throws kSnapshotIntegrity if what the registry sends is damaged or hostile, or if the cache has
   // a different file under the name of a file of an image.
-  // Throws kSnapshotAlreadyExists if the name of a directory is taken.
+  // Throws kSnapshotAlreadyExists if the name of a directory is taken, or if options.name is set and
+  // the home has the head under another name.
   // Throws kUnsupportedOperation if the reference names something other than a snapshot, if the
   // snapshot needs a feature that this library does not support, or if the library was built
   // without libcurl.
