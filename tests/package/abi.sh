@@ -29,6 +29,12 @@ abidw --headers-dir "$headers" --drop-private-types --suppressions "${reference%
   --exported-interfaces-only --no-corpus-path --no-comp-dir-path --no-show-locs \
   --no-parameter-names --no-elf-needed --no-write-default-sizes --type-id-style hash \
   --out-file "$current" "$library"
+# GCC gives destructors a second artificial parameter, which only older releases of libabigail
+# record.
+awk '/<function-decl / { destructor = /name=.~/; parameters = 0 }
+     destructor && /<parameter / && parameters++ { next }
+     { print }' "$current" >"$current.new"
+mv "$current.new" "$current"
 grep -q '<class-decl ' "$current" ||
   fail "$library has debug information without types, as with -g1; build it with -g"
 if [ -n "$renew" ]; then
