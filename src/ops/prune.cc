@@ -169,7 +169,8 @@ std::vector<Row> PlanPrune(const Context& ctx, ClientState& client,
     const auto artifact = OpenListed(client, rows[i]);
     if (!artifact) continue;
     plan.NoteSound(i);
-    if (artifact->path.parent_path() != client.home.snapshots_dir()) continue;
+    const bool is_inside = artifact->path.parent_path() == client.home.snapshots_dir();
+    if (!is_inside && !artifact->member) continue;
     if (!HasLabels(*artifact, options.labels)) continue;
     if (kept.size() < options.keep_last.value_or(0)) kept.insert(rows[i].digest);
     if (kept.contains(rows[i].digest)) continue;
