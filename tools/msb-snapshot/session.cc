@@ -11,6 +11,7 @@
 #include "tools/msb-snapshot/interrupt.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
+#include "tools/msb-snapshot/wording.h"
 
 namespace msb::program {
 namespace {
@@ -54,7 +55,7 @@ Json ErrorDocument(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
   Json document;
   document["kind"] = ErrorKindName(KindOf(error));
-  document["message"] = error.what();
+  document["message"] = InWordsOfProgram(error.what());
   if (known != nullptr && known->kind() == ErrorKind::kIO) document["os_error"] = known->os_error();
   return document;
 }
@@ -100,7 +101,7 @@ void Session::Print(const Report& report) {
 void Session::Tell(Color color, std::string_view kind, std::string_view message) {
   bar_.Clear();
   Put(fmt::format("{} {}\n", Colored(color, fmt::format("{}:", kind), Stream::kError),
-                  Printable(message)),
+                  Printable(InWordsOfProgram(std::string(message)))),
       Stream::kError);
 }
 
