@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <clocale>
 #include <map>
 #include <optional>
 #include <set>
@@ -18,6 +19,7 @@
 #include "tools/msb-snapshot/options.h"
 #include "tools/msb-snapshot/progress_bar.h"
 #include "tools/msb-snapshot/table.h"
+#include "tools/msb-snapshot/wording.h"
 
 namespace msb::program {
 namespace {
@@ -86,6 +88,13 @@ TEST(PrintableTest, EscapesControlCharacters) {
   EXPECT_EQ(Printable("a\x1b[31mb"), "a\\x1b[31mb");
   EXPECT_EQ(Printable("a\nb\tc\rd\x7f"), "a\\x0ab\\x09c\\x0dd\\x7f");
   EXPECT_EQ(Printable(std::string("\0", 1)), "\\x00");
+}
+
+TEST(PrintableTest, EscapesCharactersThatReorderOrHideOthers) {
+  EXPECT_EQ(Printable("a\xe2\x80\xaez"), "a\\xe2\\x80\\xaez");
+  EXPECT_EQ(Printable("\xe2\x80\x8b"), "\\xe2\\x80\\x8b");
+  EXPECT_EQ(Printable("\xe2\x81\xa6\xef\xbb\xbf"), "\\xe2\\x81\\xa6\\xef\\xbb\\xbf");
+  EXPECT_EQ(Printable("…–€"), "…–€");
 }
 
 // A terminal may take U+009B for the beginning of an escape sequence; so may one that does not use
@@ -157,6 +166,25 @@ Table SampleTable() {
   table.Add({"a", "debian", "1 B"});
   table.Add({"longer", "é", ""});
   return table;
+}
+
+TEST(TextTest, ColumnsAreThoseOfTheTerminal) {
+  ASSERT_NE(std::setlocale(LC_CTYPE, "C.UTF-8"), nullptr);
+  EXPECT_EQ(Columns("plain é…"), 8U);
+  EXPECT_EQ(Columns("日本"), 4U);
+  EXPECT_EQ(Columns("e\xcc\x81"), 1U);
+  EXPECT_EQ(Columns(""), 0U);
+  std::setlocale(LC_CTYPE, "C");
+  EXPECT_EQ(Columns("plain é…"), 8U);
+}
+
+TEST(WordingTest, NamesOptionsInsteadOfTheApi) {
+  EXPECT_EQ(InWordsOfProgram("x exists; remove it, or set force to replace it"),
+            "x exists; remove it, or replace it with --force");
+  EXPECT_EQ(InWordsOfProgram("no kernel is set; set QemuConfig::kernel, or use a bootable disk"),
+            "no kernel is set; set --kernel, or use a bootable disk");
+  EXPECT_EQ(InWordsOfProgram("call Reindex and call Reindex"),
+            "run 'msb-snapshot reindex' and run 'msb-snapshot reindex'");
 }
 
 TEST(TableTest, AlignsColumns) {

@@ -9,14 +9,27 @@
 #include <array>
 #include <charconv>
 #include <ctime>
+#include <cwchar>
 #include <system_error>
 #include <utility>
 
 namespace msb::program {
 namespace {
 
+// Returns true for the invisible characters that change the order or the look of other characters
+// (U+200B to U+200F, U+202A to U+202E, U+2060 to U+2069, U+FEFF), given in UTF-8.
+bool IsInvisible(std::string_view character) {
+  if (character == "\xef\xbb\xbf") return true;
+  if (character.size() != 3 || character[0] != '\xe2') return false;
+  const auto last = static_cast<unsigned char>(character[2]);
+  if (character[1] == '\x80')
+    return (last >= 0x8b && last <= 0x8f) || (last >= 0xaa && last <= 0xae);
+  return character[1] == '\x81' && last >= 0xa0 && last <= 0xa9;
+}
+
 // Returns the number of bytes of the printable character that text begins with: 0 for a control
-// character (C0, DEL, or C1, which is U+0080 to U+009F) and for a byte that is not valid UTF-8.
+// character (C0, DEL, or C1, which is U+0080 to U+009F), for an invisible one, and for a byte that
+// is not valid UTF-8.
 std::size_t PrintableLength(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(0);
@@ -32,7 +45,8 @@ std::size_t PrintableLength(std::string_view text) {
   const bool overlong = (lead == 0xe0 && second < 0xa0) || (lead == 0xf0 && second < 0x90);
   const bool surrogate = lead == 0xed && second >= 0xa0;
   const bool too_high = lead == 0xf4 && second >= 0x90;
-  return c1 || overlong || surrogate || too_high ? 0 : length;
+  const bool invisible = IsInvisible(text.substr(0, length));
+  return c1 || overlong || surrogate || too_high || invisible ? 0 : length;
 }
 
 }  // namespace
@@ -115,8 +129,21 @@ std::string ShortDigest(std::string_view digest) {
 }
 
 std::size_t Columns(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::ranges::count_if(text, [](char c) { return (c & '\xc0') != '\x80'; }));
+  std::size_t columns = 0;
+  std::mbstate_t state{};
+  while (!text.empty()) {
+    wchar_t character = 0;
+    const std::size_t length = std::mbrtowc(&character, text.data(), text.size(), &state);
+    // These bytes are not of the locale's encoding (the result is (size_t)-1 or -2), although the
+    // terminal may show them as UTF-8.
+    if (length == 0 || length > text.size()) {
+      return columns + static_cast<std::size_t>(std::ranges::count_if(
+                           text, [](char c) { return (c & '\xc0') != '\x80'; }));
+    }
+    columns += static_cast<std::size_t>(std::max(wcwidth(character), 0));
+    text.remove_prefix(length);
+  }
+  return columns;
 }
 
 std::string Count(std::size_t number, std::string_view noun) {

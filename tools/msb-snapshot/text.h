@@ -14,8 +14,9 @@
 
 namespace msb::program {
 
-// Returns text with its control characters, and bytes that are not UTF-8, escaped ("\x1b"), so that
-// a name, label or message that comes from an archive cannot control the terminal.
+// Returns text with its control characters, its invisible characters, and bytes that are not UTF-8,
+// escaped ("\x1b"), so that a name, label or message that comes from an archive can neither control
+// the terminal nor look like another one.
 std::string Printable(std::string_view text);
 
 // Returns a size such as "512 B", "16.0 MiB" or "1.2 TiB".
@@ -37,7 +38,7 @@ std::string Rfc3339(std::chrono::system_clock::time_point time);
 // Returns "sha256:" and the first 12 hex digits of a digest.
 std::string ShortDigest(std::string_view digest);
 
-// Returns how many columns text takes on a terminal, if every character is one column wide.
+// Returns how many columns text takes on a terminal, by the locale of the program.
 std::size_t Columns(std::string_view text);
 
 // Returns "1 snapshot", "2 snapshots" and so on.
