@@ -131,11 +131,45 @@ TEST_F(ErrorTest, AnEmptyDirectoryIsRefused) {
   EXPECT_TRUE(HasSnapshot("clean"));
 }
 
+TEST_F(ErrorTest, UnknownWordsAreNamedWithWhatMayBeMeant) {
+  MakeSnapshot("clean");
+  const std::vector<std::pair<Arguments, std::string>> cases = {
+      {{"creat"}, "unknown command 'creat'; did you mean 'create'?"},
+      {{"lsit"}, "unknown command 'lsit'; did you mean 'list'?"},
+      {{"sandbox", "strat"}, "unknown command 'strat'; did you mean 'start'?"},
+      {{"sandbox", "entirely-else"}, "unknown command 'entirely-else'\n"},
+      {{"--", "inspect", "clean"}, "unknown command 'inspect'"},
+      {{"inspect", "-x"}, "unknown option '-x'"},
+      {{"inspect", "clean", "-r"}, "unknown option '-r'"},
+      {{"inspect", "clean", "more"}, "unexpected argument 'more'"},
+      {{"exec", "base", "uname", "-r"}, "'-r'; put -- before the command"},
+  };
+  for (const auto& [arguments, message] : cases) {
+    const ProcessResult result = Run(arguments);
+    EXPECT_EQ(result.exit_code, kUsageCode) << testing::PrintToString(arguments);
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, HasSubstr(message));
+  }
+  EXPECT_THAT(Run({"sandbox", "strat"}).err, HasSubstr("For help: msb-snapshot sandbox --help\n"));
+}
+
 TEST_F(ErrorTest, HelpAndVersionGoToStandardOutput) {
   EXPECT_THAT(Output({"--version"}), HasSubstr("msb-snapshot " + std::string(Version())));
   EXPECT_THAT(Output({"--help"}), AllOf(HasSubstr("create"), HasSubstr("doctor")));
   EXPECT_EQ(Output({}), Output({"--help"}));
   EXPECT_THAT(Output({"create", "--help"}), HasSubstr("--integrity"));
+}
+
+TEST_F(ErrorTest, NextStepsAreOptionsOfTheProgram) {
+  MakeSnapshot("clean");
+  EXPECT_THAT(Run({"create", "clean", "--from", "base"}).err, HasSubstr("replace it with --force"));
+  EXPECT_THAT(Run({"sandbox", "create", "base", "--image", "base.img"}).err,
+              HasSubstr("replace it with --replace"));
+  EXPECT_THAT(Run({"--backend", "qemu", "sandbox", "create", "vm", "--image", "base.img"}).err,
+              HasSubstr("set --kernel"));
+  const auto document =
+      Document("error", {"create", "clean", "--from", "base"}, kSnapshotAlreadyExistsCode);
+  EXPECT_THAT(document["error"]["message"].get<std::string>(), HasSubstr("--force"));
 }
 
 TEST_F(ErrorTest, ErrorsSayWhatToDoNext) {

@@ -115,7 +115,8 @@ TEST_F(GeneratedTest, BashCompletesNames) {
 }
 
 TEST_F(GeneratedTest, BashCompletesNamesOfTheGivenHome) {
-  Output({"--home", "other", "sandbox", "create", "sb", "--image", "../base.ext4"});
+  WriteFile(dir_ / "image", Noise(1 << 20, 1));
+  Output({"--home", "other", "sandbox", "create", "sb", "--image", "image"});
   Output({"--home", "other", "create", "there", "--from", "sb"});
   EXPECT_THAT(Complete({"inspect", ""}), IsEmpty());
   EXPECT_THAT(Complete({"inspect", "--home", "other", ""}), ElementsAre("there"));

@@ -20,8 +20,10 @@ namespace msb::test {
 
 // The exit codes that the tests expect, by the kind of error.
 inline constexpr int kUsageCode = 2;
+inline constexpr int kInvalidArgumentCode = 21;
 inline constexpr int kSandboxNotFoundCode = 10;
 inline constexpr int kSnapshotNotFoundCode = 14;
+inline constexpr int kSnapshotAlreadyExistsCode = 15;
 inline constexpr int kIntegrityCode = 18;
 inline constexpr int kIoCode = 19;
 inline constexpr int kUnauthorizedCode = 27;

@@ -121,6 +121,19 @@ TEST_F(SandboxCommandTest, TreeDrawsWhatDescendsFromWhat) {
   EXPECT_EQ(roots[0]["children"][0]["sandboxes"][0]["name"], "w1");
 }
 
+TEST_F(SandboxCommandTest, TreeAttachesSandboxesToTheSnapshotOfTheHome) {
+  MakeSnapshot("clean");
+  Output({"fork", "clean", "w1"});
+  Output({"export", "clean", "clean.tar"});
+  Output({"import", "clean.tar", "--dest", "elsewhere", "--name", "a-copy"});
+  const auto roots = Document("tree", {"tree"})["roots"];
+  ASSERT_EQ(roots.size(), 2U);
+  for (const auto& root : roots) {
+    const bool is_home = root["artifact_path"] == (home_ / "snapshots/clean").native();
+    EXPECT_EQ(root["sandboxes"].size(), is_home ? 1U : 0U) << root;
+  }
+}
+
 TEST_F(SandboxCommandTest, TreeUsesAsciiOutsideOfUtf8) {
   MakeSnapshot("clean");
   Output({"fork", "clean", "w1"});
@@ -138,6 +151,16 @@ TEST_F(SandboxCommandTest, TreeSaysThatAParentIsAbsent) {
 }
 
 class DoctorTest : public ProgramTest {};
+
+TEST_F(DoctorTest, FindsThatTheHomeIsNotADirectory) {
+  WriteFile(dir_ / "file", "");
+  for (const auto* home : {"file", "file/below"}) {
+    const ProcessResult result = Run({"doctor", "--home", home});
+    EXPECT_EQ(result.exit_code, 1) << home;
+    EXPECT_THAT(result.out, testing::ContainsRegex("problem +home .*/file is not a directory"));
+    EXPECT_THAT(result.out, HasSubstr("choose a directory with --home"));
+  }
+}
 
 TEST_F(DoctorTest, ChecksEverything) {
   const std::string out = Output({"doctor"});

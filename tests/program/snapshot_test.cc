@@ -38,6 +38,24 @@ TEST_F(SnapshotTest, CreateRecordsLabelsAndIntegrity) {
 }
 
 // CLI11 takes a word in brackets for a list.
+TEST_F(SnapshotTest, WordsInBracketsAreNotLists) {
+  MakeSnapshot("a");
+  MakeSnapshot("b");
+  for (const auto* name : {"[a,b]", "[a]", "[]"}) {
+    Output({"create", name, "--from", "base", "--label", "[k]=[v,w]", "--label=[l]=x"});
+    const auto document = Document("inspect", {"inspect", name});
+    EXPECT_EQ(document["artifact_path"], (home_ / "snapshots" / name).native());
+    EXPECT_EQ(document["labels"], (nlohmann::json{{"[k]", "[v,w]"}, {"[l]", "x"}}));
+    Output({"verify", name});
+    Output({"fork", name, "[s,t]"});
+    Output({"sandbox", "rm", "[s,t]"});
+    Output({"rm", name});
+    EXPECT_FALSE(HasSnapshot(name));
+  }
+  EXPECT_TRUE(HasSnapshot("a"));
+  EXPECT_TRUE(HasSnapshot("b"));
+}
+
 TEST_F(SnapshotTest, NamesInBracketsAfterTwoDashesAreNotLists) {
   MakeSnapshot("a");
   Output({"create", "--from", "base", "--", "[a]"});
@@ -55,6 +73,47 @@ TEST_F(SnapshotTest, CreateWritesToAPath) {
   EXPECT_TRUE(fs::exists(dir_ / "one/upper.ext4"));
   EXPECT_TRUE(fs::exists(dir_ / "there/two/upper.ext4"));
   EXPECT_FALSE(HasSnapshot("two"));
+}
+
+TEST_F(SnapshotTest, NamesOutsideTheHomeStandForOneSnapshot) {
+  MakeSandbox("base");
+  Output({"create", "x", "--dest-dir", "one", "--from", "base"});
+  const std::string first = dir_ / "one/x";
+  EXPECT_EQ(Document("inspect", {"inspect", "x"})["artifact_path"], first);
+  Output({"verify", "x"});
+  Output({"export", "x", "out.tar"});
+  Output({"fork", "x", "forked"});
+  Output({"sandbox", "rm", "forked"});
+  Output({"create", "x", "--dest-dir", "two", "--from", "base"});
+  for (const Arguments& arguments : std::vector<Arguments>{
+           {"rm", "x"}, {"inspect", "x"}, {"verify", "x"}, {"export", "x", "y.tar"}}) {
+    const ProcessResult result = Run(arguments);
+    EXPECT_EQ(result.exit_code, kInvalidArgumentCode) << arguments[0];
+    EXPECT_THAT(result.err, AllOf(HasSubstr("'x'"), HasSubstr(first), HasSubstr(dir_ / "two/x"),
+                                  HasSubstr("give the path")));
+  }
+  EXPECT_TRUE(fs::exists(first));
+  EXPECT_TRUE(fs::exists(dir_ / "two/x"));
+  // A name stands for the snapshot in the snapshots directory first.
+  Output({"create", "x", "--from", "base"});
+  Output({"rm", "x"});
+  EXPECT_FALSE(HasSnapshot("x"));
+  EXPECT_TRUE(fs::exists(dir_ / "two/x"));
+}
+
+TEST_F(SnapshotTest, RefusesEmptyArgumentsAndRepeatedLabels) {
+  MakeSnapshot("clean");
+  for (const Arguments& arguments : std::vector<Arguments>{
+           {"create", "", "--from", "base"},
+           {"create", "x", "--path", "", "--from", "base"},
+           {"export", "clean", ""},
+           {"import", ""},
+           {"flatten", "clean", ""},
+           {"create", "x", "--from", "base", "--label", "a=1", "--label", "a=2"}}) {
+    const ProcessResult result = Run(arguments);
+    EXPECT_EQ(result.exit_code, kUsageCode) << testing::PrintToString(arguments);
+    EXPECT_THAT(result.err, testing::AnyOf(HasSubstr("must not be empty"), HasSubstr("twice")));
+  }
 }
 
 TEST_F(SnapshotTest, ForceReplacesASnapshot) {
@@ -144,7 +203,7 @@ TEST_F(SnapshotTest, ADigestOrItsBeginningStandsForTheSnapshot) {
   }
   const ProcessResult since =
       Run({"export", "squashed", dir_ / "since", "--since", full.substr(0, 19)});
-  EXPECT_THAT(since.err, HasSubstr("does not descend from the snapshot in 'since', " + full));
+  EXPECT_THAT(since.err, HasSubstr("does not descend from the snapshot in --since, " + full));
   for (const auto* few : {"sha256:", "sha256:abc"}) {
     const ProcessResult result = Run({"rm", few});
     EXPECT_EQ(result.exit_code, 21);

@@ -28,13 +28,16 @@ struct NewSnapshot {
 };
 
 void AddOptions(CLI::App& command, NewSnapshot& destination) {
-  command.add_option("NAME", destination.name, "Name of the new snapshot")->type_name("");
+  command.add_option("NAME", destination.name, "Name of the new snapshot")
+      ->type_name("")
+      ->check(NotEmpty());
   auto* const path =
       command
           .add_option(
               "--path", destination.path,
               "The artifact directory to create, instead of NAME in the snapshots directory")
-          ->type_name(kDirectory);
+          ->type_name(kDirectory)
+          ->check(NotEmpty());
   command.add_option("--dest-dir", destination.parent_directory, "Create the snapshot in DIR/NAME")
       ->type_name(kDirectory)
       ->check(NotEmpty())

@@ -93,11 +93,22 @@ fs::path NearestExisting(fs::path path) {
 Check CheckHome(const Client& client) {
   const fs::path home = client.config().home;
   const fs::path existing = NearestExisting(home);
+  if (!fs::is_directory(existing)) {
+    return {"home", Status::kProblem, fmt::format("{} is not a directory", existing.native()),
+            "choose a directory with --home or MSB_HOME"};
+  }
+  if (access(existing.c_str(), W_OK) != 0 && existing != home) {
+    return {"home", Status::kProblem,
+            fmt::format("{} does not exist, and user {} may not create it in {}", home.native(),
+                        geteuid(), existing.native()),
+            "choose another home with --home or MSB_HOME"};
+  }
   if (access(existing.c_str(), W_OK) != 0) {
     return {"home", Status::kWarning,
             fmt::format("{} cannot be written by user {}", home.native(), geteuid()),
-            "snapshots in it can be listed, verified, exported and booted from; to make new ones, "
-            "change its owner or mode, or choose another home with --home or MSB_HOME"};
+            "snapshots in it can be listed, verified and exported, and be booted from another home "
+            "by their paths; to make new ones, change its owner or mode, or choose another home "
+            "with --home or MSB_HOME"};
   }
   if (existing != home) {
     return {"home", Status::kOk,

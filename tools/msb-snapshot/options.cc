@@ -110,7 +110,11 @@ std::map<std::string, std::string> ParsePairs(const std::string& name,
 }
 
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels) {
-  return ParsePairs("--label", labels);
+  auto result = ParsePairs("--label", labels);
+  if (result.size() < labels.size()) {
+    throw CLI::ValidationError("--label", "a key is given twice; give each key once");
+  }
+  return result;
 }
 
 void ParseCommandLine(CLI::App& app, int argc, char** argv) {

@@ -99,10 +99,10 @@ std::string UnknownCommand(const CLI::App& parent, const std::string& word) {
 // Returns the message for a command line that is invalid.
 std::string UsageMessage(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& command = GivenCommand(app);
-  const std::vector<std::string> extra = app.remaining(/*recurse=*/true);
+  std::vector<std::string> extra = app.remaining(/*recurse=*/true);
+  std::erase(extra, "--");
   if (extra.empty()) return error.what();
   const std::string& word = extra.front();
-  // CLI11 stops at a word that follows "--", too.
   if (!command.get_subcommands({}).empty() && !word.starts_with('-')) {
     return UnknownCommand(command, word);
   }

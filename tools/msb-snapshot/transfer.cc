@@ -101,13 +101,15 @@ int Flatten(Session& session, const Transfer& transfer, DiskFormat format) {
   }
   Snapshot::Flatten(session.context(), NameOrPath(session, transfer.name), transfer.path,
                     {.format = format}, session.client());
+  const std::filesystem::path path = std::filesystem::absolute(transfer.path);
   Json document;
   document["name"] = transfer.name;
-  document["path"] = std::filesystem::absolute(transfer.path).native();
+  document["path"] = path.native();
   document["format"] = ToString(format);
   session.Print(
-      {std::move(document), fmt::format("wrote the disk of {} to {}\n", Printable(transfer.name),
-                                        Printable(transfer.path))});
+      {std::move(document),
+       fmt::format("wrote the disk of {} to {} ({})\n", Printable(transfer.name),
+                   Printable(path.native()), HumanBytes(std::filesystem::file_size(path)))});
   return 0;
 }
 
@@ -122,7 +124,8 @@ void AddExport(CLI::App& app, Invocation& invocation) {
       ->required();
   command->add_option(kFile, transfer->path, "The archive to write; '-' is standard output")
       ->type_name("")
-      ->required();
+      ->required()
+      ->check(NotEmpty());
   command->add_flag("--with-parents", options->with_parents,
                     "Include every snapshot that it descends from");
   command->add_flag("--with-image", options->with_image, "Include the image");
@@ -155,9 +158,11 @@ void AddImport(CLI::App& app, Invocation& invocation) {
   const auto options = std::make_shared<SnapshotImportOptions>();
   command->add_option(kFile, transfer->path, "The archive to read; '-' is standard input")
       ->type_name("")
-      ->required();
+      ->required()
+      ->check(NotEmpty());
   command->add_option("--name", options->name, "Name of the imported snapshot. Default: its digest")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(NotEmpty());
   command
       ->add_option("--dest", *destination,
                    "Directory to import into. Default: the snapshots directory")
@@ -179,7 +184,10 @@ void AddFlatten(CLI::App& app, Invocation& invocation) {
   command->add_option(kSnapshot, transfer->name, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
-  command->add_option(kFile, transfer->path, "The file to write")->type_name("")->required();
+  command->add_option(kFile, transfer->path, "The file to write")
+      ->type_name("")
+      ->required()
+      ->check(NotEmpty());
   AddFormatOption(*command, "--format", "Format of the file. Default: raw",
                   [format](DiskFormat given) { *format = given; });
   command->callback([&, transfer, format] {
