@@ -13,8 +13,10 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <ctime>
+#include <limits>
 #include <string_view>
 #include <tuple>
 
@@ -26,8 +28,6 @@
 namespace msb::base {
 namespace {
 
-constexpr int kReplySeconds = 30;
-
 // What the new process needs. It is a copy of one thread of a program with many, so it only makes
 // system calls, and allocates nothing.
 struct Errand {
@@ -36,6 +36,7 @@ struct Errand {
   int lock = -1;
   std::string_view bytes;
   std::string_view reply;
+  std::int64_t time_limit = 0;  // In milliseconds.
 };
 
 // Closes all descriptors from first to last.
@@ -62,19 +63,26 @@ void KeepOnly(std::array<int, 3> kept) {
   CloseRange(next, ~0U);
 }
 
-int MillisecondsUntil(time_t end) {
+// Returns the time in milliseconds since an unspecified moment.
+std::int64_t Now() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<int>(std::max<time_t>(end - now.tv_sec, 0)) * 1000;
+  return std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
-// Waits until the socket is ready. Returns false if it is not before end.
-bool Await(int socket, short events, time_t end) {
+// Waits until the socket is ready. Returns false at end, even if the socket is ready then: the
+// other side might send without end.
+bool Await(int socket, short events, std::int64_t end) {
+  constexpr std::int64_t kMaxWait = std::numeric_limits<int>::max();
   pollfd entry{.fd = socket, .events = events, .revents = 0};
-  return Retry([&] { return poll(&entry, 1, MillisecondsUntil(end)); }) > 0;
+  const int ready = Retry([&] {
+    const std::int64_t left = std::clamp<std::int64_t>(end - Now(), 0, kMaxWait);
+    return left == 0 ? 0 : poll(&entry, 1, static_cast<int>(left));
+  });
+  return ready > 0;
 }
 
-bool Send(const Errand& errand, time_t end) {
+bool Send(const Errand& errand, std::int64_t end) {
   std::string_view left = errand.bytes;
   while (!left.empty()) {
     const ssize_t n = send(errand.socket, left.data(), left.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -88,7 +96,7 @@ bool Send(const Errand& errand, time_t end) {
 }
 
 // Reads until the reply has been seen.
-void AwaitReply(const Errand& errand, time_t end) {
+void AwaitReply(const Errand& errand, std::int64_t end) {
   std::array<char, 4096> buffer{};
   std::size_t kept = 0;  // Bytes at the start of buffer that may be the start of the reply.
   while (Await(errand.socket, POLLIN, end)) {
@@ -119,9 +127,7 @@ void SayHello(int channel, const Hello& hello) {
   SayHello(errand.channel, {.pid = getpid(), .error = 0});
   char byte = 0;
   if (Retry([&] { return recv(errand.channel, &byte, 1, 0); }) != 0) _exit(0);
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  const time_t end = now.tv_sec + kReplySeconds;
+  const std::int64_t end = Now() + errand.time_limit;
   if (Send(errand, end)) AwaitReply(errand, end);
   _exit(0);
 }
@@ -137,7 +143,8 @@ LastWords::LastWords(const Message& message) {
                       .socket = message.socket,
                       .lock = message.lock,
                       .bytes = message.bytes,
-                      .reply = message.reply};
+                      .reply = message.reply,
+                      .time_limit = message.time_limit.count()};
   ForkOrphan("a message", [&errand](int error) {
     if (error == 0) Serve(errand);
     SayHello(errand.channel, {.pid = 0, .error = error});

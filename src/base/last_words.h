@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <string>
 
 #include "src/base/descriptor.h"
@@ -20,8 +21,11 @@ struct Message {
   std::string bytes = {};  // What to send.
   std::string reply = {};  // Bytes by which an answer to it is recognized. Must not be empty.
   // A locked file, or -1. If the message is sent, the lock is kept until the reply has arrived, the
-  // other side has closed the connection, or 30 s have passed.
+  // other side has closed the connection, or the time limit has passed.
   int lock = -1;
+  // How long sending the message and awaiting the reply may take together, whatever the other side
+  // sends. Must be positive.
+  std::chrono::milliseconds time_limit = std::chrono::seconds(30);
 };
 
 // While a LastWords exists, another process waits for this one to end, and then sends the message.

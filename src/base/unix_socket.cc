@@ -110,17 +110,18 @@ bool IsServedAt(int dir, const std::string& name) {
 
 std::size_t ReceiveSome(const Context& ctx, int fd, std::span<char> buffer) {
   for (;;) {
+    ctx.Check();
     const ssize_t n = recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (n >= 0) return static_cast<std::size_t>(n);
     if (errno == ECONNRESET) return 0;
     if (errno != EAGAIN && errno != EINTR) ThrowErrno("receive from", "a socket");
-    ctx.Check();
     PollBriefly(ctx, fd, POLLIN);
   }
 }
 
 bool SendAll(const Context& ctx, int fd, std::string_view bytes) {
   while (!bytes.empty()) {
+    ctx.Check();
     const ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0) {
       bytes.remove_prefix(static_cast<std::size_t>(n));
@@ -128,7 +129,6 @@ bool SendAll(const Context& ctx, int fd, std::string_view bytes) {
     }
     if (errno == EPIPE || errno == ECONNRESET) return false;
     if (errno != EAGAIN && errno != EINTR) ThrowErrno("send to", "a socket");
-    ctx.Check();
     PollBriefly(ctx, fd, POLLOUT);
   }
   return true;

@@ -34,7 +34,8 @@ bool IsServedAt(int dir, const std::string& name);
 // Waits until bytes have arrived on a connected, non-blocking socket, reads as many of them as fit
 // into buffer, and returns their number. Returns 0 once the other side has closed the connection
 // and all bytes were read.
-// Throws kCancelled if ctx ends before bytes have arrived.
+// Throws kCancelled if ctx has ended, even if bytes have arrived, so that a loop that calls it ends
+// with ctx, however much the other side sends.
 // Throws kIO if receiving fails.
 std::size_t ReceiveSome(const Context& ctx, int fd, std::span<char> buffer);
 

@@ -6,49 +6,53 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
 #include <stdexcept>
+#include <utility>
 
 #include "src/base/file.h"
 #include "src/base/unix_socket.h"
 
 namespace msb::vmm {
 
-bool LineReader::Receive(const Context& ctx, int socket, std::size_t max_bytes) {
+bool LineReader::Receive(const Context& ctx, int socket) {
   std::array<char, 1 << 16> buffer;
-  const std::size_t length =
-      base::ReceiveSome(ctx, socket, std::span(buffer).first(std::min(buffer.size(), max_bytes)));
+  const std::size_t length = base::ReceiveSome(ctx, socket, buffer);
+  received_.erase(0, std::exchange(begin_, 0));
   received_.append(buffer.data(), length);
   return length != 0;
 }
 
 std::optional<std::string> LineReader::Next(const Context& ctx, int socket, std::size_t max_bytes) {
   for (std::size_t searched = 0;;) {
-    const std::size_t end = received_.find('\n', searched);
-    searched = received_.size();
-    if (std::min(end, searched) > max_bytes) {
-      throw std::length_error(fmt::format("a message of more than {} bytes", max_bytes));
-    }
-    if (end != std::string::npos) {
-      std::string line = received_.substr(0, end);
-      received_.erase(0, end + 1);
+    ctx.Check();  // The other side might send lines without end.
+    const std::string_view pending = Pending();
+    const std::size_t end = pending.substr(0, max_bytes + 1).find('\n', searched);
+    if (end != std::string_view::npos) {
+      std::string line(pending.substr(0, end));
+      begin_ += end + 1;
       return line;
     }
-    if (!Receive(ctx, socket, max_bytes + 1 - searched)) return std::nullopt;
+    if (pending.size() > max_bytes) {
+      throw std::length_error(fmt::format("a message of more than {} bytes", max_bytes));
+    }
+    searched = pending.size();
+    if (!Receive(ctx, socket)) return std::nullopt;
   }
 }
 
 bool LineReader::SkipPast(const Context& ctx, int socket, char byte) {
   for (;;) {
-    const std::size_t found = received_.find(byte);
-    skipped_bytes_ += std::min(found, received_.size());
-    if (found != std::string::npos) {
-      received_.erase(0, found + 1);
+    ctx.Check();  // The other side might send without end.
+    const std::string_view pending = Pending();
+    const std::size_t found = std::min(pending.find(byte), pending.size());
+    const std::size_t next = std::min(pending.find_first_not_of(byte, found), pending.size());
+    begin_ += next;
+    if (found < pending.size()) {
+      skipped_bytes_ += next - 1;
       return true;
     }
-    received_.clear();
-    ctx.Check();  // The other side might send without end.
-    if (!Receive(ctx, socket, std::string::npos)) return false;
+    skipped_bytes_ += next;
+    if (!Receive(ctx, socket)) return false;
   }
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <functional>
 #include <string>
@@ -77,6 +78,19 @@ TEST_F(LastWordsTest, AreSentIfTheProcessIsKilled) {
   ASSERT_TRUE(SendAll(test::Soon(), far_.get(), "k"));
   EXPECT_EQ(Receive(1), "") << "the other process has ended";
   Lock(test::Soon(), lock.get());
+}
+
+TEST_F(LastWordsTest, AFloodIsNotWaitedOut) {
+  LastWords words({.socket = near_.get(),
+                   .bytes = "farewell",
+                   .reply = "ok",
+                   .time_limit = std::chrono::milliseconds(100)});
+  words.SendNow();
+  near_.Reset(-1);
+  const std::string flood(1 << 16, 'x');
+  while (SendAll(test::Soon(), far_.get(), flood)) {
+  }
+  EXPECT_EQ(Receive(8), "farewell");
 }
 
 TEST_F(LastWordsTest, AreNotSentAfterTheyWereTakenBack) {

@@ -11,9 +11,11 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "src/base/text.h"
 #include "tests/support/event.h"
 #include "tests/unit/vmm/scripted_agent.h"
 
@@ -31,6 +33,13 @@ constexpr auto kShort = milliseconds(100);
 
 GuestAgent AgentFor(ScriptedAgent& peer, milliseconds reply_timeout = kAgentReplyTimeout) {
   return GuestAgent(peer.TakeClient(), {.sandbox = "box", .reply_timeout = reply_timeout});
+}
+
+// Returns a text repeated up to about this number of bytes.
+std::string Repeated(const std::string& text, std::size_t bytes) {
+  std::string repeated;
+  while (repeated.size() < bytes) repeated += text;
+  return repeated;
 }
 
 // Expects that a command fails if the agent replies with these bytes and then closes.
@@ -226,15 +235,36 @@ TEST(GuestAgentTest, SaysThatSomethingElseAnsweredOnThePort) {
 }
 
 TEST(GuestAgentTest, AFloodIsNotWaitedOut) {
-  ScriptedAgent peer([](AgentConnection& self) {
-    const std::string flood(1 << 16, 'x');
-    while (self.TrySend(flood)) {
-    }
-  });
-  GuestAgent agent = AgentFor(peer);
-  EXPECT_MSB_ERROR(agent.Sync(Soon(), kShort), ErrorKind::kUnsupportedOperation, "sandbox 'box'");
-  EXPECT_MSB_ERROR(agent.Sync(Context::Background().WithTimeout(kShort), kAgentReplyTimeout),
-                   ErrorKind::kCancelled, "deadline exceeded");
+  for (const std::string part : {"x", "\xff", "\xff\n", "\xff{}\n", "\xffx", "\n"}) {
+    SCOPED_TRACE(base::Quoted(part));
+    ScriptedAgent peer([&](AgentConnection& self) {
+      const std::string flood = Repeated(part, 1 << 16);
+      while (self.TrySend(flood)) {
+      }
+    });
+    GuestAgent agent = AgentFor(peer);
+    EXPECT_MSB_ERROR(agent.Sync(Soon(), kShort), ErrorKind::kUnsupportedOperation, "sandbox 'box'");
+    EXPECT_MSB_ERROR(agent.Sync(Context::Background().WithTimeout(kShort), kAgentReplyTimeout),
+                     ErrorKind::kCancelled, "deadline exceeded");
+    const auto [ctx, cancel] = Soon().WithCancel();
+    std::thread other(cancel);
+    EXPECT_MSB_ERROR(agent.Sync(ctx, kAgentReplyTimeout), ErrorKind::kCancelled, "cancelled");
+    other.join();
+  }
+}
+
+// A guest that has sent much before its agent starts delays the call only by what has to be read.
+TEST(GuestAgentTest, TheAnswerIsFoundBehindAFlood) {
+  for (const std::string part : {"x", "\xff", "\xff\n"}) {
+    SCOPED_TRACE(base::Quoted(part));
+    ScriptedAgent peer([&](AgentConnection& self) {
+      self.Send(Repeated(part, 1 << 20));
+      while (self.Synchronize()) {
+      }
+    });
+    GuestAgent agent = AgentFor(peer);
+    agent.Sync(Soon(), kAgentReplyTimeout);
+  }
 }
 
 TEST(GuestAgentTest, SynchronizesAgainIfTheFirstRequestIsLost) {

@@ -354,6 +354,16 @@ TEST(QmpClientTest, AFloodOfEventsIsNotWaitedOut) {
   client.reset();
 }
 
+TEST(QmpClientTest, AwaitCloseDoesNotWaitOutAFloodOfReplies) {
+  Server server([](Server& self) {
+    self.Negotiate();
+    while (self.TrySend("{\"return\": {}, \"id\": 7}\r\n")) {
+    }
+  });
+  QmpClient client(test::Soon(), server.TakeClient());
+  EXPECT_FALSE(client.AwaitClose(Context::Background().WithTimeout(std::chrono::milliseconds(70))));
+}
+
 TEST(QmpClientTest, AwaitCloseWaitsNoLongerThanItMay) {
   Server server([](Server& self) {
     self.Negotiate();
