@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "src/base/duration.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/unix_socket.h"
@@ -29,6 +30,11 @@ constexpr auto kSilence = milliseconds(500);
 // The part of a command or reply for which the reply time-out counts.
 constexpr std::size_t kPartBytes = 1 << 20;
 constexpr int kThawTries = 5;
+
+// Returns the number of bytes that the reply to a command may have. Only output is long.
+std::size_t MaxReplyBytes(const std::string& command) {
+  return command == "guest-exec-status" ? kMaxAgentMessageBytes : kMaxShortReplyBytes;
+}
 
 std::string CommandLine(const std::string& command, const Json& arguments) {
   Json message = {{"execute", command}};
@@ -207,7 +213,7 @@ std::string GuestAgent::AwaitReply(const Context& ctx, const std::string& comman
   for (std::size_t parts = 0;; parts = reader_.pending_bytes() / kPartBytes) {
     const Context limited = ctx.WithTimeout(options_.reply_timeout);
     while (reader_.pending_bytes() / kPartBytes <= parts) {
-      if (auto line = TryReceive(ctx, slice)) return *std::move(line);
+      if (auto line = TryReceive(ctx, slice, MaxReplyBytes(command))) return *std::move(line);
       if (limited.Done()) ThrowNoReply(command);
       if (is_closed) {
         base::Throw(ErrorKind::kIO,
@@ -221,11 +227,12 @@ std::string GuestAgent::AwaitReply(const Context& ctx, const std::string& comman
   }
 }
 
-std::optional<std::string> GuestAgent::TryReceive(const Context& ctx, milliseconds timeout) {
+std::optional<std::string> GuestAgent::TryReceive(const Context& ctx, milliseconds timeout,
+                                                  std::size_t max_bytes) {
   std::optional<std::string> line;
   try {
     EndsInTime(ctx, [&] {
-      line = reader_.Next(ctx.WithTimeout(timeout), socket_.get(), kMaxAgentMessageBytes);
+      line = reader_.Next(ctx.WithTimeout(timeout), socket_.get(), max_bytes);
       if (!line) ThrowEnded();
     });
   } catch (const std::length_error& e) {
@@ -259,20 +266,19 @@ void GuestAgent::ThrowBroken(std::string_view what) const {
 }
 
 void GuestAgent::ThrowNoReply(const std::string& command) const {
-  base::Throw(
-      ErrorKind::kIO,
-      "the guest agent of sandbox '{}' did not reply to {} within {} ms; look at its log in "
-      "the guest, and restart it",
-      options_.sandbox, command, options_.reply_timeout.count());
+  base::Throw(ErrorKind::kIO,
+              "the guest agent of sandbox '{}' did not reply to {} within {}; look at its log in "
+              "the guest, and restart it",
+              options_.sandbox, command, base::FormatDuration(options_.reply_timeout));
 }
 
 void GuestAgent::ThrowSilent(milliseconds timeout) const {
   const std::uint64_t other = reader_.skipped_bytes() + refused_bytes_;
   base::Throw(
       ErrorKind::kUnsupportedOperation,
-      "the guest agent of sandbox '{}' did not answer within {} ms{}; install qemu-guest-agent in "
+      "the guest agent of sandbox '{}' did not answer within {}{}; install qemu-guest-agent in "
       "the guest and start it, or wait until the guest has booted",
-      options_.sandbox, timeout.count(),
+      options_.sandbox, base::FormatDuration(timeout),
       other == 0 ? ""
                  : fmt::format(", but its port sent {} of other data", base::Count(other, "byte")));
 }

@@ -3,10 +3,10 @@
 // A GuestAgent talks to QEMU's guest agent (qemu-ga), which runs in the guest of a sandbox, over
 // the socket of its virtio-serial port (docs/interop/qemu-ga-ref of QEMU).
 //
-// The guest is not trusted. Whatever it sends, memory is limited: a message has at most
-// kMaxAgentMessageBytes, and all others are refused or skipped. What it does not send delays a call
-// by a limited time. The port keeps what an earlier client has left in it, such as half of a reply,
-// so each series of commands begins with a synchronization that skips all of that.
+// The guest is not trusted. Whatever it sends, memory and time are limited: a reply has at most
+// kMaxShortReplyBytes, or kMaxAgentMessageBytes if it has the output of a command, and all others
+// are refused or skipped. The port keeps what an earlier client has left in it, such as half of a
+// reply, so each series of commands begins with a synchronization that skips all of that.
 
 #ifndef MSB_SRC_VMM_GUEST_AGENT_H_
 #define MSB_SRC_VMM_GUEST_AGENT_H_
@@ -31,8 +31,10 @@ namespace msb::vmm {
 // The agent keeps at most 16 MiB of each output of a command, and sends both outputs in one message
 // in Base64, which takes 4 bytes for 3.
 inline constexpr std::size_t kMaxAgentMessageBytes = std::size_t{48} << 20;
+// The replies to all commands but guest-exec-status are short.
+inline constexpr std::size_t kMaxShortReplyBytes = std::size_t{64} << 10;
 
-// How long the agent may take to reply to a command, and for each MiB of a long reply or command:
+// How long the agent may take to reply to a command, and for each MiB of output or of a command:
 // without an accelerator, a guest may send less than 1 MiB in a second.
 inline constexpr auto kAgentReplyTimeout = std::chrono::seconds(30);
 
@@ -112,7 +114,8 @@ class GuestAgent {
   // the reply time-out.
   std::string AwaitReply(const Context& ctx, const std::string& command);
   // Returns the next message, or nullopt if it is incomplete when timeout has passed.
-  std::optional<std::string> TryReceive(const Context& ctx, std::chrono::milliseconds timeout);
+  std::optional<std::string> TryReceive(const Context& ctx, std::chrono::milliseconds timeout,
+                                        std::size_t max_bytes);
   base::Json ParseReply(const std::string& line, const std::string& command);
 
   [[noreturn]] void ThrowEnded() const;

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "src/base/duration.h"
 #include "src/base/json.h"
 #include "src/base/throw.h"
 #include "src/base/unix_socket.h"
@@ -49,15 +50,30 @@ base::LockedFd LockAgent(const Context& ctx, const GuestAddress& guest, int queu
     if (e.kind() != ErrorKind::kCancelled) throw;
     ctx.Check();
     Throw(ErrorKind::kUnsupportedOperation,
-          "the guest agent of sandbox '{}' was in use by another call for {} ms; try again, or set "
+          "the guest agent of sandbox '{}' was in use by another call for {}; try again, or set "
           "a longer deadline",
-          guest.sandbox, timeout.count());
+          guest.sandbox, base::FormatDuration(timeout));
   }
   return base::LockedFd(std::move(file));
 }
 
-UniqueFd Connect(const Context& ctx, const GuestAddress& guest) {
-  UniqueFd socket = base::TryConnectAt(ctx, guest.dir, kAgentSocketFile);
+// Throws kUnsupportedOperation if so many other programs wait for QEMU to serve them that it does
+// not accept a connection within timeout.
+UniqueFd TryConnect(const Context& ctx, const GuestAddress& guest, milliseconds timeout) {
+  try {
+    return base::TryConnectAt(ctx.WithTimeout(timeout), guest.dir, kAgentSocketFile);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCancelled) throw;
+    ctx.Check();
+    Throw(ErrorKind::kUnsupportedOperation,
+          "too many other programs use agent.sock of sandbox '{}', which serves one program at a "
+          "time; disconnect them, and let them lock {} while they are connected",
+          guest.sandbox, kAgentLockFile);
+  }
+}
+
+UniqueFd Connect(const Context& ctx, const GuestAddress& guest, milliseconds timeout) {
+  UniqueFd socket = TryConnect(ctx, guest, timeout);
   if (socket) return socket;
   if (!base::IsServedAt(guest.dir, kQmpSocketFile)) ThrowQemuEnded(guest);
   Throw(ErrorKind::kUnsupportedOperation,
@@ -127,16 +143,19 @@ bool AgentSession::HasWaiter() const {
 }
 
 AgentSession OpenAgent(const Context& ctx, const GuestAddress& guest, milliseconds timeout) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto end = std::chrono::steady_clock::now() + timeout;
+  const auto left = [&] {
+    const auto time = std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now());
+    return std::max(time, milliseconds(0));
+  };
   UniqueFd queue = OpenLockFile(guest.dir, kAgentQueueFile);
   base::LockedFd lock = LockAgent(ctx, guest, queue.get(), timeout);
-  GuestAgent agent(Connect(ctx, guest), {.sandbox = guest.sandbox,
-                                         .is_port_open = [dir = guest.dir](const Context& limited) {
-                                           return IsPortOpen(limited, dir);
-                                         }});
-  const auto waited =
-      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
-  agent.Sync(ctx, std::max(timeout - waited, milliseconds(0)));
+  GuestAgent agent(
+      Connect(ctx, guest, left()),
+      {.sandbox = guest.sandbox, .is_port_open = [dir = guest.dir](const Context& limited) {
+         return IsPortOpen(limited, dir);
+       }});
+  agent.Sync(ctx, left());
   return {std::move(lock), std::move(queue), std::move(agent)};
 }
 

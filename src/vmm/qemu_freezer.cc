@@ -8,6 +8,7 @@
 #include <exception>
 #include <tuple>
 
+#include "src/base/duration.h"
 #include "src/base/throw.h"
 #include "src/base/unix_socket.h"
 #include "src/vmm/qmp_client.h"
@@ -29,7 +30,17 @@ void QemuFreezer::FreezeAll(const Context& ctx, LiveSnapshot level) {
   session_.emplace(
       OpenAgent(ctx, guest_, level == LiveSnapshot::kAuto ? kAutoTimeout : kDemandedTimeout));
   guard_.emplace(session_->ThawMessage());
-  if ((*session_)->Freeze(ctx) > 0) return;
+  try {
+    frozen_ = (*session_)->Freeze(ctx.WithTimeout(freeze_limit_));
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCancelled) throw;
+    ctx.Check();
+    Throw(ErrorKind::kIO,
+          "the guest agent of sandbox '{}' did not freeze the file systems within {}; look at its "
+          "log in the guest, and restart it",
+          guest_.sandbox, base::FormatDuration(freeze_limit_));
+  }
+  if (frozen_ > 0) return;
   throw AgentRefusal(
       ErrorKind::kUnsupportedOperation,
       fmt::format("the guest agent of sandbox '{}' found no mounted file system to freeze; mount "

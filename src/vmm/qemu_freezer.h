@@ -5,6 +5,8 @@
 #ifndef MSB_SRC_VMM_QEMU_FREEZER_H_
 #define MSB_SRC_VMM_QEMU_FREEZER_H_
 
+#include <chrono>
+#include <cstdint>
 #include <optional>
 
 #include "msb/context.h"
@@ -14,10 +16,15 @@
 
 namespace msb::vmm {
 
+// How long freezing may take, whatever the agent sends. The lock of the sandbox is held meanwhile.
+inline constexpr auto kFreezeLimit = std::chrono::seconds(30);
+
 class QemuFreezer {
  public:
   // warn receives the reason if kAuto does not freeze, and the failures of Thaw.
-  QemuFreezer(const GuestAddress& guest, const Warn& warn) : guest_(guest), warn_(warn) {}
+  QemuFreezer(const GuestAddress& guest, const Warn& warn,
+              std::chrono::milliseconds freeze_limit = kFreezeLimit)
+      : guest_(guest), warn_(warn), freeze_limit_(freeze_limit) {}
   QemuFreezer(const QemuFreezer&) = delete;
   QemuFreezer& operator=(const QemuFreezer&) = delete;
   // Thaws the file systems.
@@ -25,7 +32,8 @@ class QemuFreezer {
 
   // Freezes the guest's file systems as level demands. Returns whether they are frozen. If this
   // process ends before Thaw, another process thaws them.
-  // Throws kUnsupportedOperation if level is kFilesystemConsistent and they cannot be frozen.
+  // Throws kUnsupportedOperation if level is kFilesystemConsistent and they cannot be frozen, or
+  // not within the limit.
   // Throws kIO if the VM has ended or, if level is kFilesystemConsistent, the system lacks a
   // resource.
   // Throws kCancelled if ctx ends first. Does not wait for the agent then: another process thaws
@@ -43,6 +51,8 @@ class QemuFreezer {
 
   const GuestAddress& guest_;
   const Warn& warn_;
+  const std::chrono::milliseconds freeze_limit_;
+  std::uint64_t frozen_ = 0;  // The number of file systems that Freeze has frozen.
   std::optional<AgentSession> session_;
   std::optional<base::LastWords> guard_;  // Set while file systems may be frozen.
 };

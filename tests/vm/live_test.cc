@@ -246,7 +246,7 @@ TEST_F(LiveTest, WithoutAnAgentItIsOnlyCrashConsistent) {
   EXPECT_EQ(made.Consistency(), "crash-consistent");
   EXPECT_EQ(BlocksOf("s", 1), "1");
   EXPECT_THAT(log_, HasSubstr("the snapshot of sandbox 'a' is only crash-consistent"));
-  EXPECT_THAT(log_, HasSubstr("did not answer within 2000 ms"));
+  EXPECT_THAT(log_, HasSubstr("did not answer within"));
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ std::string Repeated(const std::string& text, std::size_t bytes) {
 }
 
 // Expects that a command fails if the agent replies with these bytes and then closes.
-void ExpectRefused(const std::string& bytes, const std::string& why) {
+void ExpectRefused(const std::string& bytes, const std::string& why,
+                   const std::string& command = "guest-info") {
   SCOPED_TRACE(bytes.substr(0, 100));
   ScriptedAgent peer([&](AgentConnection& self) {
     self.Synchronize();
@@ -51,7 +52,7 @@ void ExpectRefused(const std::string& bytes, const std::string& why) {
     self.Send(bytes);
   });
   GuestAgent agent = AgentFor(peer);
-  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-info"), ErrorKind::kIO, "sandbox 'box'", why);
+  EXPECT_MSB_ERROR(agent.Execute(Soon(), command), ErrorKind::kIO, "sandbox 'box'", why);
 }
 
 TEST(GuestAgentTest, ExecutesCommandsAfterASynchronization) {
@@ -128,17 +129,22 @@ TEST(GuestAgentTest, AReplyMayHaveTheLargestSize) {
   EXPECT_TRUE(agent.Execute(Soon(), "guest-exec-status") == text);
 }
 
+// Only output is long, so that another reply cannot take long by being sent in many parts.
 TEST(GuestAgentTest, RefusesAReplyThatIsTooLong) {
-  ScriptedAgent peer([&](AgentConnection& self) {
-    self.Synchronize();
-    self.Take();
-    const std::string part(1 << 20, 'A');
-    while (self.TrySend(part)) {
-    }
-  });
-  GuestAgent agent = AgentFor(peer);
-  EXPECT_MSB_ERROR(agent.Execute(Soon(), "guest-exec-status"), ErrorKind::kIO, "sandbox 'box'",
-                   fmt::format("more than {} bytes", kMaxAgentMessageBytes), "restart it");
+  for (const auto& [command, limit] : {std::pair("guest-exec-status", kMaxAgentMessageBytes),
+                                       std::pair("guest-fsfreeze-freeze", kMaxShortReplyBytes),
+                                       std::pair("guest-exec", kMaxShortReplyBytes)}) {
+    ScriptedAgent peer([](AgentConnection& self) {
+      self.Synchronize();
+      self.Take();
+      const std::string part(1 << 14, 'A');
+      while (self.TrySend(part)) {
+      }
+    });
+    GuestAgent agent = AgentFor(peer);
+    EXPECT_MSB_ERROR(agent.Execute(Soon(), command), ErrorKind::kIO, "sandbox 'box'",
+                     fmt::format("it sent a message of more than {} bytes", limit), "restart it");
+  }
 }
 
 TEST(GuestAgentTest, RefusesMalformedReplies) {
@@ -147,9 +153,10 @@ TEST(GuestAgentTest, RefusesMalformedReplies) {
   ExpectRefused(std::string("\0\n", 2), "malformed");
   ExpectRefused("{\"return\": \"\xff\"}\n", "malformed");
   ExpectRefused("{\"return\": 1, \"return\": 2}\n", "malformed");
-  ExpectRefused(std::string(100'000, '[') + "\n", "nested");
-  ExpectRefused(std::string(1 << 20, '[') + std::string(1 << 20, ']') + "\n", "nested");
-  ExpectRefused("{\"return\": [" + std::string(1 << 20, ',') + "]}\n", "malformed");
+  ExpectRefused(std::string(50'000, '[') + "\n", "nested");
+  const std::string status = "guest-exec-status";
+  ExpectRefused(std::string(1 << 20, '[') + std::string(1 << 20, ']') + "\n", "nested", status);
+  ExpectRefused("{\"return\": [" + std::string(1 << 20, ',') + "]}\n", "malformed", status);
   ExpectRefused("[]\n", "neither a result nor an error");
   ExpectRefused("5\n", "neither a result nor an error");
   ExpectRefused("{}\n", "neither a result nor an error");
@@ -160,7 +167,7 @@ TEST(GuestAgentTest, RefusesMalformedReplies) {
 TEST(GuestAgentTest, LimitsTheNumberOfValuesInAReply) {
   std::string many = "{\"return\": [0";
   for (std::size_t i = 0; i <= base::kMaxJsonValues; ++i) many += ",0";
-  ExpectRefused(many + "]}\n", "values");
+  ExpectRefused(many + "]}\n", "values", "guest-exec-status");
 }
 
 TEST(GuestAgentTest, ReportsTheEndOfTheSandbox) {

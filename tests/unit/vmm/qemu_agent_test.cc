@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -58,6 +59,22 @@ TEST(AgentPortTest, ItsFilesAreRemoved) {
   EXPECT_FALSE(std::filesystem::exists(dir / "agent.sock"));
   EXPECT_FALSE(std::filesystem::exists(dir / "agent.lock"));
   EXPECT_TRUE(std::filesystem::exists(dir / "console.log"));
+}
+
+// Each of the many programs waits until QEMU serves it.
+TEST(AgentPortTest, OtherProgramsThatFillTheQueueAreNotWaitedFor) {
+  const test::TempDir dir;
+  const base::UniqueFd fd = base::OpenDirectory(dir.path());
+  const base::UniqueFd listener = base::ListenAt(fd.get(), kAgentSocketFile);
+  std::vector<base::UniqueFd> others;
+  const auto fill = [&] {
+    const Context limited = Context::Background().WithTimeout(std::chrono::milliseconds(100));
+    for (;;) others.push_back(base::TryConnectAt(limited, fd.get(), kAgentSocketFile));
+  };
+  EXPECT_MSB_ERROR(fill(), ErrorKind::kCancelled, "deadline exceeded");
+  EXPECT_MSB_ERROR(OpenAgent(test::Soon(), {fd.get(), "box"}, std::chrono::milliseconds(50)),
+                   ErrorKind::kUnsupportedOperation, "agent.sock of sandbox 'box'",
+                   "disconnect them", "lock agent.lock");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <utility>
@@ -110,6 +111,24 @@ TEST_F(QemuFreezerTest, ARefusalIsFollowedByAThaw) {
   EXPECT_FALSE(IsAgentLocked());
   EXPECT_THAT(warnings_, ElementsAre(AllOf(HasSubstr("only crash-consistent"),
                                            HasSubstr("failed to freeze /"))));
+}
+
+// Each piece arrives before the agent counts as silent.
+TEST_F(QemuFreezerTest, AReplyInManyPiecesDoesNotDelayTheSnapshot) {
+  test::Event has_returned;
+  Serve([&](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-freeze");
+    while (!has_returned.WaitFor(std::chrono::milliseconds(5)) && self.TrySend(" ")) {
+    }
+  });
+  QemuFreezer freezer(guest_, warn_, std::chrono::milliseconds(200));
+  EXPECT_FALSE(freezer.Freeze(Soon(), LiveSnapshot::kAuto));
+  has_returned.Set();
+  EXPECT_THAT(warnings_,
+              ElementsAre(AllOf(HasSubstr("the snapshot of sandbox 'box' is only crash-consistent"),
+                                HasSubstr("did not freeze the file systems within 200 ms"),
+                                HasSubstr("restart it"))));
 }
 
 // Many guests do not permit these commands. Nothing is frozen then, and there is nothing to fear.
