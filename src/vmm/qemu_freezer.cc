@@ -78,7 +78,7 @@ bool QemuFreezer::Thaw() noexcept {
   bool were_frozen = false;
   const auto thaw = [&] {
     try {
-      were_frozen = (*session_)->Thaw(Context::Background().WithTimeout(kThawLimit)) > 0;
+      were_frozen = (*session_)->Thaw(Context::Background().WithTimeout(kThawLimit)) >= frozen_;
     } catch (const Error& e) {
       Throw(e.kind(), "cannot thaw the file systems of sandbox '{}': {}", guest_.sandbox, e.what());
     }

@@ -39,9 +39,9 @@ class QemuFreezer {
   // Throws kCancelled if ctx ends first. Does not wait for the agent then: another process thaws
   // what it may have frozen.
   bool Freeze(const Context& ctx, LiveSnapshot level);
-  // Thaws the file systems. Returns true if they were frozen until then, and false if something
-  // else had thawed them before or if this is not known, because thawing failed. In that case,
-  // another process tries again.
+  // Thaws the file systems. Returns true if all of them were frozen until then, and false if
+  // something else had thawed some before or if this is not known, because thawing failed. In that
+  // case, another process tries again.
   bool Thaw() noexcept;
 
  private:

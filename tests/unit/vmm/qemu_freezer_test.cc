@@ -131,6 +131,21 @@ TEST_F(QemuFreezerTest, AReplyInManyPiecesDoesNotDelayTheSnapshot) {
                                 HasSubstr("restart it"))));
 }
 
+TEST_F(QemuFreezerTest, FileSystemsThatWereThawedTooEarlyAreNoticed) {
+  Serve([](AgentConnection& self) {
+    self.Synchronize();
+    self.Expect("guest-fsfreeze-freeze");
+    self.Return(2);
+    self.Expect("guest-fsfreeze-thaw");
+    self.Return(1);
+    self.ReportState("thawed");
+    self.AwaitEnd();
+  });
+  QemuFreezer freezer(guest_, warn_);
+  EXPECT_TRUE(freezer.Freeze(Soon(), kDemanded));
+  EXPECT_FALSE(freezer.Thaw());
+}
+
 // Many guests do not permit these commands. Nothing is frozen then, and there is nothing to fear.
 TEST_F(QemuFreezerTest, AForbiddenFreezeCausesOneWarning) {
   const std::string reason = "Command has been disabled";
