@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "src/base/duration.h"
 #include "src/base/throw.h"
 #include "src/base/unix_socket.h"
 #include "src/vmm/qemu_freezer.h"
@@ -23,12 +24,15 @@ using base::UniqueFd;
 
 // How long QEMU may take for a command. To exchange the disk, it completes and flushes all writes.
 constexpr auto kCommandTimeout = std::chrono::seconds(60);
+// How long QEMU may take to accept a connection: the first one of a call, and each further one, for
+// which the guest may be frozen.
+constexpr auto kConnectTimeout = std::chrono::seconds(60);
 constexpr auto kReconnectTimeout = std::chrono::seconds(2);
 
 }  // namespace
 
 QemuLiveDisk::QemuLiveDisk(const Context& ctx, GuestAddress guest, const DirectoryRecord& record)
-    : guest_(std::move(guest)) {
+    : guest_(std::move(guest)), connect_timeout_(kConnectTimeout) {
   try {
     TopNode(ctx);
   } catch (const Error& e) {
@@ -48,38 +52,37 @@ bool QemuLiveDisk::HasEnded() { return !base::IsServedAt(guest_.dir, kQmpSocketF
 
 void QemuLiveDisk::Connect(const Context& ctx) {
   if (client_) return;
-  UniqueFd socket = base::TryConnectAt(ctx, guest_.dir, kQmpSocketFile);
-  if (!socket) ThrowQemuEnded(guest_);
-  client_.emplace(ctx, std::move(socket));
-}
-
-// The guest is frozen, so another program that uses the socket must not delay this for long.
-void QemuLiveDisk::ConnectAgain() {
+  const Context limited = ctx.WithTimeout(connect_timeout_);
   try {
-    Connect(Context::Background().WithTimeout(kReconnectTimeout));
+    UniqueFd socket = base::TryConnectAt(limited, guest_.dir, kQmpSocketFile);
+    if (!socket) ThrowQemuEnded(guest_);
+    client_.emplace(limited, std::move(socket));
+    connect_timeout_ = kReconnectTimeout;
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kCancelled) throw;
-    Throw(ErrorKind::kIO,
-          "another program uses qmp.sock of sandbox '{}', which serves one program at a time; "
-          "disconnect it, and try again",
-          guest_.sandbox);
+    ctx.Check();
+    Throw(
+        ErrorKind::kIO,
+        "QEMU of sandbox '{}' did not accept a connection to qmp.sock within {}, probably because "
+        "another program uses it, and QEMU serves one program at a time; disconnect that "
+        "program, and try again",
+        guest_.sandbox, base::FormatDuration(connect_timeout_));
   }
 }
 
 Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command, const Json& arguments) {
+  Connect(ctx);
   const Context limited = ctx.WithTimeout(kCommandTimeout);
   try {
-    Connect(limited);
     return client_->Execute(limited, command, arguments);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kCancelled) throw;
     client_.reset();
     ctx.Check();
-    Throw(
-        ErrorKind::kIO,
-        "QEMU of sandbox '{}' did not answer {} within {} s; look at qemu.log in the directory of "
-        "the sandbox, or kill the sandbox",
-        guest_.sandbox, command, kCommandTimeout.count());
+    Throw(ErrorKind::kIO,
+          "QEMU of sandbox '{}' did not answer {} within {}; look at qemu.log in the directory of "
+          "the sandbox, or kill the sandbox",
+          guest_.sandbox, command, base::FormatDuration(kCommandTimeout));
   }
 }
 
@@ -110,7 +113,6 @@ std::string_view QemuLiveDisk::SwitchTo(const Context& ctx, const std::string& o
   QemuFreezer freezer(guest_, warn);
   const bool is_frozen = freezer.Freeze(ctx, level);
   ctx.Check();
-  ConnectAgain();
   const Json action = {{"type", "blockdev-snapshot"}, {"data", {{"node", top}, {"overlay", node}}}};
   Ask(Context::Background(), "transaction", {{"actions", Json::array({action})}});
   Disconnect();

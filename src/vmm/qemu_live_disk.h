@@ -6,6 +6,7 @@
 #ifndef MSB_SRC_VMM_QEMU_LIVE_DISK_H_
 #define MSB_SRC_VMM_QEMU_LIVE_DISK_H_
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,9 +35,9 @@ class QemuLiveDisk : public LiveDisk {
   bool HasEnded() override;
 
  private:
+  // Throws kIO if QEMU does not accept a connection within 60 s, or 2 s after the first connection.
   void Connect(const Context& ctx);
-  void ConnectAgain();
-  // Executes a command. Throws kIO if QEMU does not answer within 60 s.
+  // Connects, and executes a command. Throws kIO if QEMU does not answer within 60 s.
   base::Json Ask(const Context& ctx, const std::string& command, const base::Json& arguments);
   // Returns true if QEMU has a block node of this name, or if its answer is not understood.
   bool HasNode(const Context& ctx, const std::string& name);
@@ -47,6 +48,7 @@ class QemuLiveDisk : public LiveDisk {
 
   const GuestAddress guest_;
   std::string former_upper_;  // The name of the recorded upper.
+  std::chrono::milliseconds connect_timeout_;
   std::optional<QmpClient> client_;
 };
 

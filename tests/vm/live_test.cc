@@ -15,7 +15,9 @@
 #include <tuple>
 #include <vector>
 
+#include "src/base/home.h"
 #include "src/vmm/directory_disk.h"
+#include "src/vmm/live_seal.h"
 #include "src/vmm/qemu_live_disk.h"
 #include "src/vmm/record_file.h"
 #include "tests/vm/small_vm.h"
@@ -247,6 +249,34 @@ TEST_F(LiveTest, WithoutAnAgentItIsOnlyCrashConsistent) {
   EXPECT_EQ(BlocksOf("s", 1), "1");
   EXPECT_THAT(log_, HasSubstr("the snapshot of sandbox 'a' is only crash-consistent"));
   EXPECT_THAT(log_, HasSubstr("did not answer within"));
+}
+
+// QEMU serves one program at a time. Here, another one connects before the exchange, when the guest
+// has turned out not to have an agent.
+TEST_F(LiveTest, AProgramThatTakesTheControlSocketIsNotWaitedFor) {
+  const base::UniqueFd dir = base::OpenDirectory(sandboxes_ / "a");
+  auto record = vmm::ReadRecord(dir.get(), sandboxes_ / "a");
+  ASSERT_TRUE(record);
+  const base::Home home({.home = home_});
+  vmm::QemuLiveDisk disk(ctx_, {dir.get(), "a"}, *record);
+  std::optional<vmm::QmpClient> other;
+  const auto warn = [&](const std::string& message) {
+    log_ += message + "\n";
+    if (!other) other.emplace(ctx_, base::TryConnectAt(ctx_, dir.get(), vmm::kQmpSocketFile));
+  };
+  vmm::LiveSealing sealing(
+      {dir.get(), sandboxes_ / "a", *record, home}, disk, [] {}, warn);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_MSB_ERROR(sealing.Switch(ctx_, LiveSnapshot::kAuto), ErrorKind::kIO, "sandbox 'a'",
+                   "did not accept a connection to qmp.sock within 2 s", "another program uses it",
+                   "disconnect that program");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(30)) << "also when it is undone";
+  EXPECT_THAT(log_, HasSubstr("did not accept a connection to qmp.sock within 2 s"));
+  EXPECT_TRUE(record->live) << "the next operation undoes it";
+  other.reset();
+  sealing.Resume(ctx_, {});
+  EXPECT_FALSE(record->live);
+  EXPECT_EQ(DisksOf("a").size(), 1U) << "the upper";
 }
 
 }  // namespace
