@@ -52,7 +52,16 @@ void CheckCommand(const std::vector<std::string>& command, const ExecOptions& op
 ExecResult ExecInSandbox(const Context& ctx, const ClientState& client, const std::string& sandbox,
                          const std::vector<std::string>& command, const ExecOptions& options) {
   CheckCommand(command, options);
-  return client.backend->Exec(ctx, sandbox, command, options);
+  try {
+    return client.backend->Exec(ctx, sandbox, command, options);
+  } catch (const Error& e) {
+    const auto left = ctx.TimeLeft();
+    if (e.kind() != ErrorKind::kCancelled || !left || left->count() > 0) throw;
+    Throw(ErrorKind::kCancelled,
+          "'{}' in sandbox '{}' did not end within the time allowed (deadline exceeded); set a "
+          "longer deadline",
+          Quoted(command.front()), sandbox);
+  }
 }
 
 }  // namespace msb::ops

@@ -82,7 +82,8 @@ TEST_F(ExecCommandTest, TheResultIsADocumentOnRequest) {
 TEST_F(ExecCommandTest, ATimeoutEndsTheCommand) {
   const ProcessResult result = Run({"exec", "--timeout", "1", "baseline", "--", "sleep", "1000"});
   EXPECT_EQ(result.exit_code, kCancelledCode);
-  EXPECT_THAT(result.err, HasSubstr("deadline exceeded"));
+  EXPECT_THAT(result.err,
+              HasSubstr("'sleep' in sandbox 'baseline' did not end within the time allowed"));
 }
 
 TEST_F(ExecCommandTest, RefusesInvalidCommandLines) {

@@ -87,7 +87,9 @@ TEST_F(VmExecTest, CommandsRunInTheGuest) {
   {
     SCOPED_TRACE("a command that never ends");
     EXPECT_MSB_ERROR(sandbox.Exec(ctx_.WithTimeout(milliseconds(1500)), {"sleep", "4321"}),
-                     ErrorKind::kCancelled, "deadline exceeded");
+                     ErrorKind::kCancelled,
+                     "'sleep' in sandbox 'box' did not end within the time allowed",
+                     "set a longer deadline");
     // The pattern does not match itself.
     const ExecResult left = sandbox.Exec(ctx_, Shell("grep -l '432[1]' /proc/[0-9]*/cmdline"));
     EXPECT_EQ(left.exit_code, 1);
