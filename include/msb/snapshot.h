@@ -377,11 +377,11 @@ class MSB_EXPORT Snapshot {
   // path is not added to it.
   //
   // The archive may be hostile. Nothing is published before the complete archive, with every hash
-  // recorded in it, has been checked. Then all snapshots are published, parents first. If that
-  // fails, those already published are withdrawn. A crash during publication may leave the first of
-  // them behind, each complete and with its parents. The files of images are moved into the cache
-  // last, and never replace a file there. The content of an image's layer cannot be checked against
-  // the digest of the image, so import images only from trusted senders.
+  // recorded in it, has been checked. Then the image files that the cache lacks are added to it,
+  // even if the home has the head already, and the snapshots are published, parents first. A
+  // failure or a crash meanwhile leaves what other calls may use by then: complete image files and
+  // snapshots, each with its parents and its image. The content of an image's layer cannot be
+  // checked against the digest of the image, so import images only from trusted senders.
   //
   // On a file system without RENAME_NOREPLACE (NFS, 9p, some FUSE), an empty directory that other
   // software creates under the name of a snapshot at the moment of its publication is replaced. If

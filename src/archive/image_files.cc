@@ -224,26 +224,15 @@ void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolde
   }
 }
 
-// An Installation moves files into the cache. Its destructor removes them, and the directories that
-// were created for them, unless Keep() was called.
+// An Installation moves files into the cache. Files that it has moved stay, because other calls may
+// use them at once. Directories that it has created are removed if they are empty.
 class Installation {
  public:
   Installation(const Context& ctx, const std::filesystem::path& staged,
                const std::filesystem::path& cache_dir, const SourceWords& words)
       : ctx_(ctx), staged_(staged), cache_dir_(cache_dir), words_(words), root_(cache_dir) {
-    // Keeps concurrent calls from relying on files that may be rolled back.
+    // Concurrent installations take turns, so that each moves or copies only what is missing.
     base::Lock(ctx, root_.fd());
-  }
-  Installation(const Installation&) = delete;
-  Installation& operator=(const Installation&) = delete;
-  ~Installation() {
-    for (auto file = added_.rbegin(); file != added_.rend(); ++file) {
-      try {
-        base::RemoveFile(*file);
-      } catch (const Error&) {
-        // The file has been checked, so it may stay.
-      }
-    }
   }
 
   void Add(const std::string& file) {
@@ -261,7 +250,7 @@ class Installation {
     const base::MoveResult result = Move(file, source->get(), target.fd.get());
     if (result == base::MoveResult::kTargetExists) {
       const ImageFolder cache(cache_dir_, ErrorKind::kIO, words_.next_step);
-      return CheckAgainst(ctx_, cache, arrived, file, words_);
+      CheckAgainst(ctx_, cache, arrived, file, words_);
     }
     if (result == base::MoveResult::kOtherFileSystem) {
       Throw(ErrorKind::kIO,
@@ -269,14 +258,8 @@ class Installation {
             "cache directory",
             (cache_dir_ / KindOf(file)).native());
     }
-    added_.push_back(cache_dir_ / file);
+    // A call that failed may have left the file before it was flushed.
     base::Sync(target.fd.get());
-  }
-
-  void Keep() {
-    added_.clear();
-    for (base::NewDirectory& dir : kinds_) dir.Keep();
-    root_.Keep();
   }
 
  private:
@@ -308,7 +291,6 @@ class Installation {
   const SourceWords& words_;
   base::NewDirectory root_;
   std::list<base::NewDirectory> kinds_;
-  std::vector<std::filesystem::path> added_;
 };
 
 }  // namespace
@@ -389,7 +371,6 @@ void ArrivedImages::Install(const Context& ctx) {
       if (KindOf(file) == kind) installation.Add(file);
     }
   }
-  installation.Keep();
 }
 
 }  // namespace msb::archive

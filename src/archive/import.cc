@@ -68,11 +68,13 @@ class Importer {
     std::vector<std::string> needed;
     if (layout_.Get() != Layout::kLegacy) needed = CheckInventory(order);
     intake_.CheckImages(order);
-    if (const Artifact* const head = intake_.FindPresent(order)) RefusePresent(*head);
-    intake_.CheckBacking(order, needed);
+    if (intake_.FindPresent(order) == nullptr) intake_.CheckBacking(order, needed);
     meter_.Finish();
     ctx_.Check();
-    return intake_.Publish(order);
+    // If the head is present, this still adds its image to the cache, which may lack it.
+    std::vector<Artifact> artifacts = intake_.Publish(order);
+    if (const auto& head = order.back()->present) RefusePresent(*head);
+    return artifacts;
   }
 
  private:

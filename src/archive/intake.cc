@@ -2,14 +2,16 @@
 
 #include "src/archive/intake.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "src/archive/image_names.h"
 #include "src/archive/import_backing.h"
 #include "src/base/file.h"
 #include "src/base/regular_file.h"
-#include "src/base/remove_tree.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/qcow2_check.h"
@@ -65,10 +67,7 @@ const base::Stage& Intake::stage() {
   if (stage_) return *stage_;
   constexpr auto kMake = base::Stage::Parents::kMake;
   if (!resume_key_) return stage_.emplace(spec_.destination, kMake);
-  stage_.emplace(ctx_, spec_.destination, *resume_key_, kMake);
-  // An earlier Intake may have been interrupted after it had renamed the head.
-  if (spec_.name) base::RemoveTreeAt(stage_->fd(), *spec_.name);
-  return *stage_;
+  return stage_.emplace(ctx_, spec_.destination, *resume_key_, kMake);
 }
 
 void Intake::Discard() {
@@ -92,17 +91,22 @@ IncomingSnapshot& Intake::Add(Layout layout, const std::string& directory,
 // Checks whether the directory to which the snapshot would be published exists. If it holds the
 // same snapshot, that counts as present.
 void Intake::CheckTarget(IncomingSnapshot& snapshot) const {
-  const auto type = base::TypeAt(stage_->parent_fd(), snapshot.directory);
-  if (type == base::EntryType::kAbsent) return;
-  const std::filesystem::path path = spec_.destination / snapshot.directory;
-  std::optional<artifact::Manifest> manifest;
-  if (type == base::EntryType::kDirectory) manifest = artifact::ReadManifest(path);
-  if (!manifest || manifest->digest != snapshot.manifest.digest) {
-    // This may be the head, which gets another name. For any other snapshot, publishing fails.
-    if (spec_.name) return;
-    RefuseExisting(snapshot.directory);
-  }
-  snapshot.present = Artifact{.path = path, .manifest = *std::move(manifest), .member = {}};
+  if (base::TypeAt(stage_->parent_fd(), snapshot.directory) == base::EntryType::kAbsent) return;
+  snapshot.present = FindSame(snapshot, snapshot.directory);
+  // This may be the head, which gets another name. For any other snapshot, publishing fails.
+  if (!snapshot.present && !spec_.name) RefuseExisting(snapshot.directory);
+}
+
+// Returns the snapshot in this directory of the destination, unless its manifest differs. Its disk
+// may be missing.
+std::optional<Artifact> Intake::FindSame(const IncomingSnapshot& snapshot,
+                                         const std::string& directory) const {
+  const auto type = base::TypeAt(stage_->parent_fd(), directory);
+  if (type != base::EntryType::kDirectory) return std::nullopt;
+  const std::filesystem::path path = spec_.destination / directory;
+  auto manifest = artifact::ReadManifest(path);
+  if (!manifest || manifest->digest != snapshot.manifest.digest) return std::nullopt;
+  return Artifact{.path = path, .manifest = *std::move(manifest), .member = {}};
 }
 
 void Intake::WriteText(const IncomingSnapshot& snapshot, const std::string& name,
@@ -207,7 +211,7 @@ void Intake::CheckPresent(IncomingSnapshot& snapshot) const {
   try {
     snapshot.present = artifact::OpenArtifactAt(snapshot.present->path);
   } catch (const Error&) {
-    RefuseExisting(snapshot.directory);
+    RefuseExisting(snapshot.present->path.filename());
   }
 }
 
@@ -217,40 +221,87 @@ void Intake::CheckBacking(const std::vector<IncomingSnapshot*>& order,
 }
 
 std::vector<Artifact> Intake::Publish(const std::vector<IncomingSnapshot*>& order) {
-  if (spec_.name) RenameHead(*order.back());
-  std::vector<std::string> names;
+  IncomingSnapshot& head = *order.back();
+  if (!head.present) {
+    CheckHeadName(order);
+    for (IncomingSnapshot* snapshot : order) FindAppeared(*snapshot, TargetOf(*snapshot, head));
+  }
   for (const IncomingSnapshot* snapshot : order) {
     if (snapshot->present) continue;
     ctx_.Check();
     base::SyncDirectories(base::OpenEntryAt(stage_->fd(), snapshot->directory).fd.get());
-    names.push_back(snapshot->directory);
   }
+  Images().Install(ctx_);
   ctx_.Check();
-  if (const auto taken = stage_->PublishEntries(names)) RefuseExisting(*taken);
-  try {
-    Images().Install(ctx_);
-  } catch (...) {
-    stage_->TakeBack(names);
-    throw;
-  }
+  if (!head.present) Move(order);
+  Discard();
+  if (head.present) return {*head.present};
   std::vector<Artifact> artifacts;
   artifacts.reserve(order.size());
   for (const IncomingSnapshot* snapshot : order) {
     artifacts.push_back(snapshot->present
                             ? *snapshot->present
-                            : Artifact{.path = spec_.destination / snapshot->directory,
+                            : Artifact{.path = spec_.destination / TargetOf(*snapshot, head),
                                        .manifest = snapshot->manifest,
                                        .member = std::nullopt});
   }
   return artifacts;
 }
 
-void Intake::RenameHead(IncomingSnapshot& head) const {
-  if (*spec_.name == head.directory) return;
-  const auto result = base::MoveFileAt(stage_->fd(), head.directory, stage_->fd(), *spec_.name);
-  // Another snapshot that arrives has that name.
-  if (result != base::MoveResult::kMoved) RefuseExisting(*spec_.name);
-  head.directory = *spec_.name;
+// Returns the name that the snapshot gets in the destination.
+const std::string& Intake::TargetOf(const IncomingSnapshot& snapshot,
+                                    const IncomingSnapshot& head) const {
+  return &snapshot == &head && spec_.name ? *spec_.name : snapshot.directory;
+}
+
+void Intake::CheckHeadName(const std::vector<IncomingSnapshot*>& order) const {
+  const IncomingSnapshot& head = *order.back();
+  for (const IncomingSnapshot* other : order) {
+    if (other == &head || other->present || other->directory != TargetOf(head, head)) continue;
+    Throw(ErrorKind::kSnapshotAlreadyExists,
+          "the name '{}' is that of snapshot {}, which is also in {} and keeps it; use another "
+          "name for the head, {}",
+          base::Quoted(other->directory), other->id, words_.noun, head.id);
+  }
+}
+
+// Sets IncomingSnapshot::present if another call has published the snapshot as target since it was
+// added. Returns false if there is no target.
+bool Intake::FindAppeared(IncomingSnapshot& snapshot, const std::string& target) const {
+  if (snapshot.present) return true;
+  if (base::TypeAt(stage_->parent_fd(), target) == base::EntryType::kAbsent) return false;
+  snapshot.present = FindSame(snapshot, target);
+  if (!snapshot.present) RefuseExisting(target);
+  CheckPresent(snapshot);
+  return true;
+}
+
+// Moves the snapshots that are not present into the destination, and flushes it. From the first one
+// on, other calls may use them, so none is taken back.
+void Intake::Move(const std::vector<IncomingSnapshot*>& order) {
+  IncomingSnapshot& head = *order.back();
+  // Returns false if another call has published the snapshot.
+  const auto publish = [&](IncomingSnapshot& snapshot) {
+    const std::string& target = TargetOf(snapshot, head);
+    while (!FindAppeared(snapshot, target)) {
+      if (stage_->PublishEntry(snapshot.directory, target)) return true;
+    }
+    return false;
+  };
+  for (IncomingSnapshot* parent : std::span(order).first(order.size() - 1)) publish(*parent);
+  // Parents come first on disk, too.
+  if (order.size() > 1) base::Sync(stage_->parent_fd());
+  if (!publish(head)) return;
+  try {
+    base::Sync(stage_->parent_fd());
+  } catch (const Error& e) {
+    Discard();
+    throw Error(e.kind(),
+                fmt::format("{}; {} was published nevertheless, but a power failure may undo this: "
+                            "remove it and try again",
+                            e.what(), (spec_.destination / TargetOf(head, head)).native()),
+                e.os_error());
+  }
 }
 
 }  // namespace msb::archive

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Takes in snapshots from another machine: verifies all of them in a stage, and then publishes all
-// of them or none. Import and Pull differ only in where the bytes come from.
+// Takes in snapshots from another machine: verifies all of them in a stage, and then publishes
+// them, parents first. Import and Pull differ only in where the bytes come from.
 
 #ifndef MSB_SRC_ARCHIVE_INTAKE_H_
 #define MSB_SRC_ARCHIVE_INTAKE_H_
@@ -141,22 +141,36 @@ class Intake {
   void CheckBacking(const std::vector<IncomingSnapshot*>& order,
                     const std::vector<std::string>& needed) const;
 
-  // Moves the snapshots that are not present to the destination, and the image files into the
-  // cache, and flushes them to disk. A failure leaves nothing of them behind. Returns all snapshots
-  // with their current paths, parents first, the head last. Call once, after all checks.
-  // Throws kSnapshotAlreadyExists if a name is taken.
+  // Moves the image files that the cache lacks into the cache, and then the snapshots that are not
+  // present to the destination, and flushes them to disk. If the head is present, moves only the
+  // image files, and returns only the head. Otherwise returns all snapshots with their current
+  // paths, parents first, the head last. Sets IncomingSnapshot::present of snapshots that another
+  // call has published meanwhile. Call once, after all checks.
+  //
+  // Nothing that was moved is taken back, because other calls may use it at once. A failure or a
+  // crash may therefore leave image files, and parents of the head. Each of these is complete, and
+  // a visible head always has its parents and its image.
+  // Throws kSnapshotAlreadyExists if a name is taken by anything but the same snapshot.
   // Throws kSnapshotIntegrity if a different image file has appeared in the cache.
+  // Throws kIO if something cannot be moved or flushed. If only the last flush fails, the head
+  // stays, and the message says so.
   std::vector<artifact::Artifact> Publish(const std::vector<IncomingSnapshot*>& order);
 
  private:
   // Throws kSnapshotAlreadyExists with a message that this directory in the destination exists.
   [[noreturn]] void RefuseExisting(const std::string& directory) const;
   void CheckTarget(IncomingSnapshot& snapshot) const;
+  std::optional<artifact::Artifact> FindSame(const IncomingSnapshot& snapshot,
+                                             const std::string& directory) const;
   void CheckPresent(IncomingSnapshot& snapshot) const;
   void CheckIntegrity(const StagedDisk& staged, const artifact::Layer& layer) const;
   std::string CheckQcow2(const StagedDisk& staged) const;
   ArrivedImages Images() const;
-  void RenameHead(IncomingSnapshot& head) const;
+  const std::string& TargetOf(const IncomingSnapshot& snapshot, const IncomingSnapshot& head) const;
+  // Throws kSnapshotAlreadyExists if another snapshot is to be published under the head's name.
+  void CheckHeadName(const std::vector<IncomingSnapshot*>& order) const;
+  bool FindAppeared(IncomingSnapshot& snapshot, const std::string& target) const;
+  void Move(const std::vector<IncomingSnapshot*>& order);
 
   const Context ctx_;  // Without progress.
   const IntakeSpec& spec_;

@@ -22,20 +22,6 @@ namespace {
 // its destination at once.
 constexpr int kMaxStagingAttempts = 100;
 
-// Returns the identity of dir/name, or all zeros if there is no such entry. A new file may get the
-// inode number of one that was removed, so the time of creation counts too where the file system
-// records it.
-EntryIdentity IdentityAt(int dir, const std::string& name) {
-  struct statx st;
-  if (statx(dir, name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &st) != 0) return {};
-  EntryIdentity identity{st.stx_dev_major, st.stx_dev_minor, st.stx_ino};
-  if ((st.stx_mask & STATX_BTIME) != 0) {
-    identity.created_seconds = st.stx_btime.tv_sec;
-    identity.created_nanoseconds = st.stx_btime.tv_nsec;
-  }
-  return identity;
-}
-
 [[noreturn]] void RefuseRemoved(const std::filesystem::path& parent) {
   Throw(ErrorKind::kIO,
         "cannot create a directory in {}: another program keeps removing it; stop that program and "
@@ -212,13 +198,12 @@ Stage::~Stage() {
     if (replaced_) {
       replaced_.Delete(context_);
     } else if (published_.empty()) {
-      const bool keep = is_kept_ && !has_published_entries_;
-      if (!keep) RemoveContents(Context::Background(), fd_.get());
+      if (!is_kept_) RemoveContents(Context::Background(), fd_.get());
       // This fails if the stage is kept with its content.
       const std::string self = "../" + path_.filename().native();
       unlinkat(fd_.get(), self.c_str(), AT_REMOVEDIR);
     }
-  } catch (const Error&) {
+  } catch (...) {
     // SweepStages tries again, and logs failures.
   }
 }
@@ -314,37 +299,10 @@ bool Stage::Withdraw() noexcept {
   return true;
 }
 
-std::optional<std::string> Stage::PublishEntries(const std::vector<std::string>& names) {
-  Sync(fd_.get());
-  std::vector<std::string> published;
-  try {
-    for (const std::string& name : names) {
-      entries_[name] = IdentityAt(fd_.get(), name);
-      if (!RenameNew(fd_.get(), name, parent_.get(), name)) {
-        if (errno != EEXIST) ThrowErrnoBetween("rename", {fd_.get(), name}, {parent_.get(), name});
-        TakeBack(published);
-        return name;
-      }
-      published.push_back(name);
-    }
-    Sync(parent_.get());
-  } catch (...) {
-    TakeBack(published);
-    throw;
-  }
-  has_published_entries_ = true;
-  return std::nullopt;
-}
-
-void Stage::TakeBack(const std::vector<std::string>& names) noexcept {
-  has_published_entries_ = false;
-  for (auto name = names.rbegin(); name != names.rend(); ++name) {
-    const auto entry = entries_.find(*name);
-    if (entry == entries_.end() || IdentityAt(parent_.get(), *name) != entry->second) continue;
-    if (!RenameNew(parent_.get(), *name, fd_.get(), *name)) continue;
-    if (IdentityAt(fd_.get(), *name) == entry->second) continue;
-    RenameNew(fd_.get(), *name, parent_.get(), *name);  // Exchanged meanwhile: put it back.
-  }
+bool Stage::PublishEntry(const std::string& name, const std::string& target) {
+  if (RenameNew(fd_.get(), name, parent_.get(), target)) return true;
+  if (errno == EEXIST) return false;
+  ThrowErrnoBetween("rename", {fd_.get(), name}, {parent_.get(), target});
 }
 
 void Stage::PublishFile(const std::string& name, const std::string& target) {

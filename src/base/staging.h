@@ -20,14 +20,11 @@
 #define MSB_SRC_BASE_STAGING_H_
 
 #include <chrono>
-#include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "msb/context.h"
@@ -76,17 +73,6 @@ class LockedDirectory {
   LockedFd fd_;
 };
 
-// An EntryIdentity distinguishes an entry of a directory from a later entry of the same name.
-struct EntryIdentity {
-  std::uint32_t device_major = 0;
-  std::uint32_t device_minor = 0;
-  std::uint64_t inode = 0;
-  std::int64_t created_seconds = 0;  // 0 where the file system does not record it.
-  std::uint32_t created_nanoseconds = 0;
-
-  bool operator==(const EntryIdentity&) const = default;
-};
-
 // A Stage represents a hidden directory in which a directory or files are built until they are
 // published.
 class Stage {
@@ -112,7 +98,7 @@ class Stage {
   Stage& operator=(const Stage&) = delete;
   // Deletes the stage unless it was published, and deletes the directory that it replaced, if any.
   // Leaves files that cannot be deleted to SweepStages. Keeps a stage with a key, unless it is
-  // empty, its entries were published, or Discard was called.
+  // empty or Discard was called.
   ~Stage();
 
   // Makes the destructor delete a stage with a key.
@@ -139,13 +125,11 @@ class Stage {
   // with nothing changed, if the published directory is no longer there or cannot be renamed.
   bool Withdraw() noexcept;
 
-  // Moves these entries of the stage to the parent, in this order and under the same names. Moves
-  // either all or none of them, but a crash may leave only the first of them there. Returns nullopt
-  // if all were moved. If a name is taken, returns the first such name, with nothing changed.
-  std::optional<std::string> PublishEntries(const std::vector<std::string>& names);
-  // Moves the entries that PublishEntries has moved back into the stage, except those that were
-  // replaced or removed meanwhile.
-  void TakeBack(const std::vector<std::string>& names) noexcept;
+  // Moves an entry of the stage to parent/target. Returns false, with nothing changed, if the
+  // target exists. There is no way back, because other calls may use the entry at once: the caller
+  // must have flushed it, and must flush the parent afterwards. Throws kIO, with nothing changed,
+  // if the entry cannot be moved.
+  bool PublishEntry(const std::string& name, const std::string& target);
 
   // Moves a regular file of the stage to parent/target, replacing a regular file that exists there.
   // Throws kInvalidArgument, with nothing changed, if parent/target is anything else.
@@ -174,10 +158,8 @@ class Stage {
   LockedFd fd_;
   std::string published_;  // Name of the published directory; empty: not published.
   bool is_kept_ = false;   // It has a key, and was not discarded.
-  bool has_published_entries_ = false;
   LockedDirectory replaced_;
   Context context_ = Context::Background();  // For deleting replaced_.
-  std::map<std::string, EntryIdentity> entries_;
 };
 
 // How long a stage must be unchanged before a process that cannot see its lock deletes it.

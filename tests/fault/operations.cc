@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "src/archive/image_files.h"
 #include "tests/fault/operation_parts.h"
 
 namespace msb::test {
@@ -70,11 +71,18 @@ void WriteOldFile(FaultHome& home) { WriteFile(home / "out/file", "old"); }
 void ExpectNothing(FaultHome& /*home*/, const Outcome& /*outcome*/) {}
 
 void ExpectImported(FaultHome& home, const Outcome& outcome) {
+  const std::set<std::string> received = {home.DigestOf("received"),
+                                          home.DigestOf("received-head")};
   std::set<std::string> digests;
   Client client = home.NewClient();
   for (const SnapshotArtifact& artifact : Snapshot::ListDir(kCtx, "", client)) {
     EXPECT_EQ(artifact.Verify(kCtx).upper.kind, "verified");
     digests.insert(artifact.Digest());
+    if (!received.contains(artifact.Digest())) continue;
+    Expect("the image of " + artifact.Path(), [&] {
+      archive::FilesOfImage(home / "home/cache",
+                            {artifact.ImageRef(), artifact.ImageManifestDigest()});
+    });
   }
   const bool head = digests.contains(home.DigestOf("received-head"));
   const bool parent = digests.contains(home.DigestOf("received"));
@@ -84,8 +92,9 @@ void ExpectImported(FaultHome& home, const Outcome& outcome) {
   if (outcome.done) {
     EXPECT_TRUE(head);
   }
-  if (outcome.refused) {
-    EXPECT_FALSE(parent);
+  // Other calls may already use what is visible, so a failure leaves it.
+  if (outcome.refused && head) {
+    EXPECT_NE(outcome.error.find("was published nevertheless"), std::string::npos) << outcome.error;
   }
 }
 

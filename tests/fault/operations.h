@@ -17,8 +17,9 @@ namespace msb::test {
 
 // How an operation ended after a walk interfered with it.
 struct Outcome {
-  bool done = false;     // The operation returned.
-  bool refused = false;  // The operation threw. If neither is set, it was killed.
+  bool done = false;       // The operation returned.
+  bool refused = false;    // The operation threw. If neither is set, it was killed.
+  std::string error = {};  // The kind and the message of what it threw.
 };
 
 struct Operation {

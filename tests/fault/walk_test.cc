@@ -50,7 +50,8 @@ class WalkTest : public ::testing::TestWithParam<Operation> {
     SCOPED_TRACE(fmt::format("{}: {} {}: {}", GetParam().name, when, run.first, run.report));
     EXPECT_EQ(run.crash, "");
     const Outcome outcome{.done = !run.killed && run.report == "done",
-                          .refused = !run.killed && run.report != "done"};
+                          .refused = !run.killed && run.report != "done",
+                          .error = run.report};
     if (outcome.refused) {
       EXPECT_TRUE(run.report.starts_with("IO: ")) << run.report;
     }

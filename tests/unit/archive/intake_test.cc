@@ -92,18 +92,71 @@ TEST_F(IntakeTest, RefusesADirectoryThatIsTaken) {
   EXPECT_EQ(ListTree(dir_.path()), before);
 }
 
-TEST_F(IntakeTest, TakesBackAllIfOneNameIsTakenMeanwhile) {
-  Tree before;
+TEST_F(IntakeTest, PublishesNothingIfOneNameIsTakenMeanwhile) {
+  for (const SampleSnapshot* sample : {&parent_, &child_}) {
+    fs::remove_all(spec_.destination);
+    {
+      Intake intake(ctx_, spec_, RegistryWords());
+      Take(intake, parent_);
+      Take(intake, child_);
+      WriteFile(spec_.destination / DirectoryName(*sample) / "file", "precious");
+      EXPECT_MSB_ERROR(Finish(intake), ErrorKind::kSnapshotAlreadyExists,
+                       "/" + DirectoryName(*sample) + " exists; remove it",
+                       "pull to another directory");
+    }
+    EXPECT_EQ(ListTree(spec_.destination).size(), 2U);
+  }
+}
+
+// Two calls bring different children of one parent.
+TEST_F(IntakeTest, UsesAParentThatAnotherCallPublishesMeanwhile) {
+  const SampleSnapshot sibling =
+      MakeSampleSnapshot(SampleLayout::kInventory, {.seed = 3, .parent = parent_.id});
+  Intake intake(ctx_, spec_, RegistryWords());
+  Take(intake, parent_);
+  Take(intake, child_);
+  {
+    Intake other(ctx_, spec_, RegistryWords());
+    Take(other, parent_);
+    Take(other, sibling);
+    Finish(other);
+  }
+  const std::vector<Artifact> artifacts = Finish(intake);
+  ASSERT_EQ(artifacts.size(), 2U);
+  EXPECT_EQ(artifacts[0].path, spec_.destination / DirectoryName(parent_));
+  EXPECT_TRUE(intake.snapshots().Find(DirectoryName(parent_))->present);
+  for (const SampleSnapshot* sample : {&parent_, &sibling, &child_}) {
+    const fs::path path = spec_.destination / DirectoryName(*sample);
+    EXPECT_EQ(artifact::OpenArtifactAt(path).manifest.digest, sample->digest);
+  }
+}
+
+TEST_F(IntakeTest, UsesAHeadThatAnotherCallPublishesMeanwhile) {
+  Intake intake(ctx_, spec_, RegistryWords());
+  Take(intake, parent_);
+  {
+    Intake other(ctx_, spec_, RegistryWords());
+    Take(other, parent_);
+    Finish(other);
+  }
+  const std::vector<Artifact> artifacts = Finish(intake);
+  ASSERT_EQ(artifacts.size(), 1U);
+  EXPECT_EQ(artifacts[0].path, spec_.destination / DirectoryName(parent_));
+  EXPECT_TRUE(intake.snapshots().Find(DirectoryName(parent_))->present);
+}
+
+TEST_F(IntakeTest, RefusesAHeadNamedAsItsParent) {
+  spec_.name = DirectoryName(parent_);
   {
     Intake intake(ctx_, spec_, RegistryWords());
     Take(intake, parent_);
     Take(intake, child_);
-    WriteFile(spec_.destination / DirectoryName(child_) / "file", "precious");
     EXPECT_MSB_ERROR(Finish(intake), ErrorKind::kSnapshotAlreadyExists,
-                     "/" + DirectoryName(child_) + " exists; remove it",
-                     "pull to another directory");
+                     "the name '" + *spec_.name + "' is that of snapshot " + parent_.digest +
+                         ", which is also in r.test/vm:1",
+                     "use another name for the head, " + child_.digest);
   }
-  EXPECT_EQ(ListTree(spec_.destination).size(), 2U);
+  EXPECT_FALSE(fs::exists(spec_.destination));
 }
 
 TEST_F(IntakeTest, RefusesADiskOfTheWrongSizeOrContent) {
@@ -168,6 +221,25 @@ TEST_F(IntakeTest, ReturnsAHeadThatIsPresent) {
   const Artifact* const head = intake.FindPresent(intake.snapshots().InOrder());
   ASSERT_NE(head, nullptr);
   EXPECT_EQ(head->path, spec_.destination / DirectoryName(parent_));
+}
+
+TEST_F(IntakeTest, InstallsTheImageOfAHeadThatIsPresent) {
+  const ImageSample image = MakeOciImage("a");
+  const SampleSnapshot sample =
+      MakeSampleSnapshot(SampleLayout::kInventory, {.image = image.image});
+  {
+    Intake intake(ctx_, spec_, RegistryWords());
+    Take(intake, sample);
+    Finish(intake);
+  }
+  Intake intake(ctx_, spec_, RegistryWords());
+  Take(intake, sample);
+  for (const auto& [name, content] : image.files) WriteFile(intake.AddImageFile(name), content);
+  const auto order = intake.snapshots().InOrder();
+  intake.CheckImages(order);
+  ASSERT_NE(intake.FindPresent(order), nullptr);
+  EXPECT_EQ(intake.Publish(order).at(0).path, spec_.destination / DirectoryName(sample));
+  EXPECT_EQ(FilesOfImage(spec_.cache_dir, image.image).size(), image.files.size());
 }
 
 TEST_F(IntakeTest, NeedsNoDiskOfASnapshotThatIsPresent) {

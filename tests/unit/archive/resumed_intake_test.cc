@@ -174,12 +174,30 @@ TEST_F(ResumedIntakeTest, IsDeletedIfItIsDiscarded) {
   EXPECT_TRUE(fs::is_empty(spec_.destination));
 }
 
-TEST_F(ResumedIntakeTest, ContinuesAfterTheHeadWasRenamed) {
-  Leave();
-  spec_.name = "head";
-  fs::rename(left_, left_.parent_path() / "head");
-  Continue(0);
-  EXPECT_EQ(artifact::OpenArtifactAt(spec_.destination / "head").manifest.digest, parent_.digest);
+// Publication moves the parents first, so a failure may take only them out of the stage.
+TEST_F(ResumedIntakeTest, ContinuesAfterOnlyTheParentWasPublished) {
+  {
+    Intake intake(ctx_, spec_, RegistryWords(), key_);
+    Take(intake, parent_);
+    Take(intake, child_);
+  }
+  const fs::path stage = fs::directory_iterator(spec_.destination)->path();
+  fs::rename(stage / DirectoryName(parent_), spec_.destination / DirectoryName(parent_));
+  {
+    Intake intake(ctx_, spec_, RegistryWords(), key_);
+    Add(intake, parent_);
+    IncomingSnapshot& child = Add(intake, child_);
+    const auto order = intake.snapshots().InOrder();
+    EXPECT_EQ(intake.FindPresent(order), nullptr);
+    EXPECT_TRUE(intake.OpenDisk(child, FileOf(child), child_.upper.size()).is_left);
+    intake.AcceptDisk(child, FileOf(child),
+                      {.name = "d",
+                       .size = child_.upper.size(),
+                       .path = intake.DiskPath(child, FileOf(child)),
+                       .integrity = {}});
+    intake.Publish(order);
+  }
+  ExpectPublished({parent_, child_});
 }
 
 TEST_F(ResumedIntakeTest, KeepsImageFiles) {

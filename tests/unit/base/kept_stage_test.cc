@@ -100,33 +100,32 @@ TEST(KeptStageTest, IsSeparateForEachKey) {
   EXPECT_EQ(ListTree(other.path()), Tree());
 }
 
-TEST(KeptStageTest, IsDeletedOnceItsEntriesArePublished) {
+TEST(KeptStageTest, KeepsTheOtherEntriesWhenOneIsPublished) {
   const TempDir dir;
   Leave(dir.path());
   {
     Stage stage(Context::Background(), dir.path(), kKey, kMustExist);
-    WriteFile(stage.path() / "scrap", "scrap");
-    EXPECT_EQ(stage.PublishEntries({"a"}), std::nullopt);
+    WriteFile(stage.path() / "other", "other");
+    EXPECT_TRUE(stage.PublishEntry("a", "a"));
   }
   EXPECT_EQ(ReadFile(dir / "a/file"), "left");
+  EXPECT_EQ(ReadFile(PathOf(dir.path()) / "other"), "other");
+  {
+    Stage stage(Context::Background(), dir.path(), kKey, kMustExist);
+    stage.Discard();
+  }
   EXPECT_EQ(ListTree(dir.path()).size(), 2U);
 }
 
-TEST(KeptStageTest, IsKeptIfItsEntriesCannotBePublishedOrAreTakenBack) {
+TEST(KeptStageTest, IsKeptIfItsEntryCannotBePublished) {
   const TempDir dir;
   Leave(dir.path());
   const Tree left = ListTree(dir.path());
   {
     Stage stage(Context::Background(), dir.path(), kKey, kMustExist);
     fs::create_directory(dir / "a");
-    EXPECT_EQ(stage.PublishEntries({"a"}), "a");
+    EXPECT_FALSE(stage.PublishEntry("a", "a"));
     fs::remove(dir / "a");
-  }
-  EXPECT_EQ(ListTree(dir.path()), left);
-  {
-    Stage stage(Context::Background(), dir.path(), kKey, kMustExist);
-    EXPECT_EQ(stage.PublishEntries({"a"}), std::nullopt);
-    stage.TakeBack({"a"});
   }
   EXPECT_EQ(ListTree(dir.path()), left);
 }
@@ -182,7 +181,7 @@ TEST(KeptStageTest, WaitsForTheCallThatUsesItAndSeesWhatThatPublished) {
     EXPECT_EQ(ReadFile(dir / "a/file"), "left");
     EXPECT_EQ(ListTree(stage.path()), Tree());
   });
-  EXPECT_EQ(first->PublishEntries({"a"}), std::nullopt);
+  EXPECT_TRUE(first->PublishEntry("a", "a"));
   is_done = true;
   first.reset();
   second.join();
@@ -199,7 +198,7 @@ TEST(KeptStageTest, ConcurrentCallsTakeTurns) {
     EXPECT_EQ(++users, 1);
     if (!fs::exists(dir / "new/a")) {
       WriteFile(stage.path() / "a/file", "content");
-      EXPECT_EQ(stage.PublishEntries({"a"}), std::nullopt);
+      EXPECT_TRUE(stage.PublishEntry("a", "a"));
       ++published;
     }
     SweepStages(Context::Background(), dir / "new", Unexpected);

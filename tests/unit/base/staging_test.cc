@@ -278,23 +278,6 @@ TEST(StageTest, WithdrawsOnlyItsOwnDirectory) {
   EXPECT_TRUE(fs::is_directory(dir / "moved"));
 }
 
-TEST(StageTest, TakesBackNothingThatWasReplacedMeanwhile) {
-  const TempDir dir;
-  {
-    Stage stage(dir.path());
-    WriteFile(stage.path() / "a/file", "a");
-    WriteFile(stage.path() / "b/file", "b");
-    ASSERT_EQ(stage.PublishEntries({"a", "b"}), std::nullopt);
-    // Made before the other one is removed, or it might get the same inode number.
-    WriteFile(dir / "other/file", "precious");
-    fs::remove_all(dir / "a");
-    fs::rename(dir / "other", dir / "a");
-    stage.TakeBack({"a", "b"});
-  }
-  EXPECT_EQ(ReadFile(dir / "a/file"), "precious");
-  EXPECT_FALSE(fs::exists(dir / "b"));
-}
-
 TEST(StageTest, MakesMissingParentsAndRemovesThemUnlessItIsPublished) {
   const TempDir dir;
   { const Stage stage(dir / "a/b", Stage::Parents::kMake); }
@@ -395,81 +378,36 @@ void FillStage(const Stage& stage) {
   WriteFile(stage.path() / "c", "c");
 }
 
-TEST(StageTest, PublishesEntriesInTheirOrder) {
+TEST(StageTest, PublishesEntriesAndDeletesTheOthers) {
   const TempDir dir;
   WriteFile(dir / "kept", "kept");
   {
     Stage stage(dir.path());
     FillStage(stage);
-    WriteNewFileAt(stage.fd(), "scrap", "scrap", 0600);
-    Watch watch(dir.path());
-    EXPECT_EQ(stage.PublishEntries({"b", "a", "c"}), std::nullopt);
-    EXPECT_EQ(watch.Take(), (std::vector<std::string>{"+b", "+a", "+c"}));
-    EXPECT_EQ(ListTree(stage.path()).size(), 1U);
+    EXPECT_TRUE(stage.PublishEntry("b", "other"));
+    EXPECT_TRUE(stage.PublishEntry("c", "c"));
+    EXPECT_FALSE(fs::exists(stage.path() / "b"));
   }
-  EXPECT_EQ(ReadFile(dir / "a/file"), "a");
-  EXPECT_EQ(ReadFile(dir / "b/file"), "b");
+  EXPECT_EQ(ReadFile(dir / "other/file"), "b");
   EXPECT_EQ(ReadFile(dir / "c"), "c");
-  EXPECT_EQ(ListTree(dir.path()).size(), 6U);
+  EXPECT_EQ(ListTree(dir.path()).size(), 4U);
 }
 
-TEST(StageTest, PublishesNoEntryIfOneIsTaken) {
-  for (const std::string taken : {"b", "a", "c"}) {
-    const TempDir dir;
-    WriteFile(dir / taken / "file", "old");
-    const Tree before = ListTree(dir.path());
-    {
-      Stage stage(dir.path());
-      FillStage(stage);
-      const Tree staged = ListTree(stage.path());
-      EXPECT_EQ(stage.PublishEntries({"b", "a", "c"}), taken);
-      EXPECT_EQ(ListTree(stage.path()), staged);
-    }
-    EXPECT_EQ(ListTree(dir.path()), before);
-  }
-}
-
-TEST(StageTest, ReturnsTheFirstNameThatIsTaken) {
+TEST(StageTest, PublishesNoEntryWhoseTargetExists) {
   const TempDir dir;
   fs::create_directory(dir / "a");
-  fs::create_symlink("nowhere", dir / "c");
-  const Tree before = ListTree(dir.path());
-  {
-    Stage stage(dir.path());
-    FillStage(stage);
-    EXPECT_EQ(stage.PublishEntries({"b", "c", "a"}), "c");
-    EXPECT_EQ(stage.PublishEntries({"b", "a", "c"}), "a");
-  }
-  EXPECT_EQ(ListTree(dir.path()), before);
-}
-
-TEST(StageTest, TakesEntriesBackIfOneCannotBePublished) {
-  const TempDir dir;
-  {
-    Stage stage(dir.path());
-    FillStage(stage);
-    const Tree staged = ListTree(stage.path());
-    Watch watch(dir.path());
-    EXPECT_MSB_ERROR(stage.PublishEntries({"b", "a", "absent", "c"}), ErrorKind::kIO,
-                     "cannot rename ", "/absent is absent: ");
-    EXPECT_EQ(watch.Take(), (std::vector<std::string>{"+b", "+a", "-a", "-b"}));
-    EXPECT_EQ(ListTree(stage.path()), staged);
-  }
-  EXPECT_EQ(ListTree(dir.path()), Tree());
-}
-
-TEST(StageTest, TakesBackPublishedEntriesInReverseOrder) {
-  const TempDir dir;
-  WriteFile(dir / "kept", "kept");
+  fs::create_symlink("nowhere", dir / "link");
+  WriteFile(dir / "file", "old");
   const Tree before = ListTree(dir.path());
   {
     Stage stage(dir.path());
     FillStage(stage);
     const Tree staged = ListTree(stage.path());
-    ASSERT_EQ(stage.PublishEntries({"b", "a", "c"}), std::nullopt);
-    Watch watch(dir.path());
-    stage.TakeBack({"b", "a", "c"});
-    EXPECT_EQ(watch.Take(), (std::vector<std::string>{"-c", "-a", "-b"}));
+    for (const char* target : {"a", "link", "file"}) {
+      EXPECT_FALSE(stage.PublishEntry("a", target)) << target;
+    }
+    EXPECT_MSB_ERROR(stage.PublishEntry("absent", "new"), ErrorKind::kIO, "cannot rename ",
+                     "/absent is absent: ");
     EXPECT_EQ(ListTree(stage.path()), staged);
   }
   EXPECT_EQ(ListTree(dir.path()), before);
