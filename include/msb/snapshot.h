@@ -317,8 +317,8 @@ class MSB_EXPORT Snapshot {
   // Throws kInvalidArgument if the level is out of range; if out_path exists and is neither a
   // regular file nor a named pipe, is inside a snapshot, or is one of the files to export; or if
   // the snapshot does not descend from since. Throws kUnsupportedOperation for a checkpoint, for a
-  // disk of several layers, for parents of another generation (no archive can carry both), for more
-  // than about 8,000 snapshots, and for a 0.7 snapshot if since is set.
+  // disk of several layers, for parents of another generation (no archive can carry both), for an
+  // archive beyond the limits of Import (docs/formats.md), and for a 0.7 snapshot if since is set.
   static void Export(const Context& ctx, const std::string& name_or_path,
                      const std::filesystem::path& out_path, const SnapshotExportOptions& options,
                      const Client& client = Client::Default());

@@ -10,8 +10,8 @@
 #include "src/archive/byte_sink.h"
 #include "src/archive/export_chain.h"
 #include "src/archive/image_files.h"
-#include "src/archive/import.h"
 #include "src/archive/inventory.h"
+#include "src/archive/limits.h"
 #include "src/archive/member_hash.h"
 #include "src/archive/sparse_map.h"
 #include "src/archive/tar_writer.h"
@@ -276,17 +276,74 @@ SourceBytes CountSources(const Context& ctx, const ExportSpec& spec,
   return total;
 }
 
-// Returns what the archive contains. Throws kUnsupportedOperation if it has too many entries.
+// An ArchivePlan counts the entries of an archive before they are written.
+// Each function throws kUnsupportedOperation if Import would refuse the archive.
+class ArchivePlan {
+ public:
+  ArchivePlan(const ExportSpec& spec, const OutgoingChain& chain) : spec_(spec), chain_(chain) {}
+
+  void Check() {
+    for (const OutgoingSnapshot& snapshot : chain_.snapshots) AddSnapshot(snapshot);
+    for (const std::string& file : chain_.images) AddImageFile(file);
+    if (chain_.layout != Layout::kInventory) return;
+    const std::string inventory(kInventoryPath);
+    AddEntry(inventory, inventory);
+  }
+
+ private:
+  void AddSnapshot(const OutgoingSnapshot& snapshot) {
+    const artifact::OpenedArtifact& source = *snapshot.source;
+    const std::string path = source.artifact.path.native();
+    AddEntry(ManifestPath(chain_.layout, snapshot.directory), path);
+    Limit(path, budget_.AddMetadata(snapshot.bytes.size()),
+          "shorten the labels, or squash the snapshot");
+    const artifact::Layer& layer = snapshot.manifest.layers.at(0);
+    AddEntry(PayloadPath(chain_.layout, snapshot.directory, layer.file),
+             (source.artifact.path / source.artifact.manifest.layers.at(0).file).native());
+    if (!layer.integrity) return;
+    Limit(path, budget_.AddHashed(source.layers.at(0).stamp.size, layer.integrity->algorithm),
+          "squash the snapshot without recording the integrity");
+  }
+
+  void AddImageFile(const std::string& file) {
+    constexpr std::string_view kWithout = "export the snapshot without its image";
+    const SourceFile source = OpenImageFile(spec_.cache_dir, file);
+    AddEntry(ImagePath(chain_.layout, file), source.name);
+    Limit(source.name, budget_.AddImageFile(), kWithout);
+    if (IsImageMetadata(file)) {
+      Limit(source.name, budget_.AddMetadata(source.stamp.size), kWithout);
+    }
+    Limit(source.name, budget_.AddHashed(source.stamp.size, artifact::kSha256), kWithout);
+  }
+
+  // entry is the path in the archive, and source names the file in messages.
+  void AddEntry(const std::string& entry, const std::string& source) {
+    if (!ParseMemberPath(entry)) {
+      Throw(ErrorKind::kUnsupportedOperation,
+            "{} has a name that an archive cannot hold: it must be UTF-8 without backslashes and "
+            "control characters; squash the snapshot first",
+            base::Quoted(source));
+    }
+    Limit(source, budget_.AddEntry(), "squash the snapshot first");
+  }
+
+  static void Limit(const std::string& source, const ArchiveBudget::Excess& excess,
+                    std::string_view next_step) {
+    if (!excess) return;
+    Throw(ErrorKind::kUnsupportedOperation, "with {}, the archive {}; {}", base::Quoted(source),
+          *excess, next_step);
+  }
+
+  const ExportSpec& spec_;
+  const OutgoingChain& chain_;
+  ArchiveBudget budget_;
+};
+
+// Returns what the archive contains. Throws kUnsupportedOperation if Import would refuse it.
 OutgoingChain PrepareArchive(const ExportSpec& spec) {
   OutgoingChain chain = PrepareChain(spec.chain);
   if (spec.with_image) chain.images = FilesOfImages(spec.cache_dir, spec.chain);
-  const std::size_t entries = 2 * chain.snapshots.size() + chain.images.size() + 1;
-  if (entries > kMaxEntries) {
-    Throw(ErrorKind::kUnsupportedOperation,
-          "a chain of {} snapshots needs {} archive entries, but at most {} are supported; squash "
-          "the snapshot first",
-          chain.snapshots.size(), entries, kMaxEntries);
-  }
+  ArchivePlan(spec, chain).Check();
   return chain;
 }
 

@@ -36,9 +36,9 @@ struct ExportSpec {
 // Writes the archive and flushes it to disk. A failure leaves nothing of the archive behind and
 // spec.out as it was, with the exception that base::Stage::PublishFile documents. Progress phase
 // "export".
-// Throws kUnsupportedOperation if an archive cannot carry one of the snapshots, if there are too
-// many snapshots, or if they are of several generations.
-// Throws kSnapshotImageMissing if a file of the image is missing.
+// Throws kUnsupportedOperation if an archive cannot carry one of the snapshots, if the archive
+// would exceed a limit of Import (limits.h), or if the snapshots are of several generations.
+// Nothing has been written then. Throws kSnapshotImageMissing if a file of the image is missing.
 // Throws kSnapshotNotFound as artifact::OpenLayer does.
 // Throws kSnapshotIntegrity if a file changed while it was read, or an image file is damaged.
 // Throws kInvalidArgument if spec.out does not name a file, is inside a snapshot, is one of the

@@ -11,6 +11,7 @@
 #include "src/archive/incoming.h"
 #include "src/archive/inventory.h"
 #include "src/archive/layout_guess.h"
+#include "src/archive/limits.h"
 #include "src/archive/receiver.h"
 #include "src/base/file.h"
 #include "src/base/regular_file.h"
@@ -53,7 +54,7 @@ class Importer {
         reader_(input_),
         intake_(ctx, spec, ArchiveWords()),
         snapshots_(intake_.snapshots()),
-        receiver_(silent_, input_, reader_, layout_, spec.destination) {}
+        receiver_(silent_, reader_, layout_, spec.destination) {}
 
   std::vector<Artifact> Run() {
     intake_.CheckNameFree();
@@ -80,9 +81,7 @@ class Importer {
  private:
   void Accept(const TarEntry& entry) {
     ctx_.Check();
-    if (++entries_ > kMaxEntries) {
-      RefuseExcess(entry.path, "exceeds the limit of " + std::to_string(kMaxEntries) + " entries");
-    }
+    if (const auto excess = budget_.AddEntry()) RefuseExcess(entry.path, *excess);
     if (!paths_.insert(entry.path).second) RefuseEntry(entry.path, "occurs twice");
     if (entry.is_directory) return AcceptDirectory(entry);
     const auto path = ParseMemberPath(entry.path);
@@ -123,8 +122,7 @@ class Importer {
 
   void AcceptManifest(const TarEntry& entry, const MemberPath& path) {
     Member member;
-    const std::string bytes =
-        receiver_.ReadText(entry, MemberKind::kManifest, artifact::kMaxManifestBytes, &member);
+    const std::string bytes = ReadMetadata(entry, MemberKind::kManifest, member);
     IncomingSnapshot& snapshot = intake_.Add(layout_.Get(), path.snapshot, entry.path, bytes);
     member.owner = snapshot.id;
     members_.push_back(std::move(member));
@@ -137,8 +135,7 @@ class Importer {
 
   void AcceptMetadata(const TarEntry& entry, const MemberPath& path) {
     Member member;
-    std::string bytes =
-        receiver_.ReadText(entry, MemberKind::kMetadata, artifact::kMaxManifestBytes, &member);
+    std::string bytes = ReadMetadata(entry, MemberKind::kMetadata, member);
     member.owner = path.snapshot;
     members_.push_back(std::move(member));
     if (IncomingSnapshot* const snapshot = snapshots_.Find(path.snapshot)) {
@@ -164,7 +161,10 @@ class Importer {
       const IncomingSnapshot& owner = *owners.front();
       const artifact::Layer& layer = LayerOf(owner, path.file);
       intake_.CheckSize(payload.path, payload.size, layer);
-      if (layer.integrity) algorithm = layer.integrity->algorithm;
+      if (layer.integrity) {
+        algorithm = layer.integrity->algorithm;
+        CountHashed(payload.path, payload.size, *algorithm);
+      }
       // Another snapshot of a 0.7 archive, which the receiver does not have, may share the layer.
       const bool keep = !owner.present || layout_.Get() == Layout::kLayered;
       if (keep) payload.file = intake_.DiskPath(owner, path.file);
@@ -224,7 +224,21 @@ class Importer {
     if (!layer.integrity) return;
     const std::string& algorithm = layer.integrity->algorithm;
     if (payload.integrity && payload.integrity->algorithm == algorithm) return;
-    receiver_.CountHashed(payload.path, payload.size, algorithm);
+    CountHashed(payload.path, payload.size, algorithm);
+  }
+
+  void CountHashed(const std::string& path, std::uint64_t size, std::string_view algorithm) {
+    if (const auto excess = budget_.AddHashed(size, algorithm)) RefuseExcess(path, *excess);
+  }
+
+  std::string ReadMetadata(const TarEntry& entry, MemberKind kind, Member& member) {
+    CountMetadata(entry);
+    return receiver_.ReadText(entry, kind, artifact::kMaxManifestBytes, &member);
+  }
+
+  void CountMetadata(const TarEntry& entry) {
+    MemberReceiver::CheckInMemory(entry, artifact::kMaxManifestBytes);
+    if (const auto excess = budget_.AddMetadata(entry.size)) RefuseExcess(entry.path, *excess);
   }
 
   void LinkOrCopy(const std::filesystem::path& file, const std::filesystem::path& target) const {
@@ -261,14 +275,10 @@ class Importer {
   }
 
   void AcceptImageFile(const TarEntry& entry, const MemberPath& path) {
-    if (intake_.image_files().size() >= kMaxImageFiles) {
-      RefuseExcess(entry.path,
-                   "exceeds the limit of " + std::to_string(kMaxImageFiles) + " image files");
-    }
+    if (const auto excess = budget_.AddImageFile()) RefuseExcess(entry.path, *excess);
     // These are read into memory: metadata is parsed, and a vmdk is parsed and rewritten.
-    if (path.kind == MemberKind::kImageMetadata || path.file.starts_with("vmdk/")) {
-      receiver_.CountMetadata(entry, artifact::kMaxManifestBytes);
-    }
+    if (IsImageMetadata(path.file)) CountMetadata(entry);
+    CountHashed(entry.path, entry.size, artifact::kSha256);
     const std::filesystem::path target = intake_.AddImageFile(path.file);
     members_.push_back(receiver_.ReceiveFile(entry, path.kind, target,
                                              std::string(artifact::kSha256), FreeSpace()));
@@ -306,7 +316,7 @@ class Importer {
   IncomingSnapshots& snapshots_;
   LayoutGuess layout_;
   MemberReceiver receiver_;
-  std::size_t entries_ = 0;
+  ArchiveBudget budget_;
   std::set<std::string> paths_;
   std::map<std::string, ArrivedPayload> payloads_;  // By PayloadKey.
   // The metadata.json files that arrived before their manifests, by snapshot directory: the path in

@@ -5,7 +5,6 @@
 #ifndef MSB_SRC_ARCHIVE_IMPORT_H_
 #define MSB_SRC_ARCHIVE_IMPORT_H_
 
-#include <cstddef>
 #include <filesystem>
 #include <vector>
 
@@ -14,12 +13,6 @@
 #include "src/artifact/store.h"
 
 namespace msb::archive {
-
-// The most entries that an archive may have; a chain of 8,000 snapshots has 16,001.
-inline constexpr std::size_t kMaxEntries = 1 << 14;
-// The most image files that an archive may have. An OCI image has at most 127 layers, and a few
-// more files.
-inline constexpr std::size_t kMaxImageFiles = 1 << 11;
 
 // Imports the snapshots of an archive, which is a file, a pipe or a device, that the receiver does
 // not have, and the image files of the archive, and flushes them to disk. A failure leaves nothing

@@ -14,10 +14,6 @@
 
 namespace msb::archive {
 
-// The longest inventory that is accepted, in bytes. This is enough for the sparse map of a disk
-// with 2^18 ranges, or for a chain of several thousand snapshots.
-inline constexpr std::size_t kMaxInventoryBytes = 16 << 20;
-
 // The extension that lists the snapshots that the receiver of an incremental archive must have.
 inline constexpr std::string_view kBackingExtension = "msb.backing";
 

@@ -7,12 +7,10 @@
 #include <utility>
 
 #include "src/archive/entry_stream.h"
-#include "src/archive/inventory.h"
 #include "src/archive/member_hash.h"
 #include "src/archive/source_words.h"
 #include "src/archive/sparse_map.h"
 #include "src/artifact/integrity.h"
-#include "src/artifact/manifest.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "src/base/progress.h"
@@ -26,17 +24,6 @@ namespace {
 
 using base::Throw;
 using base::UniqueFd;
-
-// Limits on the total bytes of manifests, inventories and other members that are held in memory: at
-// most kMaxMetadataBytes, and at most kFreeMetadataBytes plus kMaxMetadataRatio for each byte of
-// the archive that has been read.
-constexpr std::uint64_t kMaxMetadataBytes = 48 << 20;
-constexpr std::uint64_t kFreeMetadataBytes = artifact::kMaxManifestBytes + kMaxInventoryBytes;
-constexpr std::uint64_t kMaxMetadataRatio = 200;
-
-// The SHA-256 algorithms hash holes as zeros, so the total of all files that they hash is limited,
-// in bytes.
-constexpr std::uint64_t kMaxHashedBytes = std::uint64_t{1} << 40;
 
 // Returns the space that the member needs: the bytes of a sparse entry. Blocks of zeros in another
 // entry become holes, so its size is an upper bound.
@@ -63,34 +50,13 @@ void RefuseEntry(std::string_view path, std::string_view problem) {
   RefusePart(ArchiveWords(), path, problem);
 }
 
-MemberReceiver::MemberReceiver(const Context& ctx, const ArchiveInput& input, TarReader& reader,
-                               const LayoutGuess& layout, std::filesystem::path destination)
-    : ctx_(ctx),
-      input_(input),
-      reader_(reader),
-      layout_(layout),
-      destination_(std::move(destination)) {}
+MemberReceiver::MemberReceiver(const Context& ctx, TarReader& reader, const LayoutGuess& layout,
+                               std::filesystem::path destination)
+    : ctx_(ctx), reader_(reader), layout_(layout), destination_(std::move(destination)) {}
 
-void MemberReceiver::CountMetadata(const TarEntry& entry, std::size_t limit) {
-  if (entry.is_sparse || entry.size > limit) {
-    RefuseExcess(entry.path, "is longer than " + std::to_string(limit) + " bytes");
-  }
-  metadata_bytes_ += entry.size;
-  if (metadata_bytes_ > kMaxMetadataBytes ||
-      metadata_bytes_ > kFreeMetadataBytes + kMaxMetadataRatio * input_.bytes_read()) {
-    RefuseExcess(entry.path, "brings the metadata to " + std::to_string(metadata_bytes_) +
-                                 " bytes, which is too much for an archive of this size");
-  }
-}
-
-void MemberReceiver::CountHashed(const std::string& path, std::uint64_t size,
-                                 const std::string& algorithm) {
-  if (algorithm == artifact::kFileMerkle) return;
-  hashed_bytes_ += size;
-  if (hashed_bytes_ > kMaxHashedBytes) {
-    RefuseExcess(path, "exceeds the limit of " + std::to_string(kMaxHashedBytes) +
-                           " bytes to hash in one archive");
-  }
+void MemberReceiver::CheckInMemory(const TarEntry& entry, std::size_t limit) {
+  if (!entry.is_sparse && entry.size <= limit) return;
+  RefuseExcess(entry.path, "is longer than " + std::to_string(limit) + " bytes");
 }
 
 Member MemberReceiver::Describe(const TarEntry& entry, MemberKind kind) const {
@@ -103,7 +69,7 @@ Member MemberReceiver::Describe(const TarEntry& entry, MemberKind kind) const {
 
 std::string MemberReceiver::ReadText(const TarEntry& entry, MemberKind kind, std::size_t limit,
                                      Member* member) {
-  CountMetadata(entry, limit);
+  CheckInMemory(entry, limit);
   std::string text;
   while (const auto piece = reader_.Read()) {
     text.append(reinterpret_cast<const char*>(piece->bytes.data()), piece->bytes.size());
@@ -122,7 +88,7 @@ Member MemberReceiver::ReceiveFile(const TarEntry& entry, MemberKind kind,
                                    const std::optional<std::filesystem::path>& target,
                                    const std::optional<std::string>& algorithm,
                                    std::optional<std::uint64_t> free) {
-  CheckLimits(entry, algorithm);
+  CountRanges(entry);
   if (target && free) CheckSpace(entry, *free);
   Member member = Describe(entry, kind);
   std::unique_ptr<artifact::IntegrityHasher> integrity;
@@ -154,9 +120,7 @@ Member MemberReceiver::ReceiveFile(const TarEntry& entry, MemberKind kind,
   return member;
 }
 
-void MemberReceiver::CheckLimits(const TarEntry& entry,
-                                 const std::optional<std::string>& algorithm) {
-  if (algorithm) CountHashed(entry.path, entry.size, *algorithm);
+void MemberReceiver::CountRanges(const TarEntry& entry) {
   // The ranges of all entries are kept if an inventory may list them.
   if (layout_.MayBe(Layout::kLayered)) ranges_ += entry.ranges.size();
   if (ranges_ > kMaxSparseRanges) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads the members of an archive from its tar stream, and enforces the limits of an archive.
+// Reads the members of an archive from its tar stream.
 
 #ifndef MSB_SRC_ARCHIVE_RECEIVER_H_
 #define MSB_SRC_ARCHIVE_RECEIVER_H_
@@ -13,7 +13,6 @@
 #include <string_view>
 
 #include "msb/context.h"
-#include "src/archive/archive_input.h"
 #include "src/archive/layout_guess.h"
 #include "src/archive/member.h"
 #include "src/archive/tar_reader.h"
@@ -29,18 +28,16 @@ class MemberReceiver {
  public:
   // All references must outlive the receiver. destination is the directory that messages name. ctx
   // must not have a progress function, since the input reports the progress.
-  MemberReceiver(const Context& ctx, const ArchiveInput& input, TarReader& reader,
-                 const LayoutGuess& layout, std::filesystem::path destination);
+  MemberReceiver(const Context& ctx, TarReader& reader, const LayoutGuess& layout,
+                 std::filesystem::path destination);
 
   // Returns the content of a member. Fills in *member, unless member is null.
-  // Throws kSnapshotIntegrity if the content is longer than limit bytes, or exceeds the limits of
-  // CountMetadata.
+  // Throws kSnapshotIntegrity as CheckInMemory does.
   std::string ReadText(const TarEntry& entry, MemberKind kind, std::size_t limit, Member* member);
 
-  // Counts a member that is held in memory.
-  // Throws kSnapshotIntegrity if it is longer than limit bytes, or all such members together are
-  // too long.
-  void CountMetadata(const TarEntry& entry, std::size_t limit);
+  // Checks a member that is held in memory.
+  // Throws kSnapshotIntegrity if it is longer than limit bytes, or has holes.
+  static void CheckInMemory(const TarEntry& entry, std::size_t limit);
 
   // Writes the member to the new file target, creating its directory if it is absent, or only reads
   // it if there is no target. Computes the integrity with algorithm if that is set. free is the
@@ -48,28 +45,21 @@ class MemberReceiver {
   // Throws kIO if the member stores more than free bytes; the holes of a sparse entry do not count.
   // The zeros of another entry do, although they become holes: a few compressed bytes may stand for
   // a tebibyte of them.
-  // Throws kSnapshotIntegrity if the member exceeds a limit.
+  // Throws kSnapshotIntegrity if the entries have too many sparse ranges.
   Member ReceiveFile(const TarEntry& entry, MemberKind kind,
                      const std::optional<std::filesystem::path>& target,
                      const std::optional<std::string>& algorithm,
                      std::optional<std::uint64_t> free);
 
-  // Counts size bytes to be hashed, unless algorithm skips holes.
-  // Throws kSnapshotIntegrity if the total exceeds the limit.
-  void CountHashed(const std::string& path, std::uint64_t size, const std::string& algorithm);
-
  private:
   Member Describe(const TarEntry& entry, MemberKind kind) const;
-  void CheckLimits(const TarEntry& entry, const std::optional<std::string>& algorithm);
+  void CountRanges(const TarEntry& entry);
   void CheckSpace(const TarEntry& entry, std::uint64_t free) const;
 
   const Context& ctx_;
-  const ArchiveInput& input_;
   TarReader& reader_;
   const LayoutGuess& layout_;
   const std::filesystem::path destination_;
-  std::uint64_t metadata_bytes_ = 0;
-  std::uint64_t hashed_bytes_ = 0;
   std::size_t ranges_ = 0;
 };
 

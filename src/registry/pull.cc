@@ -11,6 +11,7 @@
 
 #include "src/archive/image_names.h"
 #include "src/archive/import.h"
+#include "src/archive/limits.h"
 #include "src/artifact/integrity.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
