@@ -61,6 +61,15 @@ Manifest FromJson(ManifestForm form, const Json& document, std::string_view byte
   return manifest;
 }
 
+// Returns the manifest. Throws kUnsupportedOperation if its disk has too many layers.
+Manifest WithFewLayers(Manifest manifest, std::string_view origin) {
+  if (manifest.layers.size() <= kMaxLayers) return manifest;
+  base::Throw(ErrorKind::kUnsupportedOperation,
+              "{} lists {} disk layers, but at most {} are supported; only the runtime that wrote "
+              "the snapshot can use it",
+              origin, manifest.layers.size(), kMaxLayers);
+}
+
 // Returns the text of one field of a small document with this schema.
 std::string ReadOneText(std::string_view bytes, std::string_view origin, const char* schema,
                         std::string_view field) {
@@ -93,15 +102,18 @@ bool IsBelow(const Manifest& manifest, std::string_view backing_file) {
 }
 
 Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin) {
-  return Read(bytes, origin, [&](const Json& document) { return FromJson(form, document, bytes); });
+  return WithFewLayers(
+      Read(bytes, origin, [&](const Json& document) { return FromJson(form, document, bytes); }),
+      origin);
 }
 
 Manifest ParseSnapshotJson(std::string_view bytes, std::string_view origin) {
-  return Read(bytes, origin, [&](const Json& document) {
+  const auto read = [&](const Json& document) {
     const Fields any(document, "", {"schema"}, Fields::Others::kIgnore);
     const bool layered = any.At("schema").is_string();
     return FromJson(layered ? ManifestForm::kLayered : ManifestForm::kDescriptor, document, bytes);
-  });
+  };
+  return WithFewLayers(Read(bytes, origin, read), origin);
 }
 
 std::string SealManifest(Manifest& manifest) {

@@ -21,6 +21,8 @@ namespace msb::artifact {
 
 // The longest manifest that is accepted, in bytes.
 inline constexpr std::size_t kMaxManifestBytes = 8 << 20;
+// The most layers of a disk. Each of them takes a descriptor while the snapshot is used.
+inline constexpr std::size_t kMaxLayers = 256;
 
 enum class ManifestForm { kManifest, kDescriptor, kLayered };
 
@@ -73,6 +75,7 @@ bool IsBelow(const Manifest& manifest, std::string_view backing_file);
 
 // Parses a manifest.json or snapshot.json. origin is the name of the file in messages.
 // Throws kSnapshotIntegrity if it is malformed. The message names the problem.
+// Throws kUnsupportedOperation if the disk has more than kMaxLayers layers.
 Manifest ParseManifest(ManifestForm form, std::string_view bytes, std::string_view origin);
 // Parses a snapshot.json. Detects from its content whether its form is kDescriptor or kLayered.
 Manifest ParseSnapshotJson(std::string_view bytes, std::string_view origin);

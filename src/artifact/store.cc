@@ -68,6 +68,11 @@ std::optional<ManifestBytes> ReadManifestFile(int dir, const std::filesystem::pa
   return std::nullopt;
 }
 
+// Returns true if an artifact was refused because of its content.
+bool IsRefusal(const Error& e) {
+  return e.kind() == ErrorKind::kSnapshotIntegrity || e.kind() == ErrorKind::kUnsupportedOperation;
+}
+
 Manifest ParseManifestFile(const ManifestBytes& file) {
   return file.form == ManifestForm::kManifest ? ParseManifest(file.form, file.bytes, file.origin)
                                               : ParseSnapshotJson(file.bytes, file.origin);
@@ -286,7 +291,7 @@ class Walk {
           artifact = read_(child.fd.get(), path);
         }
       } catch (const Error& e) {
-        if (e.kind() != ErrorKind::kSnapshotIntegrity && e.kind() != ErrorKind::kIO) throw;
+        if (!IsRefusal(e) && e.kind() != ErrorKind::kIO) throw;
         if (!child.fd || IsAt(dir, name, child.fd.get())) return failed_(e);
         continue;  // The child was removed or replaced meanwhile.
       }
@@ -396,7 +401,7 @@ std::optional<Manifest> ReadManifest(int dir, const std::filesystem::path& path)
     const auto file = ReadManifestFile(dir, path);
     if (file) return ParseManifestFile(*file);
   } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kSnapshotIntegrity) throw;
+    if (!IsRefusal(e)) throw;
   }
   return std::nullopt;
 }

@@ -94,8 +94,8 @@ Artifact OpenArtifactAt(const std::filesystem::path& path);
 // that directory was removed or replaced since.
 bool IsInPlace(const Artifact& artifact);
 
-// Returns the manifest in a directory, or nullopt if it is missing or malformed. Does not check the
-// layers.
+// Returns the manifest in a directory, or nullopt if it is missing, malformed or unsupported. Does
+// not check the layers.
 std::optional<Manifest> ReadManifest(const std::filesystem::path& path);
 // Does the same for an open directory. path is used only in messages.
 std::optional<Manifest> ReadManifest(int dir, const std::filesystem::path& path);

@@ -148,6 +148,21 @@ TEST_F(LayeredJsonTest, RefusesLayersThatAreNoChain) {
   EXPECT_THAT(document_.RefusalOf(WithLayers("a", "raw", {})), HasSubstr("missing"));
 }
 
+// Each layer of an open snapshot takes a descriptor.
+TEST_F(LayeredJsonTest, RefusesADiskOfTooManyLayers) {
+  std::vector<json> layers;
+  for (std::size_t i = 0; i < kMaxLayers; ++i) {
+    layers.push_back(LayerOf("l" + std::to_string(i),
+                             i == 0 ? json() : json("l" + std::to_string(i - 1)), "qcow2"));
+  }
+  const std::string top = "l" + std::to_string(kMaxLayers - 1);
+  EXPECT_EQ(Parse(WithLayers(top, "qcow2", layers)).layers.size(), kMaxLayers);
+  layers.push_back(LayerOf("new", top, "qcow2"));
+  EXPECT_MSB_ERROR(Parse(WithLayers("new", "qcow2", layers)), ErrorKind::kUnsupportedOperation,
+                   "snapshot.json lists 257 disk layers, but at most 256 are supported",
+                   "only the runtime that wrote the snapshot can use it");
+}
+
 TEST_F(LayeredJsonTest, RefusesAnIdThatCouldLeadElsewhere) {
   for (const std::string& id :
        {std::string("a/b"), std::string("../../x"), std::string(".."), std::string("."),
