@@ -382,7 +382,7 @@ Transaction::~Transaction() {
   if (!open_) return;
   try {
     db_.Execute("ROLLBACK");
-  } catch (const Error&) {
+  } catch (...) {
     // SQLite itself rolls back when the connection is closed.
   }
 }
