@@ -3,22 +3,15 @@
 #include "src/archive/entry_stream.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
+
+#include "src/disk/sparse_write.h"
 
 namespace msb::archive {
 namespace {
 
 using disk::Extent;
+using disk::kHoleBytes;
 using disk::kRegionBytes;
-
-// The granularity at which file systems store holes, in bytes.
-constexpr std::size_t kHoleBytes = 4096;
-
-bool IsZero(std::span<const std::byte> bytes) {
-  static constexpr std::array<std::byte, kHoleBytes> kZeros{};
-  return std::memcmp(bytes.data(), kZeros.data(), bytes.size()) == 0;
-}
 
 void AddData(std::vector<Extent>& data, std::uint64_t offset, std::uint64_t length) {
   if (!data.empty() && data.back().end() >= offset) {
@@ -72,7 +65,7 @@ void EntryStream::TakeDense(std::size_t count, std::uint64_t region, std::vector
     const std::uint64_t block = piece_.offset / kHoleBytes * kHoleBytes;
     step = static_cast<std::size_t>(
         std::min<std::uint64_t>(count, block + kHoleBytes - piece_.offset));
-    const bool zero = IsZero(piece_.bytes.first(step));
+    const bool zero = disk::IsZero(piece_.bytes.first(step));
     if (!zero || step < kHoleBytes) {
       std::copy_n(piece_.bytes.begin(), step,
                   bytes.begin() + static_cast<std::ptrdiff_t>(piece_.offset - region));

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <numeric>
 
+#include "src/archive/tar_format.h"
+
 namespace msb::archive {
 namespace {
 
 using disk::Extent;
-
-constexpr std::uint64_t kTarBlock = 512;
 
 // Collects ranges. Fills holes up to a limit, that is, treats them as data; the limit grows when
 // there are too many ranges.
@@ -84,8 +84,8 @@ SparseMap MapExtents(const Context& ctx, const std::function<std::optional<Exten
   RangeCollector collector;
   for (std::uint64_t n = 0; const auto extent = next(); ++n) {
     if (n % 1024 == 0) ctx.Check();
-    const std::uint64_t start = extent->offset / kTarBlock * kTarBlock;
-    const std::uint64_t end = (extent->end() + kTarBlock - 1) / kTarBlock * kTarBlock;
+    const std::uint64_t start = extent->offset / kTarRecordBytes * kTarRecordBytes;
+    const std::uint64_t end = PaddedToTarRecord(extent->end());
     collector.Add({start, std::min(end, size) - start});
   }
   return {collector.Take(), size};

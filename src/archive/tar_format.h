@@ -8,10 +8,16 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 
 namespace msb::archive {
 
 inline constexpr std::size_t kTarRecordBytes = 512;
+// Returns size, in bytes, rounded up to complete records.
+constexpr std::uint64_t PaddedToTarRecord(std::uint64_t size) {
+  return (size + kTarRecordBytes - 1) / kTarRecordBytes * kTarRecordBytes;
+}
+
 inline constexpr std::size_t kTarRangesInHeader = 4;
 inline constexpr std::size_t kTarRangesInExtension = 21;
 

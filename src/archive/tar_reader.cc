@@ -12,6 +12,7 @@
 
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/extents.h"
 
 namespace msb::archive {
 namespace {
@@ -26,14 +27,6 @@ constexpr std::uint64_t kMaxPaddingBytes = 16 << 20;
 [[noreturn]] void RefuseArchive(std::string_view problem) {
   Throw(ErrorKind::kSnapshotIntegrity, "the archive is damaged: {}; copy or export it again",
         problem);
-}
-
-std::uint64_t Padded(std::uint64_t size) {
-  return (size + kTarRecordBytes - 1) / kTarRecordBytes * kTarRecordBytes;
-}
-
-bool IsAllZeros(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
 }  // namespace
@@ -96,7 +89,7 @@ void TarReader::PeekHeader() {
   if (offset + kTarRecordBytes > block.size()) return;
   block = block.subspan(offset);
   // A record of zeros ends the stream, which libarchive reports.
-  if (IsAllZeros(block.first(kTarRecordBytes))) return;
+  if (disk::IsZero(block.first(kTarRecordBytes))) return;
   header_ = RawTarHeader(block.first<kTarRecordBytes>());
   TakeExtensions(block.subspan(kTarRecordBytes));
 }
@@ -123,7 +116,7 @@ std::optional<TarEntry> TarReader::Next() {
   entry_ = Describe(entry);
   delivered_ = 0;
   position_ = 0;
-  next_header_ = start + header_.length() + Padded(header_.stored());
+  next_header_ = start + header_.length() + PaddedToTarRecord(header_.stored());
   return entry_;
 }
 
@@ -177,7 +170,7 @@ std::optional<TarPiece> TarReader::Read() {
 void TarReader::CheckEnd() {
   const std::uint64_t end = next_header_;
   std::uint64_t total = block_start_ + block_.size();
-  bool sound = total >= end && IsAllZeros(block_.subspan(std::min<std::uint64_t>(
+  bool sound = total >= end && disk::IsZero(block_.subspan(std::min<std::uint64_t>(
                                    block_.size(), end - std::min(end, block_start_))));
   for (bool more = true; more && sound;) {
     if (total - end > kMaxPaddingBytes) {
@@ -188,7 +181,7 @@ void TarReader::CheckEnd() {
     const std::span<const std::byte> block = FetchBlock();
     more = !block.empty();
     total += block.size();
-    sound = IsAllZeros(block);
+    sound = disk::IsZero(block);
   }
   if (!sound) RefuseArchive("data follows its end");
   if (total < end + 2 * kTarRecordBytes || total % kTarRecordBytes != 0) {

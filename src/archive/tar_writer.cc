@@ -76,10 +76,6 @@ void TakeRanges(std::span<const Extent>& listed, std::array<TarRangeField, kCoun
   }
 }
 
-std::uint64_t PaddingFor(std::uint64_t size) {
-  return (kTarRecordBytes - size % kTarRecordBytes) % kTarRecordBytes;
-}
-
 }  // namespace
 
 void TarWriter::AddFile(std::string_view path, std::string_view content) {
@@ -93,7 +89,7 @@ void TarWriter::BeginFile(std::string_view path, std::uint64_t size) {
   Seal(header);
   Put(sink_, header);
   expected_ = size;
-  padding_ = PaddingFor(size);
+  padding_ = PaddedToTarRecord(size) - size;
 }
 
 void TarWriter::BeginSparseFile(std::string_view path, const SparseMap& map) {
@@ -112,7 +108,7 @@ void TarWriter::BeginSparseFile(std::string_view path, const SparseMap& map) {
     Put(sink_, extension);
   }
   expected_ = map.StoredBytes();
-  padding_ = PaddingFor(expected_);
+  padding_ = PaddedToTarRecord(expected_) - expected_;
 }
 
 void TarWriter::Write(std::span<const std::byte> bytes) {
