@@ -333,7 +333,13 @@ void DirectoryBackend::TakeBack(Locked& sandbox, const DirectoryRecord& before,
 
 SandboxRecord DirectoryBackend::Start(const Context& ctx, const std::string& name, bool detached) {
   Warnings warnings(log_);
-  Locked sandbox = OpenIdle(ctx, name, warnings);
+  Locked sandbox = OpenLocked(ctx, name);
+  if (IsRunning(sandbox.record)) {
+    Throw(ErrorKind::kSandboxStillRunning,
+          "sandbox '{}' is already running{}; to boot it again, stop it first", name,
+          WhereItRuns(sandbox.record));
+  }
+  Recover(sandbox, warnings);
   OwnUpper(ctx, sandbox.dir, sandbox.record.sandbox);
   Begin(ctx, sandbox, detached, warnings);
   return Booted(sandbox);

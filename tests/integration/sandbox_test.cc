@@ -44,7 +44,7 @@ TEST_F(SandboxTest, RunsUntilItIsStoppedAndMayBeStartedAgain) {
   EXPECT_EQ(sandbox.Name(), "a");
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning,
-                   "sandbox 'a' is running", "stop it first");
+                   "sandbox 'a' is already running", "stop it first");
   EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client_), ErrorKind::kSandboxStillRunning,
                    "sandbox 'a' is running", "stop it first");
   sandbox.Stop(ctx_, {WithStopTimeout(std::chrono::seconds(1))});

@@ -29,7 +29,7 @@ TEST_F(VmStopTest, AGuestThatIsAskedToShutsDown) {
   WaitForConsole(ctx_, client, "a", "GUEST-READY");
   // While it runs, nothing else may use its disk.
   EXPECT_MSB_ERROR(StartSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning,
-                   "sandbox 'a' is running", "stop it first");
+                   "sandbox 'a' is already running", "stop it first");
   EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning,
                    "sandbox 'a' is running", "stop it first");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client),
