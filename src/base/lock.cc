@@ -74,8 +74,9 @@ void ReleaseLock(int fd) {
   std::erase_if(locks.held, [&](const auto& other) { return other.fd == fd; });
 }
 
-bool TryLock(int fd) {
-  if (Retry([&] { return flock(fd, LOCK_EX | LOCK_NB); }) != 0) {
+bool TryLock(int fd, LockMode mode) {
+  const int operation = (mode == LockMode::kShared ? LOCK_SH : LOCK_EX) | LOCK_NB;
+  if (Retry([&] { return flock(fd, operation); }) != 0) {
     if (errno == EWOULDBLOCK) return false;
     if (!IsLockMissing(errno)) ThrowErrno("lock", fd);
     LogOnce("flock", "the file system of " + PathOf(fd) +
@@ -97,9 +98,9 @@ bool IsLockOfProcess(int fd) {
                      [&](const auto& other) { return other.fd == fd; });
 }
 
-void Lock(const Context& ctx, int fd) {
+void Lock(const Context& ctx, int fd, LockMode mode) {
   // flock(2) has no time-out, and a blocking call would not notice a cancellation.
-  while (!TryLock(fd)) {
+  while (!TryLock(fd, mode)) {
     ctx.Check();
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }

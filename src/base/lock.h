@@ -15,11 +15,15 @@
 
 namespace msb::base {
 
-// Takes an exclusive advisory lock on an open file or directory. Returns false if another open file
-// description holds the lock. The lock is released when fd is closed.
-bool TryLock(int fd);
+// Whether a lock excludes all other locks, or only exclusive ones. On a file system without locks,
+// every lock is exclusive.
+enum class LockMode { kExclusive, kShared };
+
+// Takes an advisory lock on an open file or directory. Returns false if another open file
+// description holds a lock that excludes it. The lock is released when fd is closed.
+bool TryLock(int fd, LockMode mode = LockMode::kExclusive);
 // Works like TryLock, but waits for the lock. Throws kCancelled if ctx ends first.
-void Lock(const Context& ctx, int fd);
+void Lock(const Context& ctx, int fd, LockMode mode = LockMode::kExclusive);
 // Returns true if fd is locked on a file system without locks, so that other processes do not see
 // the lock.
 bool IsLockOfProcess(int fd);

@@ -32,14 +32,14 @@ constexpr int kMaxStagingAttempts = 100;
 }  // namespace
 
 LockedDirectory LockedDirectory::Open(const Context& ctx, const std::filesystem::path& parent,
-                                      const std::string& name) {
+                                      const std::string& name, LockMode mode) {
   LockedDirectory locked;
   UniqueFd dir = TryOpenDirectory(parent);
   if (!dir) return locked;
   for (;;) {
     Entry entry = OpenEntryAt(dir.get(), name);
     if (entry.type != EntryType::kDirectory) return locked;
-    Lock(ctx, entry.fd.get());
+    Lock(ctx, entry.fd.get(), mode);
     LockedFd fd(std::move(entry.fd));
     // It may have been replaced or removed while this call waited for the lock.
     if (!IsSameFile(fd.get(), dir.get(), name)) continue;

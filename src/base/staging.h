@@ -34,7 +34,8 @@
 
 namespace msb::base {
 
-// A LockedDirectory represents a directory that is locked so that it can be replaced or removed.
+// A LockedDirectory represents a directory that is locked so that it can be replaced or removed, or
+// with a shared lock, so that no other call replaces or removes it.
 class LockedDirectory {
  public:
   LockedDirectory() = default;
@@ -44,7 +45,7 @@ class LockedDirectory {
   // Throws kCancelled if ctx ends first.
   // Throws kIO if it cannot be opened.
   static LockedDirectory Open(const Context& ctx, const std::filesystem::path& parent,
-                              const std::string& name);
+                              const std::string& name, LockMode mode = LockMode::kExclusive);
 
   explicit operator bool() const { return static_cast<bool>(fd_); }
   int fd() const { return fd_.get(); }

@@ -190,6 +190,20 @@ TEST(LockTest, KeepsOthersOutUntilItIsClosed) {
   EXPECT_TRUE(TryLock(second.get()));
 }
 
+TEST(LockTest, ASharedLockKeepsOnlyExclusiveOnesOut) {
+  const TempDir dir;
+  const UniqueFd exclusive = OpenDirectory(dir.path());
+  UniqueFd first = OpenDirectory(dir.path());
+  UniqueFd second = OpenDirectory(dir.path());
+  ASSERT_TRUE(TryLock(first.get(), LockMode::kShared));
+  ASSERT_TRUE(TryLock(second.get(), LockMode::kShared));
+  first.Reset(-1);
+  EXPECT_FALSE(TryLock(exclusive.get()));
+  second.Reset(-1);
+  EXPECT_TRUE(TryLock(exclusive.get()));
+  EXPECT_FALSE(TryLock(OpenDirectory(dir.path()).get(), LockMode::kShared));
+}
+
 TEST(LockTest, WaitsUntilTheOtherIsDone) {
   const TempDir dir;
   UniqueFd first = OpenDirectory(dir.path());
