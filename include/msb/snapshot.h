@@ -111,6 +111,7 @@ class MSB_EXPORT Snapshot {
   //
   // If a snapshot that takes over a qcow2 disk could not be booted later, the complete disk is
   // written out instead, as one raw file without backing files. This is the case if
+  //   * force replaces a snapshot that the disk is backed by,
   //   * the image that the disk is backed by is no longer in the home,
   //   * a snapshot that the disk is backed by is neither in the home, nor in the index, nor beside
   //     the new snapshot, nor in the artifact directory that the sandbox was booted from or last
@@ -145,15 +146,14 @@ class MSB_EXPORT Snapshot {
   // through a mapping change its modification time. Writers on another host are not detected. Where
   // there are no leases, stores through a mapping on tmpfs are not detected either. Throws
   // kSnapshotAlreadyExists if the destination exists, unless it is an artifact and force is set.
-  // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs the disk of a
-  // sandbox (including source_sandbox), or of another snapshot in the index or in the snapshots
-  // directory. The message names them. Children with a complete disk of their own do not count.
-  // Throws kIO if force would replace a snapshot while an artifact in the snapshots directory,
-  // which may need its disk, cannot be read; or if the VM of a live snapshot ends before the disk
-  // is exchanged. Throws kUnsupportedOperation if live is not kOff, the sandbox is running, and the
-  // backend does not support it, the disk is raw or is backed by 200 files already, the VM cannot
-  // be reached from here, or live is kFilesystemConsistent and the guest's file systems cannot be
-  // frozen.
+  // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs that of another
+  // sandbox or snapshot. The message names them. Children with a complete disk of their own do not
+  // count. Throws kIO if force would replace a snapshot while a sandbox, or an artifact in the
+  // snapshots directory, that may need its disk cannot be read; or if the VM of a live snapshot
+  // ends before the disk is exchanged. Throws kUnsupportedOperation if live is not kOff, the
+  // sandbox is running, and the backend does not support it, the disk is raw or is backed by 200
+  // files already, the VM cannot be reached from here, or live is kFilesystemConsistent and the
+  // guest's file systems cannot be frozen.
   static SnapshotArtifact Create(const Context& ctx, const std::string& source_sandbox,
                                  const SnapshotCreateOptions& options,
                                  const Client& client = Client::Default());
@@ -215,14 +215,14 @@ class MSB_EXPORT Snapshot {
   //
   // Throws kCancelled, with nothing changed, if ctx ends while another call uses the artifact or
   // the index.
-  // Throws kSnapshotHasChildren if indexed snapshots name the snapshot as their parent, or the disk
-  // of a sandbox is backed by it, unless force is set or the snapshots directory has another
-  // artifact with its digest. If force is set, such a sandbox keeps its disk, and its next snapshot
-  // has the complete disk.
+  // Throws kSnapshotHasChildren if snapshots in the index, in the snapshots directory or beside it
+  // name it as their parent, or the disk of a sandbox is backed by it, unless force is set or the
+  // snapshots directory has another artifact with its digest. If force is set, such a sandbox keeps
+  // its disk, and its next snapshot has the complete disk.
+  // Throws kIO, unless force is set, if a sandbox or a snapshot that may need it cannot be read.
   // Throws kSnapshotNotFound if the snapshot does not exist, or the directory is not an artifact.
   // Throws kInvalidArgument if the path is a symbolic link.
-  // Throws kUnsupportedOperation for a member of a 0.7 group, which only the 0.7 runtime can
-  // remove.
+  // Throws kUnsupportedOperation for a member of a 0.7 group: only the 0.7 runtime can remove it.
   // Throws kIO if its files cannot be deleted. The snapshot and its row no longer exist in this
   // case. The message names the hidden directory that holds the files; the next call that creates
   // or removes something in the same directory tries again.
@@ -272,12 +272,12 @@ class MSB_EXPORT Snapshot {
   [[nodiscard]] static std::vector<SnapshotUsage> Usage(const Context& ctx,
                                                         const Client& client = Client::Default());
 
-  // Removes the snapshots in the index that the options describe, children before parents. Returns
-  // the handles of those that were removed, or, with dry_run, of those that would be, in this
-  // order. Like Remove without force, never removes a snapshot that backs the disk of a sandbox, or
-  // that is the parent of one that is kept. Skips a snapshot that another call removes, or gives a
-  // child, meanwhile. Snapshots whose artifacts are absent, damaged or symbolic links are neither
-  // counted by keep_last nor removed; members of 0.7 groups are counted, but not removed.
+  // Removes the indexed snapshots in the snapshots directory that the options describe, children
+  // before parents. Returns the handles of those that were removed, or, with dry_run, of those that
+  // would be, in this order. Like Remove without force, never removes a snapshot that backs the
+  // disk of a sandbox, or that is the parent of one that is kept. Skips a snapshot that another
+  // call removes, or gives a child, meanwhile. Snapshots that are absent, damaged or symbolic links
+  // are neither counted by keep_last nor removed; members of 0.7 groups are counted, but stay.
   //
   // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
   // negative.

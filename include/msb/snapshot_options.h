@@ -29,8 +29,10 @@ struct SnapshotCreateOptions {
   // The labels of the snapshot, in UTF-8 and at most 1 MiB in total. Default: none.
   std::map<std::string, std::string> labels = {};
   // Atomically replaces an existing artifact at the destination. Never replaces anything else, not
-  // even a symbolic link. Concurrent calls wait for each other, and the last call to complete
-  // replaces the snapshots of the others. Default: false.
+  // even a symbolic link, nor a snapshot whose disk backs the disk of another snapshot or sandbox.
+  // If it backs the disk of the source sandbox, the new snapshot is a complete disk. Concurrent
+  // calls wait for each other, and the last call to complete replaces the snapshots of the others.
+  // Default: false.
   //
   // On a file system without RENAME_EXCHANGE (NFS, 9p, some FUSE), and for an artifact in a lower
   // layer of overlayfs, the snapshot is absent for a moment during the replacement. After a crash

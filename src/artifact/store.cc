@@ -111,10 +111,19 @@ std::optional<Artifact> ReadArtifact(int dir, const std::filesystem::path& path)
   return artifact;
 }
 
-// Reads only the manifest.
-std::optional<Artifact> ReadBareArtifact(int dir, const std::filesystem::path& path) {
+// Returns false if a manifest of these bytes certainly has none of these ids as the value of a
+// field. A string of JSON differs from its value only by escapes.
+bool MayMention(std::string_view bytes, const std::vector<std::string>& ids) {
+  return bytes.find('\\') != bytes.npos || std::any_of(ids.begin(), ids.end(), [&](const auto& id) {
+           return bytes.find(id) != bytes.npos;
+         });
+}
+
+// Reads only the manifest. Returns nothing if ids is not empty and the manifest mentions none.
+std::optional<Artifact> ReadBareArtifact(int dir, const std::filesystem::path& path,
+                                         const std::vector<std::string>& ids) {
   const auto file = ReadManifestFile(dir, path);
-  if (!file) return std::nullopt;
+  if (!file || (!ids.empty() && !MayMention(file->bytes, ids))) return std::nullopt;
   return Artifact{.path = path, .manifest = ParseManifestFile(*file), .directory = IdOf(dir)};
 }
 
@@ -386,9 +395,13 @@ void WalkArtifacts(const Context& ctx, const std::filesystem::path& dir,
 
 void WalkManifests(const Context& ctx, const std::filesystem::path& dir,
                    const std::function<void(Artifact)>& found,
-                   const std::function<void(const Error&)>& failed) {
+                   const std::function<void(const Error&)>& failed,
+                   const std::vector<std::string>& ids) {
+  const auto read = [&](int child, const std::filesystem::path& path) {
+    return ReadBareArtifact(child, path, ids);
+  };
   const UniqueFd root = base::TryOpenDirectory(dir);
-  if (root) Walk(ctx, ReadBareArtifact, found, failed).Run(root.get(), dir, Groups::kEnter);
+  if (root) Walk(ctx, read, found, failed).Run(root.get(), dir, Groups::kEnter);
 }
 
 std::optional<Manifest> ReadManifest(const std::filesystem::path& path) {

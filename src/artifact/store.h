@@ -120,10 +120,12 @@ void WalkArtifacts(const Context& ctx, const std::filesystem::path& dir,
                    const std::function<void(const Error&)>& failed);
 
 // Does the same, but reads only the manifests: it does not check the disks, and does not read the
-// labels and memberships of 0.7 snapshots.
+// labels and memberships of 0.7 snapshots. If ids is not empty, may skip manifests that mention
+// none of these digests and snapshot ids, without parsing them.
 void WalkManifests(const Context& ctx, const std::filesystem::path& dir,
                    const std::function<void(Artifact)>& found,
-                   const std::function<void(const Error&)>& failed);
+                   const std::function<void(const Error&)>& failed,
+                   const std::vector<std::string>& ids = {});
 
 }  // namespace msb::artifact
 

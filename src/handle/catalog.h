@@ -29,6 +29,8 @@
 
 namespace msb::handle {
 
+struct Dependents;
+
 class Catalog {
  public:
   using Log = std::function<void(std::string_view message)>;
@@ -68,14 +70,23 @@ class Catalog {
   // the index.
   // Throws kSnapshotNotFound if there is no such snapshot.
   // Throws kSnapshotHasChildren if other snapshots or sandboxes depend on it, unless force is set.
+  // Snapshots that the index lacks count too (DependentsOf), and are added to the index.
+  // Throws kIO if no dependent is found, but a snapshot or sandbox that may depend on it cannot be
+  // read, unless force is set.
   // Throws kInvalidArgument if the path is a symbolic link.
   // Throws kUnsupportedOperation if it is a member of a 0.7 group.
   // Throws kIO if the snapshot is removed but its files cannot be deleted. The message names the
   // hidden path.
-  // users returns the names of the sandboxes whose disks are backed by the snapshot with the given
-  // digest. Unless force is set, these sandboxes count as children. users is called with locks
-  // held, so it must not wait.
-  using Users = std::function<std::vector<std::string>(std::string_view digest)>;
+  // The sandboxes whose disks are backed by a snapshot.
+  struct SandboxUsers {
+    std::vector<std::string> names = {};
+    // The error of the first sandbox that cannot be read. It may be one of them.
+    std::optional<Error> unreadable = {};
+  };
+  // users returns the sandboxes whose disks are backed by the snapshot with the given digest, as
+  // they are when it is called. Unless force is set, these sandboxes count as children. users is
+  // called while the artifact and the index are locked, so it must not wait.
+  using Users = std::function<SandboxUsers(std::string_view digest)>;
   void Remove(const Context& ctx, const std::string& name_digest_or_path, bool force,
               const Users& users = {});
   // Does the same for the artifact of a row that was returned earlier: the artifact at the row's
@@ -89,6 +100,8 @@ class Catalog {
   // library writes. If the index cannot be read, logs a warning, and returns true only if the table
   // of the index is absent. Throws kCancelled if ctx ends.
   bool RuntimeNeedsManifests(const Context& ctx);
+  // Returns the row that describes an artifact. Does not read the index.
+  index::Row RowFor(const artifact::Artifact& artifact) const;
 
  private:
   using Session = IndexStore::Session;
@@ -150,13 +163,14 @@ class Catalog {
   // Logs a failure.
   index::Row AddPublished(IndexPatience& patience, const artifact::Artifact& artifact,
                           Copies copies);
-  index::Row RowFor(const artifact::Artifact& artifact) const;
   Target FindTarget(const index::Index& index, const Key& key) const;
   void Remove(const Context& ctx, const Key& key, bool force, const Users& users);
   // Hides the artifact and erases its rows.
   Step HideAndErase(Session& session, Removal& removal) const;
   Rows RowsOf(const index::Index& index, const Target& target) const;
-  void RefuseParent(const index::Index& index, const Target& target, const Users& users) const;
+  // Finds the dependents on disk and adds them to the index.
+  Dependents FindDependents(const Context& ctx, const index::Row& parent);
+  void RefuseParent(const index::Index& index, const index::Row& row, const Removal& removal) const;
   // Erases the rows of an artifact whose files are deleted; logs a failure.
   void EraseRows(const Context& ctx, const Removal& removal);
   // Drops the rows of artifacts that were replaced or removed since they were read.

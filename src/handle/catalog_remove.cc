@@ -6,7 +6,9 @@
 #include <fmt/ranges.h>
 
 #include <chrono>
+#include <map>
 #include <optional>
+#include <ranges>
 #include <system_error>
 
 #include "src/artifact/group.h"
@@ -15,6 +17,7 @@
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/handle/catalog.h"
+#include "src/handle/dependents.h"
 
 namespace msb::handle {
 namespace {
@@ -71,6 +74,8 @@ struct Catalog::Removal {
   const Users& users;
   const Target found;
   LockedDirectory artifact = {};
+  std::optional<Row> row = {};  // Describes the locked artifact, if its manifest is valid.
+  Dependents dependents = {};   // As they are on disk while the artifact is locked.
   Rows rows = {};
 };
 
@@ -102,8 +107,20 @@ Catalog::Target Catalog::FindTarget(const Index& index, const Key& given) const 
   return target;
 }
 
-void Catalog::RefuseParent(const Index& index, const Target& target, const Users& users) const {
-  const Row& row = *target.row;
+Dependents Catalog::FindDependents(const Context& ctx, const Row& parent) {
+  Dependents dependents = DependentsOf(ctx, home_.snapshots_dir(), parent);
+  for (const artifact::Artifact& child : dependents.snapshots) {
+    try {
+      Add(ctx, artifact::OpenAt(ctx, child.path).artifact, Copies::kGiveWay);
+    } catch (const Error& e) {
+      // The child counts all the same.
+      if (e.kind() == ErrorKind::kCancelled) throw;
+    }
+  }
+  return dependents;
+}
+
+void Catalog::RefuseParent(const Index& index, const Row& row, const Removal& removal) const {
   // Another copy in the snapshots directory serves the children as well.
   for (const Row& copy : ResolveAll(index, index.WithDigest(row.digest))) {
     const std::filesystem::path path = copy.artifact_path;
@@ -112,21 +129,33 @@ void Catalog::RefuseParent(const Index& index, const Target& target, const Users
       return;
     }
   }
-  std::vector<std::string> children;
+  std::map<std::string, std::string> children;  // By path.
   for (const Row& child : ResolveAll(index, index.ChildrenOf(row))) {
-    if (child.artifact_path != row.artifact_path) children.push_back(Describe(child));
+    if (child.artifact_path != row.artifact_path) children[child.artifact_path] = Describe(child);
+  }
+  for (const artifact::Artifact& child : removal.dependents.snapshots) {
+    children.emplace(child.path.native(), Describe(RowFor(child)));
   }
   if (!children.empty()) {
     Throw(ErrorKind::kSnapshotHasChildren,
           "{} is the parent of {}; remove these first, or use force", Describe(row),
-          fmt::join(children, ", "));
+          fmt::join(std::views::values(children), ", "));
   }
-  const std::vector<std::string> sandboxes = users ? users(row.digest) : std::vector<std::string>();
-  if (sandboxes.empty()) return;
-  Throw(ErrorKind::kSnapshotHasChildren,
-        "the disks of these sandboxes are backed by {}: {}; remove them first, or use force, after "
-        "which their next snapshots are complete disks",
-        Describe(row), fmt::join(sandboxes, ", "));
+  const SandboxUsers sandboxes = removal.users ? removal.users(row.digest) : SandboxUsers();
+  if (!sandboxes.names.empty()) {
+    Throw(ErrorKind::kSnapshotHasChildren,
+          "the disks of these sandboxes are backed by {}: {}; remove them first, or use force, "
+          "after which their next snapshots are complete disks",
+          Describe(row), fmt::join(sandboxes.names, ", "));
+  }
+  const auto refuse_unread = [&](std::string_view dependent, const Error& error) {
+    Throw(ErrorKind::kIO,
+          "{} is not removed, since a {} that may need it cannot be read: {}; make that {} "
+          "readable, or use force",
+          Describe(row), dependent, error.what(), dependent);
+  };
+  if (removal.dependents.unreadable) refuse_unread("snapshot", *removal.dependents.unreadable);
+  if (sandboxes.unreadable) refuse_unread("sandbox", *sandboxes.unreadable);
 }
 
 Catalog::Rows Catalog::RowsOf(const Index& index, const Target& target) const {
@@ -149,13 +178,9 @@ Catalog::Step Catalog::HideAndErase(Session& session, Removal& removal) const {
   base::Transaction transaction = index.Begin();
   Target target = FindTarget(index, removal.key);
   if (target.path != removal.found.path) return Step::kAgain;
-  if (target.path) {
-    // The manifest on disk is authoritative, not its row in the index.
-    if (const auto manifest = artifact::ReadManifest(artifact.fd(), *target.path)) {
-      target.row = RowFor({.path = *target.path, .manifest = *manifest, .member = std::nullopt});
-    }
-  }
-  if (target.row && !removal.force) RefuseParent(index, target, removal.users);
+  // The manifest on disk is authoritative, not its row in the index.
+  if (removal.row) target.row = removal.row;
+  if (target.row && !removal.force) RefuseParent(index, *target.row, removal);
   if (!artifact && session.refusal()) throw *session.refusal();
   removal.rows = RowsOf(index, target);
   removal.ctx.Check();
@@ -207,6 +232,12 @@ void Catalog::Remove(const Context& ctx, const Key& key, bool force, const Users
       base::SweepStages(ctx, path->parent_path(), log_);
       removal.artifact = LockArtifact(ctx, *path);
       if (!removal.artifact) continue;  // Removed meanwhile: look it up again.
+      if (const auto manifest = artifact::ReadManifest(removal.artifact.fd(), *path)) {
+        removal.row = RowFor({.path = *path, .manifest = *manifest, .member = std::nullopt});
+      }
+      // Create locks the parent of a new snapshot, so none appears after this.
+      const std::optional<Row>& row = removal.row ? removal.row : removal.found.row;
+      if (row && !force) removal.dependents = FindDependents(ctx, *row);
     }
     const Step step =
         store_.With(ctx, [&](Session& session) { return HideAndErase(session, removal); });

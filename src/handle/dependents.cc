@@ -18,35 +18,31 @@ namespace {
 
 using artifact::Artifact;
 
+std::string Describe(std::string_view artifact_path) {
+  return fmt::format("snapshot {}", base::Quoted(artifact_path));
+}
+
 // Returns the overlays among the indexed children, worded for messages.
 std::vector<std::string> OverlaysInIndex(const Context& ctx, Catalog& catalog,
                                          const Artifact& parent) {
   std::vector<std::string> overlays;
   for (const index::Row& row : catalog.ChildrenOf(ctx, parent)) {
-    if (row.format != ToString(DiskFormat::kQcow2)) continue;
-    overlays.push_back(fmt::format("snapshot {}", base::Quoted(row.artifact_path)));
+    if (row.format == ToString(DiskFormat::kQcow2)) overlays.push_back(Describe(row.artifact_path));
   }
   return overlays;
 }
 
-struct FoundOverlays {
-  std::vector<std::string> names = {};   // Worded for messages.
-  std::optional<Error> unreadable = {};  // The error of the first artifact that cannot be read.
-};
+bool IsOverlay(const Artifact& artifact) {
+  const auto& layers = artifact.manifest.layers;
+  return !layers.empty() && layers[0].format == DiskFormat::kQcow2;
+}
 
-FoundOverlays OverlaysIn(const Context& ctx, const std::filesystem::path& dir,
-                         const Artifact& parent) {
-  FoundOverlays overlays;
-  const auto found = [&](const Artifact& artifact) {
-    const artifact::Manifest& manifest = artifact.manifest;
-    if (manifest.parent != parent.manifest.digest || manifest.layers.empty()) return;
-    if (manifest.layers[0].format != DiskFormat::kQcow2 || artifact.path == parent.path) return;
-    overlays.names.push_back(fmt::format("snapshot {}", base::Quoted(artifact.path.native())));
-  };
-  artifact::WalkManifests(ctx, dir, found, [&](const Error& e) {
-    if (e.kind() == ErrorKind::kIO && !overlays.unreadable) overlays.unreadable = e;
-  });
-  return overlays;
+[[noreturn]] void RefuseUnread(const Artifact& old, std::string_view dependent,
+                               const Error& error) {
+  base::Throw(ErrorKind::kIO,
+              "{} cannot be replaced, since a {} that may need it cannot be read: {}; choose "
+              "another name, or make that {} readable",
+              old.path.native(), dependent, error.what(), dependent);
 }
 
 }  // namespace
@@ -67,34 +63,67 @@ std::vector<std::string> SandboxesBackedBy(const std::vector<vmm::SandboxRecord>
   return names;
 }
 
-void CheckReplaceable(const Context& ctx, Catalog& catalog, vmm::Backend& backend,
-                      const Artifact& old) {
-  FoundOverlays overlays;
+Dependents DependentsIn(const Context& ctx, const std::filesystem::path& dir,
+                        const std::vector<std::string>& parents) {
+  Dependents dependents;
+  artifact::WalkManifests(
+      ctx, dir,
+      [&](Artifact artifact) {
+        const auto& parent = artifact.manifest.parent;
+        if (!parent) return;
+        if (!parents.empty() && std::ranges::find(parents, *parent) == parents.end()) return;
+        dependents.snapshots.push_back(std::move(artifact));
+      },
+      [&](const Error& e) {
+        if (e.kind() == ErrorKind::kIO && !dependents.unreadable) dependents.unreadable = e;
+      },
+      parents);
+  return dependents;
+}
+
+Dependents DependentsOf(const Context& ctx, const std::filesystem::path& snapshots_dir,
+                        const index::Row& parent) {
+  const std::filesystem::path path = parent.artifact_path;
+  std::vector<std::string> ids = {parent.digest};
+  if (parent.snapshot_id) ids.push_back(*parent.snapshot_id);
+  Dependents dependents = DependentsIn(ctx, snapshots_dir, ids);
+  if (path.parent_path() != snapshots_dir) {
+    for (Artifact& child : DependentsIn(ctx, path.parent_path(), ids).snapshots) {
+      dependents.snapshots.push_back(std::move(child));
+    }
+  }
+  std::erase_if(dependents.snapshots, [&](const Artifact& child) { return child.path == path; });
+  return dependents;
+}
+
+void CheckReplaceable(const Context& ctx, Catalog& catalog, const Catalog::Users& users,
+                      const Artifact& old, std::string_view except) {
+  std::vector<std::string> needed_by;
   try {
-    overlays.names = OverlaysInIndex(ctx, catalog, old);
+    needed_by = OverlaysInIndex(ctx, catalog, old);
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kCancelled) throw;
   }
-  // The index may lack children: while it cannot be written, artifacts that cannot be read have no
-  // rows.
-  if (overlays.names.empty()) overlays = OverlaysIn(ctx, catalog.home().snapshots_dir(), old);
-  std::vector<std::string> users = std::move(overlays.names);
-  for (const std::string& name : SandboxesBackedBy(backend.List(ctx), old.manifest.digest)) {
-    users.push_back(fmt::format("sandbox '{}'", base::Quoted(name)));
+  Dependents dependents;
+  if (needed_by.empty()) {
+    dependents = DependentsOf(ctx, catalog.home().snapshots_dir(), catalog.RowFor(old));
   }
-  if (users.empty() && overlays.unreadable) {
+  for (const Artifact& child : dependents.snapshots) {
+    if (IsOverlay(child)) needed_by.push_back(Describe(child.path.native()));
+  }
+  const Catalog::SandboxUsers sandboxes = users(old.manifest.digest);
+  for (const std::string& name : sandboxes.names) {
+    if (name != except) needed_by.push_back(fmt::format("sandbox '{}'", base::Quoted(name)));
+  }
+  if (!needed_by.empty()) {
     base::Throw(
-        ErrorKind::kIO,
-        "{} cannot be replaced, since a snapshot that may need its disk cannot be read: {}; "
-        "choose another name, or make that snapshot readable",
-        old.path.native(), overlays.unreadable->what());
+        ErrorKind::kSnapshotHasChildren,
+        "{} cannot be replaced, since these need its disk: {}; choose another name, or remove "
+        "or squash these first",
+        old.path.native(), fmt::join(needed_by, ", "));
   }
-  if (users.empty()) return;
-  base::Throw(
-      ErrorKind::kSnapshotHasChildren,
-      "{} cannot be replaced, since these need its disk: {}; choose another name, or remove "
-      "or squash these first",
-      old.path.native(), fmt::join(users, ", "));
+  if (dependents.unreadable) RefuseUnread(old, "snapshot", *dependents.unreadable);
+  if (sandboxes.unreadable) RefuseUnread(old, "sandbox", *sandboxes.unreadable);
 }
 
 }  // namespace msb::handle

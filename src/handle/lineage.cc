@@ -57,6 +57,39 @@ void CheckHasDisk(const Artifact& artifact) {
     Refuse(artifact, "it is a checkpoint of a running sandbox, which has no disk");
 }
 
+// Returns the artifact directory of the snapshot that the sandbox's disk is backed by, or an empty
+// path if it is backed by no snapshot. Returns nullopt if a file that it is backed by is missing
+// outside of the sandbox; see HasBacking.
+std::optional<std::filesystem::path> FindBacking(const Context& ctx, Catalog& catalog,
+                                                 const vmm::SandboxRecord& sandbox,
+                                                 const Artifact& descendant) {
+  std::filesystem::path path;
+  if (sandbox.backing.empty()) return path;
+  const artifact::Manifest& manifest = descendant.manifest;
+  const std::string& name = sandbox.backing[0].name;
+  DiskChain found;
+  try {
+    if (const auto format = ImageFormat(descendant, name)) {
+      found.files.push_back(artifact::OpenImageFile(catalog.home().DisksDir() / name,
+                                                    manifest.image, *format, manifest.fstype,
+                                                    sandbox.upper->path.native()));
+    } else if (manifest.parent) {
+      SnapshotFinder finder(ctx, catalog);
+      OpenedArtifact parent = finder.FindParent(descendant);
+      CheckBootable(parent.artifact);
+      path = parent.artifact.path;
+      found = OpenDisk(finder, std::move(parent));
+    }
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kCancelled || e.kind() == ErrorKind::kIO) throw;
+    return std::nullopt;
+  }
+  const bool is_same = std::equal(found.files.begin(), found.files.end(), sandbox.backing.begin(),
+                                  sandbox.backing.end(),
+                                  [](const auto& a, const auto& b) { return a.name == b.name; });
+  return is_same ? std::optional(std::move(path)) : std::nullopt;
+}
+
 }  // namespace
 
 bool IsBackedByParent(const OpenedArtifact& opened) {
@@ -115,29 +148,23 @@ DiskChain OpenDisk(SnapshotFinder& finder, OpenedArtifact opened) {
   return chain;
 }
 
-bool HasBacking(SnapshotFinder& finder, const vmm::SandboxRecord& sandbox,
+bool HasBacking(const Context& ctx, Catalog& catalog, const vmm::SandboxRecord& sandbox,
                 const Artifact& descendant) {
-  if (sandbox.backing.empty()) return true;
-  const artifact::Manifest& manifest = descendant.manifest;
-  const std::string& name = sandbox.backing[0].name;
-  DiskChain found;
-  try {
-    if (const auto format = ImageFormat(descendant, name)) {
-      found.files.push_back(artifact::OpenImageFile(finder.home().DisksDir() / name, manifest.image,
-                                                    *format, manifest.fstype,
-                                                    sandbox.upper->path.native()));
-    } else if (manifest.parent) {
-      OpenedArtifact parent = finder.FindParent(descendant);
-      CheckBootable(parent.artifact);
-      found = OpenDisk(finder, std::move(parent));
-    }
-  } catch (const Error& e) {
-    if (e.kind() == ErrorKind::kCancelled || e.kind() == ErrorKind::kIO) throw;
-    return false;
+  return FindBacking(ctx, catalog, sandbox, descendant).has_value();
+}
+
+std::optional<base::LockedDirectory> LockBacking(const Context& ctx, Catalog& catalog,
+                                                 const vmm::SandboxRecord& sandbox,
+                                                 const Artifact& descendant) {
+  base::LockedDirectory lock;
+  for (;;) {
+    const auto parent = FindBacking(ctx, catalog, sandbox, descendant);
+    if (!parent) return std::nullopt;
+    if (parent->empty() || (lock && lock.path() == *parent)) return lock;
+    lock = base::LockedDirectory();
+    lock = base::LockedDirectory::Open(ctx, parent->parent_path(), parent->filename(),
+                                       base::LockMode::kShared);
   }
-  return std::equal(found.files.begin(), found.files.end(), sandbox.backing.begin(),
-                    sandbox.backing.end(),
-                    [](const auto& a, const auto& b) { return a.name == b.name; });
 }
 
 void IndexParent(const Context& ctx, Catalog& catalog, const vmm::SandboxRecord& sandbox) {

@@ -6,12 +6,13 @@
 #define MSB_SRC_HANDLE_LINEAGE_H_
 
 #include <cstddef>
-#include <filesystem>
+#include <optional>
 
 #include "msb/context.h"
 #include "msb/vmm/backend.h"
 #include "src/artifact/disk_chain.h"
 #include "src/artifact/store.h"
+#include "src/base/staging.h"
 #include "src/handle/finder.h"
 
 namespace msb::handle {
@@ -42,8 +43,16 @@ artifact::DiskChain OpenDisk(SnapshotFinder& finder, artifact::OpenedArtifact he
 // sandbox: the disks of its snapshot and of that snapshot's parents, and the image in the cache. A
 // snapshot that takes over the disk can be booted only if they do. descendant is a snapshot of the
 // sandbox, which need not exist yet.
-bool HasBacking(SnapshotFinder& finder, const vmm::SandboxRecord& sandbox,
+bool HasBacking(const Context& ctx, Catalog& catalog, const vmm::SandboxRecord& sandbox,
                 const artifact::Artifact& descendant);
+// Does the same, and locks the snapshot that the disk is backed by, so that it is neither removed
+// nor replaced before descendant is published: Remove looks for the children of a snapshot while
+// it has the snapshot locked. Returns nullopt if a file is missing, and an empty object if the disk
+// is not backed by a snapshot. The caller must not have an artifact locked.
+// Throws kCancelled if ctx ends while another call replaces or removes the snapshot.
+std::optional<base::LockedDirectory> LockBacking(const Context& ctx, Catalog& catalog,
+                                                 const vmm::SandboxRecord& sandbox,
+                                                 const artifact::Artifact& descendant);
 
 // Adds the snapshot that the sandbox descends from to the index again if its row is missing and it
 // is still at the path that the sandbox's record names. This is needed because a parent outside the

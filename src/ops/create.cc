@@ -128,9 +128,20 @@ class Creation {
   artifact::Artifact Seal(const vmm::SandboxRecord& sandbox);
   // Stages the snapshot of a sandbox whose disk is taken over, and describes it to the backend.
   vmm::SealSpec Stage(const vmm::SandboxRecord& sandbox, std::string_view consistency);
-  // Returns whether a snapshot of a sealable sandbox must be its complete disk: because it would be
-  // backed by more files than can be booted, or by a file that only the sandbox has.
+  // Returns the artifact that spec_ describes, before it exists.
+  artifact::Artifact Described() const {
+    return {.path = spec_.destination, .manifest = spec_.manifest, .member = std::nullopt};
+  }
+  // Returns whether a snapshot of the sandbox must be its complete disk: because it would be backed
+  // by more files than can be booted, by a file that only the sandbox has, or by the snapshot that
+  // it replaces.
   bool MustBeWhole(const vmm::SandboxRecord& sandbox) const;
+  // Returns whether the snapshot at the destination, which force replaces, backs the sandbox's
+  // disk.
+  bool ReplacesBacking(const vmm::SandboxRecord& sandbox) const;
+  // Keeps other calls from removing the snapshot that backs the sandbox's disk until the new
+  // snapshot is published. Returns false if the new snapshot must be the complete disk.
+  bool KeepBacking(const vmm::SandboxRecord& sandbox);
 
   const Context& ctx_;
   ClientState& client_;
@@ -139,6 +150,9 @@ class Creation {
   ManifestForm form_ = ManifestForm::kDescriptor;
   artifact::NewArtifact spec_;
   std::optional<artifact::StagedArtifact> staged_;
+  std::optional<base::LockedDirectory> backing_;  // Locks the snapshot that backs the disk.
+  // The snapshot is, or may become, a complete disk, which needs no other snapshot.
+  bool is_whole_ = true;
   bool is_live_ = false;  // The disk of a running sandbox may have been exchanged.
 };
 
@@ -169,7 +183,8 @@ void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
   CheckState(sandbox);
   handle::IndexParent(ctx_, client_.catalog, sandbox);
   form_ = FormFor(ctx_, client_);
-  ApplyOptions(ctx_, client_, form_, options_, spec_);
+  ApplyOptions(ctx_, client_, form_, options_, spec_,
+               [this] { return is_whole_ ? sandbox_ : std::string(); });
   artifact::CheckOutputDirectory(spec_.destination);
 }
 
@@ -188,12 +203,21 @@ void Creation::Describe(const vmm::SandboxRecord& sandbox) {
 }
 
 artifact::Artifact Creation::SnapshotDisk(const vmm::SandboxRecord& sandbox) {
+  backing_.reset();
   CheckState(sandbox);
   if (IsRunning(sandbox)) CheckLive(sandbox);
   Describe(sandbox);
   if (sandbox.sealable || IsRunning(sandbox)) return Seal(sandbox);
   artifact::NewArtifact spec = spec_;
-  spec.confirm = [&] { CheckNotRunning(Inspect()); };
+  spec.flatten = is_whole_ = MustBeWhole(sandbox);
+  spec.confirm = [&] {
+    CheckNotRunning(Inspect());
+    if (is_whole_ || KeepBacking(sandbox)) return;
+    Throw(ErrorKind::kSnapshotNotFound,
+          "the snapshot that sandbox '{}' is backed by was removed while its disk was copied; try "
+          "again",
+          sandbox_);
+  };
   return artifact::CreateArtifact(ctx_, std::move(spec));
 }
 
@@ -225,20 +249,36 @@ artifact::Artifact Creation::Seal(const vmm::SandboxRecord& sandbox) {
 vmm::SealSpec Creation::Stage(const vmm::SandboxRecord& sandbox, std::string_view consistency) {
   Describe(sandbox);
   artifact::SetConsistency(spec_.manifest, consistency);
-  artifact::NewArtifact spec = spec_;
-  spec.flatten = MustBeWhole(sandbox);
-  staged_ = artifact::StageArtifact(ctx_, std::move(spec));
+  do {
+    backing_.reset();
+    staged_.reset();
+    artifact::NewArtifact spec = spec_;
+    spec.flatten = is_whole_ = MustBeWhole(sandbox);
+    staged_ = artifact::StageArtifact(ctx_, std::move(spec));
+  } while (!is_whole_ && !KeepBacking(sandbox));
   vmm::SealSpec seal{.digest = staged_->spec.manifest.digest, .artifact = spec_.destination};
   if (staged_->spec.flatten) seal.whole_disk = staged_->WholeDisk();
   return seal;
 }
 
 bool Creation::MustBeWhole(const vmm::SandboxRecord& sandbox) const {
-  if (sandbox.backing.size() >= handle::kMaxBackingFiles) return true;
-  handle::SnapshotFinder finder(ctx_, client_.catalog);
-  return !handle::HasBacking(
-      finder, sandbox,
-      {.path = spec_.destination, .manifest = spec_.manifest, .member = std::nullopt});
+  return sandbox.backing.size() >= handle::kMaxBackingFiles || ReplacesBacking(sandbox) ||
+         !handle::HasBacking(ctx_, client_.catalog, sandbox, Described());
+}
+
+bool Creation::ReplacesBacking(const vmm::SandboxRecord& sandbox) const {
+  if (!options_.force || sandbox.backing.empty()) return false;
+  const auto manifest = artifact::ReadManifest(spec_.destination);
+  return manifest && handle::IsBackedBy(sandbox, manifest->digest);
+}
+
+bool Creation::KeepBacking(const vmm::SandboxRecord& sandbox) {
+  backing_ = handle::LockBacking(ctx_, client_.catalog, sandbox, Described());
+  if (!backing_ || ReplacesBacking(sandbox)) return false;
+  // Two calls must not wait for each other, each of which replaces the snapshot that the other one
+  // has locked. This check refuses the later one, because their sandboxes do not change any more.
+  CheckReplacement(spec_);
+  return true;
 }
 
 }  // namespace

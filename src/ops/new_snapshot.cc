@@ -14,6 +14,7 @@
 #include "src/base/throw.h"
 #include "src/base/time.h"
 #include "src/handle/dependents.h"
+#include "src/ops/sandbox_users.h"
 
 namespace msb::ops {
 namespace {
@@ -90,13 +91,20 @@ artifact::Manifest NewManifest(ManifestForm form, const SnapshotCreateOptions& o
 }
 
 void ApplyOptions(const Context& ctx, ClientState& client, ManifestForm form,
-                  const SnapshotCreateOptions& options, artifact::NewArtifact& spec) {
+                  const SnapshotCreateOptions& options, artifact::NewArtifact& spec,
+                  const std::function<std::string()>& independent_sandbox) {
   spec.force = options.force;
   spec.integrity_algorithm = AlgorithmFor(form, options);
   if (!spec.force) return;
-  spec.confirm_replace = [&ctx, &client](const artifact::Artifact& old) {
-    handle::CheckReplaceable(ctx, client.catalog, *client.backend, old);
+  spec.confirm_replace = [&ctx, &client, independent_sandbox](const artifact::Artifact& old) {
+    const std::string except = independent_sandbox ? independent_sandbox() : std::string();
+    handle::CheckReplaceable(ctx, client.catalog, UsersOf(ctx, client), old, except);
   };
+  CheckReplacement(spec);
+}
+
+void CheckReplacement(const artifact::NewArtifact& spec) {
+  if (!spec.force) return;
   if (auto manifest = artifact::ReadManifest(spec.destination)) {
     spec.confirm_replace(
         {.path = spec.destination, .manifest = *std::move(manifest), .member = std::nullopt});

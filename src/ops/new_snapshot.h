@@ -6,6 +6,7 @@
 #define MSB_SRC_OPS_NEW_SNAPSHOT_H_
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "msb/context.h"
@@ -31,9 +32,13 @@ artifact::Manifest NewManifest(artifact::ManifestForm form, const SnapshotCreate
 
 // Applies the options for replacing and for integrity. With force, refuses to replace
 // a snapshot whose disk is needed by others: checks that now, and again under the lock of the
-// destination. Refers to ctx and client until spec is gone.
+// destination. Refers to ctx and client until spec is gone. independent_sandbox, if set, returns
+// the name of a sandbox that does not need that disk any more once the new snapshot is published.
 void ApplyOptions(const Context& ctx, ClientState& client, artifact::ManifestForm form,
-                  const SnapshotCreateOptions& options, artifact::NewArtifact& spec);
+                  const SnapshotCreateOptions& options, artifact::NewArtifact& spec,
+                  const std::function<std::string()>& independent_sandbox = {});
+// Makes the first of these checks again. Throws what CheckReplaceable throws.
+void CheckReplacement(const artifact::NewArtifact& spec);
 
 }  // namespace msb::ops
 

@@ -12,6 +12,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <unordered_map>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "src/handle/dependents.h"
 #include "src/handle/row_paths.h"
 #include "src/ops/remove.h"
+#include "src/ops/sandbox_users.h"
 
 namespace msb::ops {
 namespace {
@@ -81,39 +83,66 @@ bool IsOlder(const Row& row, const base::UtcTime& now, std::chrono::seconds age)
 // Catalog::Remove without force.
 class PrunePlan {
  public:
-  PrunePlan(const std::vector<Row>& rows, std::filesystem::path snapshots_dir,
-            std::vector<vmm::SandboxRecord> sandboxes);
+  PrunePlan(const std::vector<Row>& rows, std::filesystem::path snapshots_dir);
 
   // Notes that the artifact of this row is in its place.
   void NoteSound(std::size_t row) { is_sound_[row] = true; }
-  // Returns those candidates that can be removed, children before parents.
+  // Reads the snapshots and sandboxes that may depend on others.
+  void ReadDependents(const Context& ctx, ClientState& client);
+  // Returns those candidates that can be removed, children before parents. Throws kIO if there are
+  // any, but a snapshot or sandbox that may depend on them cannot be read.
   std::vector<Row> Order(std::vector<std::size_t> candidates);
 
  private:
+  void CheckRead(const Row& planned) const;
   bool IsNeeded(std::size_t row) const;
   bool HasOtherCopy(std::size_t row) const;
   bool HasChild(std::size_t row, const std::string& id) const;
 
   const std::vector<Row>& rows_;
   const std::filesystem::path snapshots_dir_;
-  const std::vector<vmm::SandboxRecord> sandboxes_;
+  ListedSandboxes sandboxes_;
+  std::set<std::string> unlisted_parents_;  // The parents of snapshots without a row.
+  std::optional<Error> unreadable_;         // The error of a snapshot that cannot be read.
   std::vector<bool> is_sound_;
   std::vector<bool> is_planned_;
   std::unordered_multimap<std::string, std::size_t> by_digest_;
   std::unordered_multimap<std::string, std::size_t> by_parent_;
 };
 
-PrunePlan::PrunePlan(const std::vector<Row>& rows, std::filesystem::path snapshots_dir,
-                     std::vector<vmm::SandboxRecord> sandboxes)
+PrunePlan::PrunePlan(const std::vector<Row>& rows, std::filesystem::path snapshots_dir)
     : rows_(rows),
       snapshots_dir_(std::move(snapshots_dir)),
-      sandboxes_(std::move(sandboxes)),
       is_sound_(rows.size()),
       is_planned_(rows.size()) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     by_digest_.emplace(rows[i].digest, i);
     if (rows[i].parent_digest) by_parent_.emplace(*rows[i].parent_digest, i);
   }
+}
+
+void PrunePlan::ReadDependents(const Context& ctx, ClientState& client) {
+  std::set<std::pair<std::string_view, std::string_view>> listed;
+  for (const Row& row : rows_) listed.emplace(row.artifact_path, row.digest);
+  const auto children = handle::DependentsIn(ctx, snapshots_dir_, /*parents=*/{});
+  for (const Artifact& child : children.snapshots) {
+    if (listed.contains({child.path.native(), child.manifest.digest})) continue;
+    unlisted_parents_.insert(*child.manifest.parent);
+  }
+  unreadable_ = children.unreadable;
+  sandboxes_ = ListSandboxes(ctx, client);
+}
+
+void PrunePlan::CheckRead(const Row& planned) const {
+  const auto check = [&](std::string_view dependent, const std::optional<Error>& error) {
+    if (!error) return;
+    Throw(ErrorKind::kIO,
+          "{} is not removed, since a {} that may need it cannot be read: {}; make that {} "
+          "readable",
+          planned.artifact_path, dependent, error->what(), dependent);
+  };
+  check("snapshot", unreadable_);
+  check("sandbox", sandboxes_.unreadable);
 }
 
 bool PrunePlan::HasOtherCopy(std::size_t row) const {
@@ -127,6 +156,7 @@ bool PrunePlan::HasOtherCopy(std::size_t row) const {
 }
 
 bool PrunePlan::HasChild(std::size_t row, const std::string& id) const {
+  if (unlisted_parents_.contains(id)) return true;
   const auto [begin, end] = by_parent_.equal_range(id);
   return std::any_of(begin, end, [&](const auto& child) {
     return child.second != row && !is_planned_[child.second];
@@ -138,7 +168,7 @@ bool PrunePlan::IsNeeded(std::size_t row) const {
   if (HasOtherCopy(row)) return false;
   if (HasChild(row, wanted.digest)) return true;
   if (wanted.snapshot_id && HasChild(row, *wanted.snapshot_id)) return true;
-  return !handle::SandboxesBackedBy(sandboxes_, wanted.digest).empty();
+  return !handle::SandboxesBackedBy(sandboxes_.sandboxes, wanted.digest).empty();
 }
 
 std::vector<Row> PrunePlan::Order(std::vector<std::size_t> candidates) {
@@ -154,13 +184,14 @@ std::vector<Row> PrunePlan::Order(std::vector<std::size_t> candidates) {
     });
     found = order.size() > before;
   }
+  if (!order.empty()) CheckRead(order.front());
   return order;
 }
 
 // Returns the rows to remove, in this order. rows are all rows, newest first.
 std::vector<Row> PlanPrune(const Context& ctx, ClientState& client,
                            const SnapshotPruneOptions& options, const std::vector<Row>& rows) {
-  PrunePlan plan(rows, client.home.snapshots_dir(), client.backend->List(ctx));
+  PrunePlan plan(rows, client.home.snapshots_dir());
   const auto now = base::UtcTime::Now();
   std::vector<std::size_t> candidates;
   std::set<std::string> kept;
@@ -178,6 +209,7 @@ std::vector<Row> PlanPrune(const Context& ctx, ClientState& client,
     // Only the runtime can remove a member of a group.
     if (!artifact->member && !rows[i].group_path) candidates.push_back(i);
   }
+  plan.ReadDependents(ctx, client);
   return plan.Order(std::move(candidates));
 }
 

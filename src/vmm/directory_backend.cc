@@ -176,6 +176,11 @@ SandboxRecord DirectoryBackend::Inspect(const Context& ctx, const std::string& n
 }
 
 std::vector<SandboxRecord> DirectoryBackend::List(const Context& ctx) {
+  return ListReadable(ctx, [&](const Error& e) { log_(e.what()); });
+}
+
+std::vector<SandboxRecord> DirectoryBackend::ListReadable(
+    const Context& ctx, const std::function<void(const Error&)>& failed) {
   std::vector<SandboxRecord> sandboxes;
   const UniqueFd dir = base::TryOpenDirectory(dir_);
   if (!dir) return sandboxes;
@@ -187,7 +192,7 @@ std::vector<SandboxRecord> DirectoryBackend::List(const Context& ctx) {
         sandboxes.push_back(std::move(viewed->record.sandbox));
       }
     } catch (const Error& e) {
-      log_(e.what());
+      failed(e);
     }
   }
   return sandboxes;

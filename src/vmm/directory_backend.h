@@ -24,6 +24,7 @@
 #include "src/vmm/directory_disk.h"
 #include "src/vmm/image_store.h"
 #include "src/vmm/live_disk.h"
+#include "src/vmm/sandbox_lister.h"
 #include "src/vmm/seal.h"
 
 namespace msb::vmm {
@@ -47,7 +48,7 @@ class Warnings {
   std::vector<std::string> messages_;
 };
 
-class DirectoryBackend : public Backend {
+class DirectoryBackend : public Backend, public SandboxLister {
  public:
   // upper_format is the disk format of new sandboxes. Default: the format of the image or snapshot
   // that they are created from. queries must be complete.
@@ -56,6 +57,8 @@ class DirectoryBackend : public Backend {
 
   SandboxRecord Inspect(const Context& ctx, const std::string& name) override;
   std::vector<SandboxRecord> List(const Context& ctx) override;
+  std::vector<SandboxRecord> ListReadable(const Context& ctx,
+                                          const std::function<void(const Error&)>& failed) override;
   SandboxRecord Create(const Context& ctx, const SandboxSpec& spec) override;
   SandboxRecord Start(const Context& ctx, const std::string& name, bool detached) override;
   void Stop(const Context& ctx, const std::string& name,

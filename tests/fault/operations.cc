@@ -31,15 +31,38 @@ auto MakesSandbox(std::string name) {
 }
 
 // Expects the old snapshot to exist until the new one replaces it.
-void ExpectReplaced(FaultHome& home, const Outcome& outcome) {
-  const std::string now = DigestAt(home, home.Snapshots() / "spare");
-  EXPECT_NE(now, "");
-  if (outcome.done) {
-    EXPECT_NE(now, home.DigestOf("spare"));
-  }
-  if (outcome.refused) {
-    EXPECT_EQ(now, home.DigestOf("spare"));
-  }
+auto Replaces(std::string snapshot) {
+  return [snapshot = std::move(snapshot)](FaultHome& home, const Outcome& outcome) {
+    const std::string now = DigestAt(home, home.Snapshots() / snapshot);
+    EXPECT_NE(now, "");
+    if (outcome.done) {
+      EXPECT_NE(now, home.DigestOf(snapshot));
+    }
+    if (outcome.refused) {
+      EXPECT_EQ(now, home.DigestOf(snapshot));
+    }
+  };
+}
+
+// Removes the sandbox "cow" after it was sealed, and then each snapshot that nothing depends on.
+// Expects the disk of every snapshot that is left to be complete, even if it has no row. Before the
+// removal, nothing may open the new snapshot, since this would add the row.
+void ExpectParentsAreKept(FaultHome& home, const Outcome& outcome) {
+  ExpectMade(outcome, home.Snapshots() / "new");
+  Client client = home.NewClient();
+  Expect("the snapshots without the sandbox", [&] {
+    RemoveSandbox(kCtx, "cow", client);
+    for (const char* parent : {"middle", "old"}) {
+      try {
+        Snapshot::Remove(kCtx, parent, false, client);
+      } catch (const Error& e) {
+        if (e.kind() != ErrorKind::kSnapshotHasChildren) throw;
+      }
+    }
+    for (const SnapshotArtifact& artifact : Snapshot::ListDir(kCtx, "", client)) {
+      Snapshot::Flatten(kCtx, artifact.Path(), home / "out/flat", {}, client);
+    }
+  });
 }
 
 auto Removes(std::string snapshot) {
@@ -129,7 +152,7 @@ void CreateOperations(std::vector<Operation>& all) {
                                     {.name = "spare", .force = true, .record_integrity = true},
                                     client);
                  }),
-                 .expect = ExpectReplaced,
+                 .expect = Replaces("spare"),
                  .touched = {.snapshots = {"spare"}}});
   all.push_back({.name = "CreateAtPath",
                  .run = Raw([](FaultHome& home, Client& client) {
@@ -165,9 +188,21 @@ void CreateOperations(std::vector<Operation>& all) {
                  .run = Qcow2([](FaultHome&, Client& client) {
                    Snapshot::Create(kCtx, "cow", {.name = "spare", .force = true}, client);
                  }),
-                 .expect = ExpectReplaced,
-                 .touched = {.snapshots = {"spare"}},
-                 .again_throws = {ErrorKind::kSnapshotHasChildren}});
+                 .expect = Replaces("spare"),
+                 .touched = {.snapshots = {"spare"}}});
+  all.push_back({.name = "SealReplacesItsBacking",
+                 .run = Qcow2([](FaultHome&, Client& client) {
+                   Snapshot::Create(kCtx, "cow", {.name = "middle", .force = true}, client);
+                 }),
+                 .expect = Replaces("middle"),
+                 .touched = {.snapshots = {"middle"}}});
+  all.push_back({.name = "SealAndRemoveParents",
+                 .run = Qcow2([](FaultHome&, Client& client) {
+                   Snapshot::Create(kCtx, "cow", {.name = "new"}, client);
+                 }),
+                 .expect = ExpectParentsAreKept,
+                 .touched = {.snapshots = {"new", "middle"}, .sandboxes = {"cow"}},
+                 .again_throws = {ErrorKind::kSandboxNotFound}});
   all.push_back(
       {.name = "SealAtPath",
        .run = Qcow2([](FaultHome& home, Client& client) {
@@ -187,7 +222,7 @@ void CreateOperations(std::vector<Operation>& all) {
                  .run = Raw([](FaultHome&, Client& client) {
                    Snapshot::Squash(kCtx, "middle", {.name = "spare", .force = true}, client);
                  }),
-                 .expect = ExpectReplaced,
+                 .expect = Replaces("spare"),
                  .touched = {.snapshots = {"spare"}}});
 }
 

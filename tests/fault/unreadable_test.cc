@@ -147,5 +147,46 @@ TEST_F(UnreadableTest, CreateByForceKeepsASnapshotThatAnUnreadableOneMayNeed) {
                             HasSubstr(PathOf("overlay")), HasSubstr("choose another name")));
 }
 
+TEST_F(UnreadableTest, RemoveAndPruneKeepASnapshotThatAnUnreadableOneMayNeed) {
+  RemoveIndex();
+  const std::string removed = WhileUnreadable({"/snapshots/overlay"}, [&](Client& client) {
+    Snapshot::Remove(ctx_, "base", false, client);
+  });
+  EXPECT_THAT(removed, AllOf(HasSubstr("IO: base ("), HasSubstr("is not removed"),
+                             HasSubstr(PathOf("overlay")), HasSubstr("or use force")));
+  const std::string pruned = WhileUnreadable({"/snapshots/overlay"}, [&](Client& client) {
+    Snapshot::Prune(ctx_, {.keep_last = 0}, client);
+  });
+  EXPECT_THAT(pruned, AllOf(HasSubstr("IO: " + PathOf("base") + " is not removed"),
+                            HasSubstr(PathOf("overlay")), HasSubstr("readable")));
+  EXPECT_TRUE(fs::exists(PathOf("base")));
+}
+
+TEST_F(UnreadableTest, NoSnapshotGoesThatAnUnreadableSandboxMayUse) {
+  const std::string sandbox = dir_ / "home/sandboxes/other";
+  const std::vector<std::string> endings = {"/sandboxes/other", "/sandboxes/other/sandbox.json"};
+  const auto refuses = [&](const std::string& next_step, const auto& call) {
+    EXPECT_THAT(WhileUnreadable(endings, call),
+                AllOf(testing::StartsWith("IO: "), HasSubstr("a sandbox that may need it"),
+                      HasSubstr(sandbox), HasSubstr(next_step)));
+  };
+  refuses("or use force",
+          [&](Client& client) { Snapshot::Remove(ctx_, "overlay", false, client); });
+  refuses("make that sandbox readable",
+          [&](Client& client) { Snapshot::Prune(ctx_, {.keep_last = 0}, client); });
+  refuses("choose another name", [&](Client& client) {
+    Snapshot::Squash(ctx_, "base", {.name = "overlay", .force = true}, client);
+  });
+  EXPECT_TRUE(fs::exists(PathOf("overlay")));
+  // An explicit answer comes first, and a list still shows the others.
+  EXPECT_THAT(WhileUnreadable(
+                  endings, [&](Client& client) { Snapshot::Remove(ctx_, "base", false, client); }),
+              HasSubstr("SnapshotHasChildren: base ("));
+  EXPECT_THAT(
+      WhileUnreadable(endings,
+                      [&](Client& client) { EXPECT_TRUE(ListSandboxes(ctx_, client).empty()); }),
+      AllOf(testing::StartsWith("cannot "), HasSubstr(sandbox)));
+}
+
 }  // namespace
 }  // namespace msb::test

@@ -217,12 +217,28 @@ TEST_F(ChainTest, AChainWithoutItsImageNamesTheMissingImage) {
   EXPECT_FALSE(fs::exists(dir_ / "flat"));
 }
 
-TEST_F(ChainTest, ForceDoesNotReplaceABackingSnapshot) {
+TEST_F(ChainTest, ForceReplacesTheSnapshotThatBacksTheSandboxByACompleteDisk) {
+  Create("baseline", "first");
   Create("baseline", "s");
+  WriteAsGuest("baseline", 0x66, 1024);
+  const auto replaced = Snapshot::Create(ctx_, "baseline", {.name = "s", .force = true}, client_);
+  EXPECT_EQ(replaced.Format(), "raw");
+  EXPECT_EQ(Read("s", 1024, client_), 0x66);
+  WriteAsGuest("baseline", 0x77, 2048);
+  const auto next = Create("baseline", "next");
+  EXPECT_EQ(next.Format(), "qcow2");
+  EXPECT_EQ(next.Parent(), replaced.Digest());
+  EXPECT_EQ(Read("next", 1024, client_), 0x66);
+  EXPECT_EQ(Read("next", 2048, client_), 0x77);
+  // "next" needs the disk of "s", and so would another sandbox.
   const auto before = ListTree(dir_ / "home/snapshots");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "baseline", {.name = "s", .force = true}, client_),
                    ErrorKind::kSnapshotHasChildren, "/snapshots/s cannot be replaced",
-                   "sandbox 'baseline'", "choose another name");
+                   "/snapshots/next", "choose another name");
+  CreateSandbox(ctx_, "fork", {WithSnapshot("next")}, client_).Close();
+  EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "baseline", {.name = "next", .force = true}, client_),
+                   ErrorKind::kSnapshotHasChildren, "/snapshots/next cannot be replaced",
+                   "sandbox 'fork'", "choose another name");
   EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
 }
 

@@ -284,10 +284,11 @@ TEST_F(PruneTest, RefusesOptionsThatWouldRemoveEverything) {
   EXPECT_THAT(Left(), ElementsAre("s"));
 }
 
-// A client whose backend runs a function between the plan and the removal of the first snapshot.
+// A client whose backend runs a function after it has listed the sandboxes.
 class PrunedMeanwhile : public PruneTest {
  protected:
-  // Prunes all but the newest. Calls meanwhile before the removal number n, counted from 0.
+  // Prunes all but the newest. Calls meanwhile after the plan was made (n is 0), or during removal
+  // number n, counted from 1, with the snapshot and the index locked.
   Names PruneAll(int n, const std::function<void()>& meanwhile, const Context& ctx,
                  std::size_t keep_last = 0) {
     class Backend : public vmm::Backend {
@@ -295,10 +296,11 @@ class PrunedMeanwhile : public PruneTest {
       Backend(std::shared_ptr<vmm::Backend> real, int calls, std::function<void()> function)
           : real_(std::move(real)), calls_(calls), function_(std::move(function)) {}
       std::string_view Name() const override { return "local"; }
-      // Prune lists the sandboxes for its plan, and again before each removal.
+      // Prune lists the sandboxes at the end of its plan, and again during each removal.
       std::vector<vmm::SandboxRecord> List(const Context& at) override {
+        auto sandboxes = real_->List(at);
         if (calls_-- == 0) function_();
-        return real_->List(at);
+        return sandboxes;
       }
       vmm::SandboxRecord Inspect(const Context& at, const std::string& name) override {
         return real_->Inspect(at, name);
@@ -323,7 +325,7 @@ class PrunedMeanwhile : public PruneTest {
       std::function<void()> function_;
     };
     const Client client({.home = dir_ / "home",
-                         .backend = std::make_shared<Backend>(cow_.backend(), n + 1, meanwhile)});
+                         .backend = std::make_shared<Backend>(cow_.backend(), n, meanwhile)});
     return NamesOf(Snapshot::Prune(ctx, {.keep_last = keep_last}, client));
   }
 };
@@ -338,7 +340,7 @@ TEST_F(PrunedMeanwhile, KeepsASnapshotThatGetsAChildMeanwhile) {
     Snapshot::Create(ctx_, "late", {.name = "child"}, cow_);
     RemoveSandbox(ctx_, "late", cow_);
   };
-  EXPECT_THAT(PruneAll(1, give_a_child, ctx_), ElementsAre("s2"));
+  EXPECT_THAT(PruneAll(0, give_a_child, ctx_), ElementsAre("s2"));
   EXPECT_THAT(Left(), ElementsAre("child", "s1"));
   EXPECT_NO_THROW(Snapshot::Flatten(ctx_, "child", dir_ / "flat", {}, cow_));
 }
@@ -372,7 +374,7 @@ TEST_F(PrunedMeanwhile, NeverRemovesTheCopyThatItKeeps) {
 TEST_F(PrunedMeanwhile, ACancelledCallKeepsTheRest) {
   MakeChain({"s1", "s2", "s3"});
   const auto [ctx, cancel] = ctx_.WithCancel();
-  EXPECT_MSB_ERROR(PruneAll(1, cancel, ctx), ErrorKind::kCancelled, "cancel");
+  EXPECT_MSB_ERROR(PruneAll(2, cancel, ctx), ErrorKind::kCancelled, "cancel");
   EXPECT_THAT(Left(), ElementsAre("s2", "s1"));
   for (const char* name : {"s1", "s2"}) {
     EXPECT_NO_THROW(Snapshot::Flatten(ctx_, name, dir_ / "flat", {}, cow_));

@@ -159,7 +159,8 @@ void Checker::CheckIndexed(const std::vector<Event>& events) {
 void Checker::AccountRemovals(const std::vector<Event>& events) {
   for (const Event& event : events) {
     const bool makes = event.op == Op::kCreate || event.op == Op::kSquash;
-    if (makes && event.unfinished()) unindexed_.insert(event.id);
+    const bool is_outside = event.name.starts_with('@');
+    if (makes && event.unfinished() && is_outside) unindexed_.insert(event.id);
     if (event.op == Op::kImport && event.unfinished()) unindexed_imports_ = true;
     if (event.op != Op::kRemove || !event.forced || !event.MayHaveHappened()) continue;
     if (!event.digest.empty()) removed_by_force_.insert(event.digest);

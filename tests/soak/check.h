@@ -79,7 +79,8 @@ class Checker {
   };
   std::map<std::string, Ancestry> ancestry_;  // By digest.
   std::set<std::string> removed_by_force_;    // Digests.
-  // Ids of the snapshots whose operation was cut off, perhaps before they were indexed.
+  // Ids of the snapshots outside the home whose operation was cut off, perhaps before they were
+  // indexed. Remove finds those in the snapshots directory even if they are not indexed.
   std::set<std::uint64_t> unindexed_;
   bool unindexed_imports_ = false;
   int rounds_ = 0;

@@ -246,12 +246,44 @@ TEST_F(CatalogTest, RemoveRefusesAParentUnlessForced) {
   EXPECT_FALSE(fs::exists(parent.path));
 }
 
+TEST_F(CatalogTest, RemoveFindsAndIndexesChildrenThatTheIndexLacks) {
+  const Artifact parent = Add("parent", SnapshotOf(1));
+  Write("child", SnapshotOf(2, parent.manifest.digest));
+  EXPECT_MSB_ERROR(catalog_.Remove(ctx_, "parent", /*force=*/false),
+                   ErrorKind::kSnapshotHasChildren, "parent (" + parent.manifest.digest + ")",
+                   "is the parent of child (", "remove these first, or use force");
+  EXPECT_THAT(Names(), ElementsAre("child", "parent"));
+  EXPECT_TRUE(fs::exists(parent.path));
+}
+
+TEST_F(CatalogTest, RemoveFindsChildrenBesideAParentElsewhere) {
+  const fs::path dir = dir_ / "elsewhere";
+  const Artifact parent = WriteArtifact(dir / "parent", SnapshotOf(1));
+  WriteArtifact(dir / "child", SnapshotOf(2, parent.manifest.digest));
+  EXPECT_MSB_ERROR(catalog_.Remove(ctx_, parent.path, /*force=*/false),
+                   ErrorKind::kSnapshotHasChildren, "is the parent of child (", "use force");
+  EXPECT_TRUE(fs::exists(parent.path));
+}
+
+TEST_F(CatalogTest, RemoveKeepsASnapshotThatAnUnreadableSandboxMayUse) {
+  const Artifact artifact = Add("a", SnapshotOf(1));
+  const auto users = [&](std::string_view /*digest*/) {
+    return Catalog::SandboxUsers{.unreadable = Error(ErrorKind::kIO, "cannot open worker")};
+  };
+  EXPECT_MSB_ERROR(catalog_.Remove(ctx_, "a", /*force=*/false, users), ErrorKind::kIO,
+                   "a (" + artifact.manifest.digest + ") is not removed",
+                   "a sandbox that may need it cannot be read: cannot open worker",
+                   "make that sandbox readable, or use force");
+  catalog_.Remove(ctx_, "a", /*force=*/true, users);
+  EXPECT_FALSE(fs::exists(artifact.path));
+}
+
 TEST_F(CatalogTest, RemoveRefusesASnapshotThatSandboxesUseUnlessForced) {
   const Artifact artifact = Add("a", SnapshotOf(1));
   std::vector<std::string> asked;
   const auto users = [&](std::string_view digest) {
     asked.emplace_back(digest);
-    return std::vector<std::string>{"worker"};
+    return Catalog::SandboxUsers{.names = {"worker"}};
   };
   EXPECT_MSB_ERROR(catalog_.Remove(ctx_, "a", /*force=*/false, users),
                    ErrorKind::kSnapshotHasChildren, "a (" + artifact.manifest.digest + ")",
