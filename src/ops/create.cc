@@ -198,6 +198,11 @@ void Creation::CheckLive(const vmm::SandboxRecord& sandbox) {
 
 void Creation::Describe(const vmm::SandboxRecord& sandbox) {
   spec_.manifest = ManifestFor(sandbox, form_, options_);
+  // A snapshot that is replaced must not stay in the ancestry of the new one.
+  auto& parent = spec_.manifest.parent;
+  const auto old = options_.force && parent ? artifact::ReadManifest(spec_.destination)
+                                            : std::optional<artifact::Manifest>();
+  if (old && old->digest == *parent) parent = old->parent;
   spec_.upper = sandbox.upper->path;
   spec_.backing = sandbox.backing;
 }

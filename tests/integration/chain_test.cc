@@ -218,11 +218,13 @@ TEST_F(ChainTest, AChainWithoutItsImageNamesTheMissingImage) {
 }
 
 TEST_F(ChainTest, ForceReplacesTheSnapshotThatBacksTheSandboxByACompleteDisk) {
-  Create("baseline", "first");
+  const auto first = Create("baseline", "first");
   Create("baseline", "s");
   WriteAsGuest("baseline", 0x66, 1024);
   const auto replaced = Snapshot::Create(ctx_, "baseline", {.name = "s", .force = true}, client_);
   EXPECT_EQ(replaced.Format(), "raw");
+  EXPECT_EQ(replaced.Parent(), first.Digest());
+  EXPECT_NO_THROW(Snapshot::Export(ctx_, "s", dir_ / "s.tar", {.with_parents = true}, client_));
   EXPECT_EQ(Read("s", 1024, client_), 0x66);
   WriteAsGuest("baseline", 0x77, 2048);
   const auto next = Create("baseline", "next");
