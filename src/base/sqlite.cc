@@ -2,9 +2,11 @@
 
 #include "src/base/sqlite.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -12,9 +14,11 @@
 #include <set>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "src/base/descriptor.h"
 #include "src/base/file.h"
+#include "src/base/owner.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -23,6 +27,10 @@ namespace {
 constexpr auto kBusyPause = std::chrono::milliseconds(5);
 constexpr auto kBusyTimeout = std::chrono::seconds(10);
 constexpr unsigned kRowsBetweenChecks = 256;
+
+// The header of a database has the write version and the read version at this offset in bytes.
+constexpr int kVersionsOffset = 18;
+constexpr unsigned char kWalVersion = 2;
 
 // Surrounds calls of SQLite that may open files. Others need only a ForkSafeSection, because they
 // may lock mutexes of the connection or of the whole process.
@@ -88,10 +96,9 @@ Connections& OpenConnections() {
 
 int OpenFlags(Database::Mode mode) {
   switch (mode) {
-    case Database::Mode::kReadOnly:
-      return SQLITE_OPEN_READONLY;
     case Database::Mode::kReadWrite:
       return SQLITE_OPEN_READWRITE;
+    case Database::Mode::kReadOnly:
     case Database::Mode::kImmutable:
       return SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
     case Database::Mode::kMemory:
@@ -108,8 +115,28 @@ SqlitePath PathFor(const std::filesystem::path& path, Database::Mode mode) {
 
 // Returns the name to pass to SQLite.
 std::string NameFor(const SqlitePath& path, Database::Mode mode) {
-  if (mode == Database::Mode::kMemory) return ":memory:";
-  return mode == Database::Mode::kImmutable ? path.Uri() + "?immutable=1" : path.name();
+  switch (mode) {
+    case Database::Mode::kMemory:
+      return ":memory:";
+    case Database::Mode::kImmutable:
+      return path.Uri() + "?immutable=1";
+    case Database::Mode::kReadOnly:
+      return path.Uri() + "?readonly_shm=1";
+    case Database::Mode::kReadWrite:
+    case Database::Mode::kCreate:
+      break;
+  }
+  return path.name();
+}
+
+// Creates the file of a database, unless something is there. SQLite itself would ignore a umask
+// that lets a group write. If this fails, SQLite reports why.
+void CreateIfAbsent(const std::filesystem::path& path) {
+  const UniqueFd dir = TryOpenDirectory(path.parent_path());
+  if (!dir) return;
+  const UniqueFd fd =
+      OpenAt(dir.get(), path.filename().c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
+  if (fd) GiveToOwnerOf(fd.get(), dir.get());
 }
 
 DatabaseError::Cause CauseOf(int code) {
@@ -136,16 +163,31 @@ int ErrorOfWriting(const std::filesystem::path& path) {
   return MayReadAndWrite(path) || errno == ENOENT ? 0 : errno;
 }
 
-// Returns the errno that caused a failure to open or write a database, as far as it is known; else
-// 0. reported is the errno from SQLite, which belongs to the last file that it looked for.
-int SystemError(int code, int reported, const std::filesystem::path& path) {
-  if (code == SQLITE_FULL) return ENOSPC;
-  if (code == SQLITE_READONLY || code == SQLITE_CANTOPEN || code == SQLITE_PERM) {
-    for (const std::filesystem::path& place : {path, path.parent_path()}) {
-      if (const int error = ErrorOfWriting(place); error != 0) return error;
-    }
+// The system error that made SQLite fail, and the file or directory that it concerns. error is 0 if
+// it is unknown.
+struct SystemError {
+  int error = 0;
+  std::filesystem::path place;
+};
+
+// Finds the cause of a failure to open or write the database at path. reported is the errno from
+// SQLite, which belongs to the last file that it looked for.
+SystemError FindSystemError(int code, int reported, const std::filesystem::path& path) {
+  if (code == SQLITE_FULL) return {ENOSPC, path};
+  if (code != SQLITE_READONLY && code != SQLITE_CANTOPEN && code != SQLITE_PERM) {
+    return {reported, path};
   }
-  return reported;
+  for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
+    std::filesystem::path file = path.native() + suffix;
+    if (const int error = ErrorOfWriting(file); error != 0) return {error, std::move(file)};
+  }
+  const std::filesystem::path dir = path.parent_path();
+  if (const int error = ErrorOfWriting(dir); error != 0) return {error, dir};
+  if (code == SQLITE_CANTOPEN && HasNoFreeInodes(dir)) return {ENOSPC, dir};
+  std::error_code error;
+  // SQLite looks for files that need not exist, so their absence is not the cause.
+  const bool is_unknown = reported == ENOENT && std::filesystem::exists(path, error);
+  return {is_unknown ? 0 : reported, path};
 }
 
 }  // namespace
@@ -165,6 +207,7 @@ DatabaseError::~DatabaseError() = default;
 Database::Database(const std::filesystem::path& path, Mode mode)
     : path_(path), opened_path_(PathFor(path, mode)), context_(Context::Background()) {
   const InSqlite in_sqlite;
+  opened_for_writing_ = mode != Mode::kReadOnly && mode != Mode::kImmutable;
   if (ForkInterruptedSection()) {
     Throw(ErrorKind::kIO,
           "cannot open the database {}: this process was forked in the middle of an operation of "
@@ -173,6 +216,7 @@ Database::Database(const std::filesystem::path& path, Mode mode)
           path.native());
   }
   OpenConnections().CloseInherited();
+  if (mode == Mode::kCreate) CreateIfAbsent(path);
   sqlite3* db = nullptr;
   const int result = sqlite3_open_v2(NameFor(opened_path_, mode).c_str(), &db,
                                      OpenFlags(mode) | SQLITE_OPEN_FULLMUTEX, opened_path_.vfs());
@@ -183,6 +227,8 @@ Database::Database(const std::filesystem::path& path, Mode mode)
   OpenConnections().Add(db);
   db_.reset(db);
   if (result != SQLITE_OK) ThrowLastError("open");
+  // Before anything is read, because reading may create log files, which belong to this user.
+  if (opened_for_writing_ && sqlite3_db_readonly(db, "main") == 1) ThrowNotWritable();
   sqlite3_extended_result_codes(db, 1);
   // Another program may have written the schema, so do not trust it: its views and triggers may not
   // call functions with side effects, and SQL may not corrupt the file.
@@ -192,19 +238,48 @@ Database::Database(const std::filesystem::path& path, Mode mode)
 
 Database Database::CopyToMemory(const std::filesystem::path& path, const Context& ctx) {
   Database copy(path, Mode::kMemory);
-  const auto copy_from = [&](Mode mode) {
-    Database source(path, mode);
-    source.Bind(ctx);
-    copy.CopyFrom(source);
-  };
   try {
-    copy_from(Mode::kReadOnly);
+    Database source(path, Mode::kReadOnly);
+    source.Bind(ctx);
+    if (!source.WouldCreateLog()) {
+      copy.CopyFrom(source);
+      return copy;
+    }
   } catch (const DatabaseError& e) {
-    // A database in WAL mode needs a file that cannot be created here.
+    // SQLite cannot use the log without writing to it.
     if (e.cause() != DatabaseError::Cause::kInaccessible) throw;
-    copy_from(Mode::kImmutable);
   }
+  Database source(path, Mode::kImmutable);
+  source.Bind(ctx);
+  copy.CopyFrom(source);
   return copy;
+}
+
+bool Database::WouldCreateLog() const {
+  const InSqlite in_sqlite;
+  // Read through the descriptor of SQLite: closing another one would release the locks that SQLite
+  // has on the file in this process.
+  sqlite3_file* file = nullptr;
+  std::array<unsigned char, 2> versions{};
+  if (sqlite3_file_control(db_.get(), "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK ||
+      file == nullptr || file->pMethods == nullptr ||
+      file->pMethods->xRead(file, versions.data(), versions.size(), kVersionsOffset) != SQLITE_OK) {
+    return false;
+  }
+  if (versions[0] != kWalVersion && versions[1] != kWalVersion) return false;
+  std::error_code error;
+  return !std::filesystem::exists(path_.native() + "-wal", error) ||
+         !std::filesystem::exists(path_.native() + "-shm", error);
+}
+
+void Database::ThrowNotWritable() const {
+  // If the permissions allow writing, the file has the attribute "append only".
+  const int error = MayReadAndWrite(path_) ? EPERM : errno;
+  throw DatabaseError(
+      DatabaseError::Cause::kInaccessible, ErrorKind::kIO,
+      fmt::format("cannot write the database {}: {}; {}", path_.native(),
+                  std::generic_category().message(error), NextStep(error, path_.native())),
+      error);
 }
 
 void Database::CopyFrom(const Database& source) {
@@ -222,8 +297,6 @@ void Database::CopyFrom(const Database& source) {
   read_failed_ = source.read_failed_;
   ThrowLastError("read");
 }
-
-bool Database::IsReadOnly() const { return sqlite3_db_readonly(db_.get(), "main") == 1; }
 
 template <typename Call>
 int Database::WhileLocked(const Call& call) const {
@@ -252,9 +325,15 @@ void Database::ThrowLastError(std::string_view action) const {
   using Cause = DatabaseError::Cause;
   const ForkSafeSection section;
   const int code = PrimaryCode(sqlite3_errcode(db_.get()));
-  const Cause cause = read_failed_ ? Cause::kInaccessible : CauseOf(code);
+  Cause cause = read_failed_ ? Cause::kInaccessible : CauseOf(code);
   std::string reason = sqlite3_errmsg(db_.get());
-  int system_error = 0;
+  // The file was writable when it was opened, so its header is the reason.
+  if (code == SQLITE_READONLY && opened_for_writing_ &&
+      sqlite3_db_readonly(db_.get(), "main") == 1) {
+    cause = Cause::kDamaged;
+    reason = "its header has an unknown write version";
+  }
+  SystemError system;
   if (cause == Cause::kLocked) {
     context_.Check();
     reason =
@@ -263,17 +342,20 @@ void Database::ThrowLastError(std::string_view action) const {
   } else if (cause == Cause::kDamaged) {
     reason += "; it is damaged: restore it from a backup, or move it away";
   } else if (cause == Cause::kInaccessible) {
-    system_error = read_failed_ ? EIO : SystemError(code, sqlite3_system_errno(db_.get()), path_);
-    if (system_error != 0) {
-      reason = fmt::format("{} ({}); {}", std::generic_category().message(system_error), reason,
-                           NextStep(system_error, path_.native()));
+    system = read_failed_ ? SystemError{EIO, path_}
+                          : FindSystemError(code, sqlite3_system_errno(db_.get()), path_);
+    if (system.error != 0) {
+      reason =
+          fmt::format("{}{} ({}); {}", system.place == path_ ? "" : system.place.native() + ": ",
+                      std::generic_category().message(system.error), reason,
+                      NextStep(system.error, system.place.native()));
     } else {
       reason += "; try again";
     }
   }
   throw DatabaseError(cause, cause == Cause::kWrongSchema ? ErrorKind::kInternal : ErrorKind::kIO,
                       fmt::format("cannot {} the database {}: {}", action, path_.native(), reason),
-                      system_error);
+                      system.error);
 }
 
 void Database::RequireTable(std::string_view name) const {

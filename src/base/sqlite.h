@@ -55,9 +55,10 @@ class DatabaseError : public Error {
 class Database {
  public:
   enum class Mode {
-    kReadOnly,
-    kReadWrite,
-    kCreate,
+    kReadOnly,   // Does not create the shared memory of a write-ahead log, and fails without it.
+    kReadWrite,  // The constructor throws if the file can only be read.
+    kCreate,     // Like kReadWrite, but creates the file if it is absent, with the mode 0666 less
+                 // the umask. SQLite gives its log files the mode of the database.
     kImmutable,  // Read-only, without locks and without the write-ahead log: never creates a file.
     kMemory,     // An empty database in memory; the path is only used in messages.
   };
@@ -65,16 +66,14 @@ class Database {
   // Opens the database. Each statement waits up to 10 s while another process or connection has the
   // database locked.
   Database(const std::filesystem::path& path, Mode mode);
-  // Returns a copy in memory of the database at path, which is only read. Works on a read-only file
-  // system, but the copy may then lack changes that an interrupted program left in the write-ahead
-  // log.
+  // Returns a copy in memory of the database at path, which is only read. Never creates a file: log
+  // files of this process's user could make the database unwritable for its owner. So if the files
+  // of the write-ahead log are incomplete, the copy may lack changes that an interrupted program
+  // left in the log.
   static Database CopyToMemory(const std::filesystem::path& path, const Context& ctx);
 
   // Limits how long statements wait: once ctx is done, they throw kCancelled.
   void Bind(const Context& ctx) { context_ = ctx; }
-
-  // Returns true if the database can only be read, even if it was opened for writing.
-  bool IsReadOnly() const;
 
   // Throws kUnsupportedOperation unless there is a table of this name. A view does not count:
   // reading one may never end.
@@ -98,12 +97,16 @@ class Database {
   // neither a cancellation nor a fork() has to wait for SQLite.
   template <typename Call>
   int WhileLocked(const Call& call) const;
+  // Returns true if reading the database would create the files of its write-ahead log.
+  bool WouldCreateLog() const;
+  [[noreturn]] void ThrowNotWritable() const;
   // Replaces the content of this database with that of source.
   void CopyFrom(const Database& source);
 
   std::filesystem::path path_;
   SqlitePath opened_path_;  // Must outlive the connection.
   Context context_;
+  bool opened_for_writing_ = false;
   mutable bool read_failed_ = false;  // The last statement could not read the file (EIO).
   std::unique_ptr<sqlite3, Close> db_;
 };

@@ -30,7 +30,7 @@ std::string NearestExisting(const std::string& path) {
   return at;
 }
 
-std::string StepForPermission(const std::string& path) {
+std::string StepForPermission(int error, const std::string& path) {
   const std::string existing = NearestExisting(path);
   struct stat st;
   std::string owner;
@@ -38,11 +38,14 @@ std::string StepForPermission(const std::string& path) {
     owner = fmt::format(" and {} belongs to user {} with mode {:04o}", existing, st.st_uid,
                         st.st_mode & 07777);
   }
+  // Even root may not change a file with these attributes.
+  const char* attributes =
+      error == EPERM ? "remove its attributes i and a if lsattr shows them (chattr -i -a), " : "";
   return fmt::format(
-      "this process runs as user {}{}: change the owner or the mode, or choose a place that user "
+      "this process runs as user {}{}: {}change the owner or the mode, or choose a place that user "
       "{} "
       "may access {}",
-      geteuid(), owner, geteuid(), kForHome);
+      geteuid(), owner, attributes, geteuid(), kForHome);
 }
 
 std::string StepForSpace(int error, const std::string& path, const std::optional<SpaceNeed>& need) {
@@ -104,7 +107,7 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
   switch (error) {
     case EACCES:
     case EPERM:
-      return StepForPermission(path);
+      return StepForPermission(error, path);
     case ENOSPC:
     case EDQUOT:
       return StepForSpace(error, path, need);

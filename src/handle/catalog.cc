@@ -203,7 +203,7 @@ std::optional<Row> Catalog::FindCopy(const Index& index, const std::string& key)
 }
 
 Row Catalog::Get(const Context& ctx, const std::string& key) {
-  return store_.With(ctx, [&](Session& session) {
+  return store_.With(ctx, Access::kRead, [&](Session& session) {
     auto row = Find(session.index(), key);
     if (!row) row = FindCopy(session.index(), key);
     if (!row && session.refusal()) {
@@ -220,7 +220,7 @@ Row Catalog::Get(const Context& ctx, const std::string& key) {
 }
 
 std::vector<Row> Catalog::ChildrenOf(const Context& ctx, const Artifact& parent) {
-  std::vector<Row> children = store_.With(ctx, [&](Session& session) {
+  std::vector<Row> children = store_.With(ctx, Access::kRead, [&](Session& session) {
     const Index& index = session.index();
     return ResolveAll(index, index.ChildrenOf(RowOf(parent)));
   });
@@ -229,8 +229,9 @@ std::vector<Row> Catalog::ChildrenOf(const Context& ctx, const Artifact& parent)
 }
 
 std::vector<Row> Catalog::List(const Context& ctx) {
-  return store_.With(
-      ctx, [&](Session& session) { return ResolveAll(session.index(), session.index().All()); });
+  return store_.With(ctx, Access::kRead, [&](Session& session) {
+    return ResolveAll(session.index(), session.index().All());
+  });
 }
 
 bool Catalog::HasOther(const Index& index, const Artifact& artifact) const {
@@ -339,7 +340,7 @@ std::uint32_t Catalog::Reindex(const Context& ctx, const std::filesystem::path& 
 bool Catalog::RuntimeNeedsManifests(const Context& ctx) {
   try {
     if (!home_.FindRuntimeDatabase()) return false;
-    return store_.With(ctx, [](Session& session) {
+    return store_.With(ctx, Access::kRead, [](Session& session) {
       if (!session.KnowsEra()) throw *session.refusal();
       return !session.index().ReadsDescriptors();
     });

@@ -104,6 +104,7 @@ class Catalog {
   index::Row RowFor(const artifact::Artifact& artifact) const;
 
  private:
+  using Access = IndexStore::Access;
   using Session = IndexStore::Session;
   class IndexPatience;
   // A Key identifies the snapshot to remove by name, digest or path. If digest is set and the

@@ -225,8 +225,9 @@ void Catalog::Remove(const Context& ctx, const Key& key, bool force, const Users
                     .key = key,
                     .force = force,
                     .users = users,
-                    .found = store_.With(
-                        ctx, [&](Session& session) { return FindTarget(session.index(), key); })};
+                    .found = store_.With(ctx, Access::kRead, [&](Session& session) {
+                      return FindTarget(session.index(), key);
+                    })};
     // Lock order: the artifact first, then the index.
     if (const auto& path = removal.found.path) {
       base::SweepStages(ctx, path->parent_path(), log_);

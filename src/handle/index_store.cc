@@ -5,11 +5,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
-#include <system_error>
 #include <utility>
 
+#include "src/base/owner.h"
 #include "src/base/staging.h"
 #include "src/base/throw.h"
 #include "src/index/own_database.h"
@@ -44,19 +43,6 @@ bool IsInaccessible(const Error& error) {
   return error.kind() == ErrorKind::kIO;
 }
 
-// Throws DatabaseError (kIO) with the cause kInaccessible if the index was opened but can only be
-// read.
-void RequireWritable(const Index& index) {
-  if (!index.IsReadOnly()) return;
-  const std::string path = index.path().native();
-  const int error = base::MayReadAndWrite(path) ? EACCES : errno;
-  throw DatabaseError(
-      Cause::kInaccessible, ErrorKind::kIO,
-      fmt::format("cannot write the database {}: {}; {}", path,
-                  std::generic_category().message(error), base::NextStep(error, path)),
-      error);
-}
-
 // The path of the runtime's database, if there is one. is_known is false if that cannot be found
 // out.
 struct RuntimePlace {
@@ -71,6 +57,22 @@ RuntimePlace LookUpRuntime(const base::Home& home) {
     if (!IsInaccessible(e)) throw;
     return {.is_known = false};
   }
+}
+
+// Opens the directory of the databases, and creates it if it is absent. A directory that root
+// creates in the home of another user is given to that user.
+base::UniqueFd MakeDatabaseDir(const base::Home& home) {
+  const std::filesystem::path path = home.DatabaseDir();
+  bool is_new = false;
+  base::UniqueFd dir = base::MakeDirectory(path, [&](const auto& made) { is_new |= made == path; });
+  if (!is_new) return dir;
+  // The user may have put a link or another directory in its place.
+  const base::UniqueFd parent = base::OpenDirectory(home.path());
+  const base::Entry entry = base::OpenEntryAt(parent.get(), path.filename());
+  if (entry.type == base::EntryType::kDirectory && base::ListDirectory(entry.fd.get()).empty()) {
+    base::GiveToOwnerOf(entry.fd.get(), parent.get());
+  }
+  return dir;
 }
 
 base::FileStamp StampIfThere(const std::filesystem::path& path) {
@@ -111,6 +113,7 @@ void IndexStore::Replace(const std::string& reason, std::vector<std::string>& wa
 Index IndexStore::OpenOwn(const Context& ctx, std::vector<std::string>& warnings) {
   const std::filesystem::path path = home_.OwnDatabase();
   if (const auto misplaced = index::FindMisplaced(path)) Replace(*misplaced, warnings);
+  if (const auto unwritable = index::FindUnwritableLog(path)) Replace(*unwritable, warnings);
   const bool was_shared = index::Unshare(path);
   // An index that lacks artifacts which could not be read is not marked as built, so that the next
   // client looks for them again.
@@ -119,7 +122,6 @@ Index IndexStore::OpenOwn(const Context& ctx, std::vector<std::string>& warnings
   };
   try {
     Index index = Index::OpenOwn(path, ctx);
-    RequireWritable(index);
     if (was_shared || !index.IsBuilt()) fill(index);
     return index;
   } catch (const DatabaseError& e) {
@@ -135,21 +137,23 @@ Index IndexStore::Open(const Context& ctx, bool is_runtime, const std::filesyste
                        std::vector<std::string>& warnings) {
   // Only one process at a time creates a database, or moves from this library's own to the
   // runtime's.
-  const base::UniqueFd dir = base::MakeDirectory(home_.DatabaseDir());
+  const base::UniqueFd dir = MakeDatabaseDir(home_);
   base::Lock(ctx, dir.get());
   if (!is_runtime) return OpenOwn(ctx, warnings);
   Index index = Index::OpenRuntime(path, ctx);
-  RequireWritable(index);
   const std::filesystem::path own = home_.OwnDatabase();
   if (base::StampOf(own) && fill_(ctx, index, warnings)) index::RemoveDatabase(own);
   return index;
 }
 
-void IndexStore::Connect(const Context& ctx, Connection& connection,
+bool IndexStore::Connect(const Context& ctx, Connection& connection, Access access,
                          std::vector<std::string>& warnings) {
   const auto runtime = home_.FindRuntimeDatabase();
   const std::filesystem::path path = runtime.value_or(home_.OwnDatabase());
   const auto stamp = base::StampOf(path);
+  if (!stamp && !runtime && access == Access::kRead && !base::BelongsToThisUser(home_.path())) {
+    return false;
+  }
   const bool same = connection.index && connection.index->path() == path && stamp &&
                     stamp->device == connection.opened.device &&
                     stamp->inode == connection.opened.inode && (runtime || stamp->links == 1);
@@ -167,10 +171,11 @@ void IndexStore::Connect(const Context& ctx, Connection& connection,
     connection.index = std::move(index);
   }
   connection.index->Bind(ctx);
-  if (!connection.substitute) return;
+  if (!connection.substitute) return true;
   if (connection.substitute->changed) fill_(ctx, *connection.index, warnings);
   connection.substitute.reset();
   connection.logged.clear();
+  return true;
 }
 
 std::vector<base::FileStamp> IndexStore::Sources(const std::filesystem::path& database) const {
@@ -206,7 +211,6 @@ IndexStore::Substitute IndexStore::MakeSubstitute(const Context& ctx,
 }
 
 IndexStore::Substitute& IndexStore::Substituted(const Context& ctx, Connection& connection,
-                                                const Error& reason,
                                                 std::vector<std::string>& warnings) {
   const auto same_content = [](const base::FileStamp& a, const base::FileStamp& b) {
     return a.SameContent(b) && a.ctime_ns == b.ctime_ns;
@@ -221,20 +225,23 @@ IndexStore::Substitute& IndexStore::Substituted(const Context& ctx, Connection& 
     substitute.emplace(MakeSubstitute(ctx, warnings));
     substitute->changed = changed;
   }
-  if (connection.logged != reason.what()) {
-    connection.logged = reason.what();
-    warnings.push_back(fmt::format(
-        "the index of {} cannot be written: {}; until it can be, this process reads the artifacts "
-        "instead, and records no changes in it",
-        home_.path().native(), reason.what()));
-  }
   substitute->index.Bind(ctx);
   return *substitute;
 }
 
+void IndexStore::WarnOnce(Connection& connection, const Error& refusal,
+                          std::vector<std::string>& warnings) const {
+  if (connection.logged == refusal.what()) return;
+  connection.logged = refusal.what();
+  warnings.push_back(fmt::format(
+      "the index of {} cannot be written: {}; until it can be, this process reads the artifacts "
+      "instead, and records no changes in it",
+      home_.path().native(), refusal.what()));
+}
+
 void IndexStore::ReplaceDamaged(const Context& ctx, Connection& connection,
                                 const DatabaseError& error, std::vector<std::string>& warnings) {
-  const base::UniqueFd dir = base::MakeDirectory(home_.DatabaseDir());
+  const base::UniqueFd dir = MakeDatabaseDir(home_);
   base::Lock(ctx, dir.get());
   connection.index.reset();
   // Another process may have replaced it already.
@@ -244,7 +251,7 @@ void IndexStore::ReplaceDamaged(const Context& ctx, Connection& connection,
   }
 }
 
-IndexStore::Session::Session(IndexStore& store, const Context& ctx,
+IndexStore::Session::Session(IndexStore& store, const Context& ctx, Access access,
                              const std::optional<Error>& refusal)
     : store_(store),
       ctx_(ctx),
@@ -261,15 +268,21 @@ IndexStore::Session::Session(IndexStore& store, const Context& ctx,
   try {
     if (!refusal_) {
       try {
-        store.Connect(ctx, *connection_, warnings_);
-        index_ = &*connection_->index;
-        return;
+        if (store.Connect(ctx, *connection_, access, warnings_)) {
+          index_ = &*connection_->index;
+          return;
+        }
+        refusal_ = Error(ErrorKind::kIO, fmt::format("{} is absent, and reading does not create it",
+                                                     store.home_.OwnDatabase().native()));
       } catch (const Error& e) {
         if (!IsInaccessible(e)) throw;
         refusal_ = e;
+        store.WarnOnce(*connection_, e, warnings_);
       }
+    } else {
+      store.WarnOnce(*connection_, *refusal_, warnings_);
     }
-    index_ = &store.Substituted(ctx, *connection_, *refusal_, warnings_).index;
+    index_ = &store.Substituted(ctx, *connection_, warnings_).index;
   } catch (...) {
     Release();
     throw;

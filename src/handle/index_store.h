@@ -6,7 +6,8 @@
 //   * A database that cannot be opened or written (a read-only file system, a full disk, the home
 //     of another user) is copied into memory, and brought up to date there from the artifacts. Each
 //     call tries the database again.
-//   * A damaged database of this library's own is set aside and rebuilt from the artifacts.
+//   * A damaged database of this library's own is set aside and rebuilt from the artifacts. So is
+//     one with log files that another user left and that this process may not write.
 //   * A damaged database of the runtime is left unchanged, and kIO is thrown; the message says what
 //     to do.
 //
@@ -44,6 +45,11 @@ class IndexStore {
 
   class Session;
 
+  // The purpose of a use of the index. A use that only reads does not create a database in a home
+  // that is absent or belongs to another user, who could not write to the database; it reads the
+  // artifacts instead.
+  enum class Access { kRead, kWrite };
+
   // log is called with no lock held, and may use the store.
   IndexStore(base::Home home, Log log, Fill fill);
   IndexStore(const IndexStore&) = delete;
@@ -54,7 +60,11 @@ class IndexStore {
   // the database turns out to be unusable, calls use again with a replacement of the database, so
   // use must change nothing but the index.
   template <typename Use>
-  auto With(const Context& ctx, const Use& use);
+  auto With(const Context& ctx, const Use& use) {
+    return With(ctx, Access::kWrite, use);
+  }
+  template <typename Use>
+  auto With(const Context& ctx, Access access, const Use& use);
 
  private:
   // A Substitute is an index in memory that is used in place of a database, with the stamps of the
@@ -80,15 +90,20 @@ class IndexStore {
   // of its parent may have been using the parent's.
   std::shared_ptr<Connection> OwnConnection();
 
-  // Opens the runtime's database or this library's own, unless it is open already.
-  void Connect(const Context& ctx, Connection& connection, std::vector<std::string>& warnings);
+  // Opens the runtime's database or this library's own, unless it is open already. Returns false if
+  // there is none, and access does not permit to create one.
+  bool Connect(const Context& ctx, Connection& connection, Access access,
+               std::vector<std::string>& warnings);
   index::Index Open(const Context& ctx, bool is_runtime, const std::filesystem::path& path,
                     std::vector<std::string>& warnings);
   index::Index OpenOwn(const Context& ctx, std::vector<std::string>& warnings);
   void Replace(const std::string& reason, std::vector<std::string>& warnings);
   // Returns the substitute. Reads it again if the files that it was read from have changed.
-  Substitute& Substituted(const Context& ctx, Connection& connection, const Error& reason,
+  Substitute& Substituted(const Context& ctx, Connection& connection,
                           std::vector<std::string>& warnings);
+  // Adds a warning that changes are not recorded, unless the last one had the same reason.
+  void WarnOnce(Connection& connection, const Error& refusal,
+                std::vector<std::string>& warnings) const;
   Substitute MakeSubstitute(const Context& ctx, std::vector<std::string>& warnings);
   // Returns the stamps of all files that the substitute depends on.
   std::vector<base::FileStamp> Sources(const std::filesystem::path& database) const;
@@ -109,7 +124,8 @@ class IndexStore {
 class IndexStore::Session {
  public:
   // Uses the substitute if refusal, the reason why the database cannot be used, is set.
-  Session(IndexStore& store, const Context& ctx, const std::optional<Error>& refusal);
+  Session(IndexStore& store, const Context& ctx, Access access,
+          const std::optional<Error>& refusal);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
   ~Session();
@@ -146,11 +162,11 @@ class IndexStore::Session {
 };
 
 template <typename Use>
-auto IndexStore::With(const Context& ctx, const Use& use) {
+auto IndexStore::With(const Context& ctx, Access access, const Use& use) {
   constexpr int kMaxAttempts = 4;
   std::optional<Error> refusal;
   for (int attempt = 1;; ++attempt) {
-    Session session(*this, ctx, refusal);
+    Session session(*this, ctx, access, refusal);
     try {
       return use(session);
     } catch (const base::DatabaseError& e) {

@@ -62,8 +62,6 @@ class Index {
   bool HasUniqueDigests() const { return Table(db_).HasUniqueDigests(); }
   // Returns true if paths beneath the home are stored relative to it.
   bool HasRelativePaths() const { return !home_.empty(); }
-  // Returns true if the file can only be read.
-  bool IsReadOnly() const { return db_.IsReadOnly(); }
   // Returns false if the table has a column that needs a value and that this library does not know.
   bool IsWritable() const { return Table(db_).IsWritable(); }
 

@@ -5,11 +5,13 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cerrno>
 #include <set>
 #include <string_view>
 #include <vector>
 
 #include "src/base/file.h"
+#include "src/base/owner.h"
 #include "src/base/staging.h"
 #include "src/base/throw.h"
 #include "src/base/time.h"
@@ -76,6 +78,7 @@ bool UnshareFile(int dir, const std::filesystem::path& path) {
   const base::FileStamp stamp = base::StampOf(file.fd.get());
   base::ReplaceFileInStage(path.parent_path(), name, content.value_or(std::string()),
                            stamp.mode | 0600);
+  base::GiveToOwnerOf(base::OpenEntryAt(dir, name).fd.get(), dir);
   return true;
 }
 
@@ -89,6 +92,17 @@ std::optional<std::string> FindMisplaced(const std::filesystem::path& database) 
     if (type == EntryType::kAbsent || type == EntryType::kRegularFile) continue;
     return fmt::format("{} must be a regular file, but is {}",
                        (database.parent_path() / name).native(), Describe(type));
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> FindUnwritableLog(const std::filesystem::path& database) {
+  if (!base::MayReadAndWrite(database)) return std::nullopt;
+  for (const std::string_view suffix : kSuffixes) {
+    const std::string path = database.native() + std::string(suffix);
+    errno = 0;
+    if (base::MayReadAndWrite(path) || errno != EACCES) continue;
+    return fmt::format("this user may not write {}, which another user left", path);
   }
   return std::nullopt;
 }

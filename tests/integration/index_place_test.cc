@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <functional>
 #include <optional>
 #include <tuple>
@@ -251,6 +252,22 @@ TEST_F(FullDiskTest, AFullDiskIsReadAndEmptiedByAnOpenClient) {
   EXPECT_THAT(NamesIn(*client_), UnorderedElementsAre("s3"));
   Client fresh = LocalClient(full_, &log_);
   EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("s3"));
+}
+
+TEST_F(FullDiskTest, AFileSystemWithoutFreeInodesIsNamedAsTheCause) {
+  if (!mounts_.Tmpfs(dir_ / "disk", kDisk, 64)) GTEST_SKIP() << mounts_.failure();
+  WriteFile(dir_ / "base.img", Noise(1 << 20, 3));
+  {
+    Client client = LocalClient(full_, &log_);
+    CreateSandbox(kCtx, "a", {WithImage(dir_ / "base.img")}, client).Close();
+    Snapshot::Create(kCtx, "a", {.name = "s1"}, client);
+  }
+  for (int i = 0; std::ofstream(dir_ / "disk" / std::to_string(i)); ++i) {
+  }
+  Client fresh = LocalClient(full_, &log_);
+  EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("s1"));
+  EXPECT_THAT(log_, Each(AllOf(HasSubstr((full_ / "db").native()), HasSubstr("no free inodes"))));
+  EXPECT_THAT(log_, SizeIs(1));
 }
 
 // SQLite cannot even create the files with which it reads a database.

@@ -37,10 +37,12 @@ bool PrivateMounts::Fail(const std::string& what) {
   return false;
 }
 
-bool PrivateMounts::Tmpfs(const std::filesystem::path& dir, std::uint64_t size) {
+bool PrivateMounts::Tmpfs(const std::filesystem::path& dir, std::uint64_t size,
+                          std::uint64_t inodes) {
   if (!failure_.empty()) return false;
   std::filesystem::create_directories(dir);
-  const std::string options = "size=" + std::to_string(size);
+  const std::string options =
+      "size=" + std::to_string(size) + ",nr_inodes=" + std::to_string(inodes);
   if (mount("msb-test", dir.c_str(), "tmpfs", 0, options.c_str()) != 0) return Fail("a tmpfs");
   mounted_.push_back(dir);
   return true;
@@ -87,13 +89,16 @@ std::filesystem::path FillDisk(const std::filesystem::path& dir) {
 }
 
 std::string RunAsAnotherUser(const std::function<void()>& function) {
+  return RunAsUser(kAnotherUser, kAnotherUser, function);
+}
+
+std::string RunAsUser(uid_t user, gid_t group, const std::function<void()>& function) {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return "no pipe";
   const pid_t child = fork();
   if (child == 0) {
     std::string message;
-    if (setresgid(kAnotherUser, kAnotherUser, kAnotherUser) != 0 ||
-        setresuid(kAnotherUser, kAnotherUser, kAnotherUser) != 0) {
+    if (setresgid(group, group, group) != 0 || setresuid(user, user, user) != 0) {
       message = "skipped: this process may not change its user";
     } else {
       try {

@@ -5,6 +5,8 @@
 #ifndef MSB_TESTS_SUPPORT_MOUNTS_H_
 #define MSB_TESTS_SUPPORT_MOUNTS_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -23,8 +25,8 @@ class PrivateMounts {
   PrivateMounts& operator=(const PrivateMounts&) = delete;
   ~PrivateMounts();
 
-  // Mounts an empty file system of size bytes.
-  bool Tmpfs(const std::filesystem::path& dir, std::uint64_t size);
+  // Mounts an empty file system of size bytes, which may hold this number of files and directories.
+  bool Tmpfs(const std::filesystem::path& dir, std::uint64_t size, std::uint64_t inodes = 10000);
   // Mounts an empty file system of this type ("ext4", "xfs" or "btrfs") and of 512 MiB, which is in
   // a file beside dir.
   bool InFile(const std::filesystem::path& dir, const std::string& type);
@@ -48,6 +50,8 @@ std::filesystem::path FillDisk(const std::filesystem::path& dir);
 // Runs function in a forked process as a user other than root. Returns the message of what it
 // throws, or an empty string. Returns "skipped: …" if this process may not change its user.
 std::string RunAsAnotherUser(const std::function<void()>& function);
+// Does the same as this user and group.
+std::string RunAsUser(uid_t user, gid_t group, const std::function<void()>& function);
 
 }  // namespace msb::test
 

@@ -57,6 +57,8 @@ TEST(ThrowTest, PermissionNamesTheUserTheOwnerAndTheVariableThatMovesTheHome) {
         AllOf(HasSubstr("runs as user " + user), HasSubstr("/etc belongs to user 0"),
               HasSubstr("MSB_HOME or Config::home for the home")));
   }
+  EXPECT_THAT(MessageOf([] { ThrowErrno("write", "/etc", EPERM); }, ErrorKind::kIO, EPERM),
+              AllOf(HasSubstr("lsattr"), HasSubstr("chattr -i -a")));
 }
 
 TEST(ThrowTest, FullDiskNamesFreeAndNeededBytes) {

@@ -185,7 +185,7 @@ TEST(IndexSharingTest, CountsEachChildThatIsWrittenAtOnce) {
   parent.parent_digest.reset();
   Open(dir / "snapshots.db").Upsert(parent);
   EXPECT_TRUE(InThreads([&](int i) { UpsertSome(dir / "snapshots.db", i); }));
-  const base::Database db(dir / "snapshots.db", base::Database::Mode::kReadOnly);
+  const base::Database db(dir / "snapshots.db", base::Database::Mode::kReadWrite);
   base::Statement count(db, "SELECT child_count FROM snapshot_index WHERE name = 'parent'");
   ASSERT_TRUE(count.Step());
   EXPECT_EQ(count.Integer(0), kWriters * kRowsEach);
