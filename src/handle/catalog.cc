@@ -206,6 +206,7 @@ Row Catalog::Get(const Context& ctx, const std::string& key) {
   return store_.With(ctx, Access::kRead, [&](Session& session) {
     auto row = Find(session.index(), key);
     if (!row) row = FindCopy(session.index(), key);
+    if (!row) session.index().CheckIntact();
     if (!row && session.refusal()) {
       Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key),
             home_.snapshots_dir().native());

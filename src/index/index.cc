@@ -11,6 +11,7 @@
 
 #include "msb/error.h"
 #include "src/base/file.h"
+#include "src/base/text.h"
 
 namespace msb::index {
 namespace {
@@ -153,10 +154,20 @@ void Index::PrepareOwn() {
   }
   const Table table(db_);
   table.CheckWritable();
-  if (table.IsOwn() && (version == 0 || version == kBuiltVersion)) return;
+  if (table.IsOwn() && (version == 0 || version == kBuiltVersion)) {
+    if (!table.HasChecksums()) AddChecksums();
+    return;
+  }
   throw base::DatabaseError(
       base::DatabaseError::Cause::kWrongSchema, ErrorKind::kUnsupportedOperation,
       fmt::format("{} was created by another version of this library", path().native()));
+}
+
+void Index::AddChecksums() {
+  Transaction transaction(db_);
+  db_.Execute(Table::AddChecksumsSql());
+  db_.Execute("PRAGMA user_version = 0");  // Filling it again writes the checksums.
+  transaction.Commit();
 }
 
 bool Index::IsBuilt() const {
@@ -176,21 +187,38 @@ std::string Index::Loaded(const std::string& path) const {
   return (home_ / path).lexically_normal().native();
 }
 
-Row Index::Read(const Statement& statement) const {
+void Index::ThrowDamaged(std::string_view reason) const {
+  throw base::DatabaseError(base::DatabaseError::Cause::kDamaged, ErrorKind::kIO,
+                            fmt::format("the database {} is damaged: {}", path().native(), reason));
+}
+
+void Index::CheckIntact() const {
+  if (home_.empty() || was_checked_) return;
+  Statement check(db_, "PRAGMA integrity_check(1)");
+  const std::string result = check.Step() ? check.Text(0) : "ok";
+  if (result != "ok") ThrowDamaged(result);
+  was_checked_ = true;
+}
+
+Row Index::Read(const Table& table, const Statement& statement) const {
   Row row = Table::ReadRow(statement);
+  if (!table.IsIntact(statement, row)) {
+    ThrowDamaged(fmt::format("the row of '{}' does not have the content that was written",
+                             base::Quoted(row.artifact_path)));
+  }
   row.artifact_path = Loaded(row.artifact_path);
   return row;
 }
 
-std::vector<Row> Index::ReadAll(Statement& statement) const {
+std::vector<Row> Index::ReadAll(const Table& table, Statement& statement) const {
   std::vector<Row> rows;
-  while (statement.Step()) rows.push_back(Read(statement));
+  while (statement.Step()) rows.push_back(Read(table, statement));
   return rows;
 }
 
-std::optional<Row> Index::ReadFirst(Statement& statement) const {
+std::optional<Row> Index::ReadFirst(const Table& table, Statement& statement) const {
   if (!statement.Step()) return std::nullopt;
-  return Read(statement);
+  return Read(table, statement);
 }
 
 bool Index::ReadsDescriptors() const {
@@ -202,9 +230,10 @@ bool Index::ReadsDescriptors() const {
 }
 
 std::vector<Row> Index::WithDigest(const std::string& digest) const {
-  Statement statement(db_, Table(db_).SelectSql("WHERE digest = ?1 ORDER BY indexed_at DESC"));
+  const Table table(db_);
+  Statement statement(db_, table.SelectSql("WHERE digest = ?1 ORDER BY indexed_at DESC"));
   statement.Bind(1, std::string_view(digest));
-  return ReadAll(statement);
+  return ReadAll(table, statement);
 }
 
 std::vector<Row> Index::WithName(const std::optional<std::string>& group,
@@ -213,26 +242,28 @@ std::vector<Row> Index::WithName(const std::optional<std::string>& group,
   if (table.era() != Era::kLayered) {
     Statement statement(db_, table.SelectSql("WHERE name = ?1 ORDER BY indexed_at DESC"));
     statement.Bind(1, std::string_view(group ? *group + ":" + name : name));
-    return ReadAll(statement);
+    return ReadAll(table, statement);
   }
   Statement statement(
       db_, table.SelectSql("WHERE name = ?1 AND group_name IS ?2 ORDER BY indexed_at DESC"));
   statement.Bind(1, std::string_view(name)).Bind(2, group);
-  return ReadAll(statement);
+  return ReadAll(table, statement);
 }
 
 std::vector<Row> Index::WithFileName(const std::string& name) const {
-  Statement statement(db_, Table(db_).SelectSql("WHERE substr(artifact_path, -length(?1)) = ?1 "
-                                                "ORDER BY indexed_at DESC"));
+  const Table table(db_);
+  Statement statement(db_, table.SelectSql("WHERE substr(artifact_path, -length(?1)) = ?1 "
+                                           "ORDER BY indexed_at DESC"));
   statement.Bind(1, std::string_view("/" + name));
-  return ReadAll(statement);
+  return ReadAll(table, statement);
 }
 
 std::optional<Row> Index::FindByPath(const std::string& artifact_path) const {
-  Statement statement(db_, Table(db_).SelectSql("WHERE artifact_path IN (?1, ?2)"));
+  const Table table(db_);
+  Statement statement(db_, table.SelectSql("WHERE artifact_path IN (?1, ?2)"));
   statement.Bind(1, std::string_view(Stored(artifact_path)));
   statement.Bind(2, std::string_view(artifact_path));
-  return ReadFirst(statement);
+  return ReadFirst(table, statement);
 }
 
 std::optional<Row> Index::FindBySnapshotId(const std::optional<std::string>& group,
@@ -248,19 +279,27 @@ std::optional<Row> Index::FindBySnapshotId(const std::optional<std::string>& gro
   Statement statement(db_, table.SelectSql("WHERE snapshot_id = ?1 AND (?2 IS NULL OR "
                                            "group_name = ?2) ORDER BY indexed_at DESC"));
   statement.Bind(1, std::string_view(id)).Bind(2, group);
-  return ReadFirst(statement);
+  return ReadFirst(table, statement);
 }
 
 std::vector<Row> Index::All() const {
-  Statement statement(db_, Table(db_).SelectSql("ORDER BY created_at DESC, artifact_path"));
-  return ReadAll(statement);
+  const Table table(db_);
+  Statement statement(db_, table.SelectSql("ORDER BY created_at DESC, artifact_path"));
+  std::vector<Row> rows = ReadAll(table, statement);
+  // SQLite counts the entries of an index. Another process may have changed the table meanwhile.
+  Statement count(db_, "SELECT count(*) FROM snapshot_index");
+  const bool differs = count.Step() && count.Integer(0) != static_cast<std::int64_t>(rows.size());
+  count.Run();
+  if (differs) CheckIntact();
+  return rows;
 }
 
 std::vector<Row> Index::ChildrenOf(const Row& row) const {
-  Statement statement(
-      db_, Table(db_).SelectSql("WHERE parent_digest IN (?1, ?2) ORDER BY created_at, name"));
+  const Table table(db_);
+  Statement statement(db_,
+                      table.SelectSql("WHERE parent_digest IN (?1, ?2) ORDER BY created_at, name"));
   statement.Bind(1, std::string_view(row.digest)).Bind(2, row.snapshot_id);
-  return ReadAll(statement);
+  return ReadAll(table, statement);
 }
 
 void Index::RecountChildren(const Table& table, const std::optional<std::string>& parent) {
@@ -295,7 +334,7 @@ void Index::Upsert(const Row& given) {
   conflicting.Bind(1, std::string_view(row.digest)).Bind(2, std::string_view(row.artifact_path));
   conflicting.Bind(3, row.name).Bind(4, std::string_view(Stored(row.artifact_path)));
   while (conflicting.Step()) {
-    const Row old = Read(conflicting);
+    const Row old = Read(table, conflicting);
     if (!is_replaced(old)) continue;
     replaced.push_back(old.artifact_path);
     if (old.parent_digest) parents.insert(*old.parent_digest);
@@ -323,7 +362,7 @@ std::uint32_t Index::Rebuild(const std::filesystem::path& dir, std::vector<Row> 
   Statement ids(db_, "SELECT rowid FROM snapshot_index ORDER BY rowid");
   Statement all(db_, table.SelectSql("ORDER BY rowid"));
   while (ids.Step() && all.Step()) {
-    const Row old = Read(all);
+    const Row old = Read(table, all);
     if (is_replaced(old) ||
         (base::IsBeneath(old.artifact_path, dir) && IsGone(old.artifact_path))) {
       dropped.push_back(ids.Integer(0));
@@ -351,7 +390,7 @@ void Index::Erase(const std::string& artifact_path, const std::string& digest) {
   candidates.Bind(1, std::string_view(artifact_path)).Bind(2, std::string_view(digest));
   candidates.Bind(3, std::string_view(Stored(artifact_path)));
   while (candidates.Step()) {
-    Row row = Read(candidates);
+    Row row = Read(table, candidates);
     if (row.artifact_path == artifact_path || IsGone(row.artifact_path)) {
       erased.push_back(std::move(row));
     }

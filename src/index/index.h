@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/base/sqlite.h"
@@ -65,6 +66,14 @@ class Index {
   // Returns false if the table has a column that needs a value and that this library does not know.
   bool IsWritable() const { return Table(db_).IsWritable(); }
 
+  // Compares the table of a database of this library's own with its indexes, unless this object has
+  // done that before. Call this if a row that should exist is not found. Throws a DatabaseError
+  // with the cause kDamaged if they differ.
+  void CheckIntact() const;
+
+  // The functions below throw a DatabaseError with the cause kDamaged if they read a damaged row of
+  // a database of this library's own.
+
   // WithDigest, WithName and WithFileName return all matching rows, the last indexed one first.
   // group is set for a member of a group.
   std::vector<Row> WithDigest(const std::string& digest) const;
@@ -101,12 +110,15 @@ class Index {
 
   // Creates the table in a new database, and checks the table of an existing one.
   void PrepareOwn();
+  // Adds the checksums that earlier versions did not write, and marks the database as not built.
+  void AddChecksums();
   // Convert between the paths in the database and absolute paths.
   std::string Stored(const std::string& path) const;
   std::string Loaded(const std::string& path) const;
-  Row Read(const base::Statement& statement) const;
-  std::vector<Row> ReadAll(base::Statement& statement) const;
-  std::optional<Row> ReadFirst(base::Statement& statement) const;
+  Row Read(const Table& table, const base::Statement& statement) const;
+  std::vector<Row> ReadAll(const Table& table, base::Statement& statement) const;
+  std::optional<Row> ReadFirst(const Table& table, base::Statement& statement) const;
+  [[noreturn]] void ThrowDamaged(std::string_view reason) const;
   void ErasePath(const std::string& artifact_path);
   // Updates child_count of the row that children name as their parent, or of all rows if parent is
   // not set.
@@ -114,6 +126,7 @@ class Index {
 
   base::Database db_;
   std::filesystem::path home_;
+  mutable bool was_checked_ = false;
 };
 
 }  // namespace msb::index

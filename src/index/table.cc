@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "msb/error.h"
+#include "src/base/digest.h"
 
 namespace msb::index {
 namespace {
@@ -25,6 +26,11 @@ constexpr std::array<std::string_view, 6> kWrittenColumns = {
     "descriptor_digest", "indexed_at",   "child_count",
     "locality",          "availability", "migration_state"};
 
+// The checksum of a row of this library's own. The runtimes have no such column. It is the last
+// column that SelectSql reads.
+constexpr std::string_view kChecksum = "row_checksum";
+constexpr int kChecksumIndex = kRowColumns.size();
+
 // Columns that are known, and left NULL.
 constexpr std::array<std::string_view, 2> kNullColumns = {"storage_binding_id",
                                                           "migration_error_code"};
@@ -40,12 +46,43 @@ bool Contains(const Names& names, std::string_view name) {
 
 bool IsKnown(std::string_view column) {
   return Contains(kRowColumns, column) || Contains(kWrittenColumns, column) ||
-         Contains(kNullColumns, column);
+         column == kChecksum || Contains(kNullColumns, column);
 }
 
 std::optional<std::string> NullIfEmpty(const std::string& text) {
   if (text.empty()) return std::nullopt;
   return text;
+}
+
+// Returns the FNV-1a hash of the columns that CreationSql creates, except indexed_at and
+// child_count, which do not affect results.
+std::int64_t ChecksumOf(const Row& row) {
+  constexpr std::uint64_t kPrime = 0x100000001b3;
+  std::uint64_t hash = 0xcbf29ce484222325;
+  const auto add = [&](std::string_view text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * kPrime;
+  };
+  const auto add_field = [&](std::string_view text) {
+    add(fmt::format("{}:", text.size()));
+    add(text);
+  };
+  const auto add_optional = [&](const std::optional<std::string>& text) {
+    text ? add_field(*text) : add("-");
+  };
+  add_field(row.digest);
+  add_optional(row.name);
+  add_optional(row.parent_digest);
+  add_field(row.image_ref);
+  add_field(row.image_manifest_digest);
+  add_field(row.format);
+  add_field(row.fstype);
+  add_field(row.artifact_path);
+  const auto size = static_cast<std::int64_t>(row.size_bytes.value_or(0));
+  add_field(row.size_bytes && size >= 0 ? fmt::format("{}", size) : "-");
+  // As it is read back: a time that cannot be parsed is lost.
+  const auto created = base::ParseIndexTime(base::FormatIndexTime(row.created_at));
+  add_field(base::FormatIndexTime(created.value_or(base::UtcTime{})));
+  return static_cast<std::int64_t>(hash);
 }
 
 [[noreturn]] void ThrowWrongSchema(const std::string& message) {
@@ -87,10 +124,22 @@ std::string Table::CreationSql() {
       artifact_path TEXT NOT NULL PRIMARY KEY, digest TEXT NOT NULL, name TEXT, parent_digest TEXT,
       image_ref TEXT NOT NULL, image_manifest_digest TEXT NOT NULL, format TEXT NOT NULL,
       fstype TEXT NOT NULL, size_bytes BIGINT, created_at TEXT NOT NULL,
-      indexed_at TEXT NOT NULL, child_count INTEGER NOT NULL DEFAULT 0);
+      indexed_at TEXT NOT NULL, child_count INTEGER NOT NULL DEFAULT 0, row_checksum INTEGER);
     CREATE INDEX IF NOT EXISTS idx_snapshot_index_digest ON snapshot_index (digest);
     CREATE INDEX IF NOT EXISTS idx_snapshot_index_name ON snapshot_index (name);
     CREATE INDEX IF NOT EXISTS idx_snapshot_index_parent ON snapshot_index (parent_digest);)";
+}
+
+bool Table::HasChecksums() const { return columns_.contains(std::string(kChecksum)); }
+
+std::string Table::AddChecksumsSql() {
+  return fmt::format("ALTER TABLE snapshot_index ADD COLUMN {} INTEGER", kChecksum);
+}
+
+bool Table::IsIntact(const base::Statement& statement, const Row& row) const {
+  if (!IsOwn()) return true;
+  const auto checksum = statement.OptionalInteger(kChecksumIndex);
+  return checksum ? *checksum == ChecksumOf(row) : base::IsDigest(row.digest, "sha256");
 }
 
 void Table::CheckWritable() const {
@@ -107,6 +156,7 @@ std::string Table::SelectSql(std::string_view rest) const {
   for (const std::string_view column : kRowColumns) {
     columns.emplace_back(columns_.contains(std::string(column)) ? column : "NULL");
   }
+  columns.emplace_back(HasChecksums() ? kChecksum : "NULL");
   return fmt::format("SELECT {} FROM snapshot_index {}", fmt::join(columns, ","), rest);
 }
 
@@ -143,6 +193,7 @@ std::string Table::InsertSql() const {
   };
   std::for_each(kRowColumns.begin(), kRowColumns.end(), add);
   std::for_each(kWrittenColumns.begin(), kWrittenColumns.end(), add);
+  add(kChecksum);
   return fmt::format("INSERT INTO snapshot_index ({}) VALUES ({})", fmt::join(columns, ","),
                      fmt::join(parameters, ","));
 }
@@ -181,6 +232,7 @@ void Table::BindRow(base::Statement& statement, const Row& row) const {
   bind("locality", std::string_view("embedded"));
   bind("availability", std::string_view("ready"));
   bind("migration_state", std::string_view("canonical"));
+  bind(kChecksum, ChecksumOf(row));
 }
 
 }  // namespace msb::index

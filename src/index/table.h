@@ -43,6 +43,14 @@ class Table {
   // Returns the statement "SELECT columns FROM snapshot_index rest". ReadRow reads its rows.
   std::string SelectSql(std::string_view rest) const;
   static Row ReadRow(const base::Statement& statement);
+  // Returns false if row, which ReadRow read, is damaged: it differs from its checksum or, in a
+  // database of this library's own that was written by an earlier version, has a malformed digest.
+  // Tables of the runtime have no checksums, so their rows are always intact.
+  bool IsIntact(const base::Statement& statement, const Row& row) const;
+  // Returns true if the table has the checksums that CreationSql provides for.
+  bool HasChecksums() const;
+  // Returns the statement that adds them. The existing rows get none.
+  static std::string AddChecksumsSql();
 
   std::string InsertSql() const;
   void BindRow(base::Statement& statement, const Row& row) const;

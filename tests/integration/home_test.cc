@@ -169,15 +169,16 @@ TEST_F(HomeTest, RemoveDoesNotTrustTheRow) {
   const auto snapshot = Create("a");
   WriteFile(dir_ / "victim/file", "precious");
   base::Database db(home_ / "db/snapshots.db", base::Database::Mode::kReadWrite);
-  db.Execute("UPDATE snapshot_index SET artifact_path = '" + (dir_ / "victim").native() + "'");
+  db.Execute("UPDATE snapshot_index SET row_checksum = NULL, artifact_path = '" +
+             (dir_ / "victim").native() + "'");
   Snapshot::Get(ctx_, "a", client_).Remove(ctx_, true);
   EXPECT_EQ(ReadFile(dir_ / "victim/file"), "precious");
   EXPECT_FALSE(fs::exists(home_ / "snapshots/a"));
   // Nor may a row with the path of another snapshot delete that snapshot.
   const auto b = Create("b");
   Create("c");
-  db.Execute("UPDATE snapshot_index SET artifact_path = '" + (home_ / "snapshots/c").native() +
-             "', name = NULL WHERE name = 'b'");
+  db.Execute("UPDATE snapshot_index SET row_checksum = NULL, artifact_path = '" +
+             (home_ / "snapshots/c").native() + "', name = NULL WHERE name = 'b'");
   Snapshot::Remove(ctx_, b.Digest(), true, client_);
   EXPECT_TRUE(fs::exists(home_ / "snapshots/c"));
 }

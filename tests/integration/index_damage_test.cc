@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
@@ -98,6 +99,89 @@ TEST_F(IndexDamageTest, DamageInAnyPageIsRepairedByTheCallThatFindsIt) {
     }
   }
   EXPECT_THAT(log_, Each(AllOf(HasSubstr(home_.native()), HasSubstr("set aside as"))));
+}
+
+// Replaces text of the database by text of the same length.
+void Corrupt(const fs::path& database, const std::string& from, const std::string& to) {
+  ASSERT_EQ(from.size(), to.size());
+  std::string content = ReadFile(database);
+  const std::size_t at = content.find(from);
+  ASSERT_NE(at, std::string::npos);
+  PatchFile(database, at, to);
+}
+
+TEST_F(IndexDamageTest, DamageInARowIsRepairedByTheCallThatReadsIt) {
+  const std::string digest = [&] {
+    Client client = LocalClient(home_);
+    return Snapshot::Get(ctx_, "a", client).Digest();
+  }();
+  Checkpoint();
+  const std::string sound = ReadFile(index_);
+  const std::string hex = digest.substr(std::string("sha256:").size());
+  const std::string other = (hex[0] == '0' ? "1" : "0") + hex.substr(1);
+  const std::vector<std::pair<std::string, std::string>> changes = {
+      {"snapshots/a" + digest, "snapshots/x" + digest},
+      {"snapshots/a" + digest, "sn\"pshots/a" + digest},
+      {"snapshots/a" + digest, "snapshots/asha256:" + other},
+      {"snapshots/a" + digest, "snapshots/asha256:z" + hex.substr(1)},
+      {"snapshots/a" + digest + "a", "snapshots/a" + digest + "x"}};
+  for (const auto& [from, to] : changes) {
+    for (int call = 0; call < 3; ++call) {
+      SCOPED_TRACE(to + " " + std::to_string(call));
+      log_.clear();
+      fs::remove_all(home_ / "db");
+      WriteFile(index_, sound);
+      Corrupt(index_, from, to);
+      Client client = LocalClient(home_, &log_);
+      const auto handle = call == 0 ? Snapshot::List(ctx_, client).back()
+                                    : Snapshot::Get(ctx_, call == 1 ? digest : "a", client);
+      EXPECT_EQ(handle.Digest(), digest);
+      EXPECT_EQ(handle.Path(), home_ / "snapshots/a");
+      ExpectUsable(client);
+      EXPECT_THAT(log_, ElementsAre(AllOf(HasSubstr(index_.native()), HasSubstr("set aside as"),
+                                          HasSubstr("damaged"))));
+    }
+  }
+}
+
+// The index that SQLite keeps for a column is damaged, but the rows are not.
+TEST_F(IndexDamageTest, ASnapshotThatADamagedColumnIndexHidesIsFound) {
+  const std::string digest = [&] {
+    Client client = LocalClient(home_);
+    return Snapshot::Get(ctx_, "a", client).Digest();
+  }();
+  Checkpoint();
+  std::string content = ReadFile(index_);
+  for (std::size_t at = 0; (at = content.find(digest, at)) != std::string::npos; ++at) {
+    if (content.compare(at - 1, 1, "a") == 0) continue;  // This one is in the row.
+    PatchFile(index_, at + digest.size() - 1, digest.back() == '0' ? "1" : "0");
+  }
+  Client client = LocalClient(home_, &log_);
+  EXPECT_EQ(Snapshot::Get(ctx_, digest, client).Path(), home_ / "snapshots/a");
+  EXPECT_THAT(log_, ElementsAre(HasSubstr("set aside as")));
+}
+
+TEST_F(IndexDamageTest, AnUnknownWriteVersionIsRepairedByTheCallThatWrites) {
+  Checkpoint();
+  PatchFile(index_, 18, "\x09");
+  Client client = LocalClient(home_, &log_);
+  Snapshot::Create(ctx_, "baseline", {.name = "c"}, client);
+  EXPECT_THAT(NamesIn(client), UnorderedElementsAre("a", "b", "c"));
+  EXPECT_THAT(log_, ElementsAre(AllOf(HasSubstr("set aside as"), HasSubstr("write version"))));
+}
+
+TEST_F(IndexDamageTest, AnIndexWithoutChecksumsGetsThem) {
+  {
+    base::Database db(index_, base::Database::Mode::kReadWrite);
+    db.Execute("ALTER TABLE snapshot_index DROP COLUMN row_checksum");
+  }
+  Client client = LocalClient(home_, &log_);
+  ExpectUsable(client);
+  const base::Database db(index_, base::Database::Mode::kReadWrite);
+  base::Statement count(db, "SELECT count(row_checksum) FROM snapshot_index");
+  ASSERT_TRUE(count.Step());
+  EXPECT_EQ(count.Integer(0), 2);
+  EXPECT_THAT(log_, testing::IsEmpty());
 }
 
 // A connection that is already open finds the damage in the middle of a call.
@@ -226,6 +310,14 @@ TEST_F(RuntimeDamageTest, ADamagedDatabaseOfTheRuntimeIsLeftAlone) {
   ExpectRefused();
   EXPECT_EQ(ReadFile(runtime_), damaged);
   EXPECT_FALSE(fs::exists(index_));
+}
+
+TEST_F(RuntimeDamageTest, ARuntimesDatabaseOfAnUnknownWriteVersionIsNotBlamedOnPermissions) {
+  PatchFile(runtime_, 18, "\x09");
+  Client client = LocalClient(home_, &log_);
+  EXPECT_MSB_ERROR(Snapshot::Reindex(ctx_, "", client), ErrorKind::kIO, runtime_.native(),
+                   "unknown write version", "restore it from a backup",
+                   "belongs to the microsandbox runtime");
 }
 
 TEST_F(RuntimeDamageTest, ADirectoryOrADanglingLinkInItsPlaceIsRefused) {
