@@ -55,6 +55,23 @@ Row RowOf(const Artifact& artifact) {
   return row;
 }
 
+// Returns the symbolic links in dir that lead to artifacts.
+std::vector<std::filesystem::path> LinkedArtifacts(const std::filesystem::path& dir) {
+  std::vector<std::filesystem::path> links;
+  const base::UniqueFd opened = base::TryOpenDirectory(dir);
+  if (!opened) return links;
+  for (const base::DirectoryEntry& entry : base::ListDirectory(opened.get())) {
+    std::filesystem::path path = dir / entry.name;
+    if (entry.type != base::EntryType::kSymlink) continue;
+    try {
+      if (artifact::HoldsArtifact(path)) links.push_back(std::move(path));
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kIO) throw;  // Of an unreadable directory, nothing is known.
+    }
+  }
+  return links;
+}
+
 // Returns true if the artifact is directly in dir, as all snapshots are that are not members of a
 // group.
 bool IsIn(const std::filesystem::path& artifact, const std::filesystem::path& dir) {
@@ -90,6 +107,11 @@ Catalog::Rebuilt Catalog::Rebuild(const Context& ctx, Index& index,
         is_complete &= error.kind() != ErrorKind::kIO;
         warnings.push_back(fmt::format("not indexed: {}", error.what()));
       });
+  for (const std::filesystem::path& path : LinkedArtifacts(dir)) {
+    warnings.push_back(fmt::format(
+        "not indexed: {} is a symbolic link; replace it by the directory that it leads to",
+        path.native()));
+  }
   // The walk took no lock: meanwhile, other calls may have changed artifacts and recorded that.
   base::Transaction transaction = index.Begin();
   DropOutdated(index, rows);

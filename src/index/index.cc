@@ -26,6 +26,9 @@ constexpr std::int64_t kBuiltVersion = 2;
 
 // Returns true if there is certainly no artifact: a directory that cannot be read may have one.
 bool IsGone(const std::string& artifact_path) {
+  std::error_code failure;
+  // An artifact is a directory. A link in its place is not followed, as by Open and Reindex.
+  if (std::filesystem::is_symlink(artifact_path, failure)) return true;
   for (const char* manifest : {"snapshot.json", "manifest.json"}) {
     std::error_code error;
     const auto type =

@@ -136,6 +136,26 @@ TEST_F(HomeTest, ReindexAddsExistingSnapshotsAndDropsRemovedOnes) {
   EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "nowhere", client_), 0U);
 }
 
+TEST_F(HomeTest, ReindexDropsAnArtifactThatWasReplacedByALink) {
+  Create("a");
+  Create("b");
+  fs::rename(home_ / "snapshots/a", dir_ / "moved");
+  fs::create_directory_symlink(dir_ / "moved", home_ / "snapshots/a");
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
+  const auto handles = Snapshot::List(ctx_, client_);
+  ASSERT_EQ(handles.size(), 1U);
+  EXPECT_EQ(handles[0].Name(), "b");
+  EXPECT_MSB_ERROR(Snapshot::Get(ctx_, "a", client_), ErrorKind::kSnapshotNotFound, "'a'");
+  ASSERT_EQ(log_.size(), 1U);
+  EXPECT_TRUE(Names(log_[0], {"/snapshots/a", "symbolic link", "replace it"}));
+  // The snapshots directory itself may be a link.
+  fs::remove(home_ / "snapshots/a");
+  fs::rename(home_ / "snapshots", dir_ / "elsewhere");
+  fs::create_directory_symlink(dir_ / "elsewhere", home_ / "snapshots");
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
+  EXPECT_EQ(Snapshot::Get(ctx_, "b", client_).Path(), home_ / "snapshots/b");
+}
+
 TEST_F(HomeTest, ReindexDoesNotReadTheDisksNorTouchTheArtifacts) {
   Create("a");
   const auto before = ListTree(home_ / "snapshots");
