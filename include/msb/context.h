@@ -70,7 +70,8 @@ struct Progress {
   // "copy", "verify", "flatten", "export", "import", "push" or "pull". Valid only until the
   // progress function returns.
   std::string_view phase;
-  std::uint64_t bytes_done = 0;  // Never decreases within a phase.
+  // Never decreases within a phase. A phase is repeated if a disk must be read again.
+  std::uint64_t bytes_done = 0;
   // Equal to bytes_done if the total is not known, as when an archive is read from a pipe. For
   // Push it is an estimate, since it is not known how well the rest can be compressed.
   std::uint64_t bytes_total = 0;

@@ -137,15 +137,15 @@ class MSB_EXPORT Snapshot {
   // Throws kInvalidConfig if the name is invalid, or if the sandbox has no pinned image or no disk
   // of its own.
   // Throws kSandboxNotFound if the sandbox does not exist.
-  // Throws kSnapshotSandboxRunning if the sandbox is running and live is kOff; if the size or the
-  // modification time of its disk changes meanwhile; or if a process on this machine, in any
-  // container, has the disk open for writing or mapped writable (MAP_SHARED) when reading the disk
-  // begins or ends, and does not close or unmap it within half a second. Such processes are
-  // detected by means of a lease (fcntl(2), F_SETLEASE). Where the kernel grants no leases (network
-  // file systems, FUSE, disks of another user), the disk is flushed first, so that later stores
-  // through a mapping change its modification time. Writers on another host are not detected. Where
-  // there are no leases, stores through a mapping on tmpfs are not detected either. Throws
-  // kSnapshotAlreadyExists if the destination exists, unless it is an artifact and force is set.
+  // Throws kSnapshotSandboxRunning if the sandbox is running and live is kOff; if the size, the
+  // mtime or, three times in a row, the ctime of its disk changes meanwhile; or if a process on
+  // this machine, in any container, has the disk open for writing or mapped writable (MAP_SHARED)
+  // when reading the disk begins or ends, and does not close or unmap it within half a second. Such
+  // processes are detected by means of a lease (fcntl(2), F_SETLEASE). Where the kernel grants no
+  // leases (network file systems, FUSE, disks of another user), the disk is flushed first, so that
+  // later stores through a mapping change its modification time. Writers on another host are not
+  // detected. Where there are no leases, stores through a mapping on tmpfs are not detected either.
+  // Throws kSnapshotAlreadyExists if the destination exists, except an artifact if force is set.
   // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs that of another
   // sandbox or snapshot. The message names them. Children with a complete disk of their own do not
   // count. Throws kIO if force would replace a snapshot while a sandbox, or an artifact in the

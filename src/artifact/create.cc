@@ -7,6 +7,7 @@
 #include "src/base/file.h"
 #include "src/base/file_system.h"
 #include "src/base/regular_file.h"
+#include "src/base/remove_tree.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -90,63 +91,86 @@ base::WriteWatch WatchUpper(const Context& ctx, const NewArtifact& spec, int upp
   return watch;
 }
 
-void CheckUndisturbed(const Context& ctx, const NewArtifact& spec, const base::WriteWatch& watch,
-                      int upper) {
+// Returns true if the upper is the same as when the watch began, and false if it must be read again
+// to know that. Throws kSnapshotSandboxRunning if it changed.
+bool IsUndisturbed(const Context& ctx, const NewArtifact& spec, const base::WriteWatch& watch,
+                   int upper) {
   CheckUnchanged(spec, watch.stamp(), base::StampOf(spec.upper).value_or(base::FileStamp{}));
   CheckUnchanged(spec, watch.stamp(), base::StampOf(upper));
-  if (!watch.Undisturbed(ctx)) RefuseWriter(spec);
+  return watch.Undisturbed(ctx);
 }
 
-// Returns true if the upper must be flattened: if it has backing files, and spec.flatten is set or
-// the manifest does not name the nearest one.
+// Calls read with the open upper and its stamp, and checks that nothing wrote to the upper
+// meanwhile. Calls read again if the upper may have been written to, for example because another
+// program linked it. Returns the stamp. Throws kSnapshotSandboxRunning if the upper changed.
+using ReadUpper = std::function<void(const UniqueFd& upper, const base::FileStamp& stamp)>;
+base::FileStamp ReadUndisturbed(const Context& ctx, NewArtifact& spec, const ReadUpper& read) {
+  constexpr int kMaxAttempts = 3;
+  const Layer layer = spec.manifest.layers.at(0);
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    spec.manifest.layers[0] = layer;
+    const UniqueFd upper = OpenUpper(spec);
+    const base::WriteWatch watch = WatchUpper(ctx, spec, upper.get());
+    try {
+      read(upper, watch.stamp());
+    } catch (const Error& e) {
+      // Reading a file that shrinks fails before its former end.
+      if (e.kind() == ErrorKind::kIO) IsUndisturbed(ctx, spec, watch, upper.get());
+      throw;
+    }
+    if (IsUndisturbed(ctx, spec, watch, upper.get())) return watch.stamp();
+  }
+  Throw(ErrorKind::kSnapshotSandboxRunning,
+        "{} kept changing while it was copied: its change time (ctime) differed after each of {} "
+        "attempts; stop the program that writes to it, links it or changes its mode, and try again",
+        spec.upper.native(), kMaxAttempts);
+}
+
+// Returns true if the upper must be flattened: if spec.flatten is set, or if it has backing files
+// and the manifest does not name the nearest one.
 bool MustFlatten(const NewArtifact& spec, int source) {
-  if (spec.manifest.layers.at(0).format == DiskFormat::kRaw || spec.backing.empty()) return false;
   if (spec.flatten) return true;
+  if (spec.manifest.layers.at(0).format == DiskFormat::kRaw || spec.backing.empty()) return false;
   const std::string backing = disk::ReadQcow2Header(source, spec.upper.native()).backing_file;
   return !backing.empty() && !IsBelow(spec.manifest, backing);
 }
 
-// Writes the disk into the stage as one raw file, and completes the manifest's layer.
-void FlattenUpper(const Context& ctx, NewArtifact& spec, UniqueFd source, int stage) {
-  const UniqueFd upper = base::Duplicate(source.get());
-  const base::WriteWatch watch = WatchUpper(ctx, spec, upper.get());
+// Creates dir/name as an empty file, replacing one that an earlier attempt left.
+UniqueFd CreateAnew(int dir, const std::string& name, mode_t mode) {
+  base::RemoveTreeAt(dir, name);
+  return base::CreateFileAt(dir, name, mode);
+}
+
+// Writes the open upper into the stage as one raw file. Returns that file.
+UniqueFd FlattenUpper(const Context& ctx, NewArtifact& spec, const UniqueFd& upper, mode_t mode,
+                      int stage) {
   Layer& layer = spec.manifest.layers.at(0);
   std::vector<disk::ImageFile> files;
-  files.push_back({std::move(source), layer.format, spec.upper.filename()});
+  files.push_back({base::Duplicate(upper.get()), layer.format, spec.upper.filename()});
   for (const BackingFile& file : spec.backing) {
     files.push_back({base::OpenRegularFile(file.disk.path, ErrorKind::kSnapshotIntegrity),
                      file.disk.format, file.name});
   }
   layer.format = DiskFormat::kRaw;
   layer.file = disk::UpperFileName(layer.format);
-  const UniqueFd target = base::CreateFileAt(stage, layer.file, watch.stamp().mode & 0666);
+  UniqueFd target = CreateAnew(stage, layer.file, mode & 0666);
   WriteDisk(ctx, std::move(files), layer.format, target.get(), ErrorKind::kSnapshotSandboxRunning);
-  CheckUndisturbed(ctx, spec, watch, upper.get());
-  const std::uint64_t size = base::StampOf(target.get()).size;
-  DescribeLayer(spec, target.get(), size);
-  if (!spec.integrity_algorithm) return;
-  layer.integrity = ComputeIntegrity(ctx, target.get(), size, *spec.integrity_algorithm);
+  return target;
 }
 
 // Copies or flattens the upper into the stage, and completes the manifest's layer.
 void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
-  UniqueFd source = OpenUpper(spec);
-  if (MustFlatten(spec, source.get())) {
-    return FlattenUpper(ctx, spec, std::move(source), stage);
-  }
-  const base::WriteWatch watch = WatchUpper(ctx, spec, source.get());
-  const base::FileStamp& before = watch.stamp();
-  DescribeLayer(spec, source.get(), before.size);
-  const UniqueFd target =
-      base::CreateFileAt(stage, spec.manifest.layers[0].file, before.mode & 0666);
-  try {
-    CopyContent(ctx, spec, source.get(), target.get(), before.size);
-  } catch (const Error& e) {
-    // Reading a file that shrinks fails before its former end.
-    if (e.kind() == ErrorKind::kIO) CheckUndisturbed(ctx, spec, watch, source.get());
-    throw;
-  }
-  CheckUndisturbed(ctx, spec, watch, source.get());
+  UniqueFd flat;
+  ReadUndisturbed(ctx, spec, [&](const UniqueFd& upper, const base::FileStamp& stamp) {
+    if (MustFlatten(spec, upper.get())) {
+      flat = FlattenUpper(ctx, spec, upper, stamp.mode, stage);
+      return;
+    }
+    DescribeLayer(spec, upper.get(), stamp.size);
+    const UniqueFd target = CreateAnew(stage, spec.manifest.layers[0].file, stamp.mode & 0666);
+    CopyContent(ctx, spec, upper.get(), target.get(), stamp.size);
+  });
+  if (flat) CompleteLayer(ctx, spec, flat.get());
 }
 
 // Returns the manifest's bytes after checking that they can be parsed again, since a backend may
@@ -235,17 +259,18 @@ Disk StagedArtifact::WholeDisk() const {
 StagedArtifact StageArtifact(const Context& ctx, NewArtifact given) {
   ctx.Check();
   CheckDestination(given);
-  UniqueFd upper = OpenUpper(given);
-  const base::WriteWatch watch = WatchUpper(ctx, given, upper.get());
-  StagedArtifact staged{.spec = std::move(given), .stage = nullptr, .upper = watch.stamp()};
+  OpenUpper(given);  // Throws before anything is created.
+  StagedArtifact staged{.spec = std::move(given), .stage = nullptr, .upper = {}};
   NewArtifact& spec = staged.spec;
   staged.stage =
       std::make_unique<base::Stage>(spec.destination.parent_path(), base::Stage::Parents::kMake);
   if (spec.flatten) {
-    FlattenUpper(ctx, spec, std::move(upper), staged.stage->fd());
+    CopyUpper(ctx, spec, staged.stage->fd());
   } else {
-    CompleteLayer(ctx, spec, upper.get());
-    CheckUndisturbed(ctx, spec, watch, upper.get());
+    const auto read = [&](const UniqueFd& upper, const base::FileStamp& /*stamp*/) {
+      CompleteLayer(ctx, spec, upper.get());
+    };
+    staged.upper = ReadUndisturbed(ctx, spec, read);
   }
   WriteManifest(spec, Seal(spec), staged.stage->fd());
   return staged;

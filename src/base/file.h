@@ -35,10 +35,18 @@ struct FileStamp {
   std::uint32_t mode = 0;     // Permission bits.
   std::uint64_t links = 0;    // Number of hard links.
 
-  // Returns true if this is the same file with the same content, as far as a stamp can show that.
+  // Returns true if this is the same file with the same content, as far as size and modification
+  // time show that. Other calls link the disks of snapshots at any time, which changes ctime_ns, so
+  // use this for disks that only msb has, and IsUntouched for files that other programs write to.
   bool SameContent(const FileStamp& other) const {
     return device == other.device && inode == other.inode && size == other.size &&
            mtime_ns == other.mtime_ns;
+  }
+
+  // Works like SameContent, but also returns false if a program wrote to the file and then set its
+  // modification time back. Returns false as well if only the mode or the links changed.
+  bool IsUntouched(const FileStamp& since) const {
+    return SameContent(since) && ctime_ns == since.ctime_ns;
   }
 
   // Works like SameContent, but for a file that was given another hard link between the two stamps.

@@ -55,7 +55,7 @@ WriteWatch::WriteWatch(const Context& ctx, int fd) : fd_(fd) {
 }
 
 bool WriteWatch::Undisturbed(const Context& ctx) const {
-  return !had_writer_ && stamp_.SameContent(StampOf(fd_)) &&
+  return !had_writer_ && StampOf(fd_).IsUntouched(stamp_) &&
          !HasLastingWriter(ctx, fd_).value_or(false);
 }
 

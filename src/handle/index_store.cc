@@ -213,7 +213,7 @@ IndexStore::Substitute IndexStore::MakeSubstitute(const Context& ctx,
 IndexStore::Substitute& IndexStore::Substituted(const Context& ctx, Connection& connection,
                                                 std::vector<std::string>& warnings) {
   const auto same_content = [](const base::FileStamp& a, const base::FileStamp& b) {
-    return a.SameContent(b) && a.ctime_ns == b.ctime_ns;
+    return a.IsUntouched(b);
   };
   auto& substitute = connection.substitute;
   const auto sources = Sources(LookUpRuntime(home_).path.value_or(home_.OwnDatabase()));

@@ -9,6 +9,7 @@
 
 #include "src/base/digest.h"
 #include "src/base/file.h"
+#include "src/base/remove_tree.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -24,6 +25,9 @@ namespace {
 using base::FileStamp;
 using base::Throw;
 using base::UniqueFd;
+
+// The name of the copy of an image in its stage.
+constexpr const char* kCopy = "image";
 
 // Returns the part of a pin file that identifies the file for which the pin is valid. The digest
 // follows it.
@@ -57,6 +61,33 @@ UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& ref
           path.native(), base::Describe(entry.type));
   }
   return std::move(entry.fd);
+}
+
+struct ImageCopy {
+  FileStamp stamp;  // The stamp of the file that was copied.
+  std::string digest;
+};
+
+// Copies the open file source, whose path is path, to dir/image. Copies it again if it may have
+// been written to meanwhile, for example because another program linked it. Throws kIO if it
+// changed.
+ImageCopy CopyImage(const Context& ctx, int source, const std::filesystem::path& path, int dir) {
+  constexpr int kMaxAttempts = 3;
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    const base::WriteWatch watch(ctx, source);
+    const FileStamp& before = watch.stamp();
+    base::RemoveTreeAt(dir, kCopy);  // The previous attempt.
+    const UniqueFd copy = base::CreateFileAt(dir, kCopy, before.mode & 0444);
+    disk::ContentSha256 hasher(ctx, before.size);
+    disk::CopySparse(ctx, source, copy.get(), before.size, hasher);
+    // A program that only has the file open for writing does no harm.
+    const FileStamp after = base::StampOf(source);
+    if (after.IsUntouched(before)) return {before, hasher.Finish()};
+    if (!after.SameContent(before)) break;
+  }
+  Throw(ErrorKind::kIO,
+        "image {} changed while it was copied: wait until it is complete and try again",
+        path.native());
 }
 
 // Returns the image with this digest in the cache directory dir, or nullopt if it is absent.
@@ -101,25 +132,11 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
       if (auto cached = FindCached(dir_, reference, line.substr(expected.size()))) return *cached;
     }
   }
-  const base::WriteWatch watch(ctx, source.get());
-  const FileStamp& before = watch.stamp();
   base::SweepStages(ctx, dir_, log_);
   base::Stage stage(dir_);
-  std::string digest;
-  {
-    const UniqueFd copy = base::CreateFileAt(stage.fd(), "image", before.mode & 0444);
-    disk::ContentSha256 hasher(ctx, before.size);
-    disk::CopySparse(ctx, source.get(), copy.get(), before.size, hasher);
-    digest = hasher.Finish();
-  }
-  // A program that only has the file open for writing does no harm.
-  if (!before.SameContent(base::StampOf(source.get()))) {
-    Throw(ErrorKind::kIO,
-          "image {} changed while it was copied: wait until it is complete and try again",
-          path.native());
-  }
+  const auto [before, digest] = CopyImage(ctx, source.get(), path, stage.fd());
   if (!FindCached(dir_, reference, digest)) {
-    stage.PublishFile("image", disk::DiskFileName(digest, format));
+    stage.PublishFile(kCopy, disk::DiskFileName(digest, format));
   }
   if (IsSettled(before)) {
     // Written through the stage, which is swept after a crash, so that no temporary file is left

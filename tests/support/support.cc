@@ -75,6 +75,16 @@ void PatchFile(const fs::path& path, std::uint64_t offset, std::string_view byte
   if (!file.flush()) throw std::runtime_error("cannot patch " + path.native());
 }
 
+void PatchFileKeepingTime(const std::filesystem::path& path, std::uint64_t offset,
+                          std::string_view bytes) {
+  const auto time = std::filesystem::last_write_time(path);
+  const std::int64_t before = base::StampOf(path)->ctime_ns;
+  do {
+    PatchFile(path, offset, bytes);
+    std::filesystem::last_write_time(path, time);
+  } while (base::StampOf(path)->ctime_ns == before);  // Until the kernel's clock has ticked.
+}
+
 std::string Noise(std::size_t size, std::uint32_t seed) {
   std::mt19937 generator(seed);
   std::string bytes(size, '\0');

@@ -64,6 +64,11 @@ void WriteFile(const std::filesystem::path& path, std::string_view content);
 // Overwrites bytes in the middle of a file.
 void PatchFile(const std::filesystem::path& path, std::uint64_t offset, std::string_view bytes);
 
+// Overwrites bytes in the middle of a file and sets its modification time back, as 'rsync --inplace
+// -t' does. The file's change time (ctime) becomes later than it was.
+void PatchFileKeepingTime(const std::filesystem::path& path, std::uint64_t offset,
+                          std::string_view bytes);
+
 inline std::span<const std::byte> Bytes(std::string_view text) {
   return std::as_bytes(std::span(text));
 }

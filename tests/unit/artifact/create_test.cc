@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <stdexcept>
+#include <utility>
 
 #include "src/artifact/create.h"
 #include "src/artifact/disk_chain.h"
@@ -219,6 +220,36 @@ TEST_F(StoreCreateTest, RefusesAnUpperThatChangesWhileItIsCopied) {
     EXPECT_EQ(ListTree(snapshots_).size(), 0U);
     if (fs::exists(dir_ / "moved")) fs::rename(dir_ / "moved", upper_);
   }
+}
+
+// The two blocks that the program writes must both be old or both be new in a snapshot.
+TEST_F(StoreCreateTest, RefusesAnUpperWhoseWriterKeepsTheModificationTime) {
+  for (const bool staged : {false, true}) {
+    NewArtifact spec = Spec("base");
+    spec.integrity_algorithm = kFileMerkle;
+    int writes = 0;
+    const Context ctx = ctx_.WithProgress([&](const Progress&) {
+      test::PatchFileKeepingTime(upper_, 9 << 20, std::to_string(++writes));
+    });
+    EXPECT_MSB_ERROR(staged ? (StageArtifact(ctx, spec), 0) : (CreateArtifact(ctx, spec), 0),
+                     ErrorKind::kSnapshotSandboxRunning, "/upper.ext4 kept changing",
+                     "stop the program that writes to it");
+    EXPECT_GT(writes, 1);
+    EXPECT_EQ(ListTree(snapshots_).size(), 0U);
+  }
+}
+
+TEST_F(StoreCreateTest, CopiesAnUpperAgainThatIsLinkedMeanwhile) {
+  bool done = false;
+  const Context ctx = ctx_.WithProgress([&](const Progress&) {
+    if (std::exchange(done, true)) return;
+    test::PatchFileKeepingTime(upper_, 9 << 20, "new");
+    fs::create_hard_link(upper_, dir_ / "link");
+  });
+  const Artifact made = CreateArtifact(ctx, Spec("base"));
+  EXPECT_TRUE(done);
+  EXPECT_EQ(test::ReadFile(made.path / "upper.ext4"), test::ReadFile(upper_));
+  EXPECT_EQ(ListTree(made.path).size(), 2U);
 }
 
 TEST_F(StoreCreateTest, LeavesNothingWhenItIsNotConfirmed) {

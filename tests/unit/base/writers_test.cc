@@ -93,6 +93,13 @@ TEST_F(WritersTest, WatchNoticesAWriterThatComesLater) {
   EXPECT_FALSE(watch.Undisturbed(ctx_));
 }
 
+TEST_F(WritersTest, WatchNoticesAWriteThatSetsTheModificationTimeBack) {
+  const WriteWatch watch(ctx_, fd_.get());
+  test::PatchFileKeepingTime(path_, 5, "other");
+  EXPECT_EQ(watch.stamp().mtime_ns, StampOf(fd_.get()).mtime_ns);
+  EXPECT_FALSE(watch.Undisturbed(ctx_));
+}
+
 TEST_F(WritersTest, WatchWaitsForAWriterThatGoesAway) {
   UniqueFd writer = OpenToWrite();
   std::thread closer([&] { writer.Reset(-1); });

@@ -6,6 +6,10 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <utility>
+#include <vector>
+
+#include "src/base/big_endian.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
 #include "tests/support/support.h"
@@ -196,6 +200,25 @@ TEST_F(ImageStoreTest, LeavesNothingWhenItIsCancelled) {
   EXPECT_MSB_ERROR(store_.Pin(ctx, image_.native()), ErrorKind::kCancelled, "cancelled");
   EXPECT_EQ(Count(), 0U);
   EXPECT_EQ(test::ListTree(cache_ / "disks").size(), 1U);
+}
+
+TEST_F(ImageStoreTest, CopiesAFileAgainWhoseWriterKeepsTheModificationTime) {
+  test::WriteFile(image_, test::Noise(100'000, 1));
+  bool done = false;
+  const Context once = ctx_.WithProgress([&](const Progress&) {
+    if (!std::exchange(done, true)) test::PatchFileKeepingTime(image_, 50'000, "changed");
+  });
+  const PinnedImage pinned = store_.Pin(once, image_.native());
+  EXPECT_TRUE(done);
+  EXPECT_EQ(pinned.image.manifest_digest, base::Sha256Digest(test::ReadFile(image_)));
+  EXPECT_EQ(test::ReadFile(pinned.disk.path), test::ReadFile(image_));
+
+  fs::remove(pinned.disk.path);
+  const Context always = ctx_.WithProgress(
+      [&](const Progress&) { test::PatchFileKeepingTime(image_, 50'000, "changed again"); });
+  EXPECT_MSB_ERROR(store_.Pin(always, image_.native()), ErrorKind::kIO,
+                   "/base.img changed while it was copied", "try again");
+  EXPECT_EQ(Count(), 0U);
 }
 
 TEST_F(ImageStoreTest, RefusesAFileThatChangesWhileItIsCopied) {
