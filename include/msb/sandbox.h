@@ -62,10 +62,13 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 // Boots an image, given by a reference that the backend understands. On the local and qemu
 // backends, that is the digest ("sha256:…") of an image in the cache, or the path of a disk image,
 // raw or qcow2. A disk image is pinned by its SHA-256, and the cache keeps one copy of it.
-// CreateSandbox throws kInvalidArgument if the image file is empty.
+// CreateSandbox throws kInvalidArgument if the image file, or the disk in it, is empty.
 // CreateSandbox throws kUnsupportedOperation if the image file is a qcow2 image with a backing
-// file, or has a format that is recognized but not supported: VMDK, VDI, VHDX, VHD, QED, QCOW
-// (version 1), Parallels, DMG or ISO 9660. The message has the qemu-img command that converts it.
+// file, internal snapshots, encryption, an external data file, persistent bitmaps or an unknown
+// feature; if it has a format that is recognized but not supported: VMDK, VDI, VHDX, VHD, QED, QCOW
+// (version 1), Parallels, DMG or ISO 9660; or if gzip, xz, zstd, bzip2 or zip compressed it. The
+// message has the command that converts or unpacks it.
+// CreateSandbox throws kSnapshotIntegrity if the image file is a damaged qcow2 image.
 // CreateSandbox throws kIO if the image file changes while it is copied to the cache.
 [[nodiscard]] MSB_EXPORT SandboxOption WithImage(std::string reference);
 // Boots a snapshot, given by a path or a name as for Snapshot::Open. Booting does not verify the

@@ -146,7 +146,7 @@ UniqueFd FlattenUpper(const Context& ctx, NewArtifact& spec, const UniqueFd& upp
                       int stage) {
   Layer& layer = spec.manifest.layers.at(0);
   std::vector<disk::ImageFile> files;
-  files.push_back({base::Duplicate(upper.get()), layer.format, spec.upper.filename()});
+  files.push_back({base::Duplicate(upper.get()), layer.format, spec.upper});
   for (const BackingFile& file : spec.backing) {
     files.push_back({base::OpenRegularFile(file.disk.path, ErrorKind::kSnapshotIntegrity),
                      file.disk.format, file.name});

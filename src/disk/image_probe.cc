@@ -15,7 +15,9 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
-#include "src/disk/qcow2_layout.h"
+#include "src/disk/convert_command.h"
+#include "src/disk/qcow2_header.h"
+#include "src/disk/qcow2_tables.h"
 
 namespace msb::disk {
 namespace {
@@ -52,6 +54,19 @@ constexpr std::array<Signature, 12> kSignatures = {{
     {"an ISO 9660 image (of a CD or DVD)", "raw", 32769, "CD001"sv},
 }};
 
+// Describes a format of compressed files by its magic number.
+struct Packing {
+  std::uint64_t offset = 0;
+  std::string_view magic;
+  std::string_view command;  // Writes the content of the file that it is given to standard output.
+};
+
+constexpr std::array<Packing, 5> kPackings = {{{0, "\x1f\x8b\x08"sv, "gzip -dc"},
+                                               {0, "\xfd\x37zXZ\0"sv, "xz -dc"},
+                                               {0, "\x28\xb5\x2f\xfd"sv, "zstd -dc"},
+                                               {4, "1AY&SY"sv, "bzip2 -dc"},
+                                               {0, "PK\x03\x04"sv, "unzip -p"}}};
+
 std::uint64_t NumberAt(std::string_view bytes, std::size_t offset, std::size_t length) {
   return base::LoadBigEndian(std::as_bytes(std::span(bytes.substr(offset, length))));
 }
@@ -70,19 +85,16 @@ class Prober {
       : fd_(fd), path_(path), size_(base::StampOf(fd).size) {}
 
   DiskFormat Run() const {
-    if (size_ == 0) {
-      Throw(
-          ErrorKind::kInvalidArgument,
-          "image {} is empty: give a raw or qcow2 disk image; to create a blank one, run qemu-img "
-          "create -f qcow2 {} 8G",
-          path_.native(), InShell(path_.native() + ".qcow2"));
-    }
+    if (size_ == 0) RefuseEmpty();
     if (Bytes(0, kQcowMagic.size()) == kQcowMagic) {
       CheckQcow2();
       return DiskFormat::kQcow2;
     }
     for (const Signature& signature : kSignatures) {
       if (Has(signature)) Refuse(fmt::format("is {}", signature.name), signature.driver);
+    }
+    for (const Packing& packing : kPackings) {
+      if (Bytes(packing.offset, packing.magic.size()) == packing.magic) RefusePacked(packing);
     }
     return DiskFormat::kRaw;
   }
@@ -102,41 +114,39 @@ class Prober {
     return Bytes(offset, signature.magic.size()) == signature.magic;
   }
 
-  // Refuses QCOW version 1 and images with a backing file. Damage is found later, when the image is
-  // opened.
   void CheckQcow2() const {
-    const std::string header = Bytes(0, 20);
-    if (header.empty()) return;
-    if (NumberAt(header, 4, 4) == 1) {
+    const std::string start = Bytes(0, 20);
+    if (!start.empty() && NumberAt(start, 4, 4) == 1) {
       Refuse("is a QCOW image of version 1", "qcow");
     }
-    const auto offset = NumberAt(header, 8, 8);
-    const auto length = NumberAt(header, 16, 4);
-    if (offset == 0 || length == 0 || length > kMaxBackingNameBytes) return;
-    const std::string backing = Bytes(offset, length);
-    if (backing.empty()) return;
-    Refuse(fmt::format("is backed by '{}', but an image must be a single file", Quoted(backing)),
-           "qcow2");
+    const Qcow2Header header = ReadQcow2Header(fd_, path_.native());
+    if (!header.backing_file.empty()) {
+      Refuse(fmt::format("is backed by '{}', but an image must be a single file",
+                         Quoted(header.backing_file)),
+             "qcow2");
+    }
+    if (header.bitmaps) Refuse("has persistent bitmaps, which are not supported", "qcow2");
+    if (header.virtual_size == 0) RefuseEmpty();
+    const Qcow2Tables checked(fd_, path_.native(), header);
   }
 
-  // Quotes word for a POSIX shell.
-  static std::string InShell(const std::string& word) {
-    std::string quoted = "'";
-    for (const char c : word) {
-      if (c == '\'') {
-        quoted += "'\\''";
-      } else {
-        quoted += c;
-      }
-    }
-    return quoted + "'";
+  [[noreturn]] void RefuseEmpty() const {
+    Throw(ErrorKind::kInvalidArgument,
+          "image {} is empty: give a raw or qcow2 disk image; to create a blank one, run qemu-img "
+          "create -f qcow2 {} 8G",
+          path_.native(), InShell(Beside(path_, "-blank.qcow2").native()));
   }
 
   [[noreturn]] void Refuse(const std::string& why, std::string_view driver) const {
-    const std::string target = (path_.parent_path() / path_.stem()).native() + "-converted.qcow2";
+    Throw(ErrorKind::kUnsupportedOperation, "image {} {}: to convert it, run {}", path_.native(),
+          why, ConvertCommand(path_, driver));
+  }
+
+  [[noreturn]] void RefusePacked(const Packing& packing) const {
+    const std::string target = InShell(Beside(path_, "-unpacked.img").native());
     Throw(ErrorKind::kUnsupportedOperation,
-          "image {} {}: to convert it, run qemu-img convert -f {} -O qcow2 {} {}", path_.native(),
-          why, driver, InShell(path_.native()), InShell(target));
+          "image {} is compressed: to unpack it, run {} {} > {}, and give that file",
+          path_.native(), packing.command, InShell(path_.native()), target);
   }
 
   const int fd_;

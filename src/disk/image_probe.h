@@ -13,11 +13,13 @@
 namespace msb::disk {
 
 // Returns kQcow2 for a file with the magic number of qcow2, and kRaw for any other file that may be
-// a disk. path is for messages.
-// Throws kInvalidArgument if the file is empty.
-// Throws kUnsupportedOperation if it is a qcow2 image with a backing file, or an image in another
-// format: VMDK, VDI, VHDX, VHD, QED, QCOW (version 1), Parallels, DMG or ISO 9660. The message has
-// the qemu-img command that converts it.
+// a disk. path is for messages. Reads only the header and the L1 table of a qcow2 image.
+// Throws kInvalidArgument if the file, or the disk in a qcow2 image, is empty.
+// Throws kUnsupportedOperation if it is a qcow2 image with a backing file, persistent bitmaps or a
+// feature that ReadQcow2Header refuses; an image in another format: VMDK, VDI, VHDX, VHD, QED, QCOW
+// (version 1), Parallels, DMG or ISO 9660; or a file that gzip, xz, zstd, bzip2 or zip compressed.
+// The message has the command that converts or unpacks it.
+// Throws kSnapshotIntegrity if the header or the L1 table of a qcow2 image is damaged.
 DiskFormat ProbeImage(int fd, const std::filesystem::path& path);
 
 // Returns the type of the file system in the raw disk image fd, recognized by its superblock:

@@ -16,6 +16,7 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/convert_command.h"
 #include "src/disk/extents.h"
 #include "src/disk/qcow2_tables.h"
 
@@ -46,9 +47,9 @@ class Checker {
     clusters_ = (tables_.file_size() >> header_.cluster_bits) + 2;
     if (clusters_ > kMaxClusters) {
       base::Throw(ErrorKind::kUnsupportedOperation,
-                  "qcow2 file '{}' has {} clusters, but at most {} are supported; convert it with "
-                  "qemu-img convert -O qcow2",
-                  base::Quoted(name), clusters_, kMaxClusters);
+                  "qcow2 file '{}' has {} clusters, but at most {} are supported: to convert it, "
+                  "run {} -o cluster_size=2M",
+                  base::Quoted(name), clusters_, kMaxClusters, ConvertCommand(name));
     }
   }
 
@@ -209,8 +210,9 @@ Qcow2Header CheckQcow2(const Context& ctx, int fd, std::string_view name) {
   Qcow2Header header = ReadQcow2Header(fd, name);
   if (header.bitmaps) {
     base::Throw(ErrorKind::kUnsupportedOperation,
-                "qcow2 file '{}' has persistent bitmaps; remove them with 'qemu-img bitmap'",
-                base::Quoted(name));
+                "qcow2 file '{}' has persistent bitmaps, which are not supported: to make a copy "
+                "without them, run {}",
+                base::Quoted(name), ConvertCommand(name));
   }
   Checker(ctx, fd, name, header).Check();
   return header;

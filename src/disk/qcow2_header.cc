@@ -16,6 +16,7 @@
 #include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/disk/convert_command.h"
 #include "src/disk/qcow2_layout.h"
 
 namespace msb::disk {
@@ -73,9 +74,14 @@ class HeaderReader {
   }
   [[noreturn]] void Unsupported(std::string_view feature) const {
     Throw(ErrorKind::kUnsupportedOperation,
-          "qcow2 file '{}' uses {}, which is not supported; convert it with qemu-img convert -O "
-          "qcow2",
-          Quoted(name_), feature);
+          "qcow2 file '{}' has an unsupported feature, {}: to convert it, run {}", Quoted(name_),
+          feature, ConvertCommand(name_));
+  }
+  [[noreturn]] void Encrypted() const {
+    Throw(ErrorKind::kUnsupportedOperation,
+          "qcow2 file '{}' is encrypted, which is not supported: to decrypt it, write its key to a "
+          "file KEYFILE and run {}",
+          Quoted(name_), DecryptCommand(name_));
   }
 
   // Loads the first length bytes of the file, or all of it if it is shorter.
@@ -105,7 +111,7 @@ class HeaderReader {
     }
     header_.cluster_bits = static_cast<std::uint32_t>(cluster_bits);
     header_.virtual_size = Number(24, 8);
-    if (Number(32, 4) != 0) Unsupported("encryption");
+    if (Number(32, 4) != 0) Encrypted();
     header_.l1_entries = static_cast<std::uint32_t>(Number(36, 4));
     header_.l1_offset = Number(40, 8);
     header_.refcount_table_offset = Number(48, 8);

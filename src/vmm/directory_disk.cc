@@ -45,7 +45,7 @@ UniqueFd CreateUpper(int dir, const std::string& name, mode_t mode) {
 
 std::unique_ptr<disk::DiskImage> OpenSource(const DiskSource& source) {
   std::vector<disk::ImageFile> files;
-  files.push_back({OpenFile(source.disk.path), source.disk.format, source.name});
+  files.push_back({OpenFile(source.disk.path), source.disk.format, source.disk.path});
   for (const BackingFile& file : source.backing) {
     files.push_back({OpenFile(file.disk.path), file.disk.format, file.name});
   }

@@ -17,6 +17,7 @@
 #include "src/disk/content_sha256.h"
 #include "src/disk/disk_names.h"
 #include "src/disk/image_probe.h"
+#include "src/disk/qcow2_check.h"
 #include "src/disk/sparse_copy.h"
 
 namespace msb::vmm {
@@ -132,6 +133,7 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
       if (auto cached = FindCached(dir_, reference, line.substr(expected.size()))) return *cached;
     }
   }
+  if (format == DiskFormat::kQcow2) disk::CheckQcow2(ctx, source.get(), path.native());
   base::SweepStages(ctx, dir_, log_);
   base::Stage stage(dir_);
   const auto [before, digest] = CopyImage(ctx, source.get(), path, stage.fd());

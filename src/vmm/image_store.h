@@ -34,7 +34,7 @@ class ImageStore {
   // the digest ("sha256:…") of an image that is in the cache. A file that was pinned before and has
   // not changed since (device, inode, size, modification and change time) is not read again.
   // Throws kImageNotFound if there is no such file, or no such image in the cache.
-  // Throws kInvalidArgument or kUnsupportedOperation if disk::ProbeImage refuses the file.
+  // Throws what disk::ProbeImage and disk::CheckQcow2 throw if they refuse the file.
   // Throws kIO if the file changes while it is copied.
   PinnedImage Pin(const Context& ctx, const std::string& reference);
 

@@ -401,7 +401,7 @@ TEST_F(ExportTest, AQcow2DiskThatNamesAnotherFileDoesNotGoOut) {
   PatchFile(upper, 0x200, "/etc/shadow");
   expect_refusal(ErrorKind::kSnapshotIntegrity, "is backed by '/etc/shadow'");
   PatchFile(upper, 79, "\4");  // Now the data is in another file.
-  expect_refusal(ErrorKind::kUnsupportedOperation, "convert it with qemu-img convert");
+  expect_refusal(ErrorKind::kUnsupportedOperation, "to convert it, run qemu-img convert");
 }
 
 TEST_F(ExportTest, ReportsProgressAndEndsAtOnceWhenCancelled) {

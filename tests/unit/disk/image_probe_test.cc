@@ -92,6 +92,23 @@ TEST_F(ImageProbeTest, RefusesAnEmptyImage) {
               AllOf(HasSubstr("is empty"), HasSubstr("qemu-img create -f qcow2 ")));
 }
 
+TEST_F(ImageProbeTest, NamesTheCommandThatUnpacksACompressedImage) {
+  test::WriteFile(dir_ / "disk.img", test::Noise(kSize, 1));
+  for (const std::string command : {"gzip -c disk.img", "xz -c disk.img", "zstd -qc disk.img",
+                                    "bzip2 -c disk.img", "zip -q - disk.img"}) {
+    const std::string program = command.substr(0, command.find(' '));
+    if (base::FindProgram(program).empty()) continue;
+    const std::string cd = "cd '" + dir_.path().native() + "' && ";
+    ASSERT_EQ(test::RunCommand(cd + command + " > \"it's packed.img\"").status, 0) << command;
+    const std::string message = Refusal(ErrorKind::kUnsupportedOperation, "it's packed.img");
+    EXPECT_THAT(message, HasSubstr("it's packed.img is compressed: to unpack it, run "));
+    const std::size_t begin = message.find("run ") + 4;
+    const auto result = test::RunCommand(message.substr(begin, message.find(", and give") - begin));
+    EXPECT_EQ(result.status, 0) << message << "\n" << result.output;
+    EXPECT_EQ(test::ReadFile(dir_ / "it's packed-unpacked.img"), test::Noise(kSize, 1)) << message;
+  }
+}
+
 // The command in the message makes an image that is accepted.
 TEST_F(ImageProbeTest, ConversionThatIsNamedWorks) {
   if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
@@ -118,17 +135,48 @@ TEST_F(ImageProbeTest, ConversionThatIsNamedWorks) {
     if (make(arguments + " " + name + " 4M")) images.push_back(name);
   }
   EXPECT_GT(images.size(), 4U);
+  ASSERT_TRUE(make("-f qcow2 snapshots.img 4M && qemu-img snapshot -c one snapshots.img"));
+  images.emplace_back("snapshots.img");
+  ASSERT_TRUE(make("-f qcow2 -o data_file=data.raw data.img 4M"));
+  images.emplace_back("data.img");
+  if (make("-f qcow2 bitmaps.img 4M && qemu-img bitmap --add bitmaps.img one")) {
+    images.emplace_back("bitmaps.img");
+  }
   test::WriteFile(dir_ / "a.iso", DiskWith(32769, "CD001"));
   images.emplace_back("a.iso");
   for (const std::string& name : images) {
     const std::string message = Refusal(ErrorKind::kUnsupportedOperation, name);
     const std::size_t command = message.find("qemu-img convert");
     ASSERT_NE(command, std::string::npos) << message;
-    const auto result = test::RunCommand(message.substr(command));
+    const auto result =
+        test::RunCommand("cd '" + dir_.path().native() + "' && " + message.substr(command));
     EXPECT_EQ(result.status, 0) << message << "\n" << result.output;
     const std::string stem = std::filesystem::path(name).stem();
     EXPECT_EQ(Probe(stem + "-converted.qcow2"), DiskFormat::kQcow2) << name;
   }
+}
+
+TEST_F(ImageProbeTest, NamesTheCommandThatDecryptsAnImage) {
+  if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
+  const std::string cd = "cd '" + dir_.path().native() + "' && ";
+  test::WriteFile(dir_ / "KEYFILE", "secret");
+  const auto made = test::RunCommand(
+      cd +
+      "qemu-img create -q -f qcow2 --object secret,id=k,file=KEYFILE "
+      "-o encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time=10 'a, b.img' 1M");
+  if (made.status != 0) GTEST_SKIP() << "qemu-img has no LUKS: " << made.output;
+  const std::string message = Refusal(ErrorKind::kUnsupportedOperation, "a, b.img");
+  EXPECT_THAT(message, AllOf(HasSubstr("/a, b.img' is encrypted"), HasSubstr("KEYFILE")));
+  const auto result = test::RunCommand(cd + message.substr(message.find("qemu-img convert")));
+  EXPECT_EQ(result.status, 0) << message << "\n" << result.output;
+  EXPECT_EQ(Probe("a, b-converted.qcow2"), DiskFormat::kQcow2);
+}
+
+TEST_F(ImageProbeTest, RefusesAnEmptyDiskInAnImage) {
+  if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
+  test::RunCommand("qemu-img create -q -f qcow2 '" + (dir_ / "empty.qcow2").native() + "' 0");
+  EXPECT_THAT(Refusal(ErrorKind::kInvalidArgument, "empty.qcow2"),
+              AllOf(HasSubstr("/empty.qcow2 is empty"), HasSubstr("qemu-img create -f qcow2 ")));
 }
 
 TEST_F(ImageProbeTest, NamesTheBackingFile) {

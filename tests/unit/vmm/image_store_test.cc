@@ -12,6 +12,7 @@
 #include "src/base/big_endian.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
+#include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 
 namespace msb::vmm {
@@ -63,6 +64,35 @@ TEST_F(ImageStoreTest, RefusesImagesThatAreNotRawOrQcow2AndKeepsNothing) {
   EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kUnsupportedOperation,
                    "/base.img is a VMDK image", "qemu-img convert -f vmdk -O qcow2");
   EXPECT_FALSE(fs::exists(cache_));
+}
+
+TEST_F(ImageStoreTest, RefusesQcow2ImagesThatItCannotReadAndKeepsNothing) {
+  for (const auto& [offset, value] :
+       std::vector<std::pair<std::uint64_t, std::string>>{{32, "\0\0\0\1"s},       // Encryption.
+                                                          {60, "\0\0\0\1"s},       // Snapshots.
+                                                          {79, "\x04"s},           // External data.
+                                                          {40, "\x7f\0\0\0"s}}) {  // L1 table.
+    test::WriteFile(image_, test::Qcow2Sample("content"));
+    test::PatchFile(image_, offset, value);
+    const bool is_damage = offset == 40;
+    EXPECT_MSB_ERROR(Pin(image_.native()),
+                     is_damage ? ErrorKind::kSnapshotIntegrity : ErrorKind::kUnsupportedOperation,
+                     "qcow2 file '" + image_.native() + "'",
+                     is_damage ? "replace it" : "run qemu-img convert ",
+                     is_damage ? "outside the file" : "-converted.qcow2'");
+    EXPECT_FALSE(fs::exists(cache_));
+    fs::remove(image_);
+  }
+}
+
+TEST_F(ImageStoreTest, RefusesAQcow2ImageWithDamagedRefcountsAndCopiesNothing) {
+  const std::string image = test::Qcow2Sample("content");
+  test::WriteFile(image_, image);
+  const std::uint64_t refcounts = base::LoadBigEndian(test::Bytes(image).subspan(48, 8));
+  test::PatchFile(image_, refcounts, std::string(8, '\0'));
+  EXPECT_MSB_ERROR(Pin(image_.native()), ErrorKind::kSnapshotIntegrity, image_.native(),
+                   "replace it with an undamaged copy");
+  EXPECT_EQ(Count(), 0U);
 }
 
 TEST_F(ImageStoreTest, DoesNotCopyAnImageAgainThatHasNotChanged) {
@@ -179,7 +209,7 @@ TEST_F(ImageStoreTest, DetectsFileSystemsByTheirSuperblock) {
 }
 
 TEST_F(ImageStoreTest, DetectsQcow2ByItsMagic) {
-  test::WriteFile(image_, "QFI\xfb" + std::string(1000, '\0'));
+  test::WriteFile(image_, test::Qcow2Sample("content"));
   const PinnedImage pinned = Pin(image_.native());
   EXPECT_EQ(pinned.disk.format, DiskFormat::kQcow2);
   EXPECT_EQ(pinned.disk.fstype, "unknown");
