@@ -132,8 +132,8 @@ class MSB_EXPORT Snapshot {
   // only for qcow2 disks.
   //
   // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid or
-  // contain the reserved key "msb.consistency", or if a parent directory of path would have to be
-  // created inside a snapshot.
+  // contain the reserved key "msb.consistency", or if path is inside a snapshot or in the
+  // sandboxes, cache or db directory of the home.
   // Throws kInvalidConfig if the name is invalid, or if the sandbox has no pinned image or no disk
   // of its own.
   // Throws kSandboxNotFound if the sandbox does not exist.
@@ -232,7 +232,8 @@ class MSB_EXPORT Snapshot {
   // Rebuilds the index rows of the artifacts in dir ("" means the snapshots directory) in one
   // transaction, and drops the rows of artifacts that no longer exist there. Returns the number of
   // artifacts that it indexed. Logs and skips artifacts that cannot be read.
-  // Throws kIO if the index cannot be written.
+  // Throws kIO if the index cannot be written, or if dir is absent or not a directory, unless it is
+  // the snapshots directory or the index has rows of artifacts that were in it.
   static std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir,
                                const Client& client = Client::Default());
 
@@ -315,8 +316,9 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotIntegrity if a file is damaged, changes meanwhile, or names a backing file that
   // is neither the disk of its parent nor its image.
   // Throws kInvalidArgument if the level is out of range; if out_path exists and is neither a
-  // regular file nor a named pipe, is inside a snapshot, or is one of the files to export; or if
-  // the snapshot does not descend from since. Throws kUnsupportedOperation for a checkpoint, for a
+  // regular file nor a named pipe, is empty or does not end in a name, is inside a snapshot or in
+  // the sandboxes, cache or db directory of the home, or is one of the files to export; or if the
+  // snapshot does not descend from since. Throws kUnsupportedOperation for a checkpoint, for a
   // disk of several layers, for parents of another generation (no archive can carry both), for an
   // archive beyond the limits of Import (docs/formats.md), and for a 0.7 snapshot if since is set.
   static void Export(const Context& ctx, const std::string& name_or_path,
@@ -481,13 +483,11 @@ class MSB_EXPORT Snapshot {
   // if a snapshot that a disk is backed by is neither there nor here.
   // Throws kSnapshotIntegrity if what the registry sends is damaged or hostile, or if the cache has
   // a different file under the name of a file of an image.
-  // Throws kSnapshotAlreadyExists if the name of a directory is taken, or if options.name is set and
-  // the home has the head under another name.
-  // Throws kUnsupportedOperation if the reference names something other than a snapshot, if the
-  // snapshot needs a feature that this library does not support, or if the library was built
-  // without libcurl.
-  // Throws kRegistryUnauthorized, kRegistryUnavailable and kInvalidConfig as Push does.
-  // Throws kIO if the disk becomes full.
+  // Throws kSnapshotAlreadyExists if the name of a directory is taken, or if options.name is set
+  // and the home has the head under another name. Throws kUnsupportedOperation if the reference
+  // names something other than a snapshot, if the snapshot needs a feature that this library does
+  // not support, or if the library was built without libcurl. Throws kRegistryUnauthorized,
+  // kRegistryUnavailable and kInvalidConfig as Push does. Throws kIO if the disk becomes full.
   static SnapshotHandle Pull(const Context& ctx, const std::string& reference,
                              const std::filesystem::path& dest,
                              const SnapshotPullOptions& options = {},

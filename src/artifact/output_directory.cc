@@ -2,12 +2,32 @@
 
 #include "src/artifact/output_directory.h"
 
+#include <array>
 #include <system_error>
+#include <utility>
 
 #include "src/artifact/store.h"
+#include "src/base/file.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 
 namespace msb::artifact {
+namespace {
+
+// Returns path with the symbolic links of its existing part resolved; path itself if that cannot be
+// done.
+std::filesystem::path Resolve(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path resolved = std::filesystem::weakly_canonical(path, error);
+  return error ? path : resolved;
+}
+
+bool IsAtOrBeneath(const std::filesystem::path& path, const std::filesystem::path& dir) {
+  const std::filesystem::path resolved = Resolve(dir);
+  return path == resolved || base::IsBeneath(path, resolved);
+}
+
+}  // namespace
 
 void CheckOutputDirectory(const std::filesystem::path& out) {
   const std::filesystem::path directory = out.parent_path();
@@ -21,6 +41,34 @@ void CheckOutputDirectory(const std::filesystem::path& out) {
                 "cannot write {}: {} is a snapshot; write it elsewhere", out.native(),
                 existing.native());
   }
+}
+
+void CheckOutsideHome(const base::Home& home, const std::filesystem::path& out) {
+  const std::filesystem::path resolved = Resolve(out.parent_path()) / out.filename();
+  if (IsAtOrBeneath(resolved, home.snapshots_dir())) return;
+  const std::array<std::pair<std::filesystem::path, std::string_view>, 3> own = {
+      {{home.sandboxes_dir(), "its sandboxes"},
+       {home.cache_dir(), "its cache"},
+       {home.DatabaseDir(), "its databases"}}};
+  for (const auto& [dir, content] : own) {
+    if (!IsAtOrBeneath(resolved, dir)) continue;
+    base::Throw(ErrorKind::kInvalidArgument,
+                "cannot write {}: the home {} keeps {} in {}; write it elsewhere", out.native(),
+                home.path().native(), content, dir.native());
+  }
+}
+
+std::filesystem::path OutputPath(const base::Home& home, std::string_view kind,
+                                 const std::filesystem::path& out) {
+  const std::filesystem::path name = out.filename();
+  if (!out.empty() && (name.empty() || name == "." || name == "..")) {
+    base::Throw(ErrorKind::kInvalidArgument,
+                "{} path '{}' is invalid: it must end in the name of a file", kind,
+                base::Quoted(out.native()));
+  }
+  std::filesystem::path path = base::AbsolutePath(out.native());
+  CheckOutsideHome(home, path);
+  return path;
 }
 
 }  // namespace msb::artifact

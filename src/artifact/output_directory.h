@@ -6,12 +6,27 @@
 #define MSB_SRC_ARTIFACT_OUTPUT_DIRECTORY_H_
 
 #include <filesystem>
+#include <string_view>
+
+#include "src/base/home.h"
 
 namespace msb::artifact {
 
 // Throws kInvalidArgument if out, which is absolute, is inside a snapshot: if its parent directory,
 // or the nearest ancestor that exists, holds an artifact.
 void CheckOutputDirectory(const std::filesystem::path& out);
+
+// Throws kInvalidArgument if out, which is absolute, is one of the directories in which the home
+// keeps its own files (sandboxes, cache and databases), or leads into one of them, through symbolic
+// links or not. The snapshots directory is permitted even if it is beneath one of them.
+void CheckOutsideHome(const base::Home& home, const std::filesystem::path& out);
+
+// Returns the absolute path of a file to write. out is the path that the user gave, and kind is
+// "archive" or "disk", for messages.
+// Throws kInvalidArgument if out is empty or does not end in a name, as in "out/", and as
+// CheckOutsideHome does.
+std::filesystem::path OutputPath(const base::Home& home, std::string_view kind,
+                                 const std::filesystem::path& out);
 
 }  // namespace msb::artifact
 

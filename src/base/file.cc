@@ -389,7 +389,8 @@ bool IsBeneath(const std::filesystem::path& path, const std::filesystem::path& d
 
 std::filesystem::path AbsolutePath(const std::string& path) {
   if (path.empty()) {
-    Throw(ErrorKind::kIO, "cannot resolve an empty path; give the path of a file or directory");
+    Throw(ErrorKind::kInvalidArgument,
+          "cannot resolve an empty path; give the path of a file or directory");
   }
   std::filesystem::path expanded = path;
   if (path == "~" || path.starts_with("~/")) {

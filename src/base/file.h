@@ -176,7 +176,8 @@ bool RemoveFile(const std::filesystem::path& path);
 
 // Returns path as an absolute path without ".", ".." or a trailing "/". Expands "~" and a leading
 // "~/". Does not access the file system, so symbolic links are not resolved. Throws kInvalidConfig
-// if "~" must be expanded and HOME is not set. Throws kIO if path is empty.
+// if "~" must be expanded and HOME is not set. Throws kInvalidArgument if path is empty.
+// Throws kIO if path is relative and the current directory was removed.
 std::filesystem::path AbsolutePath(const std::string& path);
 
 // Returns true if path is beneath dir, judging by their spelling alone.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "src/artifact/group.h"
+#include "src/base/file.h"
 #include "src/base/sqlite.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
@@ -356,7 +357,15 @@ Row Catalog::RecordCopies(const Context& ctx, std::span<const Artifact> artifact
 std::uint32_t Catalog::Reindex(const Context& ctx, const std::filesystem::path& dir) {
   return store_.With(ctx, [&](Session& session) {
     if (session.refusal()) throw *session.refusal();
-    return Rebuild(ctx, session.index(), home_.RespellDirectory(dir), session.warnings()).indexed;
+    const std::filesystem::path place = home_.RespellDirectory(dir);
+    // An absent directory is most likely a mistake, unless there are rows to drop.
+    const std::vector<Row> rows = session.index().All();
+    const bool may_be_absent = place == home_.snapshots_dir() ||
+                               std::any_of(rows.begin(), rows.end(), [&](const Row& row) {
+                                 return base::IsBeneath(row.artifact_path, place);
+                               });
+    if (!may_be_absent) base::OpenDirectory(place);
+    return Rebuild(ctx, session.index(), place, session.warnings()).indexed;
   });
 }
 

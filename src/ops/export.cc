@@ -7,8 +7,8 @@
 
 #include "src/archive/byte_sink.h"
 #include "src/archive/export.h"
+#include "src/artifact/output_directory.h"
 #include "src/base/digest.h"
-#include "src/base/file.h"
 #include "src/base/output_stream.h"
 #include "src/handle/export_lineage.h"
 #include "src/handle/finder.h"
@@ -33,7 +33,7 @@ void ExportSnapshot(const Context& ctx, ClientState& client, const std::string& 
   archive::CheckLevel(options.level);
   archive::ExportSpec spec{.chain = {},
                            .cache_dir = client.home.cache_dir(),
-                           .out = base::AbsolutePath(out_path.native()),
+                           .out = artifact::OutputPath(client.home, "archive", out_path),
                            .with_parents = options.with_parents,
                            .with_image = options.with_image,
                            .plain_tar = options.plain_tar,

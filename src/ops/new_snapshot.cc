@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "src/artifact/consistency.h"
+#include "src/artifact/output_directory.h"
 #include "src/artifact/store.h"
 #include "src/base/file.h"
 #include "src/base/text.h"
@@ -62,6 +63,7 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
       Throw(ErrorKind::kInvalidArgument,
             "snapshot path '{}' is invalid: it must end in the name of a directory", path.native());
     }
+    artifact::CheckOutsideHome(client.home, path);
     return path;
   }
   artifact::CheckSnapshotName(options.name);

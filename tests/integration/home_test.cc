@@ -133,7 +133,18 @@ TEST_F(HomeTest, ReindexAddsExistingSnapshotsAndDropsRemovedOnes) {
   // c is a copy of b in another directory.
   EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "more", client_), 1U);
   EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "c", "elsewhere"));
-  EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "nowhere", client_), 0U);
+  fs::remove_all(dir_ / "more");
+  EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "more", client_), 0U);
+  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "elsewhere"));
+}
+
+TEST_F(HomeTest, ReindexRefusesWhatIsNotADirectory) {
+  EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 0U);
+  EXPECT_MSB_ERROR(Snapshot::Reindex(ctx_, dir_ / "nowhere", client_), ErrorKind::kIO,
+                   (dir_ / "nowhere").native(), "correct the path");
+  WriteFile(dir_ / "file", "");
+  EXPECT_MSB_ERROR(Snapshot::Reindex(ctx_, dir_ / "file", client_), ErrorKind::kIO,
+                   (dir_ / "file").native(), "correct the path");
 }
 
 TEST_F(HomeTest, ReindexDropsAnArtifactThatWasReplacedByALink) {

@@ -98,6 +98,51 @@ TEST_F(OutputDirectoryTest, NothingIsCreatedInsideASnapshot) {
   }
 }
 
+// An archive over an image in the cache would be the disk of later sandboxes.
+TEST_F(OutputDirectoryTest, NothingIsWrittenOverTheFilesOfTheHome) {
+  Snapshot::Export(ctx_, "s", dir_ / "s.tar.zst", {}, client_);
+  fs::create_directory_symlink("home/cache/disks", dir_ / "link");
+  auto operations = Operations();
+  operations.emplace_back("Import", [this](const Context& ctx, const std::string& path) {
+    Snapshot::Import(ctx, dir_ / "s.tar.zst", path, client_);
+  });
+  const fs::path image = fs::directory_iterator(dir_ / "home/cache/disks")->path();
+  const auto before = ListTree(dir_.path());
+  for (const auto& [name, write] : operations) {
+    SCOPED_TRACE(name);
+    for (const auto& [out, content] : std::vector<std::pair<fs::path, std::string>>{
+             {"home/sandboxes/baseline/upper.ext4", "sandboxes"},
+             {"home/sandboxes/baseline/new/out", "sandboxes"},
+             {fs::path("home/cache/disks") / image.filename(), "cache"},
+             {fs::path("link") / image.filename(), "cache"},
+             {"link/new/out", "cache"},
+             {"home/snapshots/../cache/out", "cache"},
+             {"home/cache", "cache"},
+             {"home/db/snapshots.db", "databases"}}) {
+      EXPECT_MSB_ERROR(write(ctx_, dir_ / out.native()), ErrorKind::kInvalidArgument,
+                       "cannot write ", "/home keeps its " + content, "write it elsewhere");
+      EXPECT_EQ(ListTree(dir_.path()), before);
+    }
+  }
+}
+
+TEST_F(OutputDirectoryTest, AnArchiveOrDiskMustHaveAName) {
+  const auto before = ListTree(dir_.path());
+  for (const auto& [name, write] : Operations()) {
+    if (name != "Export" && name != "Flatten") continue;
+    SCOPED_TRACE(name);
+    for (const char* out : {"base.img/", "new/", "new/.", "new/.."}) {
+      EXPECT_MSB_ERROR(write(ctx_, dir_.path() / out), ErrorKind::kInvalidArgument, out,
+                       "it must end in the name of a file");
+    }
+    EXPECT_MSB_ERROR(write(ctx_, ""), ErrorKind::kInvalidArgument, "an empty path",
+                     "give the path of a file");
+    EXPECT_EQ(ListTree(dir_.path()), before);
+  }
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, "", "", client_), ErrorKind::kInvalidArgument,
+                   "an empty path", "give the path of a file");
+}
+
 TEST_F(OutputDirectoryTest, NothingIsImportedIntoASnapshot) {
   Snapshot::Export(ctx_, "s", dir_ / "s.tar.zst", {}, client_);
   const auto before = ListTree(dir_.path());

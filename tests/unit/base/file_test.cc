@@ -332,7 +332,7 @@ TEST(FileTest, MakesPathsAbsoluteAndPlain) {
   EXPECT_EQ(AbsolutePath("/../a"), "/a");
   EXPECT_EQ(AbsolutePath("/"), "/");
   EXPECT_EQ(AbsolutePath("/a/.."), "/");
-  EXPECT_MSB_ERROR(AbsolutePath(""), ErrorKind::kIO, "an empty path",
+  EXPECT_MSB_ERROR(AbsolutePath(""), ErrorKind::kInvalidArgument, "an empty path",
                    "give the path of a file or directory");
 }
 
