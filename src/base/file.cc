@@ -363,7 +363,7 @@ void ReplaceFileAt(int dir, const std::string& name, std::string_view content, m
   try {
     WriteNewFileAt(from, temporary, content, mode);
     if (renameat(from, temporary.c_str(), dir, name.c_str()) != 0)
-      ThrowErrnoAt("rename", dir, name);
+      ThrowErrnoOfEntry("rename", dir, name);
   } catch (...) {
     unlinkat(from, temporary.c_str(), 0);
     throw;
@@ -372,13 +372,15 @@ void ReplaceFileAt(int dir, const std::string& name, std::string_view content, m
 }
 
 void RenameOverAt(int dir, const std::string& name, const std::string& target) {
-  if (renameat(dir, name.c_str(), dir, target.c_str()) != 0) ThrowErrnoAt("rename", dir, name);
+  if (renameat(dir, name.c_str(), dir, target.c_str()) != 0) {
+    ThrowErrnoOfEntry("rename", dir, name);
+  }
   Sync(dir);
 }
 
 bool RemoveFile(const std::filesystem::path& path) {
   if (unlink(path.c_str()) == 0) return true;
-  if (errno != ENOENT) ThrowErrno("remove", path.native());
+  if (errno != ENOENT) ThrowErrnoOfEntry("remove", AT_FDCWD, path.native());
   return false;
 }
 
@@ -404,6 +406,13 @@ std::filesystem::path AbsolutePath(const std::string& path) {
   std::error_code error;
   std::filesystem::path absolute = std::filesystem::absolute(expanded, error).lexically_normal();
   if (error) ThrowErrno("resolve", path, error.value());
+  if (error.value() == ENOENT) {
+    throw Error(ErrorKind::kIO,
+                fmt::format("cannot resolve {}: the current directory was removed; change to "
+                            "another directory (cd), or give an absolute path",
+                            path),
+                ENOENT);
+  }
   // "a/" means the directory a; drop its empty last component, so that the file name is "a".
   return absolute.has_filename() || !absolute.has_relative_path() ? absolute
                                                                   : absolute.parent_path();

@@ -8,6 +8,7 @@
 
 #include "src/base/file.h"
 #include "src/base/sqlite.h"
+#include "src/base/throw.h"
 
 namespace msb::base {
 namespace {
@@ -47,8 +48,8 @@ std::optional<fs::path> Home::FindRuntimeDatabase() const {
   if (link == fs::file_type::not_found) return std::nullopt;
   if (link == fs::file_type::none) {
     throw DatabaseError(DatabaseError::Cause::kInaccessible, ErrorKind::kIO,
-                        fmt::format("cannot look up {}: {}; check the permissions of {}",
-                                    path.native(), error.message(), path.parent_path().native()));
+                        fmt::format("cannot look up {}: {}; {}", path.native(), error.message(),
+                                    NextStep(error.value(), path.native())));
   }
   const fs::file_type type = fs::status(path, error).type();
   if (type == fs::file_type::regular) {

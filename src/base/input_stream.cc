@@ -23,6 +23,11 @@ InputStream::InputStream(const std::filesystem::path& path)
     : path_(path), fd_(DuplicateNamed(path)) {
   if (!fd_) fd_ = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY);
   struct stat status;
+  if (!fd_ && errno == ENOENT && !path.empty() && lstat(path.c_str(), &status) != 0) {
+    throw Error(ErrorKind::kIO,
+                fmt::format("cannot open {}: it is absent; correct the path", path.native()),
+                ENOENT);
+  }
   if (!fd_ || fstat(fd_.get(), &status) != 0) ThrowErrno("open", path.native());
   if (S_ISDIR(status.st_mode)) ThrowErrno("read", path.native(), EISDIR);
   is_file_ = S_ISREG(status.st_mode);

@@ -25,12 +25,16 @@
 namespace msb::base {
 namespace {
 
-// Returns the content of a small file, or nothing if it cannot be read. A file in /proc has no
-// size, and its content is generated when it is read; the content that one read(2) returns is
-// consistent.
+// Returns the content of a small file, or nothing if it is absent or must not be read. A file in
+// /proc has no size, and its content is generated when it is read; the content that one read(2)
+// returns is consistent. Throws kIO if no descriptor or memory is free: a process whose file cannot
+// be read for that reason has not ended.
 std::optional<std::string> ReadSmallFile(const std::string& path) {
   const UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY);
-  if (!fd) return std::nullopt;
+  if (!fd) {
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) ThrowErrno("read", path);
+    return std::nullopt;
+  }
   std::string content(4096, '\0');
   for (std::size_t length = 0;;) {
     const ssize_t n =

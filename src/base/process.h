@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Identifies processes. A pid alone does not identify one: the kernel reuses pids, and each PID
-// namespace and each host has its own.
+// namespace and each host has its own. All functions throw kIO if no descriptor is free for reading
+// a file in /proc.
 
 #ifndef MSB_SRC_BASE_PROCESS_H_
 #define MSB_SRC_BASE_PROCESS_H_

@@ -55,13 +55,13 @@ class Remover {
       failure_.reset();
     } while (!stopped_ && EmptyOnce(top_));
     if (stopped_) return false;
-    if (failure_) ThrowErrnoAt("delete", top_, failure_->name, failure_->error);
+    if (failure_) ThrowErrnoOfEntry("delete", AT_FDCWD, failure_->path, failure_->error);
     return true;
   }
 
  private:
   struct Failure {
-    std::string name;
+    std::string path;
     int error;
   };
 
@@ -69,10 +69,10 @@ class Remover {
   bool EmptyOnce(int dir) {
     bool changed = false;
     alignas(dirent64) std::array<char, 16384> buffer;
-    if (lseek(dir, 0, SEEK_SET) < 0) return Fail(".");
+    if (lseek(dir, 0, SEEK_SET) < 0) return Fail(dir, ".");
     for (;;) {
       const ssize_t size = getdents64(dir, buffer.data(), buffer.size());
-      if (size < 0 && errno != ENOENT) Fail(".");
+      if (size < 0 && errno != ENOENT) Fail(dir, ".");
       if (size <= 0) return changed;
       for (ssize_t at = 0; at < size;) {
         const auto* entry = reinterpret_cast<const dirent64*>(buffer.data() + at);
@@ -90,13 +90,13 @@ class Remover {
     if (type != DT_DIR) {
       if (std::string_view(name).starts_with(kHiddenPrefix) && ++hidden_ > kMaxHidden) {
         errno = EBUSY;
-        return Fail(name);
+        return Fail(dir, name);
       }
       if (Unlink(dir, name, 0)) return true;
-      if (errno != EISDIR) return Fail(name);
+      if (errno != EISDIR) return Fail(dir, name);
     }
     if (Unlink(dir, name, AT_REMOVEDIR)) return true;
-    if (errno != ENOTEMPTY && errno != EEXIST) return Fail(name);
+    if (errno != ENOTEMPTY && errno != EEXIST) return Fail(dir, name);
     return dir == top_ ? RemoveChild(name) : MoveUp(dir, name);
   }
 
@@ -105,11 +105,11 @@ class Remover {
     if (!child && errno == EACCES && fchmodat(top_, name, 0700, AT_SYMLINK_NOFOLLOW) == 0) {
       child = OpenAt(top_, name, kOpenFlags);
     }
-    if (!child) return Fail(name);
+    if (!child) return Fail(top_, name);
     bool changed = false;
     while (!stopped_ && EmptyOnce(child.get())) changed = true;
     if (stopped_ || Unlink(top_, name, AT_REMOVEDIR)) return true;
-    if (!failure_) Fail(name);
+    if (!failure_) Fail(top_, name);
     return changed;
   }
 
@@ -118,30 +118,31 @@ class Remover {
     if (renameat(dir, name, top_, target.c_str()) == 0) return true;
     if (errno == EXDEV) return RemoveInPlace(dir, name);
     // Moving a directory changes both parents and the directory itself, so all must be writable.
-    if (errno != EACCES) return Fail(name);
+    if (errno != EACCES) return Fail(dir, name);
     MakeWritable(dir);
     const bool moved = fchmodat(dir, name, 0700, AT_SYMLINK_NOFOLLOW) == 0 &&
                        renameat(dir, name, top_, target.c_str()) == 0;
-    return moved || Fail(name);
+    return moved || Fail(dir, name);
   }
 
   // Deletes a directory that cannot be moved because it is in a lower layer of overlayfs. Takes a
   // descriptor for each level.
   bool RemoveInPlace(int dir, const char* name) {
     const UniqueFd child = OpenAt(dir, name, kOpenFlags);
-    if (!child) return Fail(name);
+    if (!child) return Fail(dir, name);
     Remover remover(ctx_, child.get());
     if (!remover.Run()) {
       stopped_ = true;
       return true;
     }
-    return Unlink(dir, name, AT_REMOVEDIR) || Fail(name);
+    return Unlink(dir, name, AT_REMOVEDIR) || Fail(dir, name);
   }
 
   // Records the first failure, unless the entry has disappeared. Returns false, as nothing was
   // changed.
-  bool Fail(const char* name) {
-    if (errno != ENOENT && !failure_) failure_ = {name, errno};
+  bool Fail(int dir, std::string_view name) {
+    const int error = errno;
+    if (error != ENOENT && !failure_) failure_ = {PathOf(dir, name), error};
     return false;
   }
 
@@ -159,10 +160,10 @@ bool RemoveContents(const Context& ctx, int dir) { return Remover(ctx, dir).Run(
 
 void RemoveTreeAt(int parent, const std::string& name) {
   if (Unlink(parent, name.c_str(), 0) || errno == ENOENT) return;
-  if (errno != EISDIR) ThrowErrnoAt("delete", parent, name);
+  if (errno != EISDIR) ThrowErrnoOfEntry("delete", parent, name);
   const UniqueFd dir = OpenAt(parent, name.c_str(), kOpenFlags);
   if (!dir && errno == ENOENT) return;
-  if (!dir) ThrowErrnoAt("delete", parent, name);
+  if (!dir) ThrowErrnoOfEntry("delete", parent, name);
   // Another call that deletes the same tree may move a directory up after this call has passed that
   // point.
   for (int attempt = 0; attempt < kMaxSweeps; ++attempt) {
@@ -170,7 +171,7 @@ void RemoveTreeAt(int parent, const std::string& name) {
     if (Unlink(parent, name.c_str(), AT_REMOVEDIR) || errno == ENOENT) return;
     if (errno != ENOTEMPTY && errno != EEXIST) break;
   }
-  ThrowErrnoAt("delete", parent, name);
+  ThrowErrnoOfEntry("delete", parent, name);
 }
 
 void RemoveTree(const std::filesystem::path& path) {

@@ -24,8 +24,9 @@ constexpr int kMaxStagingAttempts = 100;
 
 [[noreturn]] void RefuseRemoved(const std::filesystem::path& parent) {
   Throw(ErrorKind::kIO,
-        "cannot create a directory in {}: another program keeps removing it; stop that program and "
-        "try again",
+        "cannot create a directory in {}: its file system does not permit that, as /proc does not, "
+        "or another program keeps removing it; choose another place, or stop that program and try "
+        "again",
         parent.native());
 }
 

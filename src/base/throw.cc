@@ -50,6 +50,11 @@ std::string StepForPermission(int error, const std::string& path) {
 
 std::string StepForSpace(int error, const std::string& path, const std::optional<SpaceNeed>& need) {
   const std::string existing = NearestExisting(path);
+  struct stat st;
+  if (!existing.empty() && stat(existing.c_str(), &st) == 0 && !S_ISREG(st.st_mode) &&
+      !S_ISDIR(st.st_mode)) {
+    return "it takes no more data: choose another device or a file";
+  }
   struct statvfs file_system;
   const bool known = !existing.empty() && statvfs(existing.c_str(), &file_system) == 0;
   std::string space;
@@ -78,6 +83,13 @@ std::string StepForAbsent(const std::string& path) {
   const std::string existing = NearestExisting(path);
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   if (existing.empty()) return "create it, or correct the path";
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::read_symlink(existing, error);
+  if (!error && !std::filesystem::exists(existing, error)) {
+    return fmt::format(
+        "{} is a symbolic link to {}, which is absent: mount or create that, or correct the link",
+        existing, target.native());
+  }
   if (existing == path || existing == parent) {
     return fmt::format("it is absent from {}: create it, or correct the path", parent.native());
   }
@@ -116,7 +128,7 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
     case ENOTDIR:
       return "a component of the path is not a directory: correct the path";
     case EISDIR:
-      return "it is a directory: give the path of a file";
+      return "give the path of a file";
     case EROFS:
       return fmt::format("mount it writable, or choose a place on a writable file system {}",
                          kForHome);
@@ -195,6 +207,18 @@ void ThrowErrno(std::string_view action, int fd, int error) {
 
 void ThrowErrnoAt(std::string_view action, int dir, std::string_view name, int error) {
   ThrowWithStep(action, PathOf(dir, name), error);
+}
+
+void ThrowErrnoOfEntry(std::string_view action, int dir, std::string_view name, int error) {
+  const std::string path = PathOf(dir, name);
+  const bool is_permission = error == EACCES || error == EPERM;
+  const std::string place =
+      is_permission ? std::filesystem::path(path).parent_path().native() : path;
+  throw Error(ErrorKind::kIO,
+              fmt::format("cannot {} {}: {}; {}", action, path,
+                          std::error_code(error, std::generic_category()).message(),
+                          NextStep(error, place)),
+              error);
 }
 
 void ThrowErrnoBetween(std::string_view action, const FileAt& source, const FileAt& target,

@@ -31,6 +31,10 @@ template <typename... Args>
 // Does the same for a name in an open directory.
 [[noreturn]] void ThrowErrnoAt(std::string_view action, int dir, std::string_view name,
                                int error = errno);
+// Does the same for a call that removes or renames the entry, for which the process needs
+// permissions for the directory that the entry is in.
+[[noreturn]] void ThrowErrnoOfEntry(std::string_view action, int dir, std::string_view name,
+                                    int error = errno);
 
 // A name in an open directory.
 struct FileAt {

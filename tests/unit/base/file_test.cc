@@ -336,6 +336,18 @@ TEST(FileTest, MakesPathsAbsoluteAndPlain) {
                    "give the path of a file or directory");
 }
 
+TEST(FileTest, SaysThatTheCurrentDirectoryWasRemoved) {
+  const fs::path here = fs::current_path();
+  {
+    const TempDir dir;
+    fs::current_path(dir.path());
+  }
+  EXPECT_MSB_ERROR(AbsolutePath("out.tar"), ErrorKind::kIO, "cannot resolve out.tar",
+                   "the current directory was removed", "give an absolute path");
+  EXPECT_EQ(AbsolutePath("/a"), "/a");
+  fs::current_path(here);
+}
+
 TEST(FileTest, ExpandsALeadingTildeOnly) {
   const ScopedHome home("/home/of/user/");
   const std::string here = fs::current_path().native();

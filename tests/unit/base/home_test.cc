@@ -58,6 +58,13 @@ TEST_F(HomeTest, RespellsOnlyPathsThroughLinks) {
   EXPECT_EQ(own_.RespellDirectory(dir_ / "absent"), dir_ / "absent");
 }
 
+TEST_F(HomeTest, RefusesAPathThatIsTooLong) {
+  std::string path = "/tmp";
+  while (path.size() < 5000) path += "/directory";
+  EXPECT_MSB_ERROR(Home({.home = path}).FindRuntimeDatabase(), ErrorKind::kIO, "cannot look up ",
+                   "File name too long", "choose a shorter name");
+}
+
 TEST_F(HomeTest, FindsTheRuntimesDatabaseThroughALink) {
   EXPECT_EQ(own_.FindRuntimeDatabase(), std::nullopt);
   test::WriteFile(dir_ / "real.db", "x");

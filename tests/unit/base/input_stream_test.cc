@@ -85,7 +85,7 @@ TEST(InputStreamTest, ReadsDevices) {
 TEST(InputStreamTest, OpensNothingThatCannotBeRead) {
   const TempDir dir;
   EXPECT_MSB_ERROR(InputStream(dir / "absent"), ErrorKind::kIO, "cannot open ",
-                   "/absent: ", "create it, or correct the path");
+                   "/absent: it is absent; correct the path");
   EXPECT_MSB_ERROR(InputStream(dir.path()), ErrorKind::kIO, "cannot read ", dir.path().filename(),
                    "give the path of a file");
   EXPECT_MSB_ERROR(InputStream(""), ErrorKind::kIO, "cannot open an empty path",

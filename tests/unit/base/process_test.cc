@@ -13,11 +13,14 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "msb/context.h"
 #include "src/base/file.h"
+#include "tests/support/limits.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -69,6 +72,32 @@ TEST(ProcessTest, ThisProcessIsAlive) {
   const ProcessIdentity self = ProcessIdentity::Self();
   EXPECT_EQ(self.pid, getpid());
   EXPECT_TRUE(self.IsAlive());
+}
+
+// A process must not be taken for one that has ended because no descriptor is free.
+TEST(ProcessTest, LackOfDescriptorsIsAnError) {
+  const ProcessIdentity self = ProcessIdentity::Self();
+  const pid_t child = fork();
+  if (child == 0) {
+    test::LeaveDescriptors(1);
+    const UniqueFd last = OpenDirectory("/");
+    int failed = 0;
+    for (const auto& call : std::vector<std::function<void()>>{
+             [] { ProcessIdentity::Self(); }, [&] { static_cast<void>(self.IsAlive()); },
+             [] { BootId(); }, [] { HostId(); }}) {
+      try {
+        call();
+      } catch (const Error& e) {
+        const bool names = test::Names(e.what(), {"cannot read /", "raise the limit (ulimit -n)"});
+        failed += e.kind() == ErrorKind::kIO && names ? 1 : 0;
+      }
+    }
+    _exit(failed);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 4);
 }
 
 TEST(ProcessTest, AChildIsAliveUntilItEnds) {

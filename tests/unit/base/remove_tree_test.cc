@@ -50,6 +50,37 @@ TEST(RemoveTreeTest, EmptiesADirectoryOfAnyDepth) {
   EXPECT_TRUE(fs::is_empty(dir / "tree"));
 }
 
+// The permissions of the directory decide, not those of the file.
+TEST(RemoveTreeTest, NamesTheEntryAndDescribesItsDirectory) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  constexpr uid_t kNobody = 65534;
+  const TempDir parent(fs::temp_directory_path());
+  const fs::path tree = parent / "tree";
+  WriteFile(tree / "a/b/file", "");
+  WriteFile(tree / "a/b/other", "");
+  ASSERT_EQ(chown((tree / "a/b/file").c_str(), kNobody, kNobody), 0);
+  for (const fs::path& dir : {parent.path(), tree}) fs::permissions(dir, fs::perms::all);
+  const fs::path out = parent / "message";
+  EXPECT_EQ(InChild([&] {
+              if (seteuid(kNobody) != 0) return 1;
+              try {
+                RemoveTree(tree);
+              } catch (const Error& e) {
+                WriteFile(out, e.what());
+                return e.kind() == ErrorKind::kIO ? 0 : 3;
+              }
+              return 2;
+            }),
+            0);
+  const fs::path entry = tree / "a/b";
+  const std::string message = test::ReadFile(out);
+  EXPECT_TRUE(
+      test::Names(message, {"cannot delete " + entry.native() + ": Permission denied",
+                            "this process runs as user 65534 and " + entry.parent_path().native() +
+                                " belongs to user 0 with mode 0755"}))
+      << message;
+}
+
 TEST(RemoveTreeTest, NeedsOneDescriptorHoweverDeepTheTreeIs) {
   const TempDir dir;
   FillTree(dir / "tree");

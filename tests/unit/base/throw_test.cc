@@ -97,6 +97,25 @@ TEST(ThrowTest, AbsentDirectoryIsNamed) {
               HasSubstr("it is absent from /etc: create it"));
 }
 
+TEST(ThrowTest, ALinkThatLeadsNowhereIsNotCalledAbsent) {
+  const test::TempDir dir;
+  const std::filesystem::path link = dir / "home";
+  std::filesystem::create_symlink("/mnt/absent", link);
+  for (const std::filesystem::path& path : {link, link / "snapshots", link / "snapshots/s"}) {
+    EXPECT_THAT(
+        MessageOf([&] { ThrowErrno("open", path.native(), ENOENT); }, ErrorKind::kIO, ENOENT),
+        AllOf(HasSubstr(link.native() + " is a symbolic link to /mnt/absent, which is absent"),
+              HasSubstr("mount or create that, or correct the link")));
+  }
+}
+
+TEST(ThrowTest, FullDeviceHasNoFreeSpace) {
+  const std::string message =
+      MessageOf([] { ThrowErrno("write", "/dev/full", ENOSPC); }, ErrorKind::kIO, ENOSPC);
+  EXPECT_THAT(message, HasSubstr("choose another device or a file"));
+  EXPECT_EQ(message.find("bytes are free"), std::string::npos) << message;
+}
+
 TEST(ThrowTest, OpenFilesAreNamedByTheirPaths) {
   const test::TempDir dir;
   test::WriteFile(dir / "file", "x");
