@@ -32,13 +32,16 @@ constinit Lazy<ProcessLog> process_log;
 }  // namespace
 
 CallScope::CallScope() {
-  if (outermost == nullptr) outermost = this;
+  if (outermost != nullptr) return;
+  outermost = this;
+  file_size_signal_.emplace(SIGXFSZ);
 }
 
 CallScope::~CallScope() {
   if (outermost != this) return;
   // A callback that calls the library gets a scope of its own.
   outermost = nullptr;
+  file_size_signal_.reset();
   for (const Message& message : messages_) CallIgnoringExceptions(*message.log, message.text);
 }
 

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Defers log callbacks to the end of an API call. A log callback may call the library, even for the
-// same sandbox, so it must not run while the library holds a mutex or a lock on a directory, a
-// stage or the index.
+// Surrounds API calls. Defers log callbacks to the end of a call: a log callback may call the
+// library, even for the same sandbox, so it must not run while the library holds a mutex or a lock
+// on a directory, a stage or the index.
 
 #ifndef MSB_SRC_BASE_CALL_SCOPE_H_
 #define MSB_SRC_BASE_CALL_SCOPE_H_
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "src/base/blocked_signal.h"
 
 namespace msb::base {
 
@@ -19,8 +22,9 @@ using LogFunction = std::function<void(std::string_view message)>;
 
 // A CallScope represents one call of the public API on the current thread. It must be the first
 // object in each function that may log. It keeps the messages that the thread logs during the call,
-// and passes them on when the call returns or throws. If calls are nested, the outermost scope does
-// this.
+// and passes them on when the call returns or throws. Blocks SIGXFSZ, so that a call that reaches
+// the limit of the size of files (RLIMIT_FSIZE) throws kIO and does not end the process. If calls
+// are nested, the outermost scope does this.
 class CallScope {
  public:
   CallScope();
@@ -41,6 +45,7 @@ class CallScope {
   static void Pass(const std::shared_ptr<const LogFunction>& log, std::string_view message);
 
   std::vector<Message> messages_;
+  std::optional<BlockedSignal> file_size_signal_;
 };
 
 // Returns a function that passes each message on to log when the thread's CallScope ends, or at

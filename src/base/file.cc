@@ -38,6 +38,7 @@ FileStamp ToStamp(const struct stat& st) {
           .ctime_ns = nanoseconds(st.st_ctim),
           .blocks = static_cast<std::uint64_t>(st.st_blocks),
           .mode = static_cast<std::uint32_t>(st.st_mode & 07777),
+          .owner = static_cast<std::uint32_t>(st.st_uid),
           .links = static_cast<std::uint64_t>(st.st_nlink)};
 }
 
@@ -405,7 +406,6 @@ std::filesystem::path AbsolutePath(const std::string& path) {
   }
   std::error_code error;
   std::filesystem::path absolute = std::filesystem::absolute(expanded, error).lexically_normal();
-  if (error) ThrowErrno("resolve", path, error.value());
   if (error.value() == ENOENT) {
     throw Error(ErrorKind::kIO,
                 fmt::format("cannot resolve {}: the current directory was removed; change to "
@@ -413,6 +413,7 @@ std::filesystem::path AbsolutePath(const std::string& path) {
                             path),
                 ENOENT);
   }
+  if (error) ThrowErrno("resolve", path, error.value());
   // "a/" means the directory a; drop its empty last component, so that the file name is "a".
   return absolute.has_filename() || !absolute.has_relative_path() ? absolute
                                                                   : absolute.parent_path();

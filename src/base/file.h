@@ -33,6 +33,7 @@ struct FileStamp {
   std::int64_t ctime_ns = 0;  // Last change of content, mode or links.
   std::uint64_t blocks = 0;   // Allocated, in units of 512 bytes.
   std::uint32_t mode = 0;     // Permission bits.
+  std::uint32_t owner = 0;    // User id.
   std::uint64_t links = 0;    // Number of hard links.
 
   // Returns true if this is the same file with the same content, as far as size and modification

@@ -12,42 +12,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <ctime>
 #include <thread>
 #include <utility>
 
+#include "src/base/blocked_signal.h"
 #include "src/base/poll.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
 namespace {
-
-// Keeps this thread's writes to a broken pipe from raising SIGPIPE.
-class SigpipeGuard {
- public:
-  SigpipeGuard() {
-    sigemptyset(&sigpipe_);
-    sigaddset(&sigpipe_, SIGPIPE);
-    sigset_t pending;
-    sigemptyset(&pending);
-    sigpending(&pending);
-    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &sigpipe_, &previous_);
-  }
-  SigpipeGuard(const SigpipeGuard&) = delete;
-  SigpipeGuard& operator=(const SigpipeGuard&) = delete;
-  ~SigpipeGuard() {
-    constexpr timespec kNoWait{};
-    while (!was_pending_ && sigtimedwait(&sigpipe_, nullptr, &kNoWait) == SIGPIPE) {
-    }
-    pthread_sigmask(SIG_SETMASK, &previous_, nullptr);
-  }
-
- private:
-  sigset_t sigpipe_{};
-  sigset_t previous_{};
-  bool was_pending_ = false;
-};
 
 mode_t TypeOf(int fd) {
   struct stat status;
@@ -91,7 +64,7 @@ std::size_t OutputStream::WriteSome(std::span<const std::byte> bytes) const {
 }
 
 void OutputStream::Write(const Context& ctx, std::span<const std::byte> bytes) {
-  const SigpipeGuard guard;
+  const BlockedSignal guard(SIGPIPE);
   while (!bytes.empty()) {
     ctx.Check();
     if (!is_file_ && !PollBriefly(ctx, fd_.get(), POLLOUT)) continue;

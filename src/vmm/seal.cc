@@ -2,6 +2,10 @@
 
 #include "src/vmm/seal.h"
 
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdint>
 #include <exception>
 #include <utility>
 
@@ -41,6 +45,20 @@ void Back(int dir, const std::filesystem::path& path, DirectoryRecord& record) {
     sandbox.backing = *seal.backing;
   } else {
     sandbox.backing.erase(sandbox.backing.begin());
+  }
+}
+
+void MakeReadOnly(int upper, std::uint32_t mode) {
+  try {
+    base::TrySetMode(upper, mode & 0444);
+  } catch (const Error& e) {
+    if (e.os_error() != EPERM) throw;
+    throw Error(e.kind(),
+                fmt::format("cannot take over the disk {}: it belongs to user {}, and only its "
+                            "owner can make a qcow2 disk the disk of a snapshot; run this as that "
+                            "user, or create the sandbox with a raw disk, which is copied",
+                            base::PathOf(upper), base::StampOf(upper).owner),
+                EPERM);
   }
 }
 
@@ -116,7 +134,7 @@ void Sealing::LinkAndRecord(const Context& ctx, const SealSpec& spec) {
     seal.backing = std::exchange(sandbox.backing, {});
   } else {
     renames_ = !base::TryLinkFile(upper, dir_, base_.name);
-    base::TrySetMode(upper_.get(), stamp_.mode & 0444);
+    MakeReadOnly(upper_.get(), stamp_.mode);
   }
   const std::string former = seal.file;
   sandbox.upper->path = path_ / overlay_;

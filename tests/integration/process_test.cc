@@ -106,6 +106,52 @@ TEST_F(ProcessTest, AForkedProcessDoesNotStopTheSandboxesOfItsParent) {
   EXPECT_EQ(GetSandbox(ctx_, "baseline", client_).Status(), SandboxStatus::kStopped);
 }
 
+TEST_F(ProcessTest, AFileThatMayNotGrowIsAnErrorAndNoSignal) {
+  MakeSparseFile(dir_ / "large.img", 4 << 20, {{0, Noise(4 << 20, 1)}});
+  CreateSandbox(ctx_, "large", {WithImage(dir_ / "large.img")}, client_).Close();
+  EXPECT_EQ(InForkedProcess([&] {
+              // The disk may share blocks with that of the sandbox, but an archive is written.
+              const rlimit limit{1 << 20, 1 << 20};
+              Require(setrlimit(RLIMIT_FSIZE, &limit) == 0, "cannot set the limit");
+              try {
+                Snapshot::Create(ctx_, "large", {.name = "large"}, client_);
+                Snapshot::Export(ctx_, "large", dir_ / "large.tar.zst", {}, client_);
+              } catch (const Error& e) {
+                Require(e.kind() == ErrorKind::kIO && Names(e.what(), {"cannot ", "ulimit -f"}),
+                        e.what());
+                return;
+              }
+              Require(false, "no error");
+            }),
+            "");
+}
+
+TEST_F(ProcessTest, OnlyTheOwnerOfAQcow2DiskCanSnapshotIt) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const TempDir dir(std::filesystem::temp_directory_path());
+  MakeSparseFile(dir / "base.img", 1 << 20, {});
+  const Client client(Config{.home = dir / "home",
+                             .backend = "local",
+                             .upper_format = DiskFormat::kQcow2,
+                             .log = [](std::string_view) {}});
+  CreateSandbox(ctx_, "cow", {WithImage(dir / "base.img")}, client).Close();
+  RunCommand("chmod -R a+rwX " + dir.path().native());
+  EXPECT_EQ(InForkedProcess([&] {
+              Require(seteuid(65534) == 0, "cannot change the user");
+              try {
+                Snapshot::Create(ctx_, "cow", {.name = "s"}, client);
+              } catch (const Error& e) {
+                Require(e.kind() == ErrorKind::kIO &&
+                            Names(e.what(), {"belongs to user 0", "only its owner can",
+                                             "run this as that user"}),
+                        e.what());
+                return;
+              }
+              Require(false, "no error");
+            }),
+            "");
+}
+
 // Constructed before any client, so destroyed after everything that the library initializes later.
 struct AtExit {
   ~AtExit() {
