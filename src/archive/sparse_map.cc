@@ -74,16 +74,13 @@ std::vector<Extent> SparseMap::Listed() const {
 }
 
 SparseMap MapFile(const Context& ctx, int fd, std::uint64_t size) {
-  disk::ExtentReader extents(fd, size);
-  return MapExtents(
-      ctx, [&extents] { return extents.Next(); }, size);
+  disk::ExtentReader extents(ctx, fd, size);
+  return MapExtents([&extents] { return extents.Next(); }, size);
 }
 
-SparseMap MapExtents(const Context& ctx, const std::function<std::optional<Extent>()>& next,
-                     std::uint64_t size) {
+SparseMap MapExtents(const std::function<std::optional<Extent>()>& next, std::uint64_t size) {
   RangeCollector collector;
-  for (std::uint64_t n = 0; const auto extent = next(); ++n) {
-    if (n % 1024 == 0) ctx.Check();
+  while (const auto extent = next()) {
     const std::uint64_t start = extent->offset / kTarRecordBytes * kTarRecordBytes;
     const std::uint64_t end = PaddedToTarRecord(extent->end());
     collector.Add({start, std::min(end, size) - start});

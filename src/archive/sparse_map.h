@@ -35,11 +35,11 @@ struct SparseMap {
 
 // Returns the map of the first size bytes of an open file. If it has more extents than a map may
 // have ranges, the smallest holes between them are stored as data.
+// Throws kCancelled if ctx ends.
 SparseMap MapFile(const Context& ctx, int fd, std::uint64_t size);
 // Does the same for a file of size bytes. next returns its extents in order, and nullopt after the
 // last one.
-SparseMap MapExtents(const Context& ctx, const std::function<std::optional<disk::Extent>()>& next,
-                     std::uint64_t size);
+SparseMap MapExtents(const std::function<std::optional<disk::Extent>()>& next, std::uint64_t size);
 
 }  // namespace msb::archive
 

@@ -53,7 +53,7 @@ void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskForma
       base::CheckUnchanged(source.stamp, base::StampOf(source.fd), changed, source.name, "read");
     }
   };
-  const std::unique_ptr<disk::DiskImage> image = disk::OpenImage(std::move(files));
+  const std::unique_ptr<disk::DiskImage> image = disk::OpenImage(ctx, std::move(files));
   try {
     disk::WriteFlat(ctx, *image, format, target);
   } catch (const Error& e) {

@@ -23,6 +23,8 @@ class ProgressMeter {
   // progress function.
   ProgressMeter(const Context& ctx, std::string_view phase, std::uint64_t total);
 
+  const Context& context() const { return ctx_; }
+
   // Returns true if ctx has a progress function, and the total must therefore be computed.
   static bool Wanted(const Context& ctx) { return static_cast<bool>(ctx.progress()); }
 

@@ -38,7 +38,7 @@ void CheckBackingFile(const ImageFile& file, const Qcow2Header& header, const Im
 
 }  // namespace
 
-std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
+std::unique_ptr<DiskImage> OpenImage(const Context& ctx, std::vector<ImageFile> files) {
   if (files.empty() || files.size() > kMaxFiles) {
     base::Throw(ErrorKind::kUnsupportedOperation,
                 "a disk must consist of 1 to {} files, but has {}", kMaxFiles, files.size());
@@ -46,6 +46,7 @@ std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
   const auto cache = std::make_shared<TableCache>();
   std::unique_ptr<DiskImage> image;
   for (std::size_t i = files.size(); i-- > 0;) {
+    ctx.Check();
     ImageFile& file = files[i];
     const ImageFile* next = i + 1 < files.size() ? &files[i + 1] : nullptr;
     if (file.format == DiskFormat::kRaw) {
@@ -53,12 +54,12 @@ std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files) {
         base::Throw(ErrorKind::kSnapshotIntegrity, "'{}' is raw, so it cannot be backed by '{}'",
                     base::Quoted(file.name), base::Quoted(next->name));
       }
-      image = std::make_unique<RawImage>(std::move(file.fd));
+      image = std::make_unique<RawImage>(ctx, std::move(file.fd));
       continue;
     }
     Qcow2Header header = ReadQcow2Header(file.fd.get(), file.name);
     CheckBackingFile(file, header, next);
-    image = std::make_unique<Qcow2Image>(std::move(file.fd), file.name, std::move(header),
+    image = std::make_unique<Qcow2Image>(ctx, std::move(file.fd), file.name, std::move(header),
                                          std::move(image), cache);
   }
   return image;

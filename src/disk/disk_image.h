@@ -50,11 +50,12 @@ struct ImageFile {
 
 // Opens a disk of one or more files, the head first, each backed by the next. A qcow2 file must
 // name exactly the next file as its backing file, and the last file must not name a backing file.
-// The names are compared, but never opened.
+// The names are compared, but never opened. ctx limits this call and the use of the image.
 // Throws kSnapshotIntegrity if a file is damaged, or the names or formats do not match.
 // Throws kUnsupportedOperation if a file needs a feature that this library does not support, and
 // for a disk of more than 256 files or of none.
-std::unique_ptr<DiskImage> OpenImage(std::vector<ImageFile> files);
+// Throws kCancelled if ctx ends; so do FindData and Read of the image.
+std::unique_ptr<DiskImage> OpenImage(const Context& ctx, std::vector<ImageFile> files);
 
 }  // namespace msb::disk
 

@@ -30,6 +30,7 @@ bool IsZero(std::span<const std::byte> bytes) {
 }
 
 std::optional<Extent> ExtentReader::Next() {
+  ctx_.Check();
   if (position_ >= size_) return std::nullopt;
   if (reads_) return NextRead();
   const off_t data = lseek(fd_, static_cast<off_t>(position_), SEEK_DATA);
@@ -76,6 +77,7 @@ std::optional<Extent> ExtentReader::NextRead() {
   block_.resize(kReadBlock);
   std::uint64_t begin = position_;
   for (bool in_data = false; position_ < size_;) {
+    ctx_.Check();
     const std::uint64_t block_end = (position_ / kReadBlock + 1) * kReadBlock;
     const std::uint64_t length = std::min(block_end, size_) - position_;
     base::ReadExactly(fd_, block_.data(), length, position_);
@@ -91,11 +93,8 @@ std::optional<Extent> ExtentReader::NextRead() {
 
 std::uint64_t CountDataBytes(const Context& ctx, int fd, std::uint64_t size) {
   std::uint64_t total = 0;
-  ExtentReader extents(fd, size);
-  for (std::size_t n = 0; const auto extent = extents.Next(); ++n) {
-    if (n % 1024 == 0) ctx.Check();
-    total += extent->length;
-  }
+  ExtentReader extents(ctx, fd, size);
+  while (const auto extent = extents.Next()) total += extent->length;
   return total;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "msb/context.h"
@@ -26,14 +27,15 @@ struct Extent {
 
 // Finds the data extents of the first size bytes of an open file, in order, with SEEK_DATA and
 // SEEK_HOLE (lseek(2)). On a file system that does not report holes, reads the file and treats
-// blocks of 64 KiB that are all zeros as holes.
+// blocks of 64 KiB that are all zeros as holes. Checks its Context before each of these steps,
+// since both holes and data may be large.
 class ExtentReader {
  public:
   // Begins at the byte start.
-  ExtentReader(int fd, std::uint64_t size, std::uint64_t start = 0)
-      : fd_(fd), size_(size), position_(start) {}
+  ExtentReader(Context ctx, int fd, std::uint64_t size, std::uint64_t start = 0)
+      : ctx_(std::move(ctx)), fd_(fd), size_(size), position_(start) {}
 
-  // Returns the next extent, or nullopt after the last one.
+  // Returns the next extent, or nullopt after the last one. Throws kCancelled if the Context ends.
   std::optional<Extent> Next();
 
  private:
@@ -43,6 +45,7 @@ class ExtentReader {
   // allocated size is less than its apparent size.
   bool HidesHoles() const;
 
+  Context ctx_;
   int fd_;
   std::uint64_t size_;
   std::uint64_t position_;

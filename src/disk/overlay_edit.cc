@@ -25,7 +25,8 @@ constexpr std::uint64_t kNameLength = 16;
 
 bool IsEmptyOverlay(int fd, const std::string& name) {
   const Qcow2Header header = ReadQcow2Header(fd, name);
-  return Qcow2Tables(fd, name, header).l2_tables().empty();
+  // The L1 table has at most 32 MiB, and a recovery that has begun is completed.
+  return Qcow2Tables(Context::Background(), fd, name, header).l2_tables().empty();
 }
 
 void SetBackingFile(int fd, const std::string& name, std::string_view backing_file) {

@@ -42,7 +42,7 @@ constexpr std::uint64_t kRefcountOffsetMask = ~std::uint64_t{511};
 class Checker {
  public:
   Checker(const Context& ctx, int fd, std::string_view name, const Qcow2Header& header)
-      : ctx_(ctx), fd_(fd), header_(header), tables_(fd, std::string(name), header) {
+      : ctx_(ctx), fd_(fd), header_(header), tables_(ctx, fd, std::string(name), header) {
     // The last cluster may be incomplete, and a table may extend beyond it by less than a cluster.
     clusters_ = (tables_.file_size() >> header_.cluster_bits) + 2;
     if (clusters_ > kMaxClusters) {
@@ -92,9 +92,8 @@ class Checker {
   // many.
   void FindFilledL2() {
     for (const Qcow2L2Table& table : tables_.l2_tables()) {
-      ctx_.Check();
       const std::uint64_t end = table.offset + header_.cluster_bytes();
-      if (ExtentReader(fd_, end, table.offset).Next()) filled_l2_.push_back(table.offset);
+      if (ExtentReader(ctx_, fd_, end, table.offset).Next()) filled_l2_.push_back(table.offset);
     }
   }
 

@@ -30,13 +30,14 @@ bool Append(std::optional<Extent>& extent, const Extent& more) {
 
 }  // namespace
 
-Qcow2Image::Qcow2Image(base::UniqueFd fd, std::string name, Qcow2Header header,
+Qcow2Image::Qcow2Image(Context ctx, base::UniqueFd fd, std::string name, Qcow2Header header,
                        std::unique_ptr<DiskImage> backing, std::shared_ptr<TableCache> cache)
-    : fd_(std::move(fd)),
+    : ctx_(std::move(ctx)),
+      fd_(std::move(fd)),
       header_(std::move(header)),
       backing_(std::move(backing)),
       cache_(std::move(cache)),
-      tables_(fd_.get(), std::move(name), header_) {}
+      tables_(ctx_, fd_.get(), std::move(name), header_) {}
 
 TableCache::Part Qcow2Image::ReadPart(std::uint64_t offset, std::uint64_t end) const {
   const TableCache::Key key(this, offset);
@@ -46,7 +47,7 @@ TableCache::Part Qcow2Image::ReadPart(std::uint64_t offset, std::uint64_t end) c
   TablePart part;
   // Skip holes, so that the time for a sparse file depends on its data only.
   const std::uint64_t data =
-      ExtentReader(fd_.get(), end, offset).Next().value_or(Extent{end}).offset;
+      ExtentReader(ctx_, fd_.get(), end, offset).Next().value_or(Extent{end}).offset;
   if (data >= part_end) {
     part.entries = (data - offset) / entry_bytes;
   } else {

@@ -22,8 +22,8 @@ namespace msb::disk {
 class Qcow2Image : public DiskImage {
  public:
   // header is the header of the file. backing is the disk that the file is backed by, or null. All
-  // files of a disk share one cache.
-  Qcow2Image(base::UniqueFd fd, std::string name, Qcow2Header header,
+  // files of a disk share one cache. FindData and Read throw kCancelled if ctx ends.
+  Qcow2Image(Context ctx, base::UniqueFd fd, std::string name, Qcow2Header header,
              std::unique_ptr<DiskImage> backing, std::shared_ptr<TableCache> cache);
 
   std::uint64_t size() const override { return header_.virtual_size; }
@@ -55,6 +55,7 @@ class Qcow2Image : public DiskImage {
   void ReadCompressed(const Run& run, std::span<std::byte> bytes,
                       std::uint64_t offset_in_cluster) const;
 
+  const Context ctx_;
   const base::UniqueFd fd_;
   const Qcow2Header header_;
   const std::unique_ptr<DiskImage> backing_;

@@ -26,9 +26,9 @@ constexpr std::uint64_t kZeroFlag = 1;
 
 }  // namespace
 
-Qcow2Tables::Qcow2Tables(int fd, std::string name, const Qcow2Header& header)
+Qcow2Tables::Qcow2Tables(const Context& ctx, int fd, std::string name, const Qcow2Header& header)
     : fd_(fd), name_(std::move(name)), header_(header), file_size_(base::StampOf(fd).size) {
-  ReadL1();
+  ReadL1(ctx);
   CheckL2Offsets();
 }
 
@@ -39,15 +39,16 @@ const Qcow2L2Table* Qcow2Tables::FindL2(std::uint64_t index) const {
   return found == l2_tables_.end() ? nullptr : &*found;
 }
 
-void Qcow2Tables::ReadL1() {
+void Qcow2Tables::ReadL1(const Context& ctx) {
   constexpr std::uint64_t kPartEntries = 8192;
   const std::uint64_t end = header_.l1_offset + std::uint64_t{header_.l1_entries} * 8;
-  ExtentReader extents(fd_, end, header_.l1_offset);
+  ExtentReader extents(ctx, fd_, end, header_.l1_offset);
   std::uint64_t index = 0;
   while (const auto extent = extents.Next()) {
     index = std::max(index, (extent->offset - header_.l1_offset) / 8);
     const std::uint64_t index_end = (extent->end() - header_.l1_offset + 7) / 8;
     while (index < index_end) {
+      ctx.Check();
       const auto entries =
           ReadNumbers(header_.l1_offset + index * 8, std::min(kPartEntries, index_end - index));
       for (const std::uint64_t entry : entries) AddL2(index++, entry);

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "msb/context.h"
 #include "src/disk/qcow2_header.h"
 
 namespace msb::disk {
@@ -41,8 +42,8 @@ struct Qcow2L2Table {
 class Qcow2Tables {
  public:
   // Reads and checks the L1 table. fd must stay open as long as this object exists. Throws
-  // kSnapshotIntegrity if the table is damaged.
-  Qcow2Tables(int fd, std::string name, const Qcow2Header& header);
+  // kSnapshotIntegrity if the table is damaged, and kCancelled if ctx ends.
+  Qcow2Tables(const Context& ctx, int fd, std::string name, const Qcow2Header& header);
 
   std::uint64_t file_size() const { return file_size_; }
   // Returns the L2 tables that exist, in order of their index. All clusters that the other entries
@@ -69,7 +70,7 @@ class Qcow2Tables {
   [[noreturn]] void Damaged(const std::string& problem) const;
 
  private:
-  void ReadL1();
+  void ReadL1(const Context& ctx);
   void AddL2(std::uint64_t index, std::uint64_t entry);
   void CheckL2Offsets() const;
   Qcow2Cluster DecodeCompressed(std::uint64_t entry) const;

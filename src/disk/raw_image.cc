@@ -7,14 +7,15 @@
 
 namespace msb::disk {
 
-RawImage::RawImage(base::UniqueFd fd) : fd_(std::move(fd)), size_(base::StampOf(fd_.get()).size) {}
+RawImage::RawImage(Context ctx, base::UniqueFd fd)
+    : ctx_(std::move(ctx)), fd_(std::move(fd)), size_(base::StampOf(fd_.get()).size) {}
 
 std::optional<Extent> RawImage::FindData(std::uint64_t offset, std::uint64_t end) const {
   end = std::min(end, size_);
   if (offset >= end) return std::nullopt;
   const std::lock_guard lock(mutex_);
   if (offset < hole_ || offset >= data_.end()) {
-    const auto found = ExtentReader(fd_.get(), size_, offset).Next();
+    const auto found = ExtentReader(ctx_, fd_.get(), size_, offset).Next();
     hole_ = offset;
     data_ = found.value_or(Extent{size_, 0});
   }

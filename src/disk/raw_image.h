@@ -17,13 +17,15 @@ namespace msb::disk {
 // A RawImage represents the disk in a raw file.
 class RawImage : public DiskImage {
  public:
-  explicit RawImage(base::UniqueFd fd);
+  // FindData throws kCancelled if ctx ends.
+  RawImage(Context ctx, base::UniqueFd fd);
 
   std::uint64_t size() const override { return size_; }
   std::optional<Extent> FindData(std::uint64_t offset, std::uint64_t end) const override;
   void Read(std::span<std::byte> bytes, std::uint64_t offset) const override;
 
  private:
+  const Context ctx_;
   const base::UniqueFd fd_;
   const std::uint64_t size_;
   // The extent that was found last, and the start of the hole before it. They are kept because an

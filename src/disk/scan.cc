@@ -234,8 +234,9 @@ void Scan(Source& source, std::uint64_t size, base::ProgressMeter& meter,
 
 void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer,
               std::uint64_t start) {
-  FileSource source(fd,
-                    [extents = ExtentReader(fd, size, start)]() mutable { return extents.Next(); });
+  FileSource source(fd, [extents = ExtentReader(meter.context(), fd, size, start)]() mutable {
+    return extents.Next();
+  });
   Scan(source, size, meter, consumer);
 }
 

@@ -48,8 +48,8 @@ class RegionConsumer {
 };
 
 // Reads the first size bytes of fd, from the byte start on, and passes the regions to consumer.
-// Adds the bytes of data to meter. An exception of the consumer or the meter ends the scan and is
-// rethrown.
+// Adds the bytes of data to meter, and checks the Context of meter also while it looks for data. An
+// exception of the consumer or the meter ends the scan and is rethrown.
 void ScanData(int fd, std::uint64_t size, base::ProgressMeter& meter, RegionConsumer& consumer,
               std::uint64_t start = 0);
 

@@ -93,7 +93,7 @@ void RegionWriter::Commit(const Region& region) {
 }
 
 std::uint64_t CopyInKernel(int source, int target, std::uint64_t size, base::ProgressMeter& meter) {
-  ExtentReader extents(source, size);
+  ExtentReader extents(meter.context(), source, size);
   while (const auto extent = extents.Next()) {
     const std::uint64_t end = CopyExtentInKernel(source, target, *extent, meter);
     if (end < extent->end()) return end;

@@ -62,11 +62,8 @@ class Chunker {
 
 std::vector<Extent> ExtentsOf(const Context& ctx, const PushFile& file) {
   std::vector<Extent> extents;
-  disk::ExtentReader reader(file.fd, file.stamp.size);
-  while (const auto extent = reader.Next()) {
-    ctx.Check();
-    extents.push_back(*extent);
-  }
+  disk::ExtentReader reader(ctx, file.fd, file.stamp.size);
+  while (const auto extent = reader.Next()) extents.push_back(*extent);
   return extents;
 }
 

@@ -43,13 +43,13 @@ UniqueFd CreateUpper(int dir, const std::string& name, mode_t mode) {
   return fd;
 }
 
-std::unique_ptr<disk::DiskImage> OpenSource(const DiskSource& source) {
+std::unique_ptr<disk::DiskImage> OpenSource(const Context& ctx, const DiskSource& source) {
   std::vector<disk::ImageFile> files;
   files.push_back({OpenFile(source.disk.path), source.disk.format, source.disk.path});
   for (const BackingFile& file : source.backing) {
     files.push_back({OpenFile(file.disk.path), file.disk.format, file.name});
   }
-  return disk::OpenImage(std::move(files));
+  return disk::OpenImage(ctx, std::move(files));
 }
 
 void MakeRawUpper(const Context& ctx, const DiskSource& source, const NewUpper& upper) {
@@ -62,7 +62,7 @@ void MakeRawUpper(const Context& ctx, const DiskSource& source, const NewUpper& 
     if (size == stamp.size) return;
     base::Resize(target.get(), size);
   } else {
-    const auto image = OpenSource(source);
+    const auto image = OpenSource(ctx, source);
     const std::uint64_t size = upper.size_for(image->size());
     disk::WriteFlat(ctx, *image, DiskFormat::kRaw, target.get());
     base::Resize(target.get(), size);
@@ -129,7 +129,7 @@ void MakeUpper(const Context& ctx, const DiskSource& source, const NewUpper& upp
   record.backing.clear();
   if (upper.format == DiskFormat::kRaw) return MakeRawUpper(ctx, source, upper);
   // Opens the complete chain: a disk that cannot be read should be refused here, not by the VM.
-  const std::uint64_t source_size = OpenSource(source)->size();
+  const std::uint64_t source_size = OpenSource(ctx, source)->size();
   std::uint64_t size = upper.size_for(source_size);
   size = (size + kDiskSectorBytes - 1) / kDiskSectorBytes * kDiskSectorBytes;
   record.backing = {{source.name, source.disk}};

@@ -219,7 +219,7 @@ void QemuBackend::Boot(const Context& ctx, Locked& sandbox, bool /*detached*/) {
   }
   QemuConfig machine = MachineOf(sandbox.record, config_);
   machine.binary = binary;
-  CheckBootable(sandbox.dir, sandbox.path.filename(), sandbox.record.sandbox, machine);
+  CheckBootable(ctx, sandbox.dir, sandbox.path.filename(), sandbox.record.sandbox, machine);
   const std::string accelerator = ChooseAccelerator(ctx, binary, cache_dir_);
   for (const BackingFile& file : sandbox.record.sandbox.backing) {
     CheckFile(sandbox.dir, file.name, /*may_be_absent=*/false);

@@ -80,9 +80,9 @@ std::vector<disk::ImageFile> FilesOf(int dir, const SandboxRecord& sandbox) {
 
 // Returns whether the guest's disk begins with a boot sector. Also returns true for a disk that
 // this library cannot read but QEMU may.
-bool MayBoot(std::vector<disk::ImageFile> files) {
+bool MayBoot(const Context& ctx, std::vector<disk::ImageFile> files) {
   try {
-    const auto image = disk::OpenImage(std::move(files));
+    const auto image = disk::OpenImage(ctx, std::move(files));
     if (image->size() < kBootSectorBytes) return false;
     std::array<std::byte, kBootSectorBytes> sector{};
     image->Read(sector, 0);
@@ -128,8 +128,8 @@ QemuConfig MachineOf(const DirectoryRecord& record, const QemuConfig& client) {
   return machine;
 }
 
-void CheckBootable(int dir, const std::string& name, const SandboxRecord& sandbox,
-                   const QemuConfig& machine) {
+void CheckBootable(const Context& ctx, int dir, const std::string& name,
+                   const SandboxRecord& sandbox, const QemuConfig& machine) {
   CheckFileExists(name, "kernel", machine.kernel);
   CheckFileExists(name, "initrd", machine.initrd);
   std::vector<disk::ImageFile> files = FilesOf(dir, sandbox);
@@ -141,7 +141,8 @@ void CheckBootable(int dir, const std::string& name, const SandboxRecord& sandbo
           "raw or qcow2",
           DiskOf(name, sandbox), size);
   }
-  if (!machine.kernel.empty() || !machine.extra_arguments.empty() || MayBoot(std::move(files))) {
+  if (!machine.kernel.empty() || !machine.extra_arguments.empty() ||
+      MayBoot(ctx, std::move(files))) {
     return;
   }
   Throw(ErrorKind::kInvalidConfig,

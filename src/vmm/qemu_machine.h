@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "msb/context.h"
 #include "msb/vmm/qemu.h"
 #include "src/vmm/directory_record.h"
 
@@ -26,9 +27,9 @@ QemuConfig MachineOf(const DirectoryRecord& record, const QemuConfig& client);
 // Throws kInvalidConfig if it is certain that QEMU would have nothing to boot: the kernel or initrd
 // is absent, a raw file of the disk is empty or has a size that is not a multiple of 512 bytes, or
 // there is no kernel, no extra argument and no boot signature on the disk. dir is the open
-// directory of the sandbox with this name.
-void CheckBootable(int dir, const std::string& name, const SandboxRecord& sandbox,
-                   const QemuConfig& machine);
+// directory of the sandbox with this name. Throws kCancelled if ctx ends.
+void CheckBootable(const Context& ctx, int dir, const std::string& name,
+                   const SandboxRecord& sandbox, const QemuConfig& machine);
 
 }  // namespace msb::vmm
 

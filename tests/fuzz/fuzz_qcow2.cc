@@ -64,8 +64,8 @@ struct Backing {
     }
     std::vector<ImageFile> files;
     files.push_back({raw.OpenToRead(), DiskFormat::kRaw, "backing"});
-    WriteFlat(Context::Background(), *disk::OpenImage(std::move(files)), DiskFormat::kQcow2,
-              qcow2.fd());
+    WriteFlat(Context::Background(), *disk::OpenImage(Context::Background(), std::move(files)),
+              DiskFormat::kQcow2, qcow2.fd());
   }
 
   MemoryFile raw{"raw"};
@@ -228,7 +228,7 @@ class Case {
       : file_(file), header_(std::move(header)), sound_(sound), lot_(lot) {}
 
   void Check() {
-    const auto image = Accepted([&] { return disk::OpenImage(Files()); });
+    const auto image = Accepted([&] { return disk::OpenImage(Context::Background(), Files()); });
     if (!image) return Require(!sound_, "what is sound is opened");
     Require((*image)->size() == header_.virtual_size, "a disk has the size that the header says");
     CheckImage(**image);
@@ -306,7 +306,7 @@ class Case {
             "an overlay names its backing file");
     std::vector<ImageFile> files = Files();
     files.insert(files.begin(), {file.OpenToRead(), DiskFormat::kQcow2, "overlay"});
-    const auto above = disk::OpenImage(std::move(files));
+    const auto above = disk::OpenImage(Context::Background(), std::move(files));
     Require(above->size() == image.size(), "an overlay has the size of its backing file");
     const Extent all{0, image.size()};
     Require(Same(MapOf(*above).Within(all), map.Within(all)), "an empty overlay has no data");
@@ -328,7 +328,7 @@ class Case {
     }
     std::vector<ImageFile> files;
     files.push_back({file.OpenToRead(), format, "flat"});
-    const auto flat = disk::OpenImage(std::move(files));
+    const auto flat = disk::OpenImage(Context::Background(), std::move(files));
     Require(flat->size() == image.size(), "a flat file has the size of the disk");
     CheckSame(image, *flat, map.extents);
     CheckLessData(*flat, map);

@@ -57,7 +57,7 @@ class Uses {
 Qcow2Reference::Qcow2Reference(int fd, const disk::Qcow2Header& header, std::string_view backing)
     : fd_(fd),
       header_(header),
-      tables_(fd, std::string(kOrigin), header),
+      tables_(Context::Background(), fd, std::string(kOrigin), header),
       refcount_table_(tables_.ReadNumbers(
           header.refcount_table_offset,
           (std::uint64_t{header.refcount_table_clusters} << header.cluster_bits) / 8)),

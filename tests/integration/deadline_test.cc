@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long calls wait for locks that others hold, and when they report that.
+// How long calls wait for locks that others hold, and when they report that. And that calls end at
+// their deadline when they look for data where there is none.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <latch>
 #include <optional>
@@ -20,6 +24,7 @@
 #include "src/base/lock.h"
 #include "src/base/sqlite.h"
 #include "src/base/staging.h"
+#include "tests/support/missing_calls.h"
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -145,6 +150,77 @@ TEST_F(DeadlineTest, ALockedSandboxIsAwaitedUntilTheDeadline) {
   const Context limited = ctx_.WithTimeout(milliseconds(100));
   EXPECT_MSB_ERROR(StartSandbox(limited, "baseline", client_), ErrorKind::kCancelled,
                    "deadline exceeded");
+}
+
+// A large disk without data, on a file system that does not report holes. A call that ignores its
+// deadline takes much longer than kLatest, and on a raw disk many minutes.
+class LargeDiskTest : public ::testing::Test {
+ protected:
+  using Call = std::function<void(const Context&, Client&)>;
+  static constexpr milliseconds kLimit{100};
+  static constexpr seconds kLatest{2};
+
+  // Expects call to end at its deadline, whether or not it first computes the total of its
+  // progress.
+  void ExpectEnds(const Call& call) const {
+    for (const bool reports : {false, true}) {
+      EXPECT_EQ(RunWithout({NoHoles(EINVAL)}, [&] { return EndOf(call, reports); }),
+                "deadline exceeded")
+          << (reports ? "with progress" : "without progress");
+    }
+  }
+
+  // Returns the message of the error with which the call ended, or how late it ended.
+  std::string EndOf(const Call& call, bool reports) const {
+    Client client(config_);
+    const auto begin = std::chrono::steady_clock::now();
+    const Context limited = ctx_.WithTimeout(kLimit);
+    std::string end = "no error";
+    try {
+      call(reports ? limited.WithProgress([](const Progress&) {}) : limited, client);
+    } catch (const Error& e) {
+      end = e.what();
+    }
+    const auto taken = std::chrono::steady_clock::now() - begin;
+    if (taken < kLatest) return end;
+    return end + " after " + std::to_string(taken / milliseconds(1)) + " ms";
+  }
+
+  // Makes a stopped sandbox, and returns the path of its upper.
+  std::filesystem::path MakeUpper(DiskFormat format) {
+    config_.upper_format = format;
+    Client client(config_);
+    MakeStoppedSandbox(client, "baseline", dir_ / "base.img");
+    return GetSandbox(ctx_, "baseline", client).Upper().path;
+  }
+
+  const Context ctx_ = Context::Background();
+  TempDir dir_;
+  Config config_{.home = dir_ / "home", .backend = "local"};
+};
+
+TEST_F(LargeDiskTest, CallsThatReadARawDiskEndAtTheirDeadline) {
+  std::filesystem::resize_file(MakeUpper(DiskFormat::kRaw), std::uint64_t{2} << 40);
+  Client client(config_);
+  Snapshot::Create(ctx_, "baseline", {.name = "s", .record_integrity = true}, client);
+  ExpectEnds(
+      [](const Context& ctx, Client& c) { Snapshot::Create(ctx, "baseline", {.name = "new"}, c); });
+  ExpectEnds([](const Context& ctx, Client& c) {
+    Snapshot::Create(ctx, "baseline", {.name = "new", .record_integrity = true}, c);
+  });
+  ExpectEnds([this](const Context& ctx, Client& c) {
+    std::ignore = Snapshot::Open(ctx_, "s", c).Verify(ctx);
+  });
+  ExpectEnds(
+      [this](const Context& ctx, Client& c) { Snapshot::Export(ctx, "s", dir_ / "new", {}, c); });
+  ExpectEnds(
+      [this](const Context& ctx, Client& c) { Snapshot::Flatten(ctx, "s", dir_ / "new", {}, c); });
+  ExpectEnds([](const Context& ctx, Client& c) { Snapshot::Squash(ctx, "s", {.name = "new"}, c); });
+  ExpectEnds([](const Context& ctx, Client& c) {
+    CreateSandbox(ctx, "new", {WithSnapshot("s")}, c).Close();
+  });
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "new"));
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "home" / "snapshots" / "new"));
 }
 
 }  // namespace

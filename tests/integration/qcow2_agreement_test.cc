@@ -141,7 +141,7 @@ class Qcow2AgreementTest : public ::testing::TestWithParam<Recipe> {
       files.push_back({base::OpenEntryAt(dir.get(), file).fd,
                        file.ends_with(".raw") ? DiskFormat::kRaw : DiskFormat::kQcow2, file});
     }
-    return disk::OpenImage(std::move(files));
+    return disk::OpenImage(Context::Background(), std::move(files));
   }
 
   // Expects CheckQcow2 to accept all files.

@@ -341,7 +341,7 @@ void ReadAll(const std::filesystem::path& path) {
   std::vector<disk::ImageFile> files;
   files.push_back({base::OpenEntryAt(base::OpenDirectory(path.parent_path()).get(), "a.qcow2").fd,
                    DiskFormat::kQcow2, "a.qcow2"});
-  const auto image = disk::OpenImage(std::move(files));
+  const auto image = disk::OpenImage(Context::Background(), std::move(files));
   std::uint64_t total = 0;
   std::uint64_t position = 0;
   while (const auto extent = image->NextData(position)) {

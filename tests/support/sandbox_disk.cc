@@ -24,7 +24,7 @@ std::string DiskOf(const std::string& sandbox, const Client& client) {
   };
   add(record.upper.value());
   for (const BackingFile& file : record.backing) add(file.disk);
-  const auto image = disk::OpenImage(std::move(files));
+  const auto image = disk::OpenImage(Context::Background(), std::move(files));
   std::string content(image->size(), '\0');
   image->Read(std::as_writable_bytes(std::span(content)), 0);
   return content;

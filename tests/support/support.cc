@@ -104,7 +104,7 @@ void MakeSparseFile(const fs::path& path, std::uint64_t size,
 std::vector<std::pair<std::uint64_t, std::uint64_t>> ExtentsOf(const fs::path& path) {
   const base::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::vector<std::pair<std::uint64_t, std::uint64_t>> extents;
-  disk::ExtentReader reader(fd.get(), fs::file_size(path));
+  disk::ExtentReader reader(Context::Background(), fd.get(), fs::file_size(path));
   while (const auto extent = reader.Next()) extents.emplace_back(extent->offset, extent->length);
   return extents;
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -26,7 +27,7 @@ using Extents = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
 Extents Find(const std::filesystem::path& path, std::uint64_t size) {
   const base::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  ExtentReader reader(fd.get(), size);
+  ExtentReader reader(Context::Background(), fd.get(), size);
   Extents extents;
   while (const auto extent = reader.Next()) {
     EXPECT_EQ(extent->end(), extent->offset + extent->length);
@@ -113,8 +114,20 @@ TEST(ExtentsTest, TakesAFileWithoutHolesForOneExtent) {
 
 TEST(ExtentsTest, ReportsAFileWithoutExtents) {
   const base::UniqueFd closed;
-  ExtentReader reader(closed.get(), 100);
+  ExtentReader reader(Context::Background(), closed.get(), 100);
   EXPECT_MSB_ERROR(reader.Next(), ErrorKind::kIO, "the extents of an open file");
+}
+
+// Reading all of this hole takes many minutes, and RunWithout ends a process after one.
+TEST(ExtentsTest, ReadingALargeHoleEndsAtTheDeadline) {
+  constexpr std::uint64_t kSize = std::uint64_t{2} << 40;
+  const TempDir dir;
+  MakeSparseFile(dir / "hole", kSize, {});
+  const auto count = [&] {
+    const Context ctx = Context::Background().WithTimeout(std::chrono::milliseconds(100));
+    return std::to_string(Count(ctx, dir / "hole", kSize));
+  };
+  EXPECT_EQ(test::RunWithout({test::NoHoles(EINVAL)}, count), "deadline exceeded");
 }
 
 TEST(ExtentsTest, StopsCountingWhenCancelled) {

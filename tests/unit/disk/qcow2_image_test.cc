@@ -44,13 +44,13 @@ class Qcow2ImageTest : public ::testing::Test {
     names_.emplace_back(name, format);
   }
 
-  std::unique_ptr<DiskImage> Open() {
+  std::unique_ptr<DiskImage> Open(const Context& ctx = Context::Background()) {
     const base::UniqueFd dir = base::OpenDirectory(dir_.path());
     std::vector<ImageFile> files;
     for (const auto& [name, format] : names_) {
       files.push_back({base::OpenEntryAt(dir.get(), name).fd, format, name});
     }
-    return OpenImage(std::move(files));
+    return OpenImage(ctx, std::move(files));
   }
 
   static Extents DataOf(const DiskImage& image, std::uint64_t end) {

@@ -90,7 +90,7 @@ class CheckBootableTest : public ::testing::Test {
     const SandboxRecord sandbox = {.image = Image{"base.img", ""},
                                    .upper = Disk{dir_ / "upper.ext4", DiskFormat::kRaw, ""}};
     try {
-      CheckBootable(fd_.get(), "worker", sandbox, machine);
+      CheckBootable(Context::Background(), fd_.get(), "worker", sandbox, machine);
       return "";
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kInvalidConfig);
