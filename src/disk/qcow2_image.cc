@@ -122,6 +122,7 @@ Qcow2Image::Run Qcow2Image::Find(std::uint64_t offset, std::uint64_t limit) cons
 std::optional<Extent> Qcow2Image::FindData(std::uint64_t offset, std::uint64_t end) const {
   std::optional<Extent> found;
   for (end = std::min(end, size()); offset < end;) {
+    ctx_.Check();  // The tables of a large disk without data are large, too.
     const Run run = Find(offset, end - offset);
     const std::uint64_t run_end = offset + run.length;
     if (run.kind == Kind::kData || run.kind == Kind::kCompressed) {
@@ -141,6 +142,7 @@ std::optional<Extent> Qcow2Image::FindData(std::uint64_t offset, std::uint64_t e
 
 void Qcow2Image::Read(std::span<std::byte> bytes, std::uint64_t offset) const {
   while (!bytes.empty()) {
+    ctx_.Check();  // With small clusters, each byte may have to be looked for in many files.
     const Run run = Find(offset, bytes.size());
     ReadRun(run, bytes.first(run.length), offset);
     bytes = bytes.subspan(run.length);

@@ -25,6 +25,7 @@
 #include "src/base/sqlite.h"
 #include "src/base/staging.h"
 #include "tests/support/missing_calls.h"
+#include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -219,6 +220,19 @@ TEST_F(LargeDiskTest, CallsThatReadARawDiskEndAtTheirDeadline) {
   ExpectEnds([](const Context& ctx, Client& c) {
     CreateSandbox(ctx, "new", {WithSnapshot("s")}, c).Close();
   });
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "new"));
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "home" / "snapshots" / "new"));
+}
+
+TEST_F(LargeDiskTest, CallsThatReadAnEmptyQcow2DiskEndAtTheirDeadline) {
+  const std::filesystem::path upper = MakeUpper(DiskFormat::kQcow2);
+  Client client(config_);
+  const auto record = client.backend()->Inspect(ctx_, "baseline");
+  MakeEmptyQcow2(upper, record.backing.at(0).name, 4'000'000);
+  Snapshot::Create(ctx_, "baseline", {.name = "s"}, client);
+  ExpectEnds(
+      [this](const Context& ctx, Client& c) { Snapshot::Flatten(ctx, "s", dir_ / "new", {}, c); });
+  ExpectEnds([](const Context& ctx, Client& c) { Snapshot::Squash(ctx, "s", {.name = "new"}, c); });
   EXPECT_FALSE(std::filesystem::exists(dir_ / "new"));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "home" / "snapshots" / "new"));
 }

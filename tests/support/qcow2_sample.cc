@@ -2,6 +2,8 @@
 
 #include "tests/support/qcow2_sample.h"
 
+#include "tests/support/support.h"
+
 namespace msb::test {
 namespace {
 
@@ -51,6 +53,33 @@ std::string Qcow2Sample(const std::string& content, const std::string& backing_f
   }
   file.replace(kData * kCluster, content.size(), content);
   return file;
+}
+
+void MakeEmptyQcow2(const std::filesystem::path& path, const std::string& backing_file,
+                    std::uint64_t tables) {
+  constexpr std::size_t kTinyCluster = 512;
+  const std::uint64_t first_table = (2 + tables * 8 / kTinyCluster + 1) * kTinyCluster;
+  std::string file(2 * kTinyCluster + tables * 8, '\0');
+  file.replace(0, 4, "QFI\xfb");
+  Put(file, 4, 4, 3);
+  if (!backing_file.empty()) {
+    Put(file, 8, 8, 112);
+    Put(file, 16, 4, backing_file.size());
+    file.replace(112, backing_file.size(), backing_file);
+  }
+  Put(file, 20, 4, 9);
+  Put(file, 24, 8, tables * (kTinyCluster / 8) * kTinyCluster);
+  Put(file, 36, 4, tables);
+  Put(file, 40, 8, 2 * kTinyCluster);
+  Put(file, 48, 8, kTinyCluster);  // An empty refcount table.
+  Put(file, 56, 4, 1);
+  Put(file, 96, 4, 4);
+  Put(file, 100, 4, 104);
+  for (std::uint64_t i = 0; i < tables; ++i) {
+    Put(file, 2 * kTinyCluster + i * 8, 8, (first_table + i * kTinyCluster) | kCopied);
+  }
+  WriteFile(path, file);
+  std::filesystem::resize_file(path, first_table + tables * kTinyCluster);
 }
 
 }  // namespace msb::test

@@ -6,6 +6,7 @@
 #define MSB_TESTS_SUPPORT_QCOW2_SAMPLE_H_
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 namespace msb::test {
@@ -14,6 +15,12 @@ namespace msb::test {
 // and begins with content (at most 1 MiB). It is backed by backing_file unless that is empty.
 std::string Qcow2Sample(const std::string& content, const std::string& backing_file = "",
                         std::uint64_t disk_bytes = 2 << 20);
+
+// Makes a version 3 qcow2 file with clusters of 512 bytes and this many L2 tables, each of which
+// maps 32 KiB of the disk. All tables are holes: no cluster is allocated. The file is backed by
+// backing_file unless that is empty.
+void MakeEmptyQcow2(const std::filesystem::path& path, const std::string& backing_file,
+                    std::uint64_t tables);
 
 }  // namespace msb::test
 

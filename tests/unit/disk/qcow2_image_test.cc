@@ -133,6 +133,31 @@ TEST_F(Qcow2ImageTest, ZeroClustersHideTheBackingFile) {
   EXPECT_EQ(Read(*image, 2 * kCluster, kCluster), std::string(kCluster, '\0'));
 }
 
+TEST_F(Qcow2ImageTest, StopsWhenCancelledAlsoWhereThereIsNoData) {
+  std::string file = test::Qcow2Sample("");
+  for (std::uint64_t entry = 0; entry < kCluster / 8; ++entry) {
+    file.replace(kL2 + entry * 8, 8, Number(1));
+  }
+  Add("a", DiskFormat::kQcow2, file);
+  const auto [ctx, cancel] = Context::Background().WithCancel();
+  const auto image = Open(ctx);
+  EXPECT_FALSE(image->NextData(0));
+  cancel();
+  EXPECT_MSB_ERROR(image->NextData(0), ErrorKind::kCancelled, "cancelled");
+  EXPECT_MSB_ERROR(Read(*image, 0, 1), ErrorKind::kCancelled, "cancelled");
+  EXPECT_MSB_ERROR(Open(ctx), ErrorKind::kCancelled, "cancelled");
+}
+
+// The search takes seconds, and must end before it is complete.
+TEST_F(Qcow2ImageTest, StopsInTheMiddleOfASearchWhenCancelled) {
+  test::MakeEmptyQcow2(dir_ / "a", "", 1 << 20);
+  names_.emplace_back("a", DiskFormat::kQcow2);
+  const auto [ctx, cancel] = Context::Background().WithCancel();
+  const auto image = Open(ctx);
+  const std::jthread canceller([&end = cancel] { end(); });
+  EXPECT_MSB_ERROR(image->NextData(0), ErrorKind::kCancelled, "cancelled");
+}
+
 TEST_F(Qcow2ImageTest, NothingBeyondTheHeadIsSeen) {
   Add("a", DiskFormat::kQcow2, test::Qcow2Sample("", "b"));
   Add("b", DiskFormat::kRaw, test::Noise(kDiskBytes + 5000, 2));
