@@ -21,8 +21,9 @@ namespace msb::base {
 // Throws kIO if an entry cannot be deleted, after deleting all others.
 bool RemoveContents(const Context& ctx, int dir);
 
-// Deletes the file, symbolic link or directory tree dir/name. Does nothing if it is absent.
-// Throws kIO as RemoveContents does.
+// Deletes the file, symbolic link or directory tree dir/name. Does nothing if it is absent. Takes
+// no Context: a removal that has begun is completed, and a cancelled call cleans up. Throws kIO as
+// RemoveContents does.
 void RemoveTreeAt(int dir, const std::string& name);
 // Does the same for a path.
 void RemoveTree(const std::filesystem::path& path);

@@ -26,6 +26,8 @@ namespace {
 
 constexpr auto kBusyPause = std::chrono::milliseconds(5);
 constexpr auto kBusyTimeout = std::chrono::seconds(10);
+// A database is copied in steps of this many pages, which have at most 64 KiB each.
+constexpr int kPagesPerStep = 128;
 constexpr unsigned kRowsBetweenChecks = 256;
 
 // The header of a database has the write version and the read version at this offset in bytes.
@@ -283,16 +285,23 @@ void Database::ThrowNotWritable() const {
 }
 
 void Database::CopyFrom(const Database& source) {
-  sqlite3_backup* backup = nullptr;
+  // Locks the source for reading until the end. If another program changed the source between two
+  // steps, SQLite would copy everything again.
+  Statement version(source, "PRAGMA schema_version");
+  version.Step();
   const auto copy = [&] {
-    backup = sqlite3_backup_init(db_.get(), "main", source.db_.get(), "main");
+    sqlite3_backup* backup = sqlite3_backup_init(db_.get(), "main", source.db_.get(), "main");
     if (backup == nullptr) return sqlite3_errcode(db_.get());
-    const int step = sqlite3_backup_step(backup, -1);
+    int result = SQLITE_OK;
+    while (result == SQLITE_OK && !source.context_.Done()) {
+      result = sqlite3_backup_step(backup, kPagesPerStep);
+    }
     sqlite3_backup_finish(backup);
-    return step;
+    return result;
   };
   const int result = source.WhileLocked(copy);
   if (result == SQLITE_DONE) return;
+  if (result == SQLITE_OK) source.context_.Check();
   // This connection, the destination of the copy, has the error too.
   read_failed_ = source.read_failed_;
   ThrowLastError("read");

@@ -69,7 +69,7 @@ class Database {
   // Returns a copy in memory of the database at path, which is only read. Never creates a file: log
   // files of this process's user could make the database unwritable for its owner. So if the files
   // of the write-ahead log are incomplete, the copy may lack changes that an interrupted program
-  // left in the log.
+  // left in the log. Throws kCancelled if ctx ends.
   static Database CopyToMemory(const std::filesystem::path& path, const Context& ctx);
 
   // Limits how long statements wait: once ctx is done, they throw kCancelled.

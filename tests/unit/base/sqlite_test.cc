@@ -226,6 +226,18 @@ TEST(SqliteTest, CopiesADatabaseIntoMemory) {
                    "cannot open the database ", "/absent: ", "create it, or correct the path");
 }
 
+TEST(SqliteTest, CopyingALargeDatabaseIsCompleteUnlessCancelled) {
+  const TempDir dir;
+  Database db = MakeTable(dir / "db");
+  Statement(db, "INSERT INTO t VALUES (1, zeroblob(10000000))").Run();
+  const auto [ctx, cancel] = Context::Background().WithCancel();
+  Database copy = Database::CopyToMemory(dir / "db", ctx);
+  EXPECT_EQ(CountRows(copy), 1);
+  cancel();
+  EXPECT_MSB_ERROR(Database::CopyToMemory(dir / "db", ctx), ErrorKind::kCancelled, "cancelled");
+  Statement(db, "INSERT INTO t VALUES (2, 'x')").Run();  // Neither copy has left a lock.
+}
+
 TEST(SqliteTest, CreatesNoFileForAnImmutableDatabase) {
   const TempDir dir;
   {
