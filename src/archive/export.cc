@@ -222,14 +222,10 @@ class Exporter {
       base::CheckUnchanged(file.stamp, base::StampOf(file.fd.get()), ErrorKind::kSnapshotIntegrity,
                            file.name, "exported");
     };
-    try {
+    base::ReadUnchanged(check_unchanged, [&] {
       disk::ScanRanges(file.fd.get(), map.size, map.ranges, meter_, content);
       content.FillUpTo(map.size);
-    } catch (const Error& e) {
-      if (e.kind() == ErrorKind::kIO) check_unchanged();
-      throw;
-    }
-    check_unchanged();
+    });
   }
 
   void AddInventory() {

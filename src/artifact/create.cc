@@ -111,14 +111,10 @@ base::FileStamp ReadUndisturbed(const Context& ctx, NewArtifact& spec, const Rea
     spec.manifest.layers[0] = layer;
     const UniqueFd upper = OpenUpper(spec);
     const base::WriteWatch watch = WatchUpper(ctx, spec, upper.get());
-    try {
-      read(upper, watch.stamp());
-    } catch (const Error& e) {
-      // Reading a file that shrinks fails before its former end.
-      if (e.kind() == ErrorKind::kIO) IsUndisturbed(ctx, spec, watch, upper.get());
-      throw;
-    }
-    if (IsUndisturbed(ctx, spec, watch, upper.get())) return watch.stamp();
+    bool is_undisturbed = false;
+    base::ReadUnchanged([&] { is_undisturbed = IsUndisturbed(ctx, spec, watch, upper.get()); },
+                        [&] { read(upper, watch.stamp()); });
+    if (is_undisturbed) return watch.stamp();
   }
   Throw(ErrorKind::kSnapshotSandboxRunning,
         "{} kept changing while it was copied: its change time (ctime) differed after each of {} "

@@ -36,14 +36,11 @@ void VerifyFile(const Context& ctx, const DiskFile& file, base::ProgressMeter& m
   const int fd = file.file.fd.get();
   const std::string& path = file.disk.path.native();
   Integrity found;
-  try {
-    found = ComputeIntegrity(ctx, fd, file.file.stamp.size, file.integrity->algorithm, meter);
-  } catch (const Error& e) {
-    // Reading a file that shrinks fails before its former end.
-    if (e.kind() == ErrorKind::kIO) CheckUnchanged(file);
-    throw;
-  }
-  CheckUnchanged(file);
+  base::ReadUnchanged([&] { CheckUnchanged(file); },
+                      [&] {
+                        found = ComputeIntegrity(ctx, fd, file.file.stamp.size,
+                                                 file.integrity->algorithm, meter);
+                      });
   if (found == *file.integrity) return;
   Throw(
       ErrorKind::kSnapshotIntegrity,

@@ -29,14 +29,8 @@ void CopyDisk(const Context& ctx, const DiskFile& source, NewArtifact& spec, int
     base::CheckUnchanged(source.file.stamp, base::StampOf(fd), ErrorKind::kSnapshotIntegrity,
                          source.disk.path.native(), "read");
   };
-  try {
-    CopyIntoLayer(ctx, spec, fd, target, source.file.stamp.size);
-  } catch (const Error& e) {
-    // Reading a file that shrinks fails before its former end.
-    if (e.kind() == ErrorKind::kIO) check_unchanged();
-    throw;
-  }
-  check_unchanged();
+  base::ReadUnchanged(check_unchanged,
+                      [&] { CopyIntoLayer(ctx, spec, fd, target, source.file.stamp.size); });
 }
 
 }  // namespace
@@ -54,14 +48,7 @@ void WriteDisk(const Context& ctx, std::vector<disk::ImageFile> files, DiskForma
     }
   };
   const std::unique_ptr<disk::DiskImage> image = disk::OpenImage(ctx, std::move(files));
-  try {
-    disk::WriteFlat(ctx, *image, format, target);
-  } catch (const Error& e) {
-    // Reading a file that shrinks fails before its former end.
-    if (e.kind() == ErrorKind::kIO) check_unchanged();
-    throw;
-  }
-  check_unchanged();
+  base::ReadUnchanged(check_unchanged, [&] { disk::WriteFlat(ctx, *image, format, target); });
 }
 
 void FlattenDisk(const Context& ctx, DiskChain chain, DiskFormat format, OutputFile& out) {

@@ -67,6 +67,19 @@ std::optional<FileStamp> StampOf(const std::filesystem::path& path);
 // the same content as before. action: what was done with the file meanwhile, such as "copied".
 void CheckUnchanged(const FileStamp& before, const FileStamp& now, ErrorKind kind,
                     std::string_view name, std::string_view action);
+// Calls read, which reads files, and then check_unchanged, which throws if one of them has changed
+// meanwhile. Reading a file that shrinks fails before its former end, so check_unchanged is also
+// called if read throws kIO.
+template <typename CheckUnchangedFunction, typename Read>
+void ReadUnchanged(const CheckUnchangedFunction& check_unchanged, const Read& read) {
+  try {
+    read();
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kIO) check_unchanged();
+    throw;
+  }
+  check_unchanged();
+}
 
 enum class EntryType { kAbsent, kRegularFile, kDirectory, kSymlink, kOther };
 

@@ -84,17 +84,21 @@ class ChunkPusher {
               .chunk_size = ChunkSizeFor(extents, file_.path)};
     Chunker chunker(std::move(extents), table_.chunk_size);
     next_ = chunker.Next();
-    session_.client.Run([&] {
-      session_.workers.TakeResults();
-      for (; !absent_.empty() && HasRoom(); absent_.pop_front()) Post(absent_.front(), false);
-      while (next_ && HasRoom() && reused_ + absent_.size() < kMaxReused) {
-        Begin(*std::move(next_));
-        next_ = chunker.Next();
-      }
-      return !next_ && unfinished_ == 0;
+    const auto check_unchanged = [&] {
+      base::CheckUnchanged(file_.stamp, base::StampOf(file_.fd), ErrorKind::kSnapshotIntegrity,
+                           file_.path, "pushed");
+    };
+    base::ReadUnchanged(check_unchanged, [&] {
+      session_.client.Run([&] {
+        session_.workers.TakeResults();
+        for (; !absent_.empty() && HasRoom(); absent_.pop_front()) Post(absent_.front(), false);
+        while (next_ && HasRoom() && reused_ + absent_.size() < kMaxReused) {
+          Begin(*std::move(next_));
+          next_ = chunker.Next();
+        }
+        return !next_ && unfinished_ == 0;
+      });
     });
-    base::CheckUnchanged(file_.stamp, base::StampOf(file_.fd), ErrorKind::kSnapshotIntegrity,
-                         file_.path, "pushed");
     std::ranges::sort(table_.chunks, {}, &Chunk::index);
     table_.root = RootOf(table_);
     return std::move(table_);

@@ -479,5 +479,26 @@ TEST(ModeTest, TheFileOfAnotherUserIsRefused) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+TEST(ReadUnchangedTest, ReportsAChangedFileRatherThanTheReadThatFailed) {
+  const TempDir dir;
+  WriteFile(dir / "file", "content");
+  const UniqueFd fd = OpenFile(dir / "file");
+  const FileStamp before = StampOf(fd.get());
+  const auto check = [&] {
+    CheckUnchanged(before, StampOf(fd.get()), ErrorKind::kSnapshotIntegrity, "file", "read");
+  };
+  const auto read = [&] {
+    std::string bytes(7, '\0');
+    ReadExactly(fd.get(), bytes.data(), bytes.size(), 0);
+  };
+  const auto cancel = [] { throw Error(ErrorKind::kCancelled, "cancelled"); };
+  EXPECT_NO_THROW(ReadUnchanged(check, read));
+  fs::resize_file(dir / "file", 3);
+  EXPECT_MSB_ERROR(read(), ErrorKind::kIO, "ends at byte 3");
+  EXPECT_MSB_ERROR(ReadUnchanged(check, read), ErrorKind::kSnapshotIntegrity, "file", "changed");
+  EXPECT_MSB_ERROR(ReadUnchanged(check, [] {}), ErrorKind::kSnapshotIntegrity, "file", "changed");
+  EXPECT_MSB_ERROR(ReadUnchanged(check, cancel), ErrorKind::kCancelled, "cancelled");
+}
+
 }  // namespace
 }  // namespace msb::base
