@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "src/base/little_endian.h"
 #include "src/base/throw.h"
 
 namespace msb::archive {
@@ -32,14 +33,6 @@ constexpr std::size_t kSkippableHeaderBytes = 8;
 
 // The most bytes of skippable frames that may follow the frame of an archive, in total.
 constexpr std::uint64_t kMaxSkippedBytes = 16 << 20;
-
-std::uint32_t LittleEndian(std::span<const std::byte, 4> bytes) {
-  std::uint32_t value = 0;
-  for (auto byte = bytes.rbegin(); byte != bytes.rend(); ++byte) {
-    value = value << 8 | std::to_integer<std::uint32_t>(*byte);
-  }
-  return value;
-}
 
 [[noreturn]] void RefuseFrame(std::string_view problem) {
   Throw(ErrorKind::kSnapshotIntegrity,
@@ -217,11 +210,11 @@ void ArchiveInput::SkipTrailingFrames(std::span<const std::byte> unused) {
     std::array<std::byte, kSkippableHeaderBytes> header{};
     const std::uint64_t found = take(header.size(), header.data());
     if (found == 0) return;
-    const std::uint32_t magic = LittleEndian(std::span(header).first<4>());
+    const std::uint64_t magic = base::LoadLittleEndian(std::span(header).first<4>());
     if (found < header.size() || (magic & kSkippableMask) != kSkippableMagic) {
       RefuseFrame("more bytes follow its end; an archive is a single frame");
     }
-    const std::uint32_t size = LittleEndian(std::span(header).last<4>());
+    const std::uint64_t size = base::LoadLittleEndian(std::span(header).last<4>());
     skipped += header.size() + size;
     if (skipped > kMaxSkippedBytes) {
       RefuseFrame("more than " + std::to_string(kMaxSkippedBytes) +

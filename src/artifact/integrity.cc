@@ -2,9 +2,11 @@
 
 #include "src/artifact/integrity.h"
 
+#include <array>
 #include <cstddef>
 
 #include "src/artifact/merkle.h"
+#include "src/base/little_endian.h"
 #include "src/base/throw.h"
 #include "src/disk/content_sha256.h"
 
@@ -30,9 +32,9 @@ class Sha256Integrity : public IntegrityHasher {
   // Hashes the domain and the size of the file before its content.
   void AddPreamble(std::string_view domain, std::uint64_t file_size) {
     hasher_.AddPreamble(domain);
-    std::string size(8, '\0');
-    for (std::size_t i = 0; i < size.size(); ++i) size[i] = static_cast<char>(file_size >> (8 * i));
-    hasher_.AddPreamble(size);
+    std::array<std::byte, sizeof file_size> size{};
+    base::StoreLittleEndian(file_size, size);
+    hasher_.AddPreamble({reinterpret_cast<const char*>(size.data()), size.size()});
   }
 
  private:

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "src/base/little_endian.h"
+
 namespace msb::base {
 
 // A Blake3 computes the hash of the bytes that are added to it.
@@ -28,10 +30,8 @@ class Blake3 {
   Blake3& Add(const Hash& hash) { return Add(hash.data(), hash.size()); }
   template <typename Integer>
   Blake3& AddLittleEndian(Integer value) {
-    std::array<std::uint8_t, sizeof value> bytes{};
-    for (std::size_t i = 0; i < bytes.size(); ++i) {
-      bytes[i] = static_cast<std::uint8_t>(value >> (8 * i));
-    }
+    std::array<std::byte, sizeof value> bytes{};
+    StoreLittleEndian(value, bytes);
     return Add(bytes.data(), bytes.size());
   }
   Hash Finish() const {
