@@ -51,7 +51,7 @@ TarHeader MakeHeader(std::string_view path, char type, std::uint64_t size, std::
   return header;
 }
 
-void Seal(TarHeader& header) {
+void SetChecksum(TarHeader& header) {
   header.checksum.fill(' ');
   unsigned sum = 0;
   std::array<unsigned char, kTarRecordBytes> bytes;
@@ -86,7 +86,7 @@ void TarWriter::AddFile(std::string_view path, std::string_view content) {
 
 void TarWriter::BeginFile(std::string_view path, std::uint64_t size) {
   TarHeader header = MakeHeader(path, '0', size, mtime_);
-  Seal(header);
+  SetChecksum(header);
   Put(sink_, header);
   expected_ = size;
   padding_ = PaddedToTarRecord(size) - size;
@@ -99,7 +99,7 @@ void TarWriter::BeginSparseFile(std::string_view path, const SparseMap& map) {
   TakeRanges(rest, header.ranges);
   header.is_extended = rest.empty() ? '\0' : '\1';
   SetNumber(header.real_size, map.size);
-  Seal(header);
+  SetChecksum(header);
   Put(sink_, header);
   while (!rest.empty()) {
     TarExtension extension{};

@@ -171,7 +171,7 @@ void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
 
 // Returns the manifest's bytes after checking that they can be parsed again, since a backend may
 // have supplied values that are not valid in a manifest.
-std::string Seal(NewArtifact& spec) {
+std::string CheckedManifest(NewArtifact& spec) {
   std::string bytes = SealManifest(spec.manifest);
   try {
     ParseManifest(spec.manifest.form, bytes, "of the new snapshot");
@@ -243,7 +243,7 @@ Artifact CreateArtifact(const Context& ctx, NewArtifact spec, const DiskWriter& 
   CheckDestination(spec);
   base::Stage stage(spec.destination.parent_path(), base::Stage::Parents::kMake);
   write_disk(spec, stage.fd());
-  WriteManifest(spec, Seal(spec), stage.fd());
+  WriteManifest(spec, CheckedManifest(spec), stage.fd());
   return Publish(ctx, spec, stage);
 }
 
@@ -268,7 +268,7 @@ StagedArtifact StageArtifact(const Context& ctx, NewArtifact given) {
     };
     staged.upper = ReadUndisturbed(ctx, spec, read);
   }
-  WriteManifest(spec, Seal(spec), staged.stage->fd());
+  WriteManifest(spec, CheckedManifest(spec), staged.stage->fd());
   return staged;
 }
 
