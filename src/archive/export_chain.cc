@@ -76,7 +76,7 @@ OutgoingChain PrepareChain(const std::vector<OpenedArtifact>& chain) {
     } else {
       snapshot.manifest = artifact.manifest;
     }
-    snapshot.bytes = SealManifest(snapshot.manifest);
+    snapshot.bytes = EncodeManifest(snapshot.manifest);
     snapshot.directory =
         DirectoryOf(outgoing.layout, base::Digest::Require(snapshot.manifest.digest));
     outgoing.snapshots.push_back(std::move(snapshot));

@@ -172,7 +172,7 @@ void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
 // Returns the manifest's bytes after checking that they can be parsed again, since a backend may
 // have supplied values that are not valid in a manifest.
 std::string CheckedManifest(NewArtifact& spec) {
-  std::string bytes = SealManifest(spec.manifest);
+  std::string bytes = EncodeManifest(spec.manifest);
   try {
     ParseManifest(spec.manifest.form, bytes, "of the new snapshot");
   } catch (const Error& e) {

@@ -56,7 +56,7 @@ Manifest FromJson(ManifestForm form, const Json& document, std::string_view byte
   if (form == ManifestForm::kLayered) {
     manifest.digest = base::Sha256Digest(bytes);
   } else {
-    SealManifest(manifest);
+    EncodeManifest(manifest);
   }
   return manifest;
 }
@@ -116,7 +116,7 @@ Manifest ParseSnapshotJson(std::string_view bytes, std::string_view origin) {
   return WithFewLayers(Read(bytes, origin, read), origin);
 }
 
-std::string SealManifest(Manifest& manifest) {
+std::string EncodeManifest(Manifest& manifest) {
   if (manifest.form == ManifestForm::kDescriptor) {
     manifest.created_at = base::FormatDescriptorTime(manifest.created);
   }

@@ -47,7 +47,7 @@ struct Layer {
 
 struct Manifest {
   ManifestForm form = ManifestForm::kDescriptor;
-  std::string digest;                 // The identity; set by ParseManifest and SealManifest.
+  std::string digest;                 // The identity; set by ParseManifest and EncodeManifest.
   std::string snapshot_id;            // kLayered only: "snap_…".
   std::string created_at;             // RFC 3339.
   base::UtcTime created;              // The same time, parsed.
@@ -82,7 +82,7 @@ Manifest ParseSnapshotJson(std::string_view bytes, std::string_view origin);
 
 // Returns the canonical bytes of a kManifest or kDescriptor. Sets digest and, for a kDescriptor,
 // sets created_at to the canonical form of created.
-std::string SealManifest(Manifest& manifest);
+std::string EncodeManifest(Manifest& manifest);
 
 // Parses the metadata.json of a kLayered snapshot, and returns its labels.
 std::map<std::string, std::string> ParseLayeredMetadata(std::string_view bytes,

@@ -98,15 +98,15 @@ inline void CheckSealedForm(artifact::ManifestForm form, std::string_view input)
   if (!parsed) return;
   CheckParsed(*parsed, form);
 
-  artifact::Manifest sealed = *parsed;
-  const std::string bytes = artifact::SealManifest(sealed);
-  Require(Same(sealed, *parsed), "a parsed manifest is sealed");
-  Require(sealed.digest == base::Sha256Digest(bytes), "the digest is of the canonical bytes");
+  artifact::Manifest encoded = *parsed;
+  const std::string bytes = artifact::EncodeManifest(encoded);
+  Require(Same(encoded, *parsed), "encoding leaves a parsed manifest as it is");
+  Require(encoded.digest == base::Sha256Digest(bytes), "the digest is of the canonical bytes");
 
   auto again = read(bytes);
   Require(again.has_value(), "canonical bytes parse");
-  Require(Same(*again, sealed), "canonical bytes parse to the same manifest");
-  Require(artifact::SealManifest(*again) == bytes, "canonical bytes are sealed to themselves");
+  Require(Same(*again, encoded), "canonical bytes parse to the same manifest");
+  Require(artifact::EncodeManifest(*again) == bytes, "canonical bytes are encoded to themselves");
 }
 
 }  // namespace msb::fuzz

@@ -49,7 +49,7 @@ class DescriptorJsonTest : public testing::Test {
   // Returns the canonical bytes of a document in which one field has another value.
   std::string Sealed(const std::string& pointer, const json& value) const {
     Manifest manifest = ParseSnapshotJson(document_.With(pointer, value), "snapshot.json");
-    return SealManifest(manifest);
+    return EncodeManifest(manifest);
   }
 
   // Returns created_at as the canonical form has it.
@@ -65,7 +65,7 @@ TEST_F(DescriptorJsonTest, GivesBackTheVeryBytesThatAReleaseWrote) {
        {std::pair(kPlain, kPlainDigest), std::pair(kLabelled, kLabelledDigest)}) {
     Manifest manifest = ParseManifest(ManifestForm::kDescriptor, text, "snapshot.json");
     EXPECT_EQ(manifest.digest, digest);
-    EXPECT_EQ(SealManifest(manifest), text);
+    EXPECT_EQ(EncodeManifest(manifest), text);
     EXPECT_EQ(manifest.digest, digest);
   }
 }
@@ -131,8 +131,8 @@ TEST_F(DescriptorJsonTest, ReadsTheRequirementsOfASnapshot) {
   document["requires"] = {"a", "c"};
   Manifest manifest = ParseSnapshotJson(document.dump(), "snapshot.json");
   EXPECT_EQ(manifest.required, (std::vector<std::string>{"a", "c"}));
-  EXPECT_TRUE(SealManifest(manifest).ends_with(R"("extensions":{"a":null,"b":1,"c":{}},)"
-                                               R"("requires":["a","c"]})"));
+  EXPECT_TRUE(EncodeManifest(manifest).ends_with(R"("extensions":{"a":null,"b":1,"c":{}},)"
+                                                 R"("requires":["a","c"]})"));
 }
 
 TEST_F(DescriptorJsonTest, TakesACheckpointOfEitherScope) {
@@ -148,7 +148,7 @@ TEST_F(DescriptorJsonTest, TakesACheckpointOfEitherScope) {
     EXPECT_EQ(manifest.checkpoint_manifest, kSomeDigest);
     EXPECT_TRUE(manifest.layers.empty());
     EXPECT_EQ(manifest.size_bytes, 0U);
-    const std::string bytes = SealManifest(manifest);
+    const std::string bytes = EncodeManifest(manifest);
     EXPECT_THAT(bytes, HasSubstr(R"("scope":")" + std::string(scope) + R"(","created_at")"));
     EXPECT_THAT(bytes, HasSubstr(R"("state":{"kind":"checkpoint","checkpoint_id":"cp 1",)"
                                  R"("manifest":")" +
@@ -163,7 +163,7 @@ TEST_F(DescriptorJsonTest, TakesAQcow2UpperOfAnyFileSystem) {
   document["state"]["upper"]["file"] = "upper.qcow2";
   Manifest manifest = ParseSnapshotJson(document.dump(), "snapshot.json");
   EXPECT_EQ(manifest.layers.at(0).format, DiskFormat::kQcow2);
-  EXPECT_THAT(SealManifest(manifest),
+  EXPECT_THAT(EncodeManifest(manifest),
               HasSubstr(R"({"kind":"file","format":"qcow2","fstype":"btrfs","upper":{"file":)"
                         R"("upper.qcow2","size_bytes":16777216,"integrity":null}})"));
 }

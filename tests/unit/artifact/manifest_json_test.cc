@@ -55,7 +55,7 @@ TEST_F(ManifestJsonTest, GivesBackTheVeryBytesThatAReleaseWrote) {
        {std::pair(kPlain, kPlainDigest), std::pair(kLabelled, kLabelledDigest)}) {
     Manifest manifest = Parse(text);
     EXPECT_EQ(manifest.digest, digest);
-    EXPECT_EQ(SealManifest(manifest), text);
+    EXPECT_EQ(EncodeManifest(manifest), text);
     EXPECT_EQ(manifest.digest, digest);
   }
 }
@@ -91,7 +91,8 @@ TEST_F(ManifestJsonTest, HasTheSameIdentityHoweverItIsLaidOut) {
 
 TEST_F(ManifestJsonTest, KeepsTheTimeAsItWasWritten) {
   Manifest manifest = Parse(document_.With("/created_at", "2026-11-23T14:58:59.50+02:00"));
-  EXPECT_THAT(SealManifest(manifest), HasSubstr(R"("created_at":"2026-11-23T14:58:59.50+02:00")"));
+  EXPECT_THAT(EncodeManifest(manifest),
+              HasSubstr(R"("created_at":"2026-11-23T14:58:59.50+02:00")"));
   EXPECT_EQ(base::FormatIndexTime(manifest.created), "2026-11-23 12:58:59.500000000");
 }
 
@@ -101,7 +102,7 @@ TEST_F(ManifestJsonTest, SortsLabelsByTheirBytesAndEscapesOnlyRequiredCharacters
                                                        {"Z", "\u2028\u00e9"},
                                                        {"\u00e9", ""},
                                                        {"", "empty key"}}));
-  EXPECT_THAT(SealManifest(manifest),
+  EXPECT_THAT(EncodeManifest(manifest),
               HasSubstr("\"labels\":{\"\":\"empty key\",\"Z\":\"\u2028\u00e9\","
                         "\"a\":\"\\b\\t\\n\\f\\r\\u0001\\u001f\x7f\",\"b\":\"\\\"\\\\/\","
                         "\"\u00e9\":\"\"}"));
@@ -116,7 +117,7 @@ TEST_F(ManifestJsonTest, TakesAQcow2UpperAndAParent) {
   EXPECT_EQ(manifest.layers.at(0).format, DiskFormat::kQcow2);
   EXPECT_EQ(manifest.parent, "sha512:Anything");
   EXPECT_EQ(manifest.source_sandbox, std::nullopt);
-  const std::string bytes = SealManifest(manifest);
+  const std::string bytes = EncodeManifest(manifest);
   EXPECT_THAT(bytes, HasSubstr(R"("format":"qcow2","fstype":"ext4")"));
   EXPECT_THAT(bytes, HasSubstr(R"("parent":"sha512:Anything","created_at")"));
   EXPECT_TRUE(bytes.ends_with(R"(,"source_sandbox":null})"));

@@ -34,7 +34,7 @@ class StoreTest : public testing::Test {
     manifest.size_bytes = kDiskSize;
     manifest.layers = {{.file = "upper.ext4", .file_bytes = kDiskSize}};
     const fs::path path = snapshots_ / name;
-    test::WriteFile(path / ManifestFileName(form), SealManifest(manifest));
+    test::WriteFile(path / ManifestFileName(form), EncodeManifest(manifest));
     test::MakeSparseFile(path / "upper.ext4", kDiskSize, {{4096, test::Noise(9000, 1)}});
     return path;
   }
