@@ -48,6 +48,29 @@ void RequireTarget(const std::string& target) {
               base::Quoted(target));
 }
 
+// Checks the response to the PUT of a document, whose blobs have been stored before.
+void CheckStored(const Session& session, const Subject& subject, const RemoteDocument& document,
+                 const HttpResponse& response) {
+  // The codes are MANIFEST_BLOB_UNKNOWN or BLOB_UNKNOWN for blobs, and the first also for
+  // manifests.
+  if (response.status == 404 ||
+      (response.status == 400 && response.body.find("BLOB_UNKNOWN") != std::string::npos)) {
+    base::Throw(ErrorKind::kRegistryUnavailable,
+                "{} failed: {}; blobs were removed from the registry during the push, probably by "
+                "a garbage collection, so push the snapshot again",
+                subject.ToString(), session.Explain(response));
+  }
+  const std::string_view digest = response.Header("docker-content-digest");
+  if (!response.IsSuccess() || !base::IsDigest(digest, "sha256") || document.digest.empty() ||
+      digest == document.digest) {
+    return;
+  }
+  base::Throw(ErrorKind::kSnapshotIntegrity,
+              "{} failed: the registry has stored it with the digest {}, expected {}; use a "
+              "registry, and proxies before it, that do not change manifests",
+              subject.ToString(), digest, document.digest);
+}
+
 // Returns the media type of a response, without parameters such as "; charset=utf-8".
 std::string MediaTypeOf(const HttpResponse& response) {
   std::string_view type = response.Header("content-type");
@@ -75,13 +98,21 @@ class RegistryClient::Impl {
     on_traffic_ = std::move(on_traffic);
   }
 
+  // Returns true if an error may have lost requests.
+  bool is_broken() const { return is_broken_; }
+
   // Works until finished returns true.
   void Run(const std::function<bool()>& finished) {
     for (;;) {
       if (finished()) return;
       ctx_.Check();
-      BeginWaiting();
-      session_.Step();
+      try {
+        BeginWaiting();
+        session_.Step();
+      } catch (...) {
+        is_broken_ = true;
+        throw;
+      }
       const std::uint64_t traffic = session_.TakeTraffic();
       if (traffic != 0 && on_traffic_) on_traffic_(traffic);
     }
@@ -101,6 +132,19 @@ class RegistryClient::Impl {
     return std::move(**answer);
   }
 
+  // Makes a request whose response only saves work, and repeats it at most once.
+  HttpResponse AskForHint(RegistryRequest request) {
+    request.reports_failures = true;
+    request.reports_refusals = true;
+    HttpResponse response = Ask(request);
+    if (!IsTransient(response)) return response;
+    const auto is_time = std::make_shared<bool>(false);
+    int repetitions = 0;
+    session_.Repeat(repetitions, request.subject, response, [is_time] { *is_time = true; });
+    Run([&] { return *is_time; });
+    return Ask(request);
+  }
+
   RegistryRequest NewRequest(HttpMethod method, const std::string& repository,
                              const std::string& what, const std::string& path) const {
     RequireRepository(repository);
@@ -109,15 +153,29 @@ class RegistryClient::Impl {
     return request;
   }
 
+  RegistryRequest NewPut(const std::string& repository, const std::string& target,
+                         const RemoteDocument& document) const {
+    RequireTarget(target);
+    RegistryRequest put =
+        NewRequest(HttpMethod::kPut, repository, fmt::format("manifest '{}'", base::Quoted(target)),
+                   "manifests/" + target);
+    put.headers = {"Content-Type: " + document.media_type};
+    put.body = std::make_shared<const std::string>(document.bytes);
+    put.scope = PushScope(repository);
+    return put;
+  }
+
   void GetBlob(const std::string& repository, const BlobDescriptor& descriptor,
-               std::function<void(std::string bytes)> done) {
+               std::function<void(std::string bytes)> done, const Reading& reading = {}) {
     RequireDigest(descriptor.digest);
     const auto fetch = std::make_shared<Fetch>();
     fetch->request = NewRequest(HttpMethod::kGet, repository, "blob " + descriptor.digest,
                                 "blobs/" + descriptor.digest);
     fetch->request.limit = descriptor.size;
     fetch->request.reports_failures = true;
+    if (!reading.scope.empty()) fetch->request.scope = reading.scope;
     fetch->size = descriptor.size;
+    fetch->is_hint = reading.is_hint;
     fetch->done = std::move(done);
     waiting_.push_back([this, fetch](Slot slot) {
       fetch->slot = std::move(slot);
@@ -133,7 +191,7 @@ class RegistryClient::Impl {
     waiting_.push_back(
         [this, repository, blob = std::move(blob), done = std::move(done)](Slot slot) {
           const auto upload = std::make_shared<BlobUpload>(
-              session_, repository, blob, [slot, done](PutResult result) mutable {
+              session_, mounts_, repository, blob, [slot, done](PutResult result) mutable {
                 slot.reset();  // done may make requests, too.
                 done(result);
               });
@@ -148,6 +206,7 @@ class RegistryClient::Impl {
     std::uint64_t size = 0;
     std::function<void(std::string bytes)> done;
     int repetitions = 0;
+    bool is_hint = false;
     Slot slot = nullptr;
   };
 
@@ -178,6 +237,7 @@ class RegistryClient::Impl {
     }
     // The statuses 401 and 403 are those of another server, to which the registry redirects.
     if (IsTransient(response) || response.status == 401 || response.status == 403) {
+      if (fetch->is_hint && fetch->repetitions > 0) ThrowUnexpected(session_, subject, response);
       return session_.Repeat(fetch->repetitions, subject, response,
                              [this, fetch] { FetchBlob(fetch); });
     }
@@ -201,25 +261,32 @@ class RegistryClient::Impl {
   const std::shared_ptr<unsigned> free_;  // The number of free connections.
   std::function<void(std::uint64_t bytes)> on_traffic_;
   std::deque<std::function<void(Slot slot)>> waiting_;
+  MountRecord mounts_;
   Session session_;
+  bool is_broken_ = false;
 };
 
 RegistryClient::RegistryClient(const Context& ctx, std::string registry,
                                const RegistryOptions& options)
-    : impl_(std::make_unique<Impl>(ctx, std::move(registry), options)) {}
+    : ctx_(ctx),
+      registry_(std::move(registry)),
+      options_(options),
+      impl_(std::make_unique<Impl>(ctx_, registry_, options_)) {}
 RegistryClient::~RegistryClient() = default;
 
 std::optional<RemoteDocument> RegistryClient::GetManifest(const std::string& repository,
                                                           const std::string& target,
-                                                          std::size_t limit) {
+                                                          std::size_t limit,
+                                                          const Reading& reading) {
   RequireTarget(target);
   RegistryRequest get =
       impl_->NewRequest(HttpMethod::kGet, repository,
                         fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);
   get.headers.emplace_back(kAcceptManifests);
   get.limit = limit;
+  if (!reading.scope.empty()) get.scope = reading.scope;
   const Subject subject = get.subject;
-  HttpResponse response = impl_->Ask(get);
+  HttpResponse response = reading.is_hint ? impl_->AskForHint(get) : impl_->Ask(get);
   if (response.status == 404) return std::nullopt;
   if (response.status != 200) ThrowUnexpected(impl_->session(), subject, response);
   RemoteDocument document{.media_type = MediaTypeOf(response),
@@ -234,29 +301,52 @@ std::optional<RemoteDocument> RegistryClient::GetManifest(const std::string& rep
   return document;
 }
 
+std::optional<std::string> RegistryClient::FindDigest(const std::string& repository,
+                                                      const std::string& target) {
+  RequireTarget(target);
+  RegistryRequest head =
+      impl_->NewRequest(HttpMethod::kHead, repository,
+                        fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);
+  head.headers.emplace_back(kAcceptManifests);
+  head.scope = PushScope(repository);
+  head.reports_failures = true;
+  head.reports_refusals = true;
+  const HttpResponse response = impl_->Ask(head);
+  std::string digest(response.Header("docker-content-digest"));
+  if (!response.IsSuccess() || !base::IsDigest(digest, "sha256")) return std::nullopt;
+  return digest;
+}
+
 void RegistryClient::PutManifest(const std::string& repository, const std::string& target,
                                  const RemoteDocument& document) {
-  RequireTarget(target);
-  RegistryRequest put =
-      impl_->NewRequest(HttpMethod::kPut, repository,
-                        fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);
-  put.headers = {"Content-Type: " + document.media_type};
-  put.body = std::make_shared<const std::string>(document.bytes);
-  put.scope = PushScope(repository);
-  const Subject subject = put.subject;
+  const RegistryRequest put = impl_->NewPut(repository, target, document);
   const HttpResponse response = impl_->Ask(put);
-  if (!response.IsSuccess()) ThrowUnexpected(impl_->session(), subject, response);
+  CheckStored(impl_->session(), put.subject, document, response);
+  if (!response.IsSuccess()) ThrowUnexpected(impl_->session(), put.subject, response);
+}
+
+std::optional<std::string> RegistryClient::TryPutManifest(const std::string& repository,
+                                                          const std::string& target,
+                                                          const RemoteDocument& document) {
+  RegistryRequest put = impl_->NewPut(repository, target, document);
+  put.reports_refusals = true;
+  const HttpResponse response = impl_->Ask(put);
+  CheckStored(impl_->session(), put.subject, document, response);
+  if (response.IsSuccess()) return std::nullopt;
+  return fmt::format("{} failed: {}", put.subject.ToString(), impl_->session().Explain(response));
 }
 
 std::string RegistryClient::GetSmallBlob(const std::string& repository,
-                                         const BlobDescriptor& descriptor) {
+                                         const BlobDescriptor& descriptor, const Reading& reading) {
   const auto blob = std::make_shared<std::optional<std::string>>();
-  impl_->GetBlob(repository, descriptor, [blob](std::string bytes) { *blob = std::move(bytes); });
+  impl_->GetBlob(
+      repository, descriptor, [blob](std::string bytes) { *blob = std::move(bytes); }, reading);
   impl_->Run([&] { return blob->has_value(); });
   if (base::Sha256Digest(**blob) != descriptor.digest) {
     base::Throw(ErrorKind::kSnapshotIntegrity,
                 "GET of blob {} in repository '{}' of registry '{}' failed: the digest of the "
-                "response is {}; the snapshot is damaged, so push it again",
+                "response is {}; the registry's copy is damaged, and a push does not replace it: "
+                "remove the blob from the storage of the registry, then push the snapshot again",
                 descriptor.digest, repository, impl_->session().registry(),
                 base::Sha256Digest(**blob));
   }
@@ -275,10 +365,17 @@ void RegistryClient::PutBlob(const std::string& repository, NewBlob blob,
 
 void RegistryClient::Run(const std::function<bool()>& finished) { impl_->Run(finished); }
 
+void RegistryClient::Recover() {
+  if (!impl_->is_broken()) return;
+  impl_ = std::make_unique<Impl>(ctx_, registry_, options_);
+  impl_->OnTraffic(on_traffic_);
+}
+
 void RegistryClient::Wake() noexcept { impl_->session().Wake(); }
 
 void RegistryClient::OnTraffic(std::function<void(std::uint64_t bytes)> on_traffic) {
-  impl_->OnTraffic(std::move(on_traffic));
+  on_traffic_ = std::move(on_traffic);
+  impl_->OnTraffic(on_traffic_);
 }
 
 }  // namespace msb::registry

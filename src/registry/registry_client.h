@@ -46,6 +46,15 @@ struct NewBlob {
   std::string mount_from = {};
 };
 
+// How GetManifest and GetSmallBlob read a document.
+struct Reading {
+  // The document only saves work. A failed request is repeated at most once, and the caller goes on
+  // without the document.
+  bool is_hint = false;
+  // The access to ask a token server for. Default: read access to the repository.
+  std::string scope = {};
+};
+
 // kAbsent: the repository does not have the blob, which has no bytes and cannot be mounted.
 enum class PutResult { kExisted, kMounted, kSent, kAbsent };
 
@@ -58,7 +67,8 @@ enum class PutResult { kExisted, kMounted, kSent, kAbsent };
 //   kRegistryUnavailable   if the registry cannot be reached or fails, after all retries
 //   kSnapshotIntegrity     if a response is longer than allowed, or breaks the protocol
 //   kUnsupportedOperation  if the library was built without libcurl (the constructor)
-// After that, the client must be destroyed: the requests that were being made may be lost.
+// After that, the requests that were being made may be lost: the client must be destroyed, or
+// Recover called.
 // Each message names the registry, the repository, the request and the registry's own message.
 class RegistryClient {
  public:
@@ -77,14 +87,26 @@ class RegistryClient {
   // the repository or the target does not exist. If target is a digest, checks it.
   // Throws kSnapshotIntegrity if it is longer than limit bytes.
   std::optional<RemoteDocument> GetManifest(const std::string& repository,
-                                            const std::string& target, std::size_t limit);
+                                            const std::string& target, std::size_t limit,
+                                            const Reading& reading = {});
+  // Returns the digest of what target names in the repository, as far as the registry reports it.
+  std::optional<std::string> FindDigest(const std::string& repository, const std::string& target);
   // Stores a manifest or index.
+  // Throws kRegistryUnavailable if the registry lacks something that the document names, although
+  // that was stored before.
+  // Throws kSnapshotIntegrity if the registry reports another digest for what it has stored.
   void PutManifest(const std::string& repository, const std::string& target,
                    const RemoteDocument& document);
+  // Like PutManifest, but returns the reason if the registry refuses to store the document under
+  // this target, for example because it does not let a tag move. Returns nullopt on success.
+  std::optional<std::string> TryPutManifest(const std::string& repository,
+                                            const std::string& target,
+                                            const RemoteDocument& document);
   // Returns the content of a blob, whose size and digest it checks. The caller must check that
   // descriptor.size is small enough to be held in memory.
   // Throws kSnapshotIntegrity if the blob is missing, or has another size or digest.
-  std::string GetSmallBlob(const std::string& repository, const BlobDescriptor& descriptor);
+  std::string GetSmallBlob(const std::string& repository, const BlobDescriptor& descriptor,
+                           const Reading& reading = {});
 
   // Begin to get or put a blob, and return without waiting. Up to RegistryOptions::connections
   // requests are made at the same time; further ones wait. done is called when the blob is
@@ -98,6 +120,9 @@ class RegistryClient {
   // Transfers the blobs until finished returns true. Calls finished after each event, each Wake,
   // and at least every 50 ms. Throws the first error.
   void Run(const std::function<bool()>& finished);
+  // Makes the client usable after an error. Drops all requests, without calling their done
+  // functions. Must not be called while another thread may call Wake.
+  void Recover();
   // Makes Run call finished soon. May be called by any thread while the client exists.
   void Wake() noexcept;
 
@@ -107,6 +132,11 @@ class RegistryClient {
 
  private:
   class Impl;
+
+  const Context& ctx_;
+  const std::string registry_;
+  const RegistryOptions options_;
+  std::function<void(std::uint64_t bytes)> on_traffic_;
   std::unique_ptr<Impl> impl_;
 };
 

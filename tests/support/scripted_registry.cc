@@ -167,7 +167,9 @@ class RegistryStore {
     }
     const Document* document = FindManifest(repository, target);
     if (document == nullptr) return ErrorAnswer(404, "MANIFEST_UNKNOWN", "manifest unknown");
-    return {.headers = {{"Content-Type", document->media_type}}, .body = document->bytes};
+    return {.headers = {{"Content-Type", document->media_type},
+                        {"Docker-Content-Digest", base::Sha256Digest(document->bytes)}},
+            .body = document->bytes};
   }
 
   ScriptedAnswer Upload(const ScriptedRequest& request, const std::string& repository,

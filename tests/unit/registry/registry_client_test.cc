@@ -56,58 +56,6 @@ TEST_F(RegistryClientTest, RefusesAManifestWithAnotherDigest) {
               {digest, base::Sha256Digest("wrong")});
 }
 
-TEST_F(RegistryClientTest, PutsAManifest) {
-  RegistryClient client = MakeClient();
-  client.PutManifest(kRepository, "v1", {.media_type = kManifestType, .digest = "", .bytes = "{}"});
-  EXPECT_EQ(registry_.Manifest(kRepository, "v1"), "{}");
-  EXPECT_EQ(registry_.Requests().back().Header("content-type"), kManifestType);
-}
-
-TEST_F(RegistryClientTest, ReportsWhyAManifestIsRefused) {
-  registry_.Answer("PUT", "*", {.status = 400, .body = R"({"errors":[{"code":"MANIFEST_INVALID",
-                                "message":"layer\u0000unknown"},{"message":"second"}]})"});
-  RegistryClient client = MakeClient();
-  ExpectError([&] { client.PutManifest(kRepository, "v1", {}); }, ErrorKind::kRegistryUnavailable,
-              {"PUT of manifest 'v1'", "400", "'MANIFEST_INVALID: layer\\x00unknown; second'"});
-}
-
-TEST_F(RegistryClientTest, NamesTheRepositoryThatCannotBePushedTo) {
-  registry_.Answer("POST", "*", {.status = 404});
-  RegistryClient client = MakeClient();
-  ExpectError([&] { Put(client, BlobOf("x")); }, ErrorKind::kSnapshotNotFound,
-              {"POST of an upload", "404", "create it"});
-}
-
-TEST_F(RegistryClientTest, SendsABlobOnce) {
-  const std::string bytes = test::Noise(300000, 1);
-  RegistryClient client = MakeClient();
-  EXPECT_EQ(Put(client, BlobOf(bytes)), PutResult::kSent);
-  EXPECT_EQ(registry_.Blob(kRepository, DescriptorOf(bytes).digest), bytes);
-  EXPECT_EQ(Put(client, BlobOf(bytes)), PutResult::kExisted);
-  EXPECT_EQ(registry_.Requests("PUT", "*").size(), 1U);
-  EXPECT_EQ(Put(client, BlobOf("")), PutResult::kSent);
-}
-
-TEST_F(RegistryClientTest, MountsABlobOfAnotherRepository) {
-  const std::string digest = registry_.AddBlob("other", "bytes");
-  RegistryClient client = MakeClient();
-  EXPECT_EQ(Put(client, BlobOf("bytes", "other")), PutResult::kMounted);
-  EXPECT_EQ(registry_.Blob(kRepository, digest), "bytes");
-  EXPECT_TRUE(registry_.Requests("PUT", "*").empty());
-}
-
-TEST_F(RegistryClientTest, SendsABlobThatCannotBeMounted) {
-  RegistryClient client = MakeClient();
-  EXPECT_EQ(Put(client, BlobOf("one", "other")), PutResult::kSent) << "the blob is not there";
-  for (const int status : {400, 401, 403, 404, 405}) {
-    registry_.On("POST", "*", [status](const ScriptedRequest& request) {
-      const bool mount = request.query.find("mount=") != std::string::npos;
-      return mount ? std::optional(Status(status)) : std::nullopt;
-    });
-    EXPECT_EQ(Put(client, BlobOf("two" + std::to_string(status), "other")), PutResult::kSent);
-  }
-}
-
 TEST_F(RegistryClientTest, GetsBlobs) {
   const std::string bytes = test::Noise(3 << 20, 1);
   registry_.AddBlob(kRepository, bytes);
