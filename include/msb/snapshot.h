@@ -439,8 +439,8 @@ class MSB_EXPORT Snapshot {
   // an archive. The content is verified if the snapshot records its integrity in the form of this
   // library (a BLAKE3 tree). Up to 128 MiB of memory are used.
   //
-  // Throws kInvalidArgument if the reference is malformed or has a digest, or an option is out of
-  // range.
+  // Throws kInvalidArgument if the reference is malformed, or has a digest or a tag of the form
+  // snapshot-HEX or image-HEX, which Push itself uses, or if an option is out of range.
   // Throws kSnapshotNotFound if the snapshot, or a parent that must be included, is missing.
   // Throws kSnapshotImageMissing if with_image is set and a file of the image is missing.
   // Throws kSnapshotIntegrity if a file is damaged, changes meanwhile, or names a backing file that

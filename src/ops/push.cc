@@ -13,6 +13,7 @@
 #include "src/handle/export_lineage.h"
 #include "src/handle/finder.h"
 #include "src/ops/open.h"
+#include "src/registry/documents.h"
 #include "src/registry/origins.h"
 #include "src/registry/push.h"
 
@@ -27,6 +28,12 @@ registry::Reference ParseTarget(const std::string& text) {
   if (reference.digest) {
     base::Throw(ErrorKind::kInvalidArgument,
                 "cannot push to {}, which has a digest; name a tag, as in HOST/REPOSITORY:TAG",
+                text);
+  }
+  if (registry::IsReservedTag(reference.tag)) {
+    base::Throw(ErrorKind::kInvalidArgument,
+                "cannot push to {}: Push itself uses tags of the form snapshot-HEX and image-HEX; "
+                "choose another tag",
                 text);
   }
   return reference;

@@ -73,7 +73,7 @@ void BlobUpload::Begin() {
   RegistryRequest head = NewRequest(HttpMethod::kHead, "blob");
   head.url = session_.UrlOf(repository_, "blobs/" + blob_.descriptor.digest);
   head.reports_failures = true;
-  head.reports_refusals = true;
+  head.reports_forbidden = true;
   session_.Send(std::move(head), [self = shared_from_this()](const HttpResponse& response) {
     self->OnHead(response);
   });

@@ -145,7 +145,26 @@ IndexEntry ReadEntry(const Json& value, const std::string& path) {
   return entry;
 }
 
+constexpr std::string_view kSnapshotTagPrefix = "snapshot-";
+constexpr std::string_view kImageTagPrefix = "image-";
+
 }  // namespace
+
+std::string SnapshotTag(const base::Digest& snapshot) {
+  return std::string(kSnapshotTagPrefix) + snapshot.hex();
+}
+
+std::string ImageTag(const base::Digest& manifest) {
+  return std::string(kImageTagPrefix) + manifest.hex();
+}
+
+bool IsReservedTag(std::string_view tag) {
+  for (const std::string_view prefix : {kSnapshotTagPrefix, kImageTagPrefix}) {
+    if (!tag.starts_with(prefix)) continue;
+    return base::IsDigest(fmt::format("sha256:{}", tag.substr(prefix.size())), "sha256");
+  }
+  return false;
+}
 
 std::string WriteFileManifest(const FileManifest& manifest) {
   std::string out =

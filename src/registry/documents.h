@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "src/artifact/manifest.h"
+#include "src/base/digest.h"
 #include "src/registry/registry_client.h"
 
 namespace msb::registry {
@@ -59,6 +60,13 @@ struct SnapshotIndex {
   std::vector<IndexEntry> entries = {};
   Annotations annotations = {};  // Not parsed.
 };
+
+// Return the tags under which Push stores the manifest of a snapshot, and of a file of an image. A
+// manifest that only an index names may fall victim to a garbage collection of the registry.
+std::string SnapshotTag(const base::Digest& snapshot);
+std::string ImageTag(const base::Digest& manifest);
+// Returns true if the tag has the form of such a tag, so that a user must not choose it.
+bool IsReservedTag(std::string_view tag);
 
 // Return the documents. Their text depends only on their content.
 std::string WriteFileManifest(const FileManifest& manifest);

@@ -95,8 +95,9 @@ void Exchange::OnResponse(HttpResponse response) {
     return session_.Repeat(repetitions_, request_.subject, response,
                            [self = shared_from_this()] { self->Begin(); });
   }
-  if (IsRefusal(response) && !request_.reports_refusals)
-    ThrowUnauthorized("the registry", response);
+  const bool is_reported =
+      request_.reports_refusals || (request_.reports_forbidden && response.status == 403);
+  if (IsRefusal(response) && !is_reported) ThrowUnauthorized("the registry", response);
   answered_(std::move(response));
 }
 

@@ -152,6 +152,7 @@ class ChunkPuller {
         return [this, &chunks] {
           --unfinished_;
           in_memory_ -= RoomFor(*chunks.front());
+          session_.verified.insert_or_assign(chunks.front()->blob.digest, chunks.front()->hash);
         };
       });
     });
@@ -195,7 +196,9 @@ class ChunkPuller {
   }
 
   [[noreturn]] void Refuse(const Chunk& chunk, const std::string& problem) const {
-    Throw(ErrorKind::kSnapshotIntegrity, "chunk {} of {}, the blob {}, {}; push the snapshot again",
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "chunk {} of {}, the blob {}, {}; a push does not replace the blob, so remove it from the "
+          "storage of the registry, then push the snapshot again",
           chunk.index, file_.name, chunk.blob.digest, problem);
   }
 

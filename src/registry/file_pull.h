@@ -6,10 +6,12 @@
 #define MSB_SRC_REGISTRY_FILE_PULL_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "msb/context.h"
+#include "src/artifact/merkle.h"
 #include "src/base/progress.h"
 #include "src/registry/chunk_table.h"
 #include "src/registry/registry_client.h"
@@ -25,6 +27,8 @@ struct PullSession {
   base::ProgressMeter& meter;
   std::string repository = {};
   std::uint64_t total = 0;  // Bytes of the blobs of all files, without those that were saved.
+  // The content that downloaded blobs have proved to have, by digest.
+  std::map<std::string, artifact::MerkleHash> verified = {};
 };
 
 // A file to assemble.

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -135,10 +137,18 @@ class ChunkPusher {
         --unfinished_;
       };
     }
-    if (may_reuse) {
-      if (const auto known = session_.known.Find(hash)) {
-        return [this, source, hash, known = *known] { Reuse(source, hash, known); };
-      }
+    if (const auto known = FindKnown(hash, may_reuse)) {
+      return [this, source, hash, known = *known] { Reuse(source, hash, known); };
+    }
+    if (!BeginSending(hash)) {
+      return [this, source, hash] { AwaitSent(source, hash); };
+    }
+    // It may have been sent between the two calls.
+    if (const auto known = FindKnown(hash, false)) {
+      return [this, source, hash, known = *known] {
+        Reuse(source, hash, known);
+        FinishSending(hash, known.blob);
+      };
     }
     auto blob = std::make_shared<const std::string>(codec.Compress(bytes, session_.level));
     BlobDescriptor descriptor{base::Sha256Digest(*blob), blob->size()};
@@ -147,9 +157,50 @@ class ChunkPusher {
     };
   }
 
+  std::optional<KnownChunk> FindKnown(const artifact::MerkleHash& hash, bool may_reuse) const {
+    auto known = session_.known.Find(hash);
+    return known && (may_reuse || known->is_stored) ? known : std::nullopt;
+  }
+
+  // Returns false if a chunk with this content is being sent already.
+  bool BeginSending(const artifact::MerkleHash& hash) {
+    const std::lock_guard lock(mutex_);
+    return sending_.try_emplace(hash).second;
+  }
+
+  // Finishes the chunk as soon as the one with the same content has been sent.
+  void AwaitSent(const std::shared_ptr<const Source>& source, const artifact::MerkleHash& hash) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto sending = sending_.find(hash);
+      if (sending != sending_.end()) {
+        in_memory_ -= ChunkRoom();
+        return sending->second.push_back(source);
+      }
+    }
+    Reuse(source, hash, session_.known.Find(hash).value());
+  }
+
+  // Finishes the chunks that wait for a chunk that has been sent.
+  void FinishSending(const artifact::MerkleHash& hash, const BlobDescriptor& blob) {
+    std::vector<std::shared_ptr<const Source>> waiting;
+    {
+      const std::lock_guard lock(mutex_);
+      waiting = std::move(sending_.extract(hash).mapped());
+    }
+    for (const auto& source : waiting) {
+      session_.meter.AddSaved(blob.size);
+      Finish(*source, hash, blob);
+    }
+  }
+
   void Reuse(const std::shared_ptr<const Source>& source, const artifact::MerkleHash& hash,
              const KnownChunk& known) {
     in_memory_ -= ChunkRoom();
+    if (known.is_stored) {
+      session_.meter.AddSaved(known.blob.size);
+      return Finish(*source, hash, known.blob);
+    }
     ++reused_;
     const bool is_here = known.repository == session_.repository;
     // A registry may have lost the blob. Without the bytes, it is found, mounted or absent.
@@ -178,12 +229,13 @@ class ChunkPusher {
                                 session_.meter.AddSaved(descriptor.size);
                               }
                               Finish(*source, hash, descriptor);
+                              FinishSending(hash, descriptor);
                             });
   }
 
   void Finish(const Source& source, const artifact::MerkleHash& hash, const BlobDescriptor& blob) {
     table_.chunks.push_back({source.index, hash, blob});
-    session_.known.Add(hash, {blob, session_.repository});
+    session_.known.Add(hash, blob);
     session_.read_bytes += source.DataBytes();
     EstimateTotal();
     --unfinished_;
@@ -207,6 +259,9 @@ class ChunkPusher {
   std::size_t unfinished_ = 0;  // Chunks that were begun and are not in the table.
   std::uint64_t in_memory_ = 0;
   std::size_t reused_ = 0;  // Chunks of which the registry is asked whether it has the blob.
+  std::mutex mutex_;
+  // The chunks that are being sent, each with others that have the same content. Guarded by mutex_.
+  std::map<artifact::MerkleHash, std::vector<std::shared_ptr<const Source>>> sending_;
   // Chunks whose known blob the registry does not have, so that they must be read again.
   std::deque<std::shared_ptr<const Source>> absent_;
 };
@@ -214,6 +269,10 @@ class ChunkPusher {
 }  // namespace
 
 ChunkTable PushChunks(PushSession& session, const PushFile& file) {
+  ChunkTable table = ChunkPusher(session, file).Run();
+  if (HasOneContentPerBlob(table)) return table;
+  // A table of the registry has named the wrong blob, so read all chunks again.
+  session.known.Forget();
   return ChunkPusher(session, file).Run();
 }
 

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Finds chunks that a registry already has, so that Push need not compress and send them again.
+//
+// Which blob holds a chunk is known from chunk tables, and a wrong table would make the pushed
+// snapshot impossible to pull. Tables in other repositories are therefore read only by the digest
+// of a manifest that this home has pushed or pulled. In the target, tables that a tag names are
+// used as well: anyone who can write there can damage what is pushed in other ways, too.
 
 #ifndef MSB_SRC_REGISTRY_KNOWN_CHUNKS_H_
 #define MSB_SRC_REGISTRY_KNOWN_CHUNKS_H_
@@ -16,6 +21,7 @@
 #include "src/base/digest.h"
 #include "src/registry/chunk_table.h"
 #include "src/registry/documents.h"
+#include "src/registry/origins.h"
 #include "src/registry/registry_client.h"
 
 namespace msb::registry {
@@ -24,39 +30,54 @@ namespace msb::registry {
 struct KnownChunk {
   BlobDescriptor blob = {};
   std::string repository = {};
+  bool is_stored = false;  // Whether this push has made sure that the target has the blob.
 };
 
-// Returns the tag under which Push stores the manifest of a snapshot, in addition to the tag that
-// its caller chose, so that a later push of a child finds it.
-std::string SnapshotTag(const base::Digest& snapshot);
+// Returns false if the table names the same blob for chunks with different content.
+bool HasOneContentPerBlob(const ChunkTable& table);
 
 // KnownChunks collects the chunk tables of snapshots in a registry, and finds chunks by the hashes
 // in them. Find and Add may be called by several threads.
 class KnownChunks {
  public:
-  // client must outlive the object. log receives a warning for each document that cannot be used.
-  KnownChunks(RegistryClient& client, std::function<void(std::string_view)> log);
+  // client must outlive the object. Chunks are to be pushed to the repository target. log receives
+  // a warning for each document that cannot be used.
+  KnownChunks(RegistryClient& client, std::string target,
+              std::function<void(std::string_view)> log);
 
-  // Reads the tables of all snapshots and files of the index that a tag names, if it exists.
-  void ReadIndex(const std::string& repository, const std::string& tag);
-  // Reads the table of a snapshot, unless it has been read before. Returns false if the repository
-  // does not have the snapshot.
-  bool ReadSnapshot(const std::string& repository, const base::Digest& snapshot);
+  // Reads the table of a manifest that this home has pushed or pulled. Returns false if it cannot
+  // be read.
+  bool ReadOrigin(const Origin& origin);
+  // Reads the table of the snapshot that has its tag in the target, unless it has been read before.
+  // Returns false if it cannot be read.
+  bool ReadSnapshot(const base::Digest& snapshot);
+  // Reads the tables of all snapshots and files of the index that a tag of the target names, if it
+  // exists, unless they have been read before.
+  void ReadIndex(const std::string& tag);
 
   std::optional<KnownChunk> Find(const artifact::MerkleHash& hash) const;
-  void Add(const artifact::MerkleHash& hash, const KnownChunk& chunk);
+  // Adds a chunk that the target has.
+  void Add(const artifact::MerkleHash& hash, const BlobDescriptor& blob);
+  // Forgets all chunks, because the tables contradict each other.
+  void Forget();
 
  private:
+  // Reads the table of a manifest, which must be that of the snapshot unless that is empty.
   void ReadTable(const std::string& repository, const RemoteDocument& manifest,
-                 const std::string& origin);
-  // Calls read, and logs errors that are about the content of the registry.
-  void Try(const std::function<void()>& read) const;
+                 const std::string& name, const std::string& snapshot = {});
+  // Calls read, and logs all errors but a cancellation. If the registry refuses or fails a request,
+  // the repository is not read again.
+  void Try(const std::string& repository, const std::function<void()>& read);
+  // Returns how documents of a repository are read.
+  Reading ReadingOf(const std::string& repository) const;
 
   RegistryClient& client_;
+  const std::string target_;
   const std::function<void(std::string_view)> log_;
   mutable std::mutex mutex_;
   std::map<artifact::MerkleHash, KnownChunk> chunks_;  // Guarded by mutex_.
-  std::set<std::string> read_;                         // The digests of snapshots.
+  std::set<std::string> read_;                         // The digests of snapshots and manifests.
+  std::set<std::string> refused_;                      // The repositories that cannot be read.
 };
 
 }  // namespace msb::registry

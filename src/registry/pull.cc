@@ -333,11 +333,30 @@ class Puller {
     intake.CheckBacking(order, {});
     silent_.Check();
     std::vector<Artifact> artifacts = intake.Publish(order);
-    std::vector<Digest> digests;
-    digests.reserve(order.size());
-    for (const IncomingSnapshot* snapshot : order) digests.push_back(Digest::Require(snapshot->id));
-    origins_.Add(spec_.reference.registry, spec_.reference.repository, digests);
+    RecordOrigins();
     return artifacts;
+  }
+
+  // Returns true if all blobs of the table were downloaded. Whether a blob holds a chunk that was
+  // found here is unknown.
+  bool IsVerified(const ChunkTable& table) const {
+    return std::ranges::all_of(table.chunks, [&](const Chunk& chunk) {
+      const auto blob = session_.verified.find(chunk.blob.digest);
+      return blob != session_.verified.end() && blob->second == chunk.hash;
+    });
+  }
+
+  void RecordOrigins() {
+    std::vector<Transferred> pulled;
+    for (const auto& [digest, table] : tables_) {
+      if (!IsVerified(table)) continue;
+      pulled.push_back({digest, snapshots_.at(digest).file.digest});
+    }
+    for (const RemoteImage& image : images_) {
+      if (!IsVerified(image.table)) continue;
+      pulled.push_back({image.table.file, image.file.digest});
+    }
+    origins_.Add(spec_.reference.registry, spec_.reference.repository, pulled);
   }
 
   const Context& ctx_;

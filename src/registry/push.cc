@@ -32,9 +32,6 @@ Annotations AnnotationsOf(const OutgoingSnapshot& snapshot) {
   Annotations annotations = {{"org.opencontainers.image.created", manifest.created_at},
                              {kDigestAnnotation, manifest.digest},
                              {"vnd.msb.snapshot.image", manifest.image.ref}};
-  // The name of a directory may be anything, but a JSON document is UTF-8.
-  const std::string name = snapshot.source->artifact.Name();
-  if (base::IsUtf8(name)) annotations.emplace("org.opencontainers.image.title", name);
   if (manifest.parent) annotations.emplace("vnd.msb.snapshot.parent", *manifest.parent);
   std::size_t label_bytes = 0;
   for (const auto& [key, value] : manifest.labels) label_bytes += key.size() + value.size();
@@ -67,7 +64,7 @@ class Pusher {
                                 : std::vector<std::string>()),
         meter_(ctx, "push", 0),
         client_(ctx, spec.reference.registry, spec.options),
-        known_(client_, spec.log),
+        known_(client_, spec.reference.repository, spec.log),
         workers_([this] { client_.Wake(); }),
         session_{.ctx = ctx,
                  .client = client_,
@@ -98,29 +95,39 @@ class Pusher {
  private:
   // A manifest whose blobs have been sent.
   struct Prepared {
-    std::string target;  // The tag or digest under which it is stored.
+    std::string object;  // As in Transferred.
+    std::string tag;
     RemoteDocument document;
   };
 
   // Collects the chunks that the registry has of these snapshots and of their ancestors.
   void FindKnown() {
-    known_.ReadIndex(session_.repository, spec_.reference.tag);
+    bool all = true;
     for (const OutgoingSnapshot& snapshot : chain_.snapshots) {
-      FindSnapshot(Digest::Require(snapshot.manifest.digest));
+      all &= FindSnapshot(Digest::Require(snapshot.manifest.digest));
     }
+    for (const std::string& file : images_) all &= FindOrigin(file);
+    if (all) return;
     for (const Digest& ancestor : spec_.ancestors) {
       // The nearest ancestor has every chunk of the older ones, unless it has replaced it.
       if (FindSnapshot(ancestor)) break;
     }
+    // Last, because its tables are those of whoever has pushed it.
+    known_.ReadIndex(spec_.reference.tag);
   }
 
   bool FindSnapshot(const Digest& digest) {
-    if (known_.ReadSnapshot(session_.repository, digest)) return true;
-    for (const std::string& repository : origins_.Find(spec_.reference.registry, digest)) {
-      if (repository == session_.repository) continue;
-      if (known_.ReadSnapshot(repository, digest)) return true;
-    }
-    return false;
+    return FindOrigin(digest.ToString()) || known_.ReadSnapshot(digest);
+  }
+
+  // Reads the table of an object that this home has pushed or pulled.
+  bool FindOrigin(const std::string& object) {
+    std::vector<Origin> origins = origins_.Find(spec_.reference.registry, object);
+    // What the target has need not be mounted.
+    std::ranges::stable_partition(
+        origins, [&](const Origin& origin) { return origin.repository == session_.repository; });
+    return std::ranges::any_of(origins,
+                               [&](const Origin& origin) { return known_.ReadOrigin(origin); });
   }
 
   std::uint64_t CountData() const {
@@ -164,8 +171,7 @@ class Pusher {
                           .manifest = PushDocument(session_, snapshot.bytes),
                           .form = snapshot.manifest.form,
                           .annotations = AnnotationsOf(snapshot)};
-    const Digest digest = Digest::Require(snapshot.manifest.digest);
-    AddManifest(std::move(manifest), table, SnapshotTag(digest));
+    AddManifest(std::move(manifest), table, snapshot.manifest.digest);
   }
 
   void AddImageFile(const std::string& file) {
@@ -173,11 +179,11 @@ class Pusher {
     const ChunkTable table = PushFileAt(fd.get(), file, spec_.cache_dir / file);
     AddManifest(
         {.content = Content::kImageFile, .annotations = {{"org.opencontainers.image.title", file}}},
-        table, "");
+        table, file);
   }
 
-  // Sends the chunk table. An empty tag stores the manifest by its digest only.
-  void AddManifest(FileManifest manifest, const ChunkTable& table, std::string tag) {
+  // Sends the chunk table. object is what Transferred names.
+  void AddManifest(FileManifest manifest, const ChunkTable& table, const std::string& object) {
     manifest.table = PushDocument(session_, WriteChunkTable(table));
     manifest.chunks = table.Blobs();
     // The format requires one layer.
@@ -186,23 +192,47 @@ class Pusher {
     }
     RemoteDocument document = Document(kManifestMediaType, WriteFileManifest(manifest));
     index_.entries.push_back({manifest.content, {document.digest, document.bytes.size()}});
-    if (tag.empty()) tag = document.digest;
-    prepared_.push_back({std::move(tag), std::move(document)});
+    std::string tag = manifest.content == Content::kSnapshot
+                          ? SnapshotTag(Digest::Require(object))
+                          : ImageTag(Digest::Require(document.digest));
+    prepared_.push_back({object, std::move(tag), std::move(document)});
+  }
+
+  // Stores a manifest under its tag. Falls back to its digest if the registry refuses the tag,
+  // which only makes the manifest harder to find, and easier to lose in a garbage collection.
+  void PutManifest(const Prepared& manifest) {
+    if (client_.FindDigest(session_.repository, manifest.tag) == manifest.document.digest) return;
+    const auto refusal =
+        client_.TryPutManifest(session_.repository, manifest.tag, manifest.document);
+    if (!refusal) return;
+    spec_.log(fmt::format("{}; the manifest is stored without this tag", *refusal));
+    client_.PutManifest(session_.repository, manifest.document.digest, manifest.document);
+  }
+
+  // Stores the index under the user's tag.
+  void PutIndex(const RemoteDocument& index) {
+    const std::string& tag = spec_.reference.tag;
+    if (!client_.TryPutManifest(session_.repository, tag, index)) return;
+    // A registry that does not let tags move may refuse even the index that the tag names.
+    if (client_.FindDigest(session_.repository, tag) == index.digest) return;
+    client_.PutManifest(session_.repository, tag, index);
   }
 
   RemoteDocument PutDocuments() {
     const OutgoingSnapshot& head = chain_.snapshots.back();
     index_.annotations = AnnotationsOf(head);
+    // The name of a directory may be anything, but a JSON document is UTF-8. Only the index has the
+    // name, so that all homes write the same manifest for a snapshot.
+    const std::string name = head.source->artifact.Name();
+    if (base::IsUtf8(name)) index_.annotations.emplace("org.opencontainers.image.title", name);
     RemoteDocument index = Document(kIndexMediaType, WriteSnapshotIndex(index_));
+    for (const Prepared& manifest : prepared_) PutManifest(manifest);
+    PutIndex(index);
+    std::vector<Transferred> pushed;
     for (const Prepared& manifest : prepared_) {
-      client_.PutManifest(session_.repository, manifest.target, manifest.document);
+      pushed.push_back({manifest.object, manifest.document.digest});
     }
-    client_.PutManifest(session_.repository, spec_.reference.tag, index);
-    std::vector<Digest> snapshots;
-    for (const OutgoingSnapshot& snapshot : chain_.snapshots) {
-      snapshots.push_back(Digest::Require(snapshot.manifest.digest));
-    }
-    origins_.Add(spec_.reference.registry, session_.repository, snapshots);
+    origins_.Add(spec_.reference.registry, session_.repository, pushed);
     return index;
   }
 

@@ -34,8 +34,8 @@ struct PushSpec {
 };
 
 // Sends the data that the registry lacks: chunks first, then manifests, then the index under the
-// tag. Returns the reference by the digest of the index. Adds the repository to the origins of the
-// snapshots. Progress phase "push".
+// tag. Returns the reference by the digest of the index. Adds the manifests to the origins of the
+// snapshots and image files. Progress phase "push".
 // Throws kUnsupportedOperation if a snapshot cannot be sent (archive::PrepareChain), if a file has
 // too much data, or if there are too many snapshots for one index.
 // Throws kSnapshotImageMissing if a file of the image is missing.

@@ -35,6 +35,9 @@ struct RegistryRequest {
   bool reports_failures = false;
   // Passes the statuses 401 and 403 to done instead of throwing kRegistryUnauthorized.
   bool reports_refusals = false;
+  // Passes only the status 403 of the registry to done. Refused credentials are still thrown, so
+  // that they are not tried again.
+  bool reports_forbidden = false;
 };
 
 // Receives the response to a request. It is called by the thread that waits, and may throw.

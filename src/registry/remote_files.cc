@@ -44,6 +44,7 @@ SnapshotIndex RemoteFiles::GetIndex() {
 RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
   const std::string& digest = entry.manifest.digest;
   RemoteFile file{.manifest = {},
+                  .digest = digest,
                   .name = fmt::format("the manifest {} of {}", digest, reference_.ToString())};
   const auto document = client_.GetManifest(reference_.repository, digest, kMaxDocumentBytes);
   if (!document) {

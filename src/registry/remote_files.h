@@ -21,7 +21,8 @@ namespace msb::registry {
 // A disk of a snapshot, or a file of an image.
 struct RemoteFile {
   FileManifest manifest;
-  std::string name;  // The name of its manifest in messages.
+  std::string digest;  // The digest of its manifest.
+  std::string name;    // The name of its manifest in messages.
 };
 
 // RemoteFiles gets the documents, and limits their number and size. All functions throw

@@ -138,6 +138,13 @@ void DockerRegistry::Kill() noexcept {
   pid_ = -1;
 }
 
+void DockerRegistry::CollectGarbage() const {
+  const CommandResult run =
+      RunCommand(fmt::format("docker-registry garbage-collect --delete-untagged=true '{}' 2>&1",
+                             (dir_ / "config.yml").native()));
+  if (run.status != 0) throw std::runtime_error(run.output);
+}
+
 std::vector<std::string> DockerRegistry::Requests(std::size_t from) const {
   // 127.0.0.1 - - [TIME] "METHOD PATH HTTP/1.1" STATUS BYTES "" "AGENT"
   std::vector<std::string> requests;

@@ -57,6 +57,9 @@ class DockerRegistry {
   void Kill() noexcept;
   // Starts a registry that was killed, with its port and storage.
   void Start();
+  // Removes the manifests that no tag names, and the blobs that no manifest names.
+  // Throws std::runtime_error, with the output, if that fails.
+  void CollectGarbage() const;
 
   RegistryStorage& storage() { return storage_; }
   // Returns the requests that were answered, as "METHOD /PATH STATUS", since the start of the log

@@ -70,6 +70,10 @@ std::string RegistryStorage::Read(const std::string& digest) const {
 
 void RegistryStorage::Clear() { fs::remove_all(dir_); }
 
+void RegistryStorage::Truncate(const std::string& digest, std::uint64_t size) {
+  fs::resize_file(PathOf(digest) / "data", size);
+}
+
 void RegistryStorage::Remove(const std::string& digest) {
   fs::remove_all(PathOf(digest));
   std::vector<fs::path> links;

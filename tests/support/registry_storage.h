@@ -32,6 +32,8 @@ class RegistryStorage {
   void Clear();
   // Removes a blob from all repositories, as a garbage collection does that runs too early.
   void Remove(const std::string& digest);
+  // Cuts off the end of a blob, as a crash of the registry's machine may.
+  void Truncate(const std::string& digest, std::uint64_t size);
 
   // Returns a description of what is missing: for each tag of each repository, the documents and
   // blobs that it leads to and that the repository does not have, or has with another size. Empty

@@ -6,7 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
+#include "src/base/digest.h"
 #include "tests/support/support.h"
 
 namespace msb::registry {
@@ -15,9 +18,7 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-base::Digest Snapshot(int number) {
-  return base::Digest::Require(base::Sha256Digest(std::to_string(number)));
-}
+std::string Digest(int number) { return base::Sha256Digest(std::to_string(number)); }
 
 class OriginsTest : public testing::Test {
  protected:
@@ -30,41 +31,50 @@ class OriginsTest : public testing::Test {
   std::vector<std::string> log_;
 };
 
-TEST_F(OriginsTest, FindsTheRepositoriesOfASnapshotTheLastUsedFirst) {
-  EXPECT_THAT(Open().Find("host:5000", Snapshot(1)), IsEmpty());
-  Open().Add("host:5000", "team/one", {Snapshot(1), Snapshot(2)});
-  Open().Add("host:5000", "team/two", {Snapshot(1)});
-  Open().Add("other", "team/three", {Snapshot(1)});
-  EXPECT_THAT(Open().Find("host:5000", Snapshot(1)), ElementsAre("team/two", "team/one"));
-  EXPECT_THAT(Open().Find("host:5000", Snapshot(2)), ElementsAre("team/one"));
-  Open().Add("host:5000", "team/one", {Snapshot(1)});
-  EXPECT_THAT(Open().Find("host:5000", Snapshot(1)), ElementsAre("team/one", "team/two"));
+TEST_F(OriginsTest, FindsTheManifestsOfAnObjectTheLastUsedFirst) {
+  EXPECT_THAT(Open().Find("host:5000", Digest(1)), IsEmpty());
+  Open().Add("host:5000", "team/one", {{Digest(1), Digest(11)}, {"disks/x.raw", Digest(12)}});
+  Open().Add("host:5000", "team/two", {{Digest(1), Digest(21)}});
+  Open().Add("other", "team/three", {{Digest(1), Digest(31)}});
+  const Origin one{"team/one", Digest(11)};
+  const Origin two{"team/two", Digest(21)};
+  EXPECT_THAT(Open().Find("host:5000", Digest(1)), ElementsAre(two, one));
+  EXPECT_THAT(Open().Find("host:5000", "disks/x.raw"), ElementsAre(Origin{"team/one", Digest(12)}));
+  Open().Add("host:5000", "team/one", {{Digest(1), Digest(11)}});
+  EXPECT_THAT(Open().Find("host:5000", Digest(1)), ElementsAre(one, two));
   EXPECT_THAT(log_, IsEmpty());
 }
 
+TEST_F(OriginsTest, KeepsTheLastManifestOfAnObjectInARepository) {
+  Open().Add("host", "team/one", {{Digest(1), Digest(11)}});
+  Open().Add("host", "team/one", {{Digest(1), Digest(12)}});
+  EXPECT_THAT(Open().Find("host", Digest(1)), ElementsAre(Origin{"team/one", Digest(12)}));
+}
+
 TEST_F(OriginsTest, KeepsALimitedNumber) {
-  std::vector<base::Digest> many;
-  for (int i = 0; i < 1100; ++i) many.push_back(Snapshot(i));
-  Open().Add("host", "old", {Snapshot(5000)});
+  std::vector<Transferred> many;
+  for (int i = 0; i < 1100; ++i) many.push_back({Digest(i), Digest(0)});
+  Open().Add("host", "old", {{Digest(5000), Digest(0)}});
   Open().Add("host", "new", many);
-  EXPECT_THAT(Open().Find("host", Snapshot(1023)), ElementsAre("new"));
-  EXPECT_THAT(Open().Find("host", Snapshot(1024)), IsEmpty());
-  EXPECT_THAT(Open().Find("host", Snapshot(5000)), IsEmpty());
+  EXPECT_THAT(Open().Find("host", Digest(1023)), ElementsAre(Origin{"new", Digest(0)}));
+  EXPECT_THAT(Open().Find("host", Digest(1024)), IsEmpty());
+  EXPECT_THAT(Open().Find("host", Digest(5000)), IsEmpty());
 }
 
 TEST_F(OriginsTest, AMalformedFileCountsAsEmptyAndIsReplaced) {
-  for (const char* text : {"", "{", "[]", R"({"origins":[1]})", R"({"origins":7})",
-                           R"({"origins":[{"snapshot":"x","registry":"h","repository":"r"}]})"}) {
+  for (const char* text :
+       {"", "{", "[]", R"({"origins":[1]})", R"({"origins":7})",
+        R"({"origins":[{"object":"x","registry":"h","repository":"r","manifest":"x"}]})"}) {
     test::WriteFile(file_, text);
-    EXPECT_THAT(Open().Find("h", Snapshot(1)), IsEmpty()) << text;
-    Open().Add("h", "r", {Snapshot(1)});
-    EXPECT_THAT(Open().Find("h", Snapshot(1)), ElementsAre("r")) << text;
+    EXPECT_THAT(Open().Find("h", "x"), IsEmpty()) << text;
+    Open().Add("h", "r", {{"x", Digest(1)}});
+    EXPECT_THAT(Open().Find("h", "x"), ElementsAre(Origin{"r", Digest(1)})) << text;
   }
 }
 
 TEST_F(OriginsTest, LogsAFailureToWrite) {
   std::filesystem::create_directories(file_ / "directory");
-  Open().Add("host", "team/one", {Snapshot(1)});
+  Open().Add("host", "team/one", {{Digest(1), Digest(2)}});
   EXPECT_THAT(log_, ElementsAre(testing::AllOf(testing::HasSubstr("registries.json"),
                                                testing::HasSubstr("later pushes"))));
 }
