@@ -100,6 +100,29 @@ bool IsPathComponent(std::string_view component) {
               base::Quoted(text), problem);
 }
 
+[[noreturn]] void RefuseDigest(std::string_view text, std::string_view digest) {
+  Refuse(text,
+         fmt::format("'{}' is not a digest: it must be 'sha256:' and 64 lower-case hex digits",
+                     base::Quoted(digest)));
+}
+
+// Refuses a user name, and a digest of another algorithm, without showing the text before the last
+// '@': it may be a password, in which anything may occur.
+void RefuseUser(std::string_view text) {
+  std::size_t at = text.rfind('@');
+  while (at != std::string_view::npos && text.substr(at).starts_with("@sha256:")) {
+    at = at == 0 ? std::string_view::npos : text.rfind('@', at - 1);
+  }
+  if (at == std::string_view::npos) return;
+  const std::string_view rest = text.substr(at + 1);
+  const std::string shown = "…" + std::string(text.substr(at));
+  // A digest has no '/', and follows a repository.
+  const bool is_digest = rest.find('/') == std::string_view::npos &&
+                         text.substr(0, at).find('/') != std::string_view::npos;
+  if (is_digest) RefuseDigest(shown, rest);
+  Refuse(shown, "it must not contain a user name; give it in the options or with 'docker login'");
+}
+
 // Refuses what people often write by mistake, with a message for each.
 void RefuseMistakes(std::string_view text) {
   if (text.empty()) Refuse(text, "it is empty");
@@ -109,12 +132,6 @@ void RefuseMistakes(std::string_view text) {
   if (base::HasControlCharacter(text)) Refuse(text, "it contains a control character");
   if (const std::size_t scheme = text.find("://"); scheme != std::string_view::npos) {
     Refuse(text, fmt::format("leave out '{}'", base::Quoted(text.substr(0, scheme + 3))));
-  }
-  const std::size_t at = text.substr(0, text.find('/')).find('@');
-  if (at != std::string_view::npos && !text.substr(at).starts_with("@sha256:")) {
-    // The text before the '@' may be a password.
-    Refuse("…" + std::string(text.substr(at)),
-           "it must not contain a user name; give it in the options or with 'docker login'");
   }
 }
 
@@ -150,11 +167,7 @@ void CheckRepository(std::string_view text, std::string_view repository) {
 
 std::optional<base::Digest> ParseDigest(std::string_view text, std::string_view digest) {
   auto parsed = base::Digest::Parse(digest);
-  if (!parsed || parsed->algorithm() != "sha256") {
-    Refuse(text, fmt::format("'{}' is not a digest: it must be 'sha256:' and 64 lower-case hex "
-                             "digits",
-                             base::Quoted(digest)));
-  }
+  if (!parsed || parsed->algorithm() != "sha256") RefuseDigest(text, digest);
   return parsed;
 }
 
@@ -188,6 +201,7 @@ bool IsTag(std::string_view text) {
 }
 
 Reference Reference::Parse(std::string_view text) {
+  RefuseUser(text);
   RefuseMistakes(text);
   const std::size_t slash = text.find('/');
   if (slash == std::string_view::npos) {

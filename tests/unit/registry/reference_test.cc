@@ -70,7 +70,13 @@ TEST(ReferenceTest, ExplainsCommonMistakes) {
 }
 
 TEST(ReferenceTest, RefusesUsersWithoutShowingTheirPasswords) {
-  for (const std::string text : {"joe:secret@r.example/app", "joe:secret@r.example"}) {
+  const std::string digest = "@sha256:" + kHex;
+  for (const std::string& text :
+       {std::string("joe:secret@r.example/app"), std::string("joe:secret@r.example"),
+        std::string("https://joe:secret@r.example/app"), std::string("joe:se/secret@r.example/app"),
+        std::string("joe:80/secret@r.example:5000/app:v1"), "joe:secret@r.example/app" + digest,
+        std::string("joe:se@sha256:/secret@r.example/app"), std::string("secret\n@r.example/app"),
+        "joe:secret@r.example/" + std::string(2000, 'a')}) {
     try {
       Reference::Parse(text);
       ADD_FAILURE() << text;
@@ -78,6 +84,16 @@ TEST(ReferenceTest, RefusesUsersWithoutShowingTheirPasswords) {
       EXPECT_TRUE(test::Names(e.what(), {"must not contain a user name", "r.example"}));
       EXPECT_EQ(std::string_view(e.what()).find("secret"), std::string_view::npos) << e.what();
     }
+  }
+}
+
+TEST(ReferenceTest, DoesNotShowWhatMayBeAPasswordBeforeAMalformedDigest) {
+  try {
+    Reference::Parse("joe:80/secret@r.example");
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_TRUE(test::Names(e.what(), {"@r.example", "is not a digest"}));
+    EXPECT_EQ(std::string_view(e.what()).find("secret"), std::string_view::npos) << e.what();
   }
 }
 
