@@ -158,6 +158,7 @@ TEST_F(ErrorTest, HelpAndVersionGoToStandardOutput) {
   EXPECT_THAT(Output({"--help"}), AllOf(HasSubstr("create"), HasSubstr("doctor")));
   EXPECT_EQ(Output({}), Output({"--help"}));
   EXPECT_THAT(Output({"create", "--help"}), HasSubstr("--integrity"));
+  EXPECT_THAT(Output({"pull", "--help"}), HasSubstr("[:TAG][@DIGEST]"));
 }
 
 TEST_F(ErrorTest, NextStepsAreOptionsOfTheProgram) {

@@ -18,7 +18,9 @@ namespace msb::program {
 namespace {
 
 constexpr const char* kReference = "REFERENCE";
-constexpr const char* kReferenceHelp = "HOST[:PORT]/REPOSITORY[:TAG]. Default tag: latest";
+constexpr const char* kPushReferenceHelp = "HOST[:PORT]/REPOSITORY[:TAG]. Default tag: latest";
+constexpr const char* kPullReferenceHelp =
+    "HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]. Default tag: latest";
 
 // The longest password that is read from standard input, in bytes.
 constexpr std::size_t kMaxPasswordBytes = 64 << 10;
@@ -129,7 +131,9 @@ void AddPush(CLI::App& app, Invocation& invocation) {
   command->add_option(kSnapshot, *name, "Name, digest or path of the snapshot")
       ->type_name("")
       ->required();
-  command->add_option(kReference, arguments->reference, kReferenceHelp)->type_name("")->required();
+  command->add_option(kReference, arguments->reference, kPushReferenceHelp)
+      ->type_name("")
+      ->required();
   command->add_flag("--with-parents", options->with_parents,
                     "Include every snapshot that it descends from");
   command->add_flag("--with-image", options->with_image, "Include the image");
@@ -150,7 +154,9 @@ void AddPull(CLI::App& app, Invocation& invocation) {
   const auto destination = std::make_shared<std::string>();
   const auto arguments = std::make_shared<RegistryArguments>();
   const auto options = std::make_shared<SnapshotPullOptions>();
-  command->add_option(kReference, arguments->reference, kReferenceHelp)->type_name("")->required();
+  command->add_option(kReference, arguments->reference, kPullReferenceHelp)
+      ->type_name("")
+      ->required();
   command->add_option("--name", options->name, "Name for the snapshot. Default: its identity")
       ->type_name("NAME")
       ->check(NotEmpty());
