@@ -95,11 +95,29 @@ std::string ArtifactTypeOf(const Fields& fields) {
         base::Quoted(found));
 }
 
-// Calls parse with the document, and names it in the errors.
+// Returns the media type that the registry reports, in lower case and without parameters.
+std::string MediaTypeOf(const RemoteDocument& document) {
+  const std::string_view type = document.media_type;
+  const std::size_t end = type.find_first_of("; \t");
+  return base::LowerCase(type.substr(0, end));
+}
+
+// Refuses a document whose media type the registry does not report, unless it names the type.
+void RequireMediaType(const Json& json, std::string_view media_type, std::string_view origin) {
+  const auto found = json.is_object() ? json.find("mediaType") : json.end();
+  if (found != json.end() && found->is_string() && found->get<std::string>() == media_type) return;
+  RefuseOther(origin, "a document without a media type");
+}
+
+// Calls parse with the document, which must have the media type, and names it in the errors.
 template <typename Parse>
-auto ParseDocument(const RemoteDocument& document, std::string_view origin, const Parse& parse) {
+auto ParseDocument(const RemoteDocument& document, std::string_view media_type,
+                   std::string_view origin, const Parse& parse) {
+  const std::string reported = MediaTypeOf(document);
+  if (!reported.empty() && reported != media_type) RefuseOther(origin, document.media_type);
   try {
     const Json json = base::ParseJson(document.bytes);
+    if (reported.empty()) RequireMediaType(json, media_type, origin);
     return parse(json);
   } catch (const std::invalid_argument& e) {
     Throw(ErrorKind::kSnapshotIntegrity, "{} is malformed: {}; push the snapshot again", origin,
@@ -199,8 +217,7 @@ std::string WriteSnapshotIndex(const SnapshotIndex& index) {
 }
 
 FileManifest ParseFileManifest(const RemoteDocument& document, std::string_view origin) {
-  if (document.media_type != kManifestMediaType) RefuseOther(origin, document.media_type);
-  return ParseDocument(document, origin, [&](const Json& json) {
+  return ParseDocument(document, kManifestMediaType, origin, [&](const Json& json) {
     const Fields fields(json, "", {"schemaVersion", "config", "layers"}, Fields::Others::kIgnore);
     CheckMediaType(fields, kManifestMediaType);
     const std::string type = ArtifactTypeOf(fields);
@@ -214,8 +231,7 @@ FileManifest ParseFileManifest(const RemoteDocument& document, std::string_view 
 }
 
 SnapshotIndex ParseSnapshotIndex(const RemoteDocument& document, std::string_view origin) {
-  if (document.media_type != kIndexMediaType) RefuseOther(origin, document.media_type);
-  return ParseDocument(document, origin, [&](const Json& json) {
+  return ParseDocument(document, kIndexMediaType, origin, [&](const Json& json) {
     const Fields fields(json, "", {"schemaVersion", "manifests"}, Fields::Others::kIgnore);
     CheckMediaType(fields, kIndexMediaType);
     const std::string type = ArtifactTypeOf(fields);

@@ -100,6 +100,18 @@ TEST(FileManifestTest, RefusesWhatIsNotOfASnapshot) {
       ErrorKind::kUnsupportedOperation, "application/vnd.other.v1", "snapshot was pushed");
 }
 
+TEST(FileManifestTest, AcceptsEquivalentMediaTypes) {
+  const std::string text = WriteFileManifest(Manifest());
+  for (const char* type : {"Application/vnd.OCI.image.manifest.v1+JSON", "",
+                           "application/vnd.oci.image.manifest.v1+json; charset=utf-8"}) {
+    EXPECT_EQ(ParseFileManifest(Document(type, text), "x").table, Manifest().table) << type;
+  }
+  const std::string other = Changed(text, "vnd.oci.image.manifest", "vnd.oci.image.index");
+  EXPECT_MSB_ERROR(ParseFileManifest(Document("", other), "the manifest of x"),
+                   ErrorKind::kUnsupportedOperation, "the manifest of x is not a snapshot",
+                   "without a media type", "to which a snapshot was pushed");
+}
+
 TEST(FileManifestTest, RefusesMalformedDocuments) {
   const std::string text = WriteFileManifest(Manifest());
   const auto expect_refused = [](const std::string& wrong, const std::string& problem) {
