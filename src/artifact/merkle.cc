@@ -22,6 +22,7 @@ constexpr std::string_view kParentDomain = "msb-file-merkle-blake3-v1\0parent\0"
 constexpr std::string_view kRootDomain = "msb-file-merkle-blake3-v1\0root\0"sv;
 
 constexpr std::uint64_t kLeavesPerRegion = disk::kRegionBytes / kMerkleLeafBytes;
+constexpr std::size_t kLeavesPerCheck = (1 << 20) / kMerkleLeafBytes;
 static_assert(disk::kBlockBytes == kMerkleLeafBytes, "a block of a scan must be a leaf");
 static_assert(kLeafDomain.size() <= disk::kRegionHeadroom, "the domain must fit before a leaf");
 
@@ -77,9 +78,11 @@ std::uint32_t MerkleTree::LevelOf(std::uint64_t range_bytes) const {
                   static_cast<std::uint32_t>(std::countr_zero(range_bytes / kMerkleLeafBytes)));
 }
 
-MerkleHash MerkleTree::Hash(std::span<std::byte> bytes, std::uint32_t level) const {
+MerkleHash MerkleTree::Hash(std::span<std::byte> bytes, std::uint32_t level,
+                            const std::function<void()>& check) const {
   std::vector<MerkleHash> hashes(std::size_t{1} << level, zero_[0]);
   for (std::size_t leaf = 0; leaf * kMerkleLeafBytes < bytes.size(); ++leaf) {
+    if (check && leaf % kLeavesPerCheck == 0) check();
     const auto rest = bytes.subspan(leaf * kMerkleLeafBytes);
     const auto data = rest.first(std::min<std::size_t>(rest.size(), kMerkleLeafBytes));
     if (disk::IsZero(data)) continue;

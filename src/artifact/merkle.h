@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <string>
@@ -40,8 +41,10 @@ class MerkleTree {
 
   // Returns the hash of the node of this level that covers bytes, which may be shorter than the
   // range of the node: the rest is zeros. The kRegionHeadroom bytes before the first byte must be
-  // writable; they are changed during the call only.
-  MerkleHash Hash(std::span<std::byte> bytes, std::uint32_t level) const;
+  // writable; they are changed during the call only. Calls check, if it is set, at least once for
+  // each MiB; it may throw.
+  MerkleHash Hash(std::span<std::byte> bytes, std::uint32_t level,
+                  const std::function<void()>& check = {}) const;
 
   // A node of a level: its position among the nodes of this level, and its hash.
   using Node = std::pair<std::uint64_t, MerkleHash>;

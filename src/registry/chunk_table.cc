@@ -124,7 +124,7 @@ class TableParser {
       Malformed(fields.PathOf("index"),
                 fmt::format("is {}, which is beyond the end of the file", chunk.index));
     }
-    const std::uint64_t limit = ZSTD_compressBound(table_.chunk_size);
+    const std::uint64_t limit = ZSTD_compressBound(table_.RangeOf(chunk.index).length);
     if (chunk.blob.size == 0 || chunk.blob.size > limit) {
       Malformed(fields.PathOf("size"),
                 fmt::format("must be from 1 to {}, but is {}", limit, chunk.blob.size));

@@ -25,6 +25,9 @@ using disk::Extent;
 // The most chunks that are looked for in local files at the same time.
 constexpr std::size_t kMaxLookups = 32;
 
+// The bytes that are written at once.
+constexpr std::size_t kWritePiece = 8 << 20;
+
 class ChunkPuller {
  public:
   ChunkPuller(PullSession& session, const PullFile& file)
@@ -67,10 +70,12 @@ class ChunkPuller {
     });
   }
 
+  std::uint64_t LongestChunk() const { return std::min(table_.chunk_size, table_.size); }
+
   // Each worker that looks for a chunk has one in memory.
   bool MayLookUp() const {
-    return unfinished_ == 0 || (unfinished_ < kMaxLookups &&
-                                (unfinished_ + 1) * table_.chunk_size <= kMaxBytesInMemory);
+    return unfinished_ == 0 ||
+           (unfinished_ < kMaxLookups && (unfinished_ + 1) * LongestChunk() <= kMaxBytesInMemory);
   }
 
   // Called by a worker. Returns true if the file now has the chunk.
@@ -83,9 +88,9 @@ class ChunkPuller {
     for (const int local : file_.local) {
       if (base::StampOf(local).size < range.end()) continue;
       const std::span<std::byte> bytes = codec.Read(local, range, std::span(&range, 1));
-      if (tree_.Hash(bytes, level_) != chunk.hash) continue;
+      if (codec.Hash(tree_, bytes, level_) != chunk.hash) continue;
       if (!disk::ShareRange(local, file_.fd, range)) {
-        disk::WriteSparse(file_.fd, bytes, range.offset);
+        WriteTo(codec, range.offset, bytes);
         return true;
       }
       // The local file may have changed since it was read.
@@ -98,7 +103,8 @@ class ChunkPuller {
   // Returns true if the file has the chunk.
   bool HasChunk(ChunkCodec& codec, const Chunk& chunk) const {
     const Extent range = table_.RangeOf(chunk.index);
-    return tree_.Hash(codec.Read(file_.fd, range, std::span(&range, 1)), level_) == chunk.hash;
+    return codec.Hash(tree_, codec.Read(file_.fd, range, std::span(&range, 1)), level_) ==
+           chunk.hash;
   }
 
   void Save(const Chunk& chunk) {
@@ -136,7 +142,7 @@ class ChunkPuller {
     });
   }
 
-  std::uint64_t RoomFor(const Chunk& chunk) const { return chunk.blob.size + table_.chunk_size; }
+  std::uint64_t RoomFor(const Chunk& chunk) const { return chunk.blob.size + LongestChunk(); }
   bool HasRoom(const Chunk& chunk) const {
     return unfinished_ == 0 || in_memory_ + RoomFor(chunk) <= kMaxBytesInMemory;
   }
@@ -162,17 +168,27 @@ class ChunkPuller {
   void Write(ChunkCodec& codec, const std::string& blob,
              const std::vector<const Chunk*>& chunks) const {
     const Chunk& first = *chunks.front();
-    const std::string found = base::Sha256Digest(blob);
+    const std::string found = codec.Digest(blob);
     if (found != first.blob.digest) Refuse(first, "has the digest " + found);
     const std::span<std::byte> content = Decompress(codec, blob, first);
-    if (tree_.Hash(WithinFile(content, first), level_) != first.hash) {
+    if (codec.Hash(tree_, WithinFile(content, first), level_) != first.hash) {
       Refuse(first, "does not have the content that the chunk table records");
     }
     for (const Chunk* chunk : chunks) {
-      const Extent range = table_.RangeOf(chunk->index);
-      const std::span<std::byte> bytes = WithinFile(content, *chunk);
-      disk::WriteSparse(file_.fd, bytes, range.offset);
-      base::BeginWriteback(file_.fd, range.offset, bytes.size());
+      WriteTo(codec, table_.RangeOf(chunk->index).offset, WithinFile(content, *chunk));
+    }
+  }
+
+  // Writes in pieces, so that a cancelled call need not wait for a long chunk.
+  void WriteTo(const ChunkCodec& codec, std::uint64_t offset,
+               std::span<const std::byte> bytes) const {
+    while (!bytes.empty()) {
+      codec.CheckStop();
+      const auto piece = bytes.first(std::min(kWritePiece, bytes.size()));
+      disk::WriteSparse(file_.fd, piece, offset);
+      base::BeginWriteback(file_.fd, offset, piece.size());
+      bytes = bytes.subspan(piece.size());
+      offset += piece.size();
     }
   }
 
@@ -189,7 +205,7 @@ class ChunkPuller {
   std::span<std::byte> Decompress(ChunkCodec& codec, const std::string& blob,
                                   const Chunk& chunk) const {
     try {
-      return codec.Decompress(blob, table_.chunk_size);
+      return codec.Decompress(blob, table_.RangeOf(chunk.index).length);
     } catch (const std::invalid_argument& e) {
       Refuse(chunk, std::string("is malformed: ") + e.what());
     }

@@ -107,9 +107,12 @@ class ChunkPusher {
   }
 
  private:
-  // A chunk and its blob, which is at most a little longer.
-  std::uint64_t ChunkRoom() const { return 2 * table_.chunk_size; }
-  bool HasRoom() const { return in_memory_ == 0 || in_memory_ + ChunkRoom() <= kMaxBytesInMemory; }
+  // The blob of a chunk, which is at most a little longer than the chunk, and what a worker needs
+  // for the chunk itself beyond the buffer that it keeps.
+  std::uint64_t ChunkRoom() const {
+    return table_.chunk_size + table_.chunk_size - std::min(table_.chunk_size, kMaxKeptBytes);
+  }
+  bool HasRoom() const { return in_memory_ == 0 || in_memory_ + ChunkRoom() <= session_.blob_room; }
 
   void Begin(Source source) {
     ++unfinished_;
@@ -129,7 +132,7 @@ class ChunkPusher {
                              bool may_reuse) {
     const std::uint32_t level = tree_.LevelOf(table_.chunk_size);
     const auto bytes = codec.Read(file_.fd, table_.RangeOf(source->index), source->data);
-    const artifact::MerkleHash hash = tree_.Hash(bytes, level);
+    const artifact::MerkleHash hash = codec.Hash(tree_, bytes, level);
     if (hash == tree_.Zero(level)) {
       return [this, source] {
         in_memory_ -= ChunkRoom();
@@ -151,7 +154,7 @@ class ChunkPusher {
       };
     }
     auto blob = std::make_shared<const std::string>(codec.Compress(bytes, session_.level));
-    BlobDescriptor descriptor{base::Sha256Digest(*blob), blob->size()};
+    BlobDescriptor descriptor{codec.Digest(*blob), blob->size()};
     return [this, source, hash, blob = std::move(blob), descriptor = std::move(descriptor)] {
       Send(source, hash, {.descriptor = descriptor, .bytes = blob});
     };
@@ -267,6 +270,15 @@ class ChunkPusher {
 };
 
 }  // namespace
+
+PushMemory PushMemoryFor(int level, unsigned cores) {
+  const std::uint64_t worker = CompressionBytes(level) + kMaxKeptBytes;
+  // Each worker must have room for the blob that it makes.
+  const std::uint64_t workers = std::clamp<std::uint64_t>(kMaxPushBytes / (worker + kMaxKeptBytes),
+                                                          1, std::min(cores, kMaxWorkers));
+  return {.workers = static_cast<unsigned>(workers),
+          .blob_bytes = kMaxPushBytes - std::min(kMaxPushBytes, workers * worker)};
+}
 
 ChunkTable PushChunks(PushSession& session, const PushFile& file) {
   ChunkTable table = ChunkPusher(session, file).Run();

@@ -18,6 +18,19 @@
 
 namespace msb::registry {
 
+// The memory that a push may occupy. At high levels zstd needs so much of it that fewer workers
+// fit.
+struct PushMemory {
+  unsigned workers = 1;          // How many of them may compress at the same time.
+  std::uint64_t blob_bytes = 0;  // Bytes of the blobs that may wait to be sent.
+};
+// Returns how kMaxPushBytes are divided for this level, on a machine with this many cores.
+PushMemory PushMemoryFor(int level, unsigned cores);
+
+// The most bytes that the workers, the chunks and the blobs of a push occupy in memory. One chunk
+// may always be processed, even if it is larger.
+inline constexpr std::uint64_t kMaxPushBytes = 120 << 20;
+
 // The state that all files of a push share.
 struct PushSession {
   const Context& ctx;
@@ -27,6 +40,7 @@ struct PushSession {
   base::ProgressMeter& meter;
   std::string repository = {};
   int level = 3;
+  std::uint64_t blob_room = 0;  // PushMemory::blob_bytes.
   // For the estimate of the total: bytes of data in all files, bytes of data in the chunks that
   // have been read, and bytes of the blobs that those chunks became.
   std::uint64_t data_bytes = 0;

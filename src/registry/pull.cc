@@ -206,7 +206,7 @@ class Puller {
   void GetTables(const std::vector<IncomingSnapshot*>& order) {
     for (const IncomingSnapshot* snapshot : order) {
       if (snapshot->present) continue;
-      RemoteFile& file = snapshots_.at(snapshot->id).file;
+      const RemoteFile& file = snapshots_.at(snapshot->id).file;
       ChunkTable table = remote_.GetTable(file);
       CheckTable(*snapshot, file, table);
       CountBlobs(table);

@@ -9,6 +9,7 @@
 
 #include "src/archive/export_chain.h"
 #include "src/archive/image_files.h"
+#include "src/base/core_count.h"
 #include "src/base/regular_file.h"
 #include "src/base/throw.h"
 #include "src/disk/extents.h"
@@ -65,14 +66,16 @@ class Pusher {
         meter_(ctx, "push", 0),
         client_(ctx, spec.reference.registry, spec.options),
         known_(client_, spec.reference.repository, spec.log),
-        workers_([this] { client_.Wake(); }),
+        memory_(PushMemoryFor(spec.level, base::CoreCount())),
+        workers_([this] { client_.Wake(); }, memory_.workers),
         session_{.ctx = ctx,
                  .client = client_,
                  .workers = workers_,
                  .known = known_,
                  .meter = meter_,
                  .repository = spec.reference.repository,
-                 .level = spec.level} {
+                 .level = spec.level,
+                 .blob_room = memory_.blob_bytes} {
     client_.OnTraffic([this](std::uint64_t bytes) { meter_.Add(bytes); });
   }
 
@@ -244,6 +247,7 @@ class Pusher {
   base::ProgressMeter meter_;
   RegistryClient client_;
   KnownChunks known_;
+  const PushMemory memory_;
   WorkerPool workers_;
   PushSession session_;
   SnapshotIndex index_;

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "src/base/digest.h"
 #include "src/base/throw.h"
 
 namespace msb::registry {
@@ -19,6 +20,21 @@ constexpr std::uint64_t kMaxTotalBytes = 1 << 30;
 
 // The most manifests that an index may list.
 constexpr std::size_t kMaxManifests = 1 << 14;
+
+// The most chunks in the tables of one pull, which are held in memory (about 160 bytes each): with
+// chunks of the default size, these are 4 TiB of data. Images are smaller than that.
+constexpr std::size_t kMaxTotalChunks = 32 * kMaxChunks;
+constexpr std::size_t kMaxImageChunks = 4 * kMaxChunks;
+
+// Returns a digest of the list.
+std::string DigestOf(const std::vector<BlobDescriptor>& blobs) {
+  base::Sha256 hash;
+  for (const BlobDescriptor& blob : blobs) {
+    const std::string line = fmt::format("{} {}\n", blob.digest, blob.size);
+    hash.Update(line.data(), line.size());
+  }
+  return hash.Finish();
+}
 
 }  // namespace
 
@@ -45,7 +61,8 @@ RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
   const std::string& digest = entry.manifest.digest;
   RemoteFile file{.manifest = {},
                   .digest = digest,
-                  .name = fmt::format("the manifest {} of {}", digest, reference_.ToString())};
+                  .name = fmt::format("the manifest {} of {}", digest, reference_.ToString()),
+                  .blobs = {}};
   const auto document = client_.GetManifest(reference_.repository, digest, kMaxDocumentBytes);
   if (!document) {
     Throw(ErrorKind::kSnapshotIntegrity, "the registry does not have {}; push the snapshot again",
@@ -58,6 +75,8 @@ RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
     Throw(ErrorKind::kSnapshotIntegrity,
           "{} is not what its index describes; push the snapshot again", file.name);
   }
+  file.blobs = DigestOf(file.manifest.chunks);
+  file.manifest.chunks = std::vector<BlobDescriptor>();  // Unlike = {}, frees the memory.
   return file;
 }
 
@@ -66,17 +85,32 @@ std::string RemoteFiles::GetArtifactManifest(const RemoteFile& file) {
                      artifact::kMaxManifestBytes);
 }
 
-ChunkTable RemoteFiles::GetTable(RemoteFile& file) {
+ChunkTable RemoteFiles::GetTable(const RemoteFile& file) {
   const std::string name = "the chunk table of " + file.name;
   ChunkTable table = ParseChunkTable(GetDocument(file.manifest.table, name, kMaxTableBytes), name);
   const std::vector<BlobDescriptor> blobs = table.Blobs();
   // A file of an image that has no chunks lists a blob all the same.
-  if (blobs != file.manifest.chunks && !blobs.empty()) {
+  if (!blobs.empty() && DigestOf(blobs) != file.blobs) {
     Throw(ErrorKind::kSnapshotIntegrity,
           "{} does not list the blobs of its chunk table; push the snapshot again", file.name);
   }
-  file.manifest.chunks = {};
+  CountChunks(file, table);
   return table;
+}
+
+void RemoteFiles::CountChunks(const RemoteFile& file, const ChunkTable& table) {
+  const auto add = [&](std::size_t& count, std::size_t limit, std::string_view what) {
+    count += table.chunks.size();
+    if (count <= limit) return;
+    Throw(ErrorKind::kUnsupportedOperation,
+          "{}, together with the files before it, has more than {} chunks, the most that {} of one "
+          "pull may have; push fewer snapshots at once",
+          file.name, limit, what);
+  };
+  add(chunks_, kMaxTotalChunks, "the files");
+  if (file.manifest.content == Content::kImageFile) {
+    add(image_chunks_, kMaxImageChunks, "the images");
+  }
 }
 
 std::string RemoteFiles::GetDocument(const BlobDescriptor& blob, const std::string& name,

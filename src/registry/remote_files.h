@@ -20,13 +20,14 @@ namespace msb::registry {
 
 // A disk of a snapshot, or a file of an image.
 struct RemoteFile {
-  FileManifest manifest;
-  std::string digest;  // The digest of its manifest.
-  std::string name;    // The name of its manifest in messages.
+  FileManifest manifest;  // Without the list of chunks, which may be long.
+  std::string digest;     // The digest of its manifest.
+  std::string name;       // The name of its manifest in messages.
+  std::string blobs;      // A digest of that list.
 };
 
-// RemoteFiles gets the documents, and limits their number and size. All functions throw
-// kSnapshotIntegrity if a document is missing, malformed or too long.
+// RemoteFiles gets the documents, and limits their number, their size, and the number of chunks.
+// All functions throw kSnapshotIntegrity if a document is missing, malformed or too long.
 class RemoteFiles {
  public:
   // Both must outlive the object.
@@ -39,17 +40,19 @@ class RemoteFiles {
   RemoteFile GetManifest(const IndexEntry& entry);
   // Returns the bytes of the artifact's manifest of a snapshot.
   std::string GetArtifactManifest(const RemoteFile& file);
-  // Gets the chunk table, and checks that the manifest lists exactly its blobs. Clears the
-  // manifest's list of chunks, which is not needed any more.
-  ChunkTable GetTable(RemoteFile& file);
+  // Gets the chunk table, and checks that the manifest lists exactly its blobs.
+  ChunkTable GetTable(const RemoteFile& file);
 
  private:
   std::string GetDocument(const BlobDescriptor& blob, const std::string& name, std::size_t limit);
   void Count(std::uint64_t bytes, const std::string& name, std::size_t limit);
+  void CountChunks(const RemoteFile& file, const ChunkTable& table);
 
   RegistryClient& client_;
   const Reference& reference_;
   std::uint64_t document_bytes_ = 0;
+  std::size_t chunks_ = 0;        // In all tables.
+  std::size_t image_chunks_ = 0;  // In those of files of images.
 };
 
 }  // namespace msb::registry

@@ -11,15 +11,9 @@
 #include "src/base/throw.h"
 
 namespace msb::registry {
-namespace {
 
-// Each worker holds a chunk and its blob in memory.
-constexpr unsigned kMaxWorkers = 8;
-
-}  // namespace
-
-WorkerPool::WorkerPool(std::function<void()> wake) : wake_(std::move(wake)) {
-  const unsigned count = std::min(base::CoreCount(), kMaxWorkers);
+WorkerPool::WorkerPool(std::function<void()> wake, unsigned max_workers) : wake_(std::move(wake)) {
+  const unsigned count = std::min(base::CoreCount(), max_workers);
   for (unsigned i = 0; i < count; ++i) {
     try {
       threads_.emplace_back([this](const std::stop_token& stop) { Work(stop); });
@@ -32,6 +26,7 @@ WorkerPool::WorkerPool(std::function<void()> wake) : wake_(std::move(wake)) {
 }
 
 WorkerPool::~WorkerPool() {
+  abandoned_ = true;
   for (std::jthread& thread : threads_) thread.request_stop();
 }
 
@@ -56,8 +51,11 @@ void WorkerPool::TakeResults() {
 void WorkerPool::Abandon() noexcept {
   std::unique_lock lock(mutex_);
   tasks_.clear();
+  abandoned_ = true;
   ended_.wait(lock, [&] { return running_ == 0; });
+  abandoned_ = false;
   results_.clear();
+  failure_ = nullptr;
 }
 
 void WorkerPool::Work(const std::stop_token& stop) {
@@ -71,7 +69,7 @@ void WorkerPool::Work(const std::stop_token& stop) {
     Result result;
     std::exception_ptr failure;
     try {
-      if (!codec) codec.emplace();
+      if (!codec) codec.emplace(&abandoned_);
       result = task(*codec);
       task = nullptr;
       codec->Trim();

@@ -5,6 +5,7 @@
 #ifndef MSB_SRC_REGISTRY_WORKER_POOL_H_
 #define MSB_SRC_REGISTRY_WORKER_POOL_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -18,6 +19,9 @@
 
 namespace msb::registry {
 
+// The most threads of a pool. Each has a chunk in memory.
+inline constexpr unsigned kMaxWorkers = 8;
+
 // A WorkerPool runs tasks in threads of its own. A task gets its thread's codec, and returns a
 // function for the thread that owns the pool, which TakeResults calls.
 class WorkerPool {
@@ -25,24 +29,27 @@ class WorkerPool {
   using Result = std::function<void()>;
   using Task = std::function<Result(ChunkCodec& codec)>;
 
-  // Workers call wake after each task. All functions must be called by the same thread.
-  explicit WorkerPool(std::function<void()> wake);
+  // Workers call wake after each task. All functions must be called by the same thread. The pool
+  // has one thread for each core, but at most max_workers.
+  explicit WorkerPool(std::function<void()> wake, unsigned max_workers = kMaxWorkers);
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
-  // Drops the tasks that have not begun, and waits for the others.
+  // Drops the tasks that have not begun, stops the others, and waits for them.
   ~WorkerPool();
 
   void Post(Task task);
   // Calls the results of the tasks that have ended. Rethrows the exception of a task.
   void TakeResults();
-  // Drops the tasks that have not begun and all results, and waits for the tasks that have begun.
-  // For an owner of tasks that is destroyed before the pool.
+  // Drops the tasks that have not begun and all results and failures, and stops the tasks that have
+  // begun: their codecs throw WorkStopped, usually within 100 ms. Waits for them. For an owner of
+  // tasks that is destroyed before the pool.
   void Abandon() noexcept;
 
  private:
   void Work(const std::stop_token& stop);
 
   const std::function<void()> wake_;
+  std::atomic<bool> abandoned_ = false;  // The stop flag of the codecs.
   std::mutex mutex_;
   std::condition_variable_any posted_;
   std::condition_variable ended_;

@@ -173,6 +173,31 @@ TEST_F(HostileRegistryTest, ADecompressionBomb) {
   ExpectRefused("cannot be decompressed to at most 8388608 bytes");
 }
 
+// Each table is within its limits, but all of them together would need too much memory.
+TEST_F(HostileRegistryTest, ManyImagesWithManyChunks) {
+  constexpr std::uint64_t kLeaf = registry::kMinChunkBytes;
+  registry::ChunkTable table{.size = registry::kMaxChunks * kLeaf, .chunk_size = kLeaf};
+  const registry::BlobDescriptor blob{registry_.AddBlob(kRepository, "x"), 1};
+  for (std::uint64_t i = 0; i < registry::kMaxChunks; ++i) table.chunks.push_back({i, {1}, blob});
+  table.root = registry::RootOf(table);
+  for (int i = 0; i < 5; ++i) {
+    table.file = fmt::format("layers/sha256_{:064x}.erofs", i);
+    const std::string text = registry::WriteChunkTable(table);
+    const std::string manifest =
+        registry::WriteFileManifest({.content = registry::Content::kImageFile,
+                                     .table = {registry_.AddBlob(kRepository, text), text.size()},
+                                     .chunks = {blob}});
+    const std::string digest =
+        registry_.AddManifest(kRepository, "", std::string(registry::kManifestMediaType), manifest);
+    index_["manifests"].push_back({{"mediaType", registry::kManifestMediaType},
+                                   {"digest", digest},
+                                   {"size", manifest.size()},
+                                   {"artifactType", "application/vnd.msb.image-file.v1"}});
+  }
+  ServeIndex();
+  ExpectRefused(ErrorKind::kUnsupportedOperation, "more than 65536 chunks");
+}
+
 // The tree of a small file has fewer hashes than a chunk of this size may have.
 TEST_F(HostileRegistryTest, AChunkThatIsLongerThanASmallFile) {
   MakeSparseFile(dir_ / "small", 4096, {{0, Noise(4096, 3)}});
@@ -182,7 +207,7 @@ TEST_F(HostileRegistryTest, AChunkThatIsLongerThanASmallFile) {
   Snapshot::Push(ctx_, "small", Reference(), {}, sender);
   Load();
   ReplaceChunk(0, Compressed(std::string(128 << 10, 'x')));
-  ExpectRefused("has content beyond the end of the file");
+  ExpectRefused("cannot be decompressed to at most 4096 bytes");
 }
 
 TEST_F(HostileRegistryTest, ABlobThatIsNotAZstdFrame) {

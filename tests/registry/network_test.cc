@@ -160,6 +160,23 @@ TEST_F(NetworkTest, ACancellationTakesEffectAtOnce) {
   ExpectNoStages(dir_ / "there");
 }
 
+// At this level, compressing one of the chunks takes several seconds.
+TEST_F(NetworkTest, ACancellationDoesNotWaitForTheCompressor) {
+  std::string text;
+  while (text.size() < kChunkBytes) {
+    text += FastNoise(100 + text.size() % 901, text.size()) + text.substr(0, 1000);
+  }
+  MakeRaw(here_, "text", 2 * kChunkBytes,
+          {{0, text.substr(0, kChunkBytes)}, {kChunkBytes, 'x' + text.substr(0, kChunkBytes - 1)}});
+  const auto begin = Clock::now();
+  EXPECT_LT(TimeToCancel(begin,
+                         [&] {
+                           Snapshot::Push(ctx_.WithTimeout(milliseconds(500)), "text", At("text"),
+                                          {.level = 19}, here_);
+                         }),
+            milliseconds(500) + kLate);
+}
+
 // Collects what a call reports.
 struct Reports {
   std::vector<Progress> all = {};

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <stdexcept>
 
 #include "src/base/file.h"
@@ -37,6 +38,30 @@ TEST(ChunkCodecTest, TheBlobDoesNotDependOnZerosAtTheEnd) {
   EXPECT_EQ(codec.Compress(Bytes(chunk + std::string(5000, '\0')), 3),
             codec.Compress(Bytes(chunk), 3));
   EXPECT_EQ(codec.Decompress(codec.Compress(Bytes(std::string(10, '\0')), 3), 10).size(), 0U);
+}
+
+TEST(ChunkCodecTest, TheBlobDoesNotDependOnEarlierChunks) {
+  ChunkCodec used;
+  const std::string chunk = Noise(1000, 1) + Noise(3 << 20, 2) + Noise(1000, 1);
+  for (const int level : {1, 3, 9}) {
+    used.Compress(Bytes(Noise(1 << 20, 3)), level);
+    const std::string blob = used.Compress(Bytes(chunk), level);
+    EXPECT_EQ(blob, ChunkCodec().Compress(Bytes(chunk), level));
+    EXPECT_EQ(Text(used.Decompress(blob, chunk.size())), chunk);
+  }
+}
+
+TEST(ChunkCodecTest, StopsWithinAChunk) {
+  std::atomic<bool> stop = false;
+  ChunkCodec codec(&stop);
+  const std::string blob = codec.Compress(Bytes(Noise(1000, 1)), 3);
+  stop = true;
+  EXPECT_THROW(codec.Compress(Bytes(Noise(1000, 1)), 3), WorkStopped);
+  EXPECT_THROW(codec.Digest(blob), WorkStopped);
+  EXPECT_THROW(codec.Hash(artifact::MerkleTree(1000), codec.Decompress(blob, 1000), 0),
+               WorkStopped);
+  stop = false;
+  EXPECT_EQ(codec.Compress(Bytes(Noise(1000, 1)), 3), blob);
 }
 
 TEST(ChunkCodecTest, RefusesContentThatIsLongerThanTheChunk) {

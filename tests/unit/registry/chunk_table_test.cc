@@ -159,6 +159,16 @@ TEST(ChunkTableTest, RefusesBlobsThatAreEmptyOrTooLong) {
   }
 }
 
+// A blob need not be longer than the part of its chunk within the file, whatever the chunk size is.
+TEST(ChunkTableTest, LimitsABlobByTheSizeOfTheFile) {
+  ChunkTable table = TableOf(Noise(kLeaf, 1));
+  table.chunk_size = kMaxChunkBytes;
+  table.root = RootOf(table);
+  EXPECT_EQ(ParseChunkTable(WriteChunkTable(table), "x").chunk_size, kMaxChunkBytes);
+  table.chunks.at(0).blob.size = 2 * kLeaf;
+  ExpectTableRefused(WriteChunkTable(table), "chunks[0].size must be from 1 to 65");
+}
+
 TEST(ChunkTableTest, RefusesMalformedDocuments) {
   ExpectTableRefused("", "invalid JSON");
   ExpectTableRefused(std::string(1000, '['), "nested deeper");

@@ -5,9 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <semaphore>
+#include <span>
 #include <stdexcept>
+#include <string>
 #include <thread>
+
+#include "tests/support/support.h"
 
 namespace msb::registry {
 namespace {
@@ -68,6 +73,34 @@ TEST(WorkerPoolTest, AbandonWaitsForRunningTasksAndDropsTheOthers) {
   EXPECT_GE(ended_by_then, 1);
   pool.TakeResults();
   EXPECT_EQ(ended, ended_by_then);
+}
+
+// Compressing this chunk at once would take 5 to 20 s, and must not delay the end of a call.
+TEST(WorkerPoolTest, AbandonStopsAWorkerThatCompresses) {
+  std::counting_semaphore<> begun(0);
+  WorkerPool pool([] {});
+  std::string chunk;
+  while (chunk.size() < (8 << 20)) {
+    chunk += test::Noise(100 + chunk.size() % 901, static_cast<std::uint32_t>(chunk.size())) +
+             chunk.substr(0, 1000);
+  }
+  pool.Post([&](ChunkCodec& codec) -> WorkerPool::Result {
+    begun.release();
+    codec.Compress(std::as_bytes(std::span(chunk)), 19);
+    return [] { ADD_FAILURE() << "the result of an abandoned task was called"; };
+  });
+  begun.acquire();
+  const auto begin = std::chrono::steady_clock::now();
+  pool.Abandon();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
+  pool.TakeResults();  // Reports no failure.
+  // The pool still works.
+  std::counting_semaphore<> done(0);
+  pool.Post([&](ChunkCodec& codec) {
+    codec.Compress(std::as_bytes(std::span(chunk)).first(1000), 19);
+    return [&] { done.release(); };
+  });
+  while (!done.try_acquire()) pool.TakeResults();
 }
 
 }  // namespace
