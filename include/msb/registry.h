@@ -14,7 +14,8 @@ namespace msb {
 struct RegistryOptions {
   // The user's name and password, or access token. Default: those of config.json in the directory
   // $DOCKER_CONFIG, or ~/.docker if that is not set, and of the credential helpers that the file
-  // names; if it has none for the registry, the registry is used without authentication.
+  // names; if it has none for the registry, the registry is used without authentication. They are
+  // looked up when the registry demands authentication.
   std::string username = {};
   std::string password = {};
   // A file of PEM certificates; the certificate of the registry must be signed by one of them.
@@ -28,9 +29,11 @@ struct RegistryOptions {
   unsigned connections = 8;
   // Maximum number of retries of a request whose connection fails or that the registry answers with
   // 408, 429 or 5xx, 0 to 100. The first retry follows after about half a second; each later delay
-  // is twice as long, up to 30 s. If the registry asks for a delay (Retry-After), that delay is
-  // used instead; a delay of more than 5 minutes, or beyond the deadline of the call, is an error
-  // at once. Default: 5.
+  // is twice as long, up to 30 s. After 429 and 503 all requests of the call wait: for that delay,
+  // or for the one that the registry asks for (Retry-After) if it is longer. Then fewer requests
+  // are made at the same time, and retries limits the number of such pauses without progress. A
+  // requested delay of more than 5 minutes, or beyond the deadline of the call, is an error at
+  // once. Default: 5.
   int retries = 5;
 };
 

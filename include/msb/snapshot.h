@@ -437,7 +437,7 @@ class MSB_EXPORT Snapshot {
   //
   // A 0.7 snapshot of one layer is pushed as a descriptor, and therefore has another digest, as in
   // an archive. The content is verified if the snapshot records its integrity in the form of this
-  // library (a BLAKE3 tree). Up to 128 MiB of memory are used.
+  // library (a BLAKE3 tree). Uses up to 128 MiB of memory; docs/registry.md has details.
   //
   // Throws kInvalidArgument if the reference is malformed, or has a digest or a tag of the form
   // snapshot-HEX or image-HEX, which Push itself uses, or if an option is out of range.
@@ -476,7 +476,7 @@ class MSB_EXPORT Snapshot {
   // integrity tree that the manifest or the chunk table records, and the snapshots in the same way
   // as those of an archive, before all of them are published together, as by Import. The notes on
   // Import about trusted images, missing images and file systems without RENAME_NOREPLACE also
-  // apply. Up to 128 MiB of memory are used.
+  // apply. Uses up to 128 MiB of memory; docs/registry.md has details.
   //
   // Throws kInvalidArgument if the reference is malformed, or an option is out of range.
   // Throws kSnapshotNotFound if the registry does not have the object that the reference names, or

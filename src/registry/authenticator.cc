@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <stdexcept>
 #include <string_view>
@@ -17,6 +18,9 @@
 namespace msb::registry {
 namespace {
 
+// The longest scope of a challenge that is taken into account, in bytes.
+constexpr std::size_t kMaxScope = 4096;
+
 TokenCache::Time Now() { return std::chrono::steady_clock::now(); }
 
 std::string BearerValue(const std::string& token) { return "Bearer " + token; }
@@ -24,6 +28,14 @@ std::string BearerValue(const std::string& token) { return "Bearer " + token; }
 std::string BasicText(const Credentials& credentials) {
   if (credentials.username.empty()) return {};
   return base::Base64Encode(credentials.username + ":" + credentials.password);
+}
+
+// Returns the form in which an identity token is sent as a password. The user name is that of
+// docker's helpers unless there is another one.
+std::string IdentityText(const Credentials& credentials) {
+  if (credentials.identity_token.empty()) return {};
+  const std::string name = credentials.username.empty() ? "<token>" : credentials.username;
+  return base::Base64Encode(name + ":" + credentials.identity_token);
 }
 
 // Returns the challenges in all WWW-Authenticate headers of a response.
@@ -52,6 +64,29 @@ void ForEachScope(std::string_view scopes, const Function& function) {
   }
 }
 
+// Returns true if a scope such as "repository:a:pull" is part of one such as
+// "repository:a:pull,push".
+bool IsPartOf(std::string_view scope, std::string_view other) {
+  const std::size_t colon = scope.rfind(':');
+  if (scope == other) return true;
+  if (colon == std::string_view::npos || !other.starts_with(scope.substr(0, colon + 1))) {
+    return false;
+  }
+  const std::string actions = fmt::format(",{},", other.substr(colon + 1));
+  return actions.find(fmt::format(",{},", scope.substr(colon + 1))) != std::string::npos;
+}
+
+// Returns the scopes of a challenge that are not part of a request's scopes.
+std::string MissingScopes(std::string_view demanded, std::string_view own) {
+  std::string missing;
+  ForEachScope(demanded, [&](std::string_view scope) {
+    bool known = scope.empty();
+    ForEachScope(own, [&](std::string_view other) { known = known || IsPartOf(scope, other); });
+    if (!known) missing.append(missing.empty() ? "" : " ").append(scope);
+  });
+  return missing;
+}
+
 Grant GrantIn(const std::string& body, const Subject& subject) {
   try {
     return ParseGrant(body);
@@ -64,14 +99,22 @@ Grant GrantIn(const std::string& body, const Subject& subject) {
 
 }  // namespace
 
-Authenticator::Authenticator(Url base, Credentials credentials, SendFunction send)
+Authenticator::Authenticator(Url base, std::function<Credentials()> find_credentials,
+                             SendFunction send)
     : base_(std::move(base)),
-      credentials_(std::move(credentials)),
-      basic_(credentials_.username.empty() ? "" : "Basic " + BasicText(credentials_)),
-      send_(std::move(send)),
-      // In each form in which they are sent, because the registry may repeat what it got.
-      secrets_({credentials_.password, credentials_.identity_token, BasicText(credentials_),
-                EncodeParameter(credentials_.identity_token)}) {}
+      find_credentials_(std::move(find_credentials)),
+      send_(std::move(send)) {}
+
+void Authenticator::FindCredentials() {
+  if (has_credentials_) return;
+  credentials_ = find_credentials_();
+  has_credentials_ = true;
+  const std::string text = BasicText(credentials_);
+  if (!text.empty()) basic_ = "Basic " + text;
+  // In each form in which they are sent, because the registry may repeat what it got.
+  secrets_ = Secrets({credentials_.password, credentials_.identity_token, text,
+                      IdentityText(credentials_), EncodeParameter(credentials_.identity_token)});
+}
 
 void Authenticator::Authorize(const RegistryRequest& request, Then then) {
   switch (scheme_) {
@@ -82,37 +125,46 @@ void Authenticator::Authorize(const RegistryRequest& request, Then then) {
     case Scheme::kBearer:
       break;
   }
-  const std::string token = tokens_.Find(request.scope, Now());
+  const std::string token = tokens_.Find(ScopeOf(request), Now());
   if (!token.empty()) return then({.value = BearerValue(token)});
   FetchToken(request, std::move(then));
 }
 
-bool Authenticator::Renew(const RegistryRequest& request, const std::string& refused,
+bool Authenticator::Renew(const RegistryRequest& request, const Authorization& refused,
                           const HttpResponse& response, Then then) {
+  const std::string asked = ScopeOf(request);
+  const bool had_token = scheme_ == Scheme::kBearer;
+  if (refused.is_fresh && !had_token) return false;
   if (!Learn(request, response)) return false;
   if (scheme_ == Scheme::kBasic) {
-    if (refused == basic_) return false;
+    if (refused.value == basic_) return false;
     then({.value = basic_, .is_fresh = true});
     return true;
   }
-  const std::string token = tokens_.Find(request.scope, Now());
-  if (!token.empty() && BearerValue(token) != refused) {
+  const std::string scope = ScopeOf(request);
+  // Another token for the same scope would not help either.
+  if (refused.is_fresh && scope == asked) return false;
+  const std::string token = tokens_.Find(scope, Now());
+  if (!token.empty() && BearerValue(token) != refused.value) {
     then({.value = BearerValue(token)});  // Another request has renewed it.
     return true;
   }
-  tokens_.Drop(request.scope, token);
+  tokens_.Drop(scope, token);
   FetchToken(request, std::move(then));
   return true;
 }
 
 bool Authenticator::Learn(const RegistryRequest& request, const HttpResponse& response) {
+  FindCredentials();
   const std::vector<Challenge> challenges = ChallengesOf(response);
   if (const Challenge* bearer = FindChallenge(challenges, "bearer")) {
     LearnBearer(request, *bearer);
     scheme_ = Scheme::kBearer;
     return true;
   }
-  if (FindChallenge(challenges, "basic") == nullptr || basic_.empty()) return false;
+  // Some registries do not name a scheme.
+  const bool may_try = response.Header("www-authenticate").empty() && credentials_.from_options;
+  if ((FindChallenge(challenges, "basic") == nullptr && !may_try) || basic_.empty()) return false;
   scheme_ = Scheme::kBasic;
   return true;
 }
@@ -140,23 +192,29 @@ void Authenticator::LearnBearer(const RegistryRequest& request, const Challenge&
   }
   realm_ = *realm;
   service_ = challenge.Parameter("service");
+  const std::string scope = challenge.Parameter("scope");
+  if (scope.size() <= kMaxScope) demanded_[request.scope] = MissingScopes(scope, request.scope);
 }
 
-RegistryRequest Authenticator::TokenRequest(const RegistryRequest& request) const {
-  RegistryRequest token{.subject = request.subject,
+std::string Authenticator::ScopeOf(const RegistryRequest& request) const {
+  const auto found = demanded_.find(request.scope);
+  if (found == demanded_.end() || found->second.empty()) return request.scope;
+  return request.scope + " " + found->second;
+}
+
+RegistryRequest Authenticator::TokenRequest(const std::string& scope,
+                                            const Subject& subject) const {
+  RegistryRequest token{.subject = subject,
                         .url = realm_,
                         .headers = {"Accept: application/json"},
                         .limit = kMaxGrant,
                         .authorization = basic_,
                         .reports_refusals = true};
-  token.subject.request =
-      fmt::format("request to {} for a token for the {}", secrets_.RemovedFrom(realm_.Origin()),
-                  request.subject.request);
-  if (credentials_.identity_token.empty()) {
+  if (credentials_.identity_token.empty() || uses_get_) {
+    if (uses_get_) token.authorization = "Basic " + IdentityText(credentials_);
     if (!service_.empty()) token.url = token.url.WithParameter("service", service_);
-    ForEachScope(request.scope, [&](std::string_view scope) {
-      token.url = token.url.WithParameter("scope", scope);
-    });
+    ForEachScope(scope,
+                 [&](std::string_view one) { token.url = token.url.WithParameter("scope", one); });
     return token;
   }
   // The password is not used if there is a refresh token (OAuth2, RFC 6749, section 6).
@@ -165,24 +223,35 @@ RegistryRequest Authenticator::TokenRequest(const RegistryRequest& request) cons
   token.headers.emplace_back("Content-Type: application/x-www-form-urlencoded");
   token.body = std::make_shared<const std::string>(
       fmt::format("grant_type=refresh_token&client_id=msb&service={}&scope={}&refresh_token={}",
-                  EncodeParameter(service_), EncodeParameter(request.scope),
+                  EncodeParameter(service_), EncodeParameter(scope),
                   EncodeParameter(credentials_.identity_token)));
   return token;
 }
 
 void Authenticator::FetchToken(const RegistryRequest& request, Then then) {
-  const auto [waiting, is_first] = waiting_.try_emplace(request.scope);
+  const std::string scope = ScopeOf(request);
+  const auto [waiting, is_first] = waiting_.try_emplace(scope);
   waiting->second.push_back(std::move(then));
   if (!is_first) return;
-  RegistryRequest token = TokenRequest(request);
-  Subject subject = token.subject;
-  send_(std::move(token),
-        [this, scope = request.scope, subject = std::move(subject), asked = Now()](
-            HttpResponse response) { TakeAnswer(scope, subject, asked, std::move(response)); });
+  Subject subject = request.subject;
+  subject.request = fmt::format("request to {} for a token for the {}",
+                                secrets_.RemovedFrom(realm_.Origin()), request.subject.request);
+  AskForToken(scope, subject);
+}
+
+void Authenticator::AskForToken(const std::string& scope, const Subject& subject) {
+  send_(TokenRequest(scope, subject), [this, scope, subject, asked = Now()](HttpResponse response) {
+    TakeAnswer(scope, subject, asked, std::move(response));
+  });
 }
 
 void Authenticator::TakeAnswer(const std::string& scope, const Subject& subject,
                                TokenCache::Time asked, HttpResponse response) {
+  const bool lacks_post = response.status == 404 || response.status == 405;
+  if (lacks_post && !credentials_.identity_token.empty() && !uses_get_) {
+    uses_get_ = true;
+    return AskForToken(scope, subject);
+  }
   Authorization authorization{.is_fresh = true};
   if (response.IsSuccess()) {
     const Grant grant = GrantIn(response.body, subject);
@@ -199,7 +268,7 @@ void Authenticator::TakeAnswer(const std::string& scope, const Subject& subject,
 }
 
 std::string Authenticator::NextStep(const Subject& subject) const {
-  if (credentials_.IsAnonymous()) {
+  if (!has_credentials_ || credentials_.IsAnonymous()) {
     return fmt::format(
         "run 'docker login {}', or set RegistryOptions::username and password (msb-snapshot: "
         "--username and --password-stdin)",

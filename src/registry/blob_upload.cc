@@ -123,6 +123,7 @@ void BlobUpload::BeginUpload() {
   if (!blob_.bytes && !is_mount_) return done_(PutResult::kAbsent);
   RegistryRequest post = NewRequest(HttpMethod::kPost, "an upload of blob");
   post.url = session_.UrlOf(repository_, "blobs/uploads/");
+  post.is_repeated = is_repeated_;
   if (is_mount_) {
     post.url = post.url.WithParameter("mount", blob_.descriptor.digest)
                    .WithParameter("from", blob_.mount_from);
@@ -154,8 +155,7 @@ void BlobUpload::OnUploadBegun(const HttpResponse& response) {
   if (is_mount_) EndMount(false);
   // The registry removes the upload that it has begun instead of the mount once it has expired.
   if (!blob_.bytes) return done_(PutResult::kAbsent);
-  const auto location =
-      session_.UrlOf(repository_, "blobs/uploads/").Resolve(response.Header("location"));
+  const auto location = response.url.Resolve(response.Header("location"));
   if (response.Header("location").empty() || !location) {
     base::Throw(ErrorKind::kSnapshotIntegrity,
                 "{} failed: the answer has no valid URL to upload to; check the configuration of "
@@ -195,6 +195,7 @@ void BlobUpload::OnSent(const HttpResponse& response) {
   if (!IsTransient(response) && response.status != 404) {
     ThrowUnexpected(session_, subject, response);
   }
+  is_repeated_ = true;
   session_.Repeat(repetitions_, subject, response,
                   [self = shared_from_this()] { self->BeginUpload(); });
 }

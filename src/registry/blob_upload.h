@@ -70,6 +70,7 @@ class BlobUpload : public std::enable_shared_from_this<BlobUpload> {
   bool mount_failed_ = false;
   bool is_damaged_ = false;  // Whether the registry had the blob with another size.
   int repetitions_ = 0;
+  bool is_repeated_ = false;  // An upload of this blob has begun before.
 };
 
 }  // namespace msb::registry

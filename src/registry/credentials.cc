@@ -39,7 +39,8 @@ Credentials FromOptions(const RegistryOptions& options) {
                 options.username.empty() ? "password" : "username",
                 options.username.empty() ? "username" : "password");
   }
-  Credentials credentials{.username = options.username, .password = options.password};
+  Credentials credentials{
+      .username = options.username, .password = options.password, .from_options = true};
   if (const auto problem = ProblemOf(credentials); !problem.empty()) {
     base::Throw(ErrorKind::kInvalidArgument,
                 "the credentials in RegistryOptions are invalid: {}; correct them", problem);

@@ -20,6 +20,7 @@ struct Credentials {
   // A refresh token, with which a token server grants access tokens. If it is set, the username and
   // the password are not used.
   std::string identity_token = {};
+  bool from_options = false;  // The caller has named them for this call.
 
   // Returns true if the registry is used without authentication.
   bool IsAnonymous() const { return username.empty() && identity_token.empty(); }

@@ -55,6 +55,10 @@ void Exchange::Begin() {
 void Exchange::Attempt() {
   left_registry_ = left_registry_ || !hop_.SameOrigin(request_.url);
   if (left_registry_) return Transmit({});
+  session_.Admit([self = shared_from_this()] { self->Authorize(); });
+}
+
+void Exchange::Authorize() {
   if (request_.authorization) {
     return Transmit({.value = *request_.authorization, .is_fresh = true});
   }
@@ -98,6 +102,8 @@ void Exchange::OnResponse(HttpResponse response) {
   const bool is_reported =
       request_.reports_refusals || (request_.reports_forbidden && response.status == 403);
   if (IsRefusal(response) && !is_reported) ThrowUnauthorized("the registry", response);
+  // A token, for which the request has no scope, is no progress either.
+  if (!IsRefusal(response) && !request_.scope.empty() && !request_.is_repeated) session_.OnAnswer();
   answered_(std::move(response));
 }
 
@@ -135,9 +141,9 @@ void Exchange::CheckFailure(const HttpResponse& response) const {
 }
 
 bool Exchange::TryOtherAuthorization(const HttpResponse& response) {
-  if (sent_.is_fresh || ++renewals_ > kMaxRenewals) return false;
+  if (request_.authorization || ++renewals_ > kMaxRenewals) return false;
   return session_.authenticator().Renew(
-      request_, sent_.value, response,
+      request_, sent_, response,
       [self = shared_from_this()](Authenticator::Authorization authorization) {
         self->Transmit(std::move(authorization));
       });

@@ -27,9 +27,12 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void Begin();
 
  private:
-  // Sends the request to hop_. Authenticates only as long as it has not been redirected to another
-  // server, which must not choose what is requested with the user's credentials.
+  // Sends the request to hop_ as soon as the session allows it. Authenticates only as long as it
+  // has not been redirected to another server, which must not choose what is requested with the
+  // user's credentials.
   void Attempt();
+  // Gets the authorization, and sends the request.
+  void Authorize();
   // Sends the request to hop_ with this authorization.
   void Transmit(Authenticator::Authorization authorization);
   void OnResponse(HttpResponse response);

@@ -55,6 +55,7 @@ inline constexpr std::size_t kMaxHttpErrorBody = 64 << 10;
 struct HttpResponse {
   HttpFailure failure = HttpFailure::kNone;
   std::string reason = {};  // The reason of a failure, for messages.
+  Url url = {};             // The URL that was requested: the last one if there were redirects.
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers = {};  // The names are in lower case.
   std::string body = {};

@@ -95,6 +95,7 @@ bool HttpTransfer::IsSuccess() const { return Info<long>(CURLINFO_RESPONSE_CODE)
 void HttpTransfer::Finish(CURLcode code) {
   if (stop_ == Stop::kNoMemory || code == CURLE_OUT_OF_MEMORY) throw std::bad_alloc();
   TakeSent(Info<curl_off_t>(CURLINFO_SIZE_UPLOAD_T));
+  response_.url = request_.url;
   response_.status = static_cast<int>(Info<long>(CURLINFO_RESPONSE_CODE));
   response_.delimited = Info<long>(CURLINFO_HTTP_VERSION) > CURL_HTTP_VERSION_1_1 ||
                         !response_.Header("content-length").empty() ||

@@ -206,6 +206,7 @@ class RegistryClient::Impl {
     std::uint64_t size = 0;
     std::function<void(std::string bytes)> done;
     int repetitions = 0;
+    int attempts = 0;
     bool is_hint = false;
     Slot slot = nullptr;
   };
@@ -225,6 +226,7 @@ class RegistryClient::Impl {
   }
 
   void FetchBlob(const std::shared_ptr<Fetch>& fetch) {
+    ++fetch->attempts;
     session_.Send(fetch->request,
                   [this, fetch](HttpResponse response) { OnBlob(fetch, std::move(response)); });
   }
@@ -237,7 +239,7 @@ class RegistryClient::Impl {
     }
     // The statuses 401 and 403 are those of another server, to which the registry redirects.
     if (IsTransient(response) || response.status == 401 || response.status == 403) {
-      if (fetch->is_hint && fetch->repetitions > 0) ThrowUnexpected(session_, subject, response);
+      if (fetch->is_hint && fetch->attempts > 1) ThrowUnexpected(session_, subject, response);
       return session_.Repeat(fetch->repetitions, subject, response,
                              [this, fetch] { FetchBlob(fetch); });
     }

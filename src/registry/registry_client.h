@@ -67,17 +67,19 @@ enum class PutResult { kExisted, kMounted, kSent, kAbsent };
 //   kRegistryUnavailable   if the registry cannot be reached or fails, after all retries
 //   kSnapshotIntegrity     if a response is longer than allowed, or breaks the protocol
 //   kUnsupportedOperation  if the library was built without libcurl (the constructor)
+//   kInvalidConfig         if the registry demands credentials, and docker's configuration is
+//                          malformed or names a helper that is not on the PATH
+//   kIO                    if it demands credentials that cannot be read
 // After that, the requests that were being made may be lost: the client must be destroyed, or
 // Recover called.
 // Each message names the registry, the repository, the request and the registry's own message.
 class RegistryClient {
  public:
   // registry is HOST or HOST:PORT. ctx must outlive the client.
-  // Runs a credential helper if docker's configuration names one.
+  // If the registry demands credentials, docker's configuration is read, unless the options have
+  // some, and the credential helper that it names is run.
   // Throws kInvalidArgument if an option is out of range, or if options contradict each other.
-  // Throws kInvalidConfig if docker's configuration is malformed.
-  // Throws kIO if ca_file or the credentials cannot be read.
-  // Throws kCancelled if the Context ends.
+  // Throws kIO if ca_file cannot be read.
   RegistryClient(const Context& ctx, std::string registry, const RegistryOptions& options);
   RegistryClient(const RegistryClient&) = delete;
   RegistryClient& operator=(const RegistryClient&) = delete;

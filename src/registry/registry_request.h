@@ -31,6 +31,8 @@ struct RegistryRequest {
   std::string scope = {};
   // The value of the Authorization header. Default: determined by the registry's challenge.
   std::optional<std::string> authorization = {};
+  // The registry has answered the same request before, so another answer is no progress.
+  bool is_repeated = false;
   // Passes a transient failure to done instead of making the same request again.
   bool reports_failures = false;
   // Passes the statuses 401 and 403 to done instead of throwing kRegistryUnauthorized.

@@ -55,6 +55,11 @@ bool IsTransient(const HttpResponse& response) {
   return response.status == 408 || response.status == 429 || response.status / 100 == 5;
 }
 
+bool IsThrottled(const HttpResponse& response) {
+  return response.failure == HttpFailure::kNone &&
+         (response.status == 429 || response.status == 503);
+}
+
 std::chrono::milliseconds BackoffDelay(int repetition, std::minstd_rand& random) {
   constexpr std::chrono::milliseconds kLongest = std::chrono::seconds(30);
   constexpr int kDoublings = 6;  // 500 ms, doubled six times, are more than 30 s.

@@ -21,6 +21,10 @@ inline constexpr std::chrono::seconds kLongestRetryAfter = std::chrono::minutes(
 // 408, 429 or 5xx.
 bool IsTransient(const HttpResponse& response);
 
+// Returns true if the registry refuses requests for now, usually because there are too many: the
+// status is 429 or 503.
+bool IsThrottled(const HttpResponse& response);
+
 // Returns the time to wait before a repetition, the first of which has the number 0: about 500 ms,
 // and twice as long for each further one, up to 30 s. It varies by a quarter in both directions, so
 // that clients that failed at the same time do not retry at the same time.

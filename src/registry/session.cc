@@ -81,12 +81,19 @@ Session::Session(const Context& ctx, std::string registry, const RegistryOptions
       options_(options),
       base_(BaseUrl(registry_, options_)),
       random_(Seed()),
+      throttle_(options_.connections, random_),
       http_({.ca_certificates = ReadCertificates(options_.ca_file),
              .connections = options_.connections}),
-      authenticator_(base_, FindCredentials(ctx_, registry_, options_),
+      authenticator_(base_, CredentialsFinder(),
                      [this](RegistryRequest request, Answered answered) {
                        Send(std::move(request), std::move(answered));
                      }) {}
+
+std::function<Credentials()> Session::CredentialsFinder() const {
+  const auto find = [this] { return FindCredentials(ctx_, registry_, options_); };
+  if (options_.username.empty() && options_.password.empty()) return find;
+  return [credentials = find()] { return credentials; };
+}
 
 Url Session::UrlOf(const std::string& repository, const std::string& path) const {
   Url url = base_;
@@ -101,8 +108,27 @@ void Session::Send(RegistryRequest request, Answered answered) {
 void Session::Transfer(HttpRequest request, HttpClient::Done done) {
   // ca_file is for the registry. Token servers and storage elsewhere may have public certificates.
   request.system_certificates = !request.url.SameOrigin(base_);
-  http_.Start(std::move(request), std::move(done));
+  ++in_flight_;
+  http_.Start(std::move(request), [this, done = std::move(done)](HttpResponse response) {
+    --in_flight_;
+    done(std::move(response));
+  });
 }
+
+void Session::Admit(std::function<void()> send) {
+  admitted_.push_back(std::move(send));
+  SendAdmitted();
+}
+
+void Session::SendAdmitted() {
+  while (!admitted_.empty() && throttle_.Allows(in_flight_, std::chrono::steady_clock::now())) {
+    const std::function<void()> send = std::move(admitted_.front());
+    admitted_.pop_front();
+    send();
+  }
+}
+
+void Session::OnAnswer() { throttle_.OnAnswer(); }
 
 std::string Session::Explain(const HttpResponse& response) const {
   return registry::Explain(response, authenticator_.secrets());
@@ -136,15 +162,23 @@ std::optional<std::chrono::milliseconds> Session::RequestedDelay(
 void Session::Repeat(int& repetitions, const Subject& subject, const HttpResponse& response,
                      std::function<void()> again) {
   const auto requested = RequestedDelay(subject, response);
-  if (repetitions >= options_.retries) {
+  const auto now = std::chrono::steady_clock::now();
+  const bool throttled = IsThrottled(response);
+  if (throttled) throttle_.OnRefusal(requested, now);
+  const int failures = throttled ? throttle_.vain_pauses() : repetitions + 1;
+  if (failures > options_.retries) {
     ThrowUnavailable(
         subject, response,
         fmt::format("this was attempt {} of {}; check that the registry works, or try again later",
-                    repetitions + 1, options_.retries + 1));
+                    failures, options_.retries + 1));
   }
-  const auto delay = requested ? *requested : BackoffDelay(repetitions, random_);
+  if (throttled) {
+    timers_.emplace(throttle_.resume(), std::move(again));
+    return;
+  }
+  timers_.emplace(now + (requested ? *requested : BackoffDelay(repetitions, random_)),
+                  std::move(again));
   ++repetitions;
-  timers_.emplace(std::chrono::steady_clock::now() + delay, std::move(again));
 }
 
 void Session::RunTimers() {
@@ -156,6 +190,7 @@ void Session::RunTimers() {
 
 void Session::Step() {
   RunTimers();
+  SendAdmitted();
   std::chrono::nanoseconds wait = kLongestStep;
   if (!timers_.empty()) {
     wait = std::min(wait, timers_.begin()->first - std::chrono::steady_clock::now());

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -20,6 +21,7 @@
 #include "src/registry/authenticator.h"
 #include "src/registry/http_client.h"
 #include "src/registry/registry_request.h"
+#include "src/registry/throttle.h"
 #include "src/registry/url.h"
 
 namespace msb::registry {
@@ -40,11 +42,18 @@ class Session {
   void Send(RegistryRequest request, Answered answered);
   // Begins one transfer. done is called by Step.
   void Transfer(HttpRequest request, HttpClient::Done done);
+  // Calls send when a request may be sent to the registry: at once, or by Step.
+  void Admit(std::function<void()> send);
   // Schedules a call of again for the time when the failed request may be repeated, and increments
-  // repetitions, the number of repetitions so far.
+  // repetitions, the number of repetitions so far. If the registry limits the rate of requests
+  // (429, 503), all requests pause instead, and repetitions stays the same: what counts is the
+  // number of pauses since a request made progress.
   // Throws kRegistryUnavailable if no further repetition is allowed.
   void Repeat(int& repetitions, const Subject& subject, const HttpResponse& response,
               std::function<void()> again);
+  // Takes note that the registry has answered a request whose operation thereby made progress. An
+  // operation must do this a limited number of times, or its refusals would never end it.
+  void OnAnswer();
   // Throws kRegistryUnavailable for a failed request.
   [[noreturn]] void ThrowUnavailable(const Subject& subject, const HttpResponse& response,
                                      std::string_view next_step) const;
@@ -61,7 +70,11 @@ class Session {
  private:
   using Time = std::chrono::steady_clock::time_point;
 
+  // Returns a function that finds the credentials. Checks those in the options at once.
+  std::function<Credentials()> CredentialsFinder() const;
   void RunTimers();
+  // Sends what waits to be sent, as far as that is allowed.
+  void SendAdmitted();
   // Returns the time that the registry asks to wait for, or nullopt. Throws kRegistryUnavailable if
   // it is too long.
   std::optional<std::chrono::milliseconds> RequestedDelay(const Subject& subject,
@@ -72,6 +85,9 @@ class Session {
   const RegistryOptions options_;
   const Url base_;
   std::minstd_rand random_;
+  Throttle throttle_;
+  std::deque<std::function<void()>> admitted_;  // The requests that wait to be sent.
+  unsigned in_flight_ = 0;                      // Transfers that have begun.
   HttpClient http_;
   Authenticator authenticator_;
   std::multimap<Time, std::function<void()>> timers_;

@@ -80,8 +80,87 @@ TEST_F(RegistryAuthTest, ReportsAccessThatIsDenied) {
 TEST_F(RegistryAuthTest, ReportsAKindOfAuthenticationThatIsNotSupported) {
   registry_.Answer("GET", "*", {.status = 401, .headers = {{"WWW-Authenticate", "Negotiate"}}});
   ExpectManifestError(kJoe, ErrorKind::kRegistryUnauthorized, {"401"});
-  registry_.Answer("GET", "*", {.status = 401});
-  ExpectManifestError(kJoe, ErrorKind::kRegistryUnauthorized, {"401"});
+}
+
+TEST_F(RegistryAuthTest, TriesThePasswordOnceIfTheRegistryNamesNoScheme) {
+  registry_.On("GET", "/v2/*", [](const ScriptedRequest& request) {
+    const bool wrong =
+        request.Header("authorization") != "Basic " + base::Base64Encode("joe:s3cret");
+    return wrong ? std::optional(ScriptedAnswer{.status = 401}) : std::nullopt;
+  });
+  RegistryClient client = MakeClient(kJoe);
+  ExpectManifest(client);
+  const std::size_t before = registry_.Requests().size();
+  ExpectManifestError({.username = "joe", .password = "other"}, ErrorKind::kRegistryUnauthorized,
+                      {"401"});
+  EXPECT_EQ(registry_.Requests().size(), before + 2);
+  // Those of docker's configuration are for a registry that asks for them.
+  ExpectManifestError({}, ErrorKind::kRegistryUnauthorized, {"401", "docker login"});
+  EXPECT_EQ(registry_.Requests().size(), before + 3);
+}
+
+TEST_F(RegistryAuthTest, NeedsNoHelperUnlessTheRegistryDemandsAuthentication) {
+  test::WriteFile(dir_ / "config.json", R"({"credsStore": "absent"})");
+  RegistryClient client = MakeClient();
+  ExpectManifest(client);
+  registry_.RequireBasic("joe", "s3cret");
+  EXPECT_MSB_ERROR(client.GetManifest(kRepository, "v1", 100), ErrorKind::kInvalidConfig,
+                   "docker-credential-absent", "not on the PATH");
+}
+
+// As Amazon's public registry does: its tokens are for all repositories.
+TEST_F(RegistryAuthTest, AsksForTheScopeThatTheRegistryDemands) {
+  registry_.On("*", "/v2/*", [&](const ScriptedRequest& request) {
+    const std::string challenge =
+        "Bearer realm=\"" + registry_.url() + "/token\",service=\"registry\",scope=\"aws\"";
+    return request.Header("authorization") == "Bearer token-aws"
+               ? std::nullopt
+               : std::optional(
+                     ScriptedAnswer{.status = 401, .headers = {{"WWW-Authenticate", challenge}}});
+  });
+  registry_.On("GET", "/token", [](const ScriptedRequest& request) {
+    const bool aws = request.query.ends_with("&scope=aws");
+    return ScriptedAnswer{.body = aws ? R"({"token":"token-aws"})" : R"({"token":"token-none"})"};
+  });
+  RegistryClient client = MakeClient();
+  ExpectManifest(client);
+  EXPECT_EQ(registry_.Requests("GET", "/token").back().query,
+            "service=registry&scope=repository%3Ateam%2Fapp%3Apull&scope=aws");
+  ExpectManifest(client);
+  EXPECT_EQ(TokenRequests(), 1U);
+  // Another scope, for which the registry must demand it again.
+  EXPECT_EQ(Put(client, BlobOf("bytes")), PutResult::kSent);
+}
+
+TEST_F(RegistryAuthTest, DoesNotAskTwiceForTheSameScope) {
+  registry_.On("GET", "/v2/*", [&](const ScriptedRequest& request) {
+    const std::string challenge =
+        "Bearer realm=\"" + registry_.url() + "/token\",scope=\"repository:team/app:pull\"";
+    return request.Header("authorization").empty()
+               ? std::optional(
+                     ScriptedAnswer{.status = 401, .headers = {{"WWW-Authenticate", challenge}}})
+               : std::nullopt;
+  });
+  registry_.Answer("GET", "/token", {.body = R"({"token":"token-1"})"});
+  RegistryClient client = MakeClient();
+  ExpectManifest(client);
+  EXPECT_EQ(registry_.Requests("GET", "/token").at(0).query,
+            "scope=repository%3Ateam%2Fapp%3Apull");
+}
+
+TEST_F(RegistryAuthTest, SendsAnIdentityTokenAsAPasswordIfTheTokenServerLacksPost) {
+  test::WriteFile(dir_ / "config.json",
+                  R"({"auths": {")" + registry_.host() + R"(": {"identitytoken": "s3cret"}}})");
+  registry_.RequireTokens({.username = "<token>", .password = "s3cret"});
+  for (const int status : {404, 405}) {
+    registry_.Answer("POST", "/token", {.status = status});
+    const std::size_t before = TokenRequests();
+    RegistryClient client = MakeClient();
+    ExpectManifest(client);
+    registry_.RevokeTokens();
+    ExpectManifest(client);
+    EXPECT_EQ(TokenRequests() - before, 3U) << status;
+  }
 }
 
 TEST_F(RegistryAuthTest, GetsOneTokenForAllRequestsOfAScope) {

@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <mutex>
 
 #include "src/registry/http_client.h"
 #include "tests/support/certificates.h"
@@ -88,6 +90,47 @@ TEST_F(RegistryRetryTest, DoesNotWaitForLongerThanTheDeadline) {
                       {"a delay of 200 s", "the time left until the deadline"});
 }
 
+// A registry that permits 10 requests per second, and 4 at once.
+TEST_F(RegistryRetryTest, SlowsDownForARegistryThatLimitsTheRate) {
+  for (const std::string retry_after : {"0", ""}) {
+    std::mutex mutex;
+    double tokens = 4;
+    auto last = std::chrono::steady_clock::now();
+    registry_.On("*", "*", [&](const ScriptedRequest&) -> std::optional<ScriptedAnswer> {
+      const std::lock_guard lock(mutex);
+      const auto now = std::chrono::steady_clock::now();
+      tokens = std::min(4.0, tokens + 10 * std::chrono::duration<double>(now - last).count());
+      last = now;
+      if (tokens < 1)
+        return ScriptedAnswer{.status = 429, .headers = {{"Retry-After", retry_after}}};
+      --tokens;
+      return std::nullopt;
+    });
+    const std::size_t before = registry_.Requests().size();
+    RegistryClient client = MakeClient({.retries = 2});
+    int left = 8;
+    for (int i = 0; i < 8; ++i) {
+      client.PutBlob(kRepository, BlobOf(retry_after + "blob " + std::to_string(i)),
+                     [&](PutResult) { --left; });
+    }
+    client.Run([&] { return left == 0; });
+    // 24 requests are needed.
+    EXPECT_LT(registry_.Requests().size() - before, 60U) << retry_after;
+    registry_.On("*", "*", [](const ScriptedRequest&) { return std::nullopt; });
+  }
+}
+
+// Each upload makes progress with the requests before the one that is refused.
+TEST_F(RegistryRetryTest, UploadsThatAreAlwaysRefusedEnd) {
+  registry_.Answer("PUT", "*", Status(503));
+  RegistryClient client = MakeClient({.retries = 2});
+  for (int i = 0; i < 8; ++i) {
+    client.PutBlob(kRepository, BlobOf("blob " + std::to_string(i)), [](PutResult) {});
+  }
+  ExpectError([&] { client.Run([] { return false; }); }, ErrorKind::kRegistryUnavailable,
+              {"PUT of blob", "503", "attempt 3 of 3"});
+}
+
 TEST_F(RegistryRetryTest, GetsABlobAgainIfTheConnectionBreaks) {
   const std::string bytes = test::Noise(100000, 1);
   const std::string digest = registry_.AddBlob(kRepository, bytes);
@@ -100,10 +143,10 @@ TEST_F(RegistryRetryTest, GetsABlobAgainIfTheConnectionBreaks) {
 
 TEST_F(RegistryRetryTest, ABlobIsNotFetchedWithoutEnd) {
   const std::string digest = registry_.AddBlob(kRepository, "bytes");
-  registry_.Answer("GET", BlobPath(digest), Status(503));
+  registry_.Answer("GET", BlobPath(digest), Status(500));
   RegistryClient client = MakeClient({.retries = 3});
   ExpectError([&] { Get(client, DescriptorOf("bytes")); }, ErrorKind::kRegistryUnavailable,
-              {digest, "503", "attempt 4 of 4"});
+              {digest, "500", "attempt 4 of 4"});
   EXPECT_EQ(registry_.Requests("GET", BlobPath(digest)).size(), 4U);
 }
 
@@ -178,6 +221,17 @@ TEST_F(RegistryRetryTest, UploadsToTheLocationThatTheRegistryNames) {
     EXPECT_EQ(put.path + "?" + put.query, expected);
     EXPECT_EQ(put.body, "bytes");
   }
+}
+
+TEST_F(RegistryRetryTest, ResolvesALocationAgainstTheUrlOfTheLastRedirect) {
+  ScriptedRegistry other;
+  registry_.Answer("POST", "*",
+                   {.status = 307, .headers = {{"Location", other.url() + "/mirror/uploads/"}}});
+  other.Answer("POST", "/mirror/uploads/", {.status = 202, .headers = {{"Location", "7"}}});
+  other.Answer("PUT", "/mirror/uploads/7", {.status = 201});
+  RegistryClient client = MakeClient();
+  EXPECT_EQ(Put(client, BlobOf("bytes")), PutResult::kSent);
+  EXPECT_EQ(other.Requests("PUT", "*").at(0).body, "bytes");
 }
 
 TEST_F(RegistryRetryTest, RefusesAnUploadWithoutAValidLocation) {
