@@ -81,8 +81,8 @@ bool HasMagic(int fd, std::uint64_t offset, std::string_view magic) {
 
 class Prober {
  public:
-  Prober(int fd, const std::filesystem::path& path)
-      : fd_(fd), path_(path), size_(base::StampOf(fd).size) {}
+  Prober(const Context& ctx, int fd, const std::filesystem::path& path)
+      : ctx_(ctx), fd_(fd), path_(path), size_(base::StampOf(fd).size) {}
 
   DiskFormat Run() const {
     if (size_ == 0) RefuseEmpty();
@@ -127,7 +127,7 @@ class Prober {
     }
     if (header.bitmaps) Refuse("has persistent bitmaps, which are not supported", "qcow2");
     if (header.virtual_size == 0) RefuseEmpty();
-    const Qcow2Tables checked(fd_, path_.native(), header);
+    const Qcow2Tables checked(ctx_, fd_, path_.native(), header);
   }
 
   [[noreturn]] void RefuseEmpty() const {
@@ -149,6 +149,7 @@ class Prober {
           path_.native(), packing.command, InShell(path_.native()), target);
   }
 
+  const Context& ctx_;
   const int fd_;
   const std::filesystem::path& path_;
   const std::uint64_t size_;
@@ -156,7 +157,9 @@ class Prober {
 
 }  // namespace
 
-DiskFormat ProbeImage(int fd, const std::filesystem::path& path) { return Prober(fd, path).Run(); }
+DiskFormat ProbeImage(const Context& ctx, int fd, const std::filesystem::path& path) {
+  return Prober(ctx, fd, path).Run();
+}
 
 std::string ProbeFileSystem(int fd) {
   if (HasMagic(fd, 1080, "\x53\xef"sv)) return "ext4";

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 
+#include "msb/context.h"
 #include "msb/disk.h"
 
 namespace msb::disk {
@@ -20,7 +21,8 @@ namespace msb::disk {
 // (version 1), Parallels, DMG or ISO 9660; or a file that gzip, xz, zstd, bzip2 or zip compressed.
 // The message has the command that converts or unpacks it.
 // Throws kSnapshotIntegrity if the header or the L1 table of a qcow2 image is damaged.
-DiskFormat ProbeImage(int fd, const std::filesystem::path& path);
+// Throws kCancelled if ctx ends.
+DiskFormat ProbeImage(const Context& ctx, int fd, const std::filesystem::path& path);
 
 // Returns the type of the file system in the raw disk image fd, recognized by its superblock:
 // "ext4", "xfs", …, or "unknown".

@@ -121,7 +121,7 @@ PinnedImage ImageStore::Pin(const Context& ctx, const std::string& reference) {
 PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference) {
   const std::filesystem::path path = base::AbsolutePath(reference);
   const UniqueFd source = OpenImageFile(path, reference);
-  const DiskFormat format = disk::ProbeImage(source.get(), path);
+  const DiskFormat format = disk::ProbeImage(ctx, source.get(), path);
   const FileStamp stamp = base::StampOf(source.get());
   const UniqueFd pins = base::MakeDirectory(pins_dir_);
   const std::string pin_name = base::Sha256Hex(path.native());

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "src/archive/limits.h"
 #include "src/archive/member_hash.h"
 #include "src/artifact/manifest.h"
 #include "src/base/digest.h"

@@ -28,7 +28,7 @@ class ImageProbeTest : public ::testing::Test {
  protected:
   DiskFormat Probe(const std::string& name = "it's an image") const {
     const base::UniqueFd fd = base::OpenAt(AT_FDCWD, (dir_ / name).c_str(), O_RDONLY);
-    return ProbeImage(fd.get(), dir_ / name);
+    return ProbeImage(Context::Background(), fd.get(), dir_ / name);
   }
 
   std::string Refusal(ErrorKind kind, const std::string& name = "it's an image") const {
