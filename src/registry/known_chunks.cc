@@ -21,9 +21,8 @@ bool HasOneContentPerBlob(const ChunkTable& table) {
   });
 }
 
-KnownChunks::KnownChunks(RegistryClient& client, std::string target,
-                         std::function<void(std::string_view)> log)
-    : client_(client), target_(std::move(target)), log_(std::move(log)) {}
+KnownChunks::KnownChunks(RegistryClient& client, std::string target)
+    : client_(client), target_(std::move(target)) {}
 
 void KnownChunks::Try(const std::string& repository, const std::function<void()>& read) {
   if (refused_.contains(repository)) return;
@@ -34,7 +33,8 @@ void KnownChunks::Try(const std::string& repository, const std::function<void()>
     if (e.kind() != ErrorKind::kSnapshotIntegrity && e.kind() != ErrorKind::kUnsupportedOperation) {
       refused_.insert(repository);
     }
-    log_(fmt::format("cannot reuse chunks that the registry already has: {}", e.what()));
+    warnings_.push_back(
+        fmt::format("cannot reuse chunks that the registry already has: {}", e.what()));
     client_.Recover();
   }
 }
@@ -127,7 +127,7 @@ void KnownChunks::Add(const artifact::MerkleHash& hash, const BlobDescriptor& bl
 }
 
 void KnownChunks::Forget() {
-  log_(
+  warnings_.emplace_back(
       "cannot reuse chunks that the registry already has: the chunk tables in it contradict each "
       "other");
   const std::lock_guard lock(mutex_);

@@ -40,10 +40,8 @@ bool HasOneContentPerBlob(const ChunkTable& table);
 // in them. Find and Add may be called by several threads.
 class KnownChunks {
  public:
-  // client must outlive the object. Chunks are to be pushed to the repository target. log receives
-  // a warning for each document that cannot be used.
-  KnownChunks(RegistryClient& client, std::string target,
-              std::function<void(std::string_view)> log);
+  // client must outlive the object. Chunks are to be pushed to the repository target.
+  KnownChunks(RegistryClient& client, std::string target);
 
   // Reads the table of a manifest that this home has pushed or pulled. Returns false if it cannot
   // be read.
@@ -61,23 +59,27 @@ class KnownChunks {
   // Forgets all chunks, because the tables contradict each other.
   void Forget();
 
+  // Returns a warning for each document that could not be used. They are for the user of a push
+  // that succeeds: one that fails does so for the same reason, as a rule.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
  private:
   // Reads the table of a manifest, which must be that of the snapshot unless that is empty.
   void ReadTable(const std::string& repository, const RemoteDocument& manifest,
                  const std::string& name, const std::string& snapshot = {});
-  // Calls read, and logs all errors but a cancellation. If the registry refuses or fails a request,
-  // the repository is not read again.
+  // Calls read, and makes warnings of all errors but a cancellation. If the registry refuses or
+  // fails a request, the repository is not read again.
   void Try(const std::string& repository, const std::function<void()>& read);
   // Returns how documents of a repository are read.
   Reading ReadingOf(const std::string& repository) const;
 
   RegistryClient& client_;
   const std::string target_;
-  const std::function<void(std::string_view)> log_;
   mutable std::mutex mutex_;
   std::map<artifact::MerkleHash, KnownChunk> chunks_;  // Guarded by mutex_.
   std::set<std::string> read_;                         // The digests of snapshots and manifests.
   std::set<std::string> refused_;                      // The repositories that cannot be read.
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace msb::registry

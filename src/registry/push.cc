@@ -65,7 +65,7 @@ class Pusher {
                                 : std::vector<std::string>()),
         meter_(ctx, "push", 0),
         client_(ctx, spec.reference.registry, spec.options),
-        known_(client_, spec.reference.repository, spec.log),
+        known_(client_, spec.reference.repository),
         memory_(PushMemoryFor(spec.level, base::CoreCount())),
         workers_([this] { client_.Wake(); }, memory_.workers),
         session_{.ctx = ctx,
@@ -88,6 +88,7 @@ class Pusher {
     }
     for (const std::string& file : images_) AddImageFile(file);
     const RemoteDocument index = PutDocuments();
+    for (const std::string& warning : known_.warnings()) spec_.log(warning);
     meter_.SetTotal(meter_.done());
     meter_.Finish();
     Reference pushed = spec_.reference;

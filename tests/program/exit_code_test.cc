@@ -138,7 +138,7 @@ TEST_F(ErrorTest, UnknownWordsAreNamedWithWhatMayBeMeant) {
       {{"lsit"}, "unknown command 'lsit'; did you mean 'list'?"},
       {{"sandbox", "strat"}, "unknown command 'strat'; did you mean 'start'?"},
       {{"sandbox", "entirely-else"}, "unknown command 'entirely-else'\n"},
-      {{"--", "inspect", "clean"}, "unknown command 'inspect'"},
+      {{"--", "inspect", "clean"}, "unexpected '--'; put it after a command"},
       {{"inspect", "-x"}, "unknown option '-x'"},
       {{"inspect", "clean", "-r"}, "unknown option '-r'"},
       {{"inspect", "clean", "more"}, "unexpected argument 'more'"},

@@ -171,6 +171,8 @@ TEST_F(SnapshotTest, ReindexRebuildsTheIndex) {
   EXPECT_THAT(Output({"reindex"}),
               AllOf(HasSubstr("indexed 2 snapshots"), HasSubstr((home_ / "snapshots").native())));
   EXPECT_EQ(Document("reindex", {"reindex"})["indexed"], 2);
+  EXPECT_EQ(Run({"reindex", dir_ / "empty"}).exit_code, kIoCode);
+  fs::create_directory(dir_ / "empty");
   EXPECT_EQ(Document("reindex", {"reindex", dir_ / "empty"})["indexed"], 0);
 }
 

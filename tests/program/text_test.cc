@@ -216,8 +216,9 @@ TEST(ExitCodeTest, EveryKindHasACodeOfItsOwn) {
 }
 
 TEST(LabelsTest, ParsesLabels) {
-  EXPECT_EQ(ParseLabels({"a=b", "c=", "d=e=f", "a=x"}),
-            (std::map<std::string, std::string>{{"a", "x"}, {"c", ""}, {"d", "e=f"}}));
+  EXPECT_EQ(ParseLabels({"a=b", "c=", "d=e=f"}),
+            (std::map<std::string, std::string>{{"a", "b"}, {"c", ""}, {"d", "e=f"}}));
+  EXPECT_THROW(ParseLabels({"a=b", "a=x"}), CLI::ValidationError);
   EXPECT_THROW(ParseLabels({"a"}), CLI::ValidationError);
   EXPECT_THROW(ParseLabels({"=b"}), CLI::ValidationError);
 }

@@ -100,8 +100,9 @@ std::string UnknownCommand(const CLI::App& parent, const std::string& word) {
 std::string UsageMessage(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& command = GivenCommand(app);
   std::vector<std::string> extra = app.remaining(/*recurse=*/true);
-  std::erase(extra, "--");
   if (extra.empty()) return error.what();
+  std::erase(extra, "--");
+  if (extra.empty()) return "unexpected '--'; put it after a command";
   const std::string& word = extra.front();
   if (!command.get_subcommands({}).empty() && !word.starts_with('-')) {
     return UnknownCommand(command, word);
