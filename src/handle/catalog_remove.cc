@@ -8,8 +8,8 @@
 #include <chrono>
 #include <map>
 #include <optional>
-#include <ranges>
 #include <system_error>
+#include <vector>
 
 #include "src/artifact/group.h"
 #include "src/base/sqlite.h"
@@ -137,9 +137,11 @@ void Catalog::RefuseParent(const Index& index, const Row& row, const Removal& re
     children.emplace(child.path.native(), Describe(RowFor(child)));
   }
   if (!children.empty()) {
+    std::vector<std::string> names;
+    for (const auto& [path, name] : children) names.push_back(name);
     Throw(ErrorKind::kSnapshotHasChildren,
           "{} is the parent of {}; remove these first, or use force", Describe(row),
-          fmt::join(std::views::values(children), ", "));
+          fmt::join(names, ", "));
   }
   const SandboxUsers sandboxes = removal.users ? removal.users(row.digest) : SandboxUsers();
   if (!sandboxes.names.empty()) {

@@ -212,10 +212,11 @@ class ChunkPuller {
   }
 
   [[noreturn]] void Refuse(const Chunk& chunk, const std::string& problem) const {
-    Throw(ErrorKind::kSnapshotIntegrity,
-          "chunk {} of {}, the blob {}, {}; a push does not replace the blob, so remove it from the "
-          "storage of the registry, then push the snapshot again",
-          chunk.index, file_.name, chunk.blob.digest, problem);
+    Throw(
+        ErrorKind::kSnapshotIntegrity,
+        "chunk {} of {}, the blob {}, {}; a push does not replace the blob, so remove it from the "
+        "storage of the registry, then push the snapshot again",
+        chunk.index, file_.name, chunk.blob.digest, problem);
   }
 
   PullSession& session_;

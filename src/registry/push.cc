@@ -128,8 +128,9 @@ class Pusher {
   bool FindOrigin(const std::string& object) {
     std::vector<Origin> origins = origins_.Find(spec_.reference.registry, object);
     // What the target has need not be mounted.
-    std::ranges::stable_partition(
-        origins, [&](const Origin& origin) { return origin.repository == session_.repository; });
+    std::stable_partition(origins.begin(), origins.end(), [&](const Origin& origin) {
+      return origin.repository == session_.repository;
+    });
     return std::ranges::any_of(origins,
                                [&](const Origin& origin) { return known_.ReadOrigin(origin); });
   }

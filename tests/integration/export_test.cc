@@ -349,8 +349,10 @@ TEST_F(ExportTest, RefusesToReplaceAnExportedFile) {
       dir_ / ("home/cache/disks/sha256_" + snapshot.ImageManifestDigest().substr(7) + ".raw");
   const std::string content = ReadFile(image);
   EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", image, {.with_image = true}, client_),
-                   ErrorKind::kInvalidArgument,
-                   image.filename().native() + " is one of the files to export",
+                   ErrorKind::kInvalidArgument, image.filename().native(), "keeps its cache in");
+  fs::create_hard_link(image, dir_ / "link.raw");
+  EXPECT_MSB_ERROR(Snapshot::Export(ctx_, "s", dir_ / "link.raw", {.with_image = true}, client_),
+                   ErrorKind::kInvalidArgument, "link.raw is one of the files to export",
                    "choose another path");
   EXPECT_EQ(ReadFile(image) == content, true);
   EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);

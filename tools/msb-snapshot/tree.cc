@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <ranges>
 
 #include "tools/msb-snapshot/commands.h"
 #include "tools/msb-snapshot/document.h"
@@ -55,10 +54,11 @@ class Lineage {
         children_[parent->second].push_back(i);
       }
     }
-    for (const SandboxHandle& sandbox : std::views::reverse(sandboxes)) {
-      const auto upper = UpperOf(sandbox);
+    // The list has the newest sandbox first.
+    for (auto sandbox = sandboxes.rbegin(); sandbox != sandboxes.rend(); ++sandbox) {
+      const auto upper = UpperOf(*sandbox);
       const auto base = known.find(upper ? upper->base_digest : "");
-      if (base != known.end()) sandboxes_[base->second].push_back(sandbox);
+      if (base != known.end()) sandboxes_[base->second].push_back(*sandbox);
     }
   }
 
