@@ -178,6 +178,7 @@ std::optional<Row> Catalog::ChooseNamed(const Index& index, const std::string& n
       std::ranges::all_of(rows, [&](const Row& row) { return row.digest == chosen->digest; });
   if (same) return chosen;
   std::vector<std::string> paths;
+  paths.reserve(rows.size());
   for (const Row& row : rows) paths.push_back(row.artifact_path);
   Throw(ErrorKind::kInvalidArgument,
         "several snapshots outside {} have the name '{}': {}; give the path of one of them",

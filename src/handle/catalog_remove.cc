@@ -138,6 +138,7 @@ void Catalog::RefuseParent(const Index& index, const Row& row, const Removal& re
   }
   if (!children.empty()) {
     std::vector<std::string> names;
+    names.reserve(children.size());
     for (const auto& [path, name] : children) names.push_back(name);
     Throw(ErrorKind::kSnapshotHasChildren,
           "{} is the parent of {}; remove these first, or use force", Describe(row),

@@ -19,7 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kMebibyte = 1 << 20;
 constexpr std::uint64_t kTebibyte = std::uint64_t{1} << 40;
 
 class ExportLimitTest : public ::testing::Test {
@@ -50,31 +49,6 @@ class ExportLimitTest : public ::testing::Test {
   Client client_ = LocalClient(home_);
   fs::path disk_;  // The disk of the snapshot that was added last.
 };
-
-// Returns a snapshot whose manifest has this size in bytes.
-SampleSnapshot MakeLongSnapshot(std::size_t manifest_bytes, SampleOptions options) {
-  options.labels = {{"long", ""}};
-  const std::size_t rest = MakeSampleSnapshot(SampleLayout::kInventory, options).manifest.size();
-  options.labels = {{"long", std::string(manifest_bytes - rest, 'a')}};
-  return MakeSampleSnapshot(SampleLayout::kInventory, options);
-}
-
-TEST_F(ExportLimitTest, TheManifestsOfAChain) {
-  SampleOptions options;
-  for (std::uint32_t i = 0; i < 7; ++i) {
-    options.seed = i + 1;
-    const SampleSnapshot sample = MakeLongSnapshot(6 * kMebibyte, options);
-    Add(sample);
-    options.parent = sample.digest;
-  }
-  options.seed = 8;
-  const fs::path within = Add(MakeLongSnapshot(6 * kMebibyte, options));
-  const fs::path beyond = Add(MakeLongSnapshot(6 * kMebibyte + 1, options));
-  Snapshot::Reindex(ctx_, "", client_);
-  ExpectRefused(beyond, beyond, "the archive exceeds the limit of 50331648 bytes of manifests",
-                "shorten the labels, or squash the snapshot");
-  Snapshot::Export(ctx_, within, dir_ / "archive", {.with_parents = true}, client_);
-}
 
 TEST_F(ExportLimitTest, ADiskThatTakesTooLongToHash) {
   for (const std::uint64_t size : {kTebibyte, kTebibyte + 1}) {
