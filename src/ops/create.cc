@@ -183,8 +183,8 @@ void Creation::Prepare(const vmm::SandboxRecord& sandbox) {
   CheckState(sandbox);
   handle::IndexParent(ctx_, client_.catalog, sandbox);
   form_ = FormFor(ctx_, client_);
-  ApplyOptions(ctx_, client_, form_, options_, spec_,
-               [this] { return is_whole_ ? sandbox_ : std::string(); });
+  ApplyOptions(form_, options_, spec_);
+  ProtectReplaced(ctx_, client_, spec_, [this] { return is_whole_ ? sandbox_ : std::string(); });
   artifact::CheckOutputDirectory(spec_.destination);
 }
 

@@ -92,11 +92,14 @@ artifact::Manifest NewManifest(ManifestForm form, const SnapshotCreateOptions& o
   return manifest;
 }
 
-void ApplyOptions(const Context& ctx, ClientState& client, ManifestForm form,
-                  const SnapshotCreateOptions& options, artifact::NewArtifact& spec,
-                  const std::function<std::string()>& independent_sandbox) {
+void ApplyOptions(ManifestForm form, const SnapshotCreateOptions& options,
+                  artifact::NewArtifact& spec) {
   spec.force = options.force;
   spec.integrity_algorithm = AlgorithmFor(form, options);
+}
+
+void ProtectReplaced(const Context& ctx, ClientState& client, artifact::NewArtifact& spec,
+                     const std::function<std::string()>& independent_sandbox) {
   if (!spec.force) return;
   spec.confirm_replace = [&ctx, &client, independent_sandbox](const artifact::Artifact& old) {
     const std::string except = independent_sandbox ? independent_sandbox() : std::string();

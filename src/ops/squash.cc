@@ -38,7 +38,8 @@ artifact::Artifact SquashSnapshot(const Context& ctx, ClientState& client,
   artifact::OpenedArtifact source = OpenSnapshot(ctx, client, name_or_path);
   handle::CheckBootable(source.artifact);
   spec.manifest = SquashedManifest(source.artifact.manifest, FormFor(ctx, client), options);
-  ApplyOptions(ctx, client, spec.manifest.form, options, spec);
+  ApplyOptions(spec.manifest.form, options, spec);
+  ProtectReplaced(ctx, client, spec);
   artifact::DiskChain chain = OpenDisk(ctx, client, std::move(source));
   client.SweepBeside(ctx, spec.destination);
   artifact::CheckOutputDirectory(spec.destination);

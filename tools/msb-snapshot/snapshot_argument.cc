@@ -58,7 +58,7 @@ std::string NameOrPath(Session& session, const std::string& text) {
     static_cast<void>(Snapshot::Open(ctx, text, session.client()));
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kSnapshotNotFound) return text;  // The command reports it.
-    const std::string path = PathInIndex(session, text);
+    std::string path = PathInIndex(session, text);
     if (!path.empty()) return path;
   }
   return text;
