@@ -5,8 +5,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "src/base/text.h"
@@ -157,13 +159,20 @@ std::optional<base::LockedDirectory> LockBacking(const Context& ctx, Catalog& ca
                                                  const vmm::SandboxRecord& sandbox,
                                                  const Artifact& descendant) {
   base::LockedDirectory lock;
+  std::filesystem::path locked;
   for (;;) {
+    ctx.Check();
     const auto parent = FindBacking(ctx, catalog, sandbox, descendant);
     if (!parent) return std::nullopt;
-    if (parent->empty() || (lock && lock.path() == *parent)) return lock;
+    if (parent->empty() || (lock && locked == *parent)) return lock;
     lock = base::LockedDirectory();
-    lock = base::LockedDirectory::Open(ctx, parent->parent_path(), parent->filename(),
+    // Remove locks the directory, even if a symbolic link leads to it.
+    std::error_code error;
+    const auto directory = std::filesystem::canonical(*parent, error);
+    if (error) return std::nullopt;
+    lock = base::LockedDirectory::Open(ctx, directory.parent_path(), directory.filename(),
                                        base::LockMode::kShared);
+    locked = *parent;
   }
 }
 

@@ -126,6 +126,17 @@ TEST_F(ChainTest, AParentThatIsAnotherByNowIsNotTaken) {
                    ", found sha256_", "try again");
 }
 
+// Its owner has moved the parent to another disk, and left a link.
+TEST_F(ChainTest, AParentMayBeReachedByALink) {
+  Create("baseline", "parent");
+  fs::rename(dir_ / "home/snapshots/parent", dir_ / "elsewhere");
+  fs::create_directory_symlink(dir_ / "elsewhere", dir_ / "home/snapshots/parent");
+  WriteAsGuest("baseline", 0x22, 1024);
+  Snapshot::Create(ctx_.WithTimeout(std::chrono::seconds(30)), "baseline", {.name = "child"},
+                   client_);
+  EXPECT_EQ(Read("child", 1024, client_), 0x22);
+}
+
 TEST_F(ChainTest, AChainMayBeOfAnyLength) {
   constexpr int kMostFiles = 200;  // One of these is the image.
   WriteAsGuest("baseline", 0x11, 1024);
