@@ -139,6 +139,7 @@ TEST_F(ErrorTest, UnknownWordsAreNamedWithWhatMayBeMeant) {
       {{"sandbox", "strat"}, "unknown command 'strat'; did you mean 'start'?"},
       {{"sandbox", "entirely-else"}, "unknown command 'entirely-else'\n"},
       {{"--", "inspect", "clean"}, "unexpected '--'; put it after a command"},
+      {{"[x]"}, "unknown command '[x]'"},
       {{"inspect", "-x"}, "unknown option '-x'"},
       {{"inspect", "clean", "-r"}, "unknown option '-r'"},
       {{"inspect", "clean", "more"}, "unexpected argument 'more'"},

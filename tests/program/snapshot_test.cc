@@ -42,10 +42,12 @@ TEST_F(SnapshotTest, WordsInBracketsAreNotLists) {
   MakeSnapshot("a");
   MakeSnapshot("b");
   for (const auto* name : {"[a,b]", "[a]", "[]"}) {
-    Output({"create", name, "--from", "base", "--label", "[k]=[v,w]", "--label=[l]=x"});
+    Output({"create", name, "--from", "base", "--label", "[k]=[v,w]", "--label=[l]=x",
+            "--label=spec==[1]"});
     const auto document = Document("inspect", {"inspect", name});
     EXPECT_EQ(document["artifact_path"], (home_ / "snapshots" / name).native());
-    EXPECT_EQ(document["labels"], (nlohmann::json{{"[k]", "[v,w]"}, {"[l]", "x"}}));
+    EXPECT_EQ(document["labels"],
+              (nlohmann::json{{"[k]", "[v,w]"}, {"[l]", "x"}, {"spec", "=[1]"}}));
     Output({"verify", name});
     Output({"fork", name, "[s,t]"});
     Output({"sandbox", "rm", "[s,t]"});

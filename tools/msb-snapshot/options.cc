@@ -15,19 +15,25 @@ namespace {
 // Precedes a word or value that CLI11 would take for a list: "[a,b]".
 constexpr char kShield = '\x1f';
 
-void Shield(std::string& word) {
-  if (word.starts_with('[')) word.insert(0, 1, kShield);
-  const std::size_t value = word.starts_with("--") ? word.find("=[") : std::string::npos;
-  if (value != std::string::npos) word.insert(value + 1, 1, kShield);
+void Shield(std::vector<std::string>& words) {
+  bool is_option_possible = true;  // Until "--".
+  for (std::string& word : words) {
+    is_option_possible = is_option_possible && word != "--";
+    // "--option=value", or a word that is a value.
+    const bool has_value = is_option_possible && word.starts_with("--");
+    const std::size_t value = has_value ? word.find('=') + 1 : 0;
+    if (word.substr(value).starts_with('[')) word.insert(value, 1, kShield);
+  }
+}
+
+std::string Unshielded(const std::string& word) {
+  return word.starts_with(kShield) ? word.substr(1) : word;
 }
 
 // Makes the arguments and options of all commands of app remove kShield.
 void Unshield(CLI::App& app) {
-  const auto unshield = [](const std::string& word) {
-    return word.starts_with(kShield) ? word.substr(1) : word;
-  };
   for (CLI::Option* const option : app.get_options()) {
-    if (option->get_items_expected_max() > 0) option->transform(unshield);
+    if (option->get_items_expected_max() > 0) option->transform(Unshielded);
   }
   for (CLI::App* const command : app.get_subcommands({})) Unshield(*command);
 }
@@ -120,9 +126,15 @@ std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& l
 void ParseCommandLine(CLI::App& app, int argc, char** argv) {
   Unshield(app);
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
-  std::ranges::for_each(words, Shield);
+  Shield(words);
   std::reverse(words.begin(), words.end());  // As CLI11 wants them.
   app.parse(std::move(words));
+}
+
+std::vector<std::string> UnexpectedWords(const CLI::App& app) {
+  std::vector<std::string> words = app.remaining(/*recurse=*/true);
+  std::ranges::transform(words, words.begin(), Unshielded);
+  return words;
 }
 
 }  // namespace msb::program

@@ -49,9 +49,11 @@ void AddLabelOption(CLI::App& command, std::vector<std::string>& labels,
                     const std::string& description = "Add a label; may be repeated");
 std::map<std::string, std::string> ParseLabels(const std::vector<std::string>& labels);
 
-// Parses the command line. Words after "--" are taken as they are, although CLI11 takes a word such
-// as "[a,b]" for a list of two words. app must have all its commands.
+// Parses the command line. A word such as "[a,b]" is taken as it is, although CLI11 takes it for a
+// list of two words. app must have all its commands.
 void ParseCommandLine(CLI::App& app, int argc, char** argv);
+// Returns the words that ParseCommandLine has not expected.
+std::vector<std::string> UnexpectedWords(const CLI::App& app);
 
 }  // namespace msb::program
 

@@ -99,10 +99,12 @@ std::string UnknownCommand(const CLI::App& parent, const std::string& word) {
 // Returns the message for a command line that is invalid.
 std::string UsageMessage(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& command = GivenCommand(app);
-  std::vector<std::string> extra = app.remaining(/*recurse=*/true);
-  if (extra.empty()) return error.what();
-  std::erase(extra, "--");
-  if (extra.empty()) return "unexpected '--'; put it after a command";
+  std::vector<std::string> extra = UnexpectedWords(app);
+  const bool is_separated = std::erase(extra, "--") > 0;
+  if (extra.empty()) {
+    const bool has_command = command.get_parent() != nullptr;
+    return is_separated && !has_command ? "unexpected '--'; put it after a command" : error.what();
+  }
   const std::string& word = extra.front();
   if (!command.get_subcommands({}).empty() && !word.starts_with('-')) {
     return UnknownCommand(command, word);
