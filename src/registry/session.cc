@@ -124,6 +124,7 @@ void Session::SendAdmitted() {
   while (!admitted_.empty() && throttle_.Allows(in_flight_, std::chrono::steady_clock::now())) {
     const std::function<void()> send = std::move(admitted_.front());
     admitted_.pop_front();
+    throttle_.OnSend();
     send();
   }
 }

@@ -23,7 +23,8 @@ bool Throttle::Allows(unsigned in_flight, Time now) const {
 
 void Throttle::OnRefusal(std::optional<std::chrono::milliseconds> requested, Time now) {
   // Requests that were sent before the pause do not count again.
-  if (now >= resume_) {
+  if (now >= resume_ && has_sent_) {
+    has_sent_ = false;
     resume_ = now + BackoffDelay(pauses_, random_);
     pauses_ = std::min(pauses_ + 1, kMaxPauses);
     ++vain_pauses_;

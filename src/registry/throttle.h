@@ -29,6 +29,8 @@ class Throttle {
   // Returns the number of pauses since the last answer.
   int vain_pauses() const { return vain_pauses_; }
 
+  // Takes note that a request is sent.
+  void OnSend() { has_sent_ = true; }
   // Takes note that the registry has refused a request. requested is the delay that it asked for.
   // The pause is at least that long, and at least as long as the delay of BackoffDelay, which grows
   // with each pause.
@@ -42,6 +44,7 @@ class Throttle {
   std::minstd_rand& random_;
   int pauses_ = 0;  // Recent pauses; each answer makes up for one.
   int vain_pauses_ = 0;
+  bool has_sent_ = true;  // Whether a request was sent since the last pause began.
   Time resume_ = {};
 };
 

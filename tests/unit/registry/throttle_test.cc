@@ -21,6 +21,7 @@ class ThrottleTest : public testing::Test {
   // Refuses a request when the previous pause is over, and returns the length of the new one.
   milliseconds Refuse(std::optional<milliseconds> requested = {}) {
     now_ = std::max(now_, throttle_.resume());
+    throttle_.OnSend();
     throttle_.OnRefusal(requested, now_);
     return std::chrono::ceil<milliseconds>(throttle_.resume() - now_);
   }
@@ -70,6 +71,17 @@ TEST_F(ThrottleTest, RequestsThatWereSentBeforeThePauseCountOnce) {
   EXPECT_EQ(Allowed(), 4U);
   throttle_.OnRefusal(seconds(20), now_);
   EXPECT_GE(throttle_.resume(), now_ + seconds(20));
+}
+
+// A proxy may read the bodies of all uploads before it refuses them one after another.
+TEST_F(ThrottleTest, RefusalsAfterThePauseDoNotCountIfNothingWasSent) {
+  Refuse();
+  for (int i = 0; i < 7; ++i) {
+    now_ = throttle_.resume() + seconds(1);
+    throttle_.OnRefusal({}, now_);
+  }
+  EXPECT_EQ(throttle_.vain_pauses(), 1);
+  EXPECT_EQ(Allowed(), 4U);
 }
 
 TEST_F(ThrottleTest, CountsThePausesWithoutProgress) {
