@@ -75,12 +75,12 @@ class Pusher {
                  .meter = meter_,
                  .repository = spec.reference.repository,
                  .level = spec.level,
-                 .blob_room = memory_.blob_bytes} {
-    client_.OnTraffic([this](std::uint64_t bytes) { meter_.Add(bytes); });
-  }
+                 .blob_room = memory_.blob_bytes} {}
 
   std::string Run() {
     FindKnown();
+    // Only now: what the progress function throws must not be taken for a registry's failure.
+    client_.OnTraffic([this](std::uint64_t bytes) { meter_.Add(bytes); });
     if (base::ProgressMeter::Wanted(ctx_)) session_.data_bytes = CountData();
     for (auto snapshot = chain_.snapshots.rbegin(); snapshot != chain_.snapshots.rend();
          ++snapshot) {
