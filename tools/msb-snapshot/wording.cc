@@ -17,7 +17,9 @@ struct Wording {
 constexpr std::array kWordings = {
     Wording{"replace it with WithReplace", "replace it with --replace"},
     Wording{"set force to replace it", "replace it with --force"},
-    Wording{"or use force", "or use --force"},
+    Wording{"remove these first, or use force", "remove these first, or use --force"},
+    Wording{"remove them first, or use force", "remove them first, or use --force"},
+    Wording{"with Remove and force", "with 'msb-snapshot rm --force'"},
     Wording{"call Reindex", "run 'msb-snapshot reindex'"},
     Wording{"with Snapshot::Squash", "with 'msb-snapshot squash'"},
     Wording{"correct the QemuConfig of the sandbox or the client: binary, kernel, initrd, append, "
@@ -27,7 +29,7 @@ constexpr std::array kWordings = {
     Wording{"QemuConfig::kernel", "--kernel"},
     Wording{"Config::qemu.kernel", "--kernel"},
     Wording{"Config::qemu.initrd", "--initrd"},
-    Wording{"oci_upper_size_mib", "--disk-size"},
+    Wording{"choose a larger oci_upper_size_mib", "choose a larger --disk-size"},
     Wording{"LiveSnapshot::kAuto", "--consistency auto"},
     Wording{"set RegistryOptions::username and password (msb-snapshot: --username and "
             "--password-stdin)",
@@ -40,7 +42,10 @@ constexpr std::array kWordings = {
     Wording{"RegistryOptions are invalid: connections", "--connections"},
     Wording{"RegistryOptions are invalid: retries", "--retries"},
     Wording{"RegistryOptions are invalid: plain_http and ca_file", "--plain-http and --ca-file"},
-    Wording{"'since'", "--since"},
+    Wording{"'since' is the exported snapshot", "--since is the exported snapshot"},
+    Wording{"descend from the snapshot in 'since'", "descend from the snapshot in --since"},
+    Wording{"set 'since' to", "set --since to"},
+    Wording{"without 'since'", "without --since"},
     Wording{"MSB_HOME or Config::home", "MSB_HOME or --home"},
 };
 
