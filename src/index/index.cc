@@ -168,6 +168,8 @@ void Index::PrepareOwn() {
 
 void Index::AddChecksums() {
   Transaction transaction(db_);
+  // Where locks (flock) are missing, another process may have added them meanwhile.
+  if (Table(db_).HasChecksums()) return;
   db_.Execute(Table::AddChecksumsSql());
   db_.Execute("PRAGMA user_version = 0");  // Filling it again writes the checksums.
   transaction.Commit();

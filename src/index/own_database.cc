@@ -97,7 +97,8 @@ std::optional<std::string> FindMisplaced(const std::filesystem::path& database) 
 }
 
 std::optional<std::string> FindUnwritableLog(const std::filesystem::path& database) {
-  if (!base::MayReadAndWrite(database)) return std::nullopt;
+  // A user who does not own the database must not take it from its owner.
+  if (!base::MayReadAndWrite(database) || !base::BelongsToThisUser(database)) return std::nullopt;
   for (const std::string_view suffix : kSuffixes) {
     const std::string path = database.native() + std::string(suffix);
     errno = 0;

@@ -18,8 +18,9 @@ namespace msb::index {
 std::optional<std::string> FindMisplaced(const std::filesystem::path& database);
 
 // Returns a description of the first file beside the database that this process may not write, if
-// it may write the database itself; otherwise returns nullopt. Such a file was left by another user
-// who only read the index, and SQLite cannot write the database as long as it is there.
+// the database belongs to its user and can be written; otherwise returns nullopt. Such a file was
+// left by another user who only read the index, and SQLite cannot write the database as long as it
+// is there.
 std::optional<std::string> FindUnwritableLog(const std::filesystem::path& database);
 
 // Renames the database and its files to "NAME.damaged-TIME-RANDOM", and deletes all databases that
