@@ -116,6 +116,7 @@ base::FileStamp ReadUndisturbed(const Context& ctx, NewArtifact& spec, const Rea
                         [&] { read(upper, watch.stamp()); });
     if (is_undisturbed) return watch.stamp();
   }
+  if (base::HasWriter(OpenUpper(spec).get()).value_or(false)) RefuseWriter(spec);
   Throw(ErrorKind::kSnapshotSandboxRunning,
         "{} kept changing while it was copied: its change time (ctime) differed after each of {} "
         "attempts; stop the program that writes to it, links it or changes its mode, and try again",
@@ -158,6 +159,7 @@ UniqueFd FlattenUpper(const Context& ctx, NewArtifact& spec, const UniqueFd& upp
 void CopyUpper(const Context& ctx, NewArtifact& spec, int stage) {
   UniqueFd flat;
   ReadUndisturbed(ctx, spec, [&](const UniqueFd& upper, const base::FileStamp& stamp) {
+    flat = UniqueFd();
     if (MustFlatten(spec, upper.get())) {
       flat = FlattenUpper(ctx, spec, upper, stamp.mode, stage);
       return;

@@ -163,7 +163,7 @@ void RemoveTreeAt(int parent, const std::string& name) {
   if (errno != EISDIR) ThrowErrnoOfEntry("delete", parent, name);
   const UniqueFd dir = OpenAt(parent, name.c_str(), kOpenFlags);
   if (!dir && errno == ENOENT) return;
-  if (!dir) ThrowErrnoOfEntry("delete", parent, name);
+  if (!dir) ThrowErrnoAt("delete", parent, name);
   // Another call that deletes the same tree may move a directory up after this call has passed that
   // point.
   for (int attempt = 0; attempt < kMaxSweeps; ++attempt) {

@@ -71,7 +71,7 @@ void LockedDirectory::Hide() {
     MakeRenameable(parent_.get(), name_, fd_);
     renamed = rename();
   }
-  if (!renamed) ThrowErrno("rename", path().native());
+  if (!renamed) ThrowErrnoOfEntry("rename", parent_.get(), name_);
   if (!IsSameFile(fd(), parent_.get(), hidden)) {
     RenameNew(parent_.get(), hidden, parent_.get(), name_);
     refuse_exchanged();

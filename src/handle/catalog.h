@@ -43,6 +43,15 @@ class Catalog {
   // The functions below return rows with the paths of artifacts in this home, even if the home is a
   // copy of the home in which the rows were written (ResolveRow).
 
+  // The sandboxes whose disks are backed by a snapshot.
+  struct SandboxUsers {
+    std::vector<std::string> names = {};
+    // The error of the first sandbox that cannot be read. It may be one of them.
+    std::optional<Error> unreadable = {};
+  };
+  // Returns the sandboxes whose disks are backed by the snapshot with this digest, as they are now.
+  using Users = std::function<SandboxUsers(std::string_view digest)>;
+
   // Returns the row of a snapshot. In a database that has one row for each digest, also finds an
   // artifact without a row, by its name or path, if its digest is indexed.
   // Throws kSnapshotNotFound if there is no such snapshot.
@@ -79,16 +88,8 @@ class Catalog {
   // Throws kUnsupportedOperation if it is a member of a 0.7 group.
   // Throws kIO if the snapshot is removed but its files cannot be deleted. The message names the
   // hidden path.
-  // The sandboxes whose disks are backed by a snapshot.
-  struct SandboxUsers {
-    std::vector<std::string> names = {};
-    // The error of the first sandbox that cannot be read. It may be one of them.
-    std::optional<Error> unreadable = {};
-  };
-  // users returns the sandboxes whose disks are backed by the snapshot with the given digest, as
-  // they are when it is called. Unless force is set, these sandboxes count as children. users is
-  // called while the artifact and the index are locked, so it must not wait.
-  using Users = std::function<SandboxUsers(std::string_view digest)>;
+  // Unless force is set, the sandboxes that users returns count as children. users is called while
+  // the artifact and the index are locked, so it must not wait.
   void Remove(const Context& ctx, const std::string& name_digest_or_path, bool force,
               const Users& users = {});
   // Does the same for the artifact of a row that was returned earlier: the artifact at the row's

@@ -138,7 +138,7 @@ void PrunePlan::CheckRead(const Row& planned) const {
     if (!error) return;
     Throw(ErrorKind::kIO,
           "{} is not removed, since a {} that may need it cannot be read: {}; make that {} "
-          "readable",
+          "readable, or remove snapshots with Remove and force",
           planned.artifact_path, dependent, error->what(), dependent);
   };
   check("snapshot", unreadable_);

@@ -30,7 +30,7 @@ handle::Catalog::Users UsersOf(const Context& ctx, ClientState& client) {
                                            listed.unreadable};
     } catch (const Error& e) {
       // Catalog must not take an error of the backend's database for one of the index.
-      throw Error(e.kind(), e.what());
+      throw Error(e.kind(), e.what(), e.os_error());
     }
   };
 }

@@ -34,11 +34,11 @@ class MountRecord {
 };
 
 // A BlobUpload asks whether the repository has a blob of the right size (HEAD). If not, or if the
-// registry refuses to answer, it begins an upload (POST),
-// in response to which the registry may mount the blob from another repository. If the registry
-// does not, it sends the blob (PUT) to the URL that the registry named. If the PUT fails, it begins
-// another upload. If the registry had the blob with another size, it asks again at the end, and
-// throws kSnapshotIntegrity if the registry has kept its damaged copy.
+// registry refuses to answer, it begins an upload (POST), in response to which the registry may
+// mount the blob from another repository. If the registry does not, it sends the blob (PUT) to the
+// URL that the registry named. If the PUT fails, it begins another upload. If the registry had the
+// blob with another size, it asks again at the end, and throws kSnapshotIntegrity if the registry
+// answers that it has kept its damaged copy.
 class BlobUpload : public std::enable_shared_from_this<BlobUpload> {
  public:
   using Done = std::function<void(PutResult result)>;

@@ -21,7 +21,7 @@ constexpr std::uint64_t kMaxTotalBytes = 1 << 30;
 // The most manifests that an index may list.
 constexpr std::size_t kMaxManifests = 1 << 14;
 
-// The most chunks in the tables of one pull, which are held in memory (about 160 bytes each): with
+// The most chunks in the tables of one pull, which are held in memory (up to 400 bytes each): with
 // chunks of the default size, these are 4 TiB of data. Images are smaller than that.
 constexpr std::size_t kMaxTotalChunks = 32 * kMaxChunks;
 constexpr std::size_t kMaxImageChunks = 4 * kMaxChunks;
