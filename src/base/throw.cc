@@ -43,8 +43,7 @@ std::string StepForPermission(int error, const std::string& path) {
       error == EPERM ? "remove its attributes i and a if lsattr shows them (chattr -i -a), " : "";
   return fmt::format(
       "this process runs as user {}{}: {}change the owner or the mode, or choose a place that user "
-      "{} "
-      "may access {}",
+      "{} may access {}",
       geteuid(), owner, attributes, geteuid(), kForHome);
 }
 
@@ -74,8 +73,7 @@ std::string StepForSpace(int error, const std::string& path, const std::optional
   }
   return fmt::format(
       "{}: free space, for example by removing snapshots or sandboxes, or choose a place on a "
-      "larger "
-      "file system {}",
+      "larger file system {}",
       space, kForHome);
 }
 
@@ -187,38 +185,36 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
 namespace {
 
 [[noreturn]] void ThrowWithStep(std::string_view action, const std::string& path, int error,
-                                std::optional<SpaceNeed> need = std::nullopt) {
+                                std::string_view step) {
   throw Error(ErrorKind::kIO,
               fmt::format("cannot {} {}: {}; {}", action, path.empty() ? "an empty path" : path,
-                          std::error_code(error, std::generic_category()).message(),
-                          NextStep(error, path, need)),
+                          std::error_code(error, std::generic_category()).message(), step),
               error);
 }
 
 }  // namespace
 
 void ThrowErrno(std::string_view action, std::string_view path, int error) {
-  ThrowWithStep(action, std::string(path), error);
+  const std::string name(path);
+  ThrowWithStep(action, name, error, NextStep(error, name));
 }
 
 void ThrowErrno(std::string_view action, int fd, int error) {
-  ThrowWithStep(action, PathOf(fd), error);
+  const std::string path = PathOf(fd);
+  ThrowWithStep(action, path, error, NextStep(error, path));
 }
 
 void ThrowErrnoAt(std::string_view action, int dir, std::string_view name, int error) {
-  ThrowWithStep(action, PathOf(dir, name), error);
+  const std::string path = PathOf(dir, name);
+  ThrowWithStep(action, path, error, NextStep(error, path));
 }
 
 void ThrowErrnoOfEntry(std::string_view action, int dir, std::string_view name, int error) {
   const std::string path = PathOf(dir, name);
   const bool is_permission = error == EACCES || error == EPERM;
-  const std::string place =
-      is_permission ? std::filesystem::path(path).parent_path().native() : path;
-  throw Error(ErrorKind::kIO,
-              fmt::format("cannot {} {}: {}; {}", action, path,
-                          std::error_code(error, std::generic_category()).message(),
-                          NextStep(error, place)),
-              error);
+  ThrowWithStep(
+      action, path, error,
+      NextStep(error, is_permission ? std::filesystem::path(path).parent_path().native() : path));
 }
 
 void ThrowErrnoBetween(std::string_view action, const FileAt& source, const FileAt& target,
@@ -230,10 +226,7 @@ void ThrowErrnoBetween(std::string_view action, const FileAt& source, const File
   const std::string step = is_absent
                                ? from + " is absent: stop the program that removed it and try again"
                                : NextStep(error, to);
-  throw Error(ErrorKind::kIO,
-              fmt::format("cannot {} {} to {}: {}; {}", action, from, to,
-                          std::error_code(error, std::generic_category()).message(), step),
-              error);
+  ThrowWithStep(action, fmt::format("{} to {}", from, to), error, step);
 }
 
 void ThrowCannotExecute(std::string_view path, int error) {
@@ -249,7 +242,8 @@ void ThrowCannotExecute(std::string_view path, int error) {
 }
 
 void ThrowNoSpace(std::string_view action, int fd, SpaceNeed need, int error) {
-  ThrowWithStep(action, PathOf(fd), error, need);
+  const std::string path = PathOf(fd);
+  ThrowWithStep(action, path, error, NextStep(error, path, need));
 }
 
 }  // namespace msb::base
