@@ -22,19 +22,23 @@ void Put(std::string& file, std::size_t offset, std::size_t length, std::uint64_
   }
 }
 
+// Writes what every header begins with, and the name of the backing file behind it.
+void PutStart(std::string& file, const std::string& backing_file) {
+  file.replace(0, 4, "QFI\xfb");
+  Put(file, 4, 4, 3);
+  if (backing_file.empty()) return;
+  Put(file, 8, 8, 112);
+  Put(file, 16, 4, backing_file.size());
+  file.replace(112, backing_file.size(), backing_file);
+}
+
 }  // namespace
 
 std::string Qcow2Sample(const std::string& content, const std::string& backing_file,
                         std::uint64_t disk_bytes) {
   const std::size_t data_clusters = (content.size() + kCluster - 1) / kCluster;
   std::string file((kData + data_clusters) * kCluster, '\0');
-  file.replace(0, 4, "QFI\xfb");
-  Put(file, 4, 4, 3);
-  if (!backing_file.empty()) {
-    Put(file, 8, 8, 112);
-    Put(file, 16, 4, backing_file.size());
-    file.replace(112, backing_file.size(), backing_file);
-  }
+  PutStart(file, backing_file);
   Put(file, 20, 4, 12);
   Put(file, 24, 8, disk_bytes);
   Put(file, 36, 4, 1);
@@ -60,13 +64,7 @@ void MakeEmptyQcow2(const std::filesystem::path& path, const std::string& backin
   constexpr std::size_t kTinyCluster = 512;
   const std::uint64_t first_table = (2 + tables * 8 / kTinyCluster + 1) * kTinyCluster;
   std::string file(2 * kTinyCluster + tables * 8, '\0');
-  file.replace(0, 4, "QFI\xfb");
-  Put(file, 4, 4, 3);
-  if (!backing_file.empty()) {
-    Put(file, 8, 8, 112);
-    Put(file, 16, 4, backing_file.size());
-    file.replace(112, backing_file.size(), backing_file);
-  }
+  PutStart(file, backing_file);
   Put(file, 20, 4, 9);
   Put(file, 24, 8, tables * (kTinyCluster / 8) * kTinyCluster);
   Put(file, 36, 4, tables);
