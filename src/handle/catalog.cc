@@ -67,7 +67,7 @@ std::vector<std::filesystem::path> LinkedArtifacts(const std::filesystem::path& 
     try {
       if (artifact::HoldsArtifact(path)) links.push_back(std::move(path));
     } catch (const Error& e) {
-      if (e.kind() != ErrorKind::kIO) throw;  // Of an unreadable directory, nothing is known.
+      if (e.kind() != ErrorKind::kIO) throw;  // The directory cannot be read.
     }
   }
   return links;

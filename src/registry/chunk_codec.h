@@ -28,7 +28,7 @@ inline constexpr std::uint64_t kMaxKeptBytes = 8 << 20;
 // Returns how many bytes of memory zstd occupies to compress chunks at this level.
 std::size_t CompressionBytes(int level);
 
-// Ends a task whose result nobody waits for any more.
+// Ends a task whose result is no longer needed.
 class WorkStopped : public std::exception {
  public:
   const char* what() const noexcept override { return "the work was stopped"; }
