@@ -230,9 +230,13 @@ class Installation {
  public:
   Installation(const Context& ctx, const std::filesystem::path& staged,
                const std::filesystem::path& cache_dir, const SourceWords& words)
-      : ctx_(ctx), staged_(staged), cache_dir_(cache_dir), words_(words), root_(cache_dir) {
-    // Concurrent installations take turns, so that each moves or copies only what is missing.
-    base::Lock(ctx, root_.fd());
+      : ctx_(ctx), staged_(staged), cache_dir_(cache_dir), words_(words) {
+    // Concurrent installations take turns, so that each moves or copies only what is missing. One
+    // that has failed removes the directory if it had created it.
+    do {
+      root_.emplace(cache_dir);
+      base::Lock(ctx, root_->fd());
+    } while (!base::LeadsTo(cache_dir, root_->fd()));
   }
 
   void Add(const std::string& file) {
@@ -265,7 +269,7 @@ class Installation {
  private:
   Entry OpenKind(const std::string& kind) {
     kinds_.emplace_back(cache_dir_ / kind);
-    Entry entry = base::OpenEntryAt(root_.fd(), kind);
+    Entry entry = base::OpenEntryAt(root_->fd(), kind);
     if (entry.type == EntryType::kDirectory) return entry;
     Throw(ErrorKind::kIO, "{} must be a directory, but is {}: move it away",
           (cache_dir_ / kind).native(), base::Describe(entry.type));
@@ -289,7 +293,7 @@ class Installation {
   const std::filesystem::path& staged_;
   const std::filesystem::path& cache_dir_;
   const SourceWords& words_;
-  base::NewDirectory root_;
+  std::optional<base::NewDirectory> root_;
   std::list<base::NewDirectory> kinds_;
 };
 

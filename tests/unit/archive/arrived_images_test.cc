@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -16,6 +17,7 @@
 #include "src/base/lock.h"
 #include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
+#include "tests/support/syscall_tracer.h"
 #include "tests/unit/archive/image_sample.h"
 
 namespace msb::archive {
@@ -308,6 +310,23 @@ TEST_F(ArrivedImagesTest, WaitsForAnImportThatInstallsIntoTheSameCache) {
     EXPECT_TRUE(fs::is_empty(cache_));
   }
   images.Install(ctx_);
+  ExpectInstalled(sample);
+}
+
+TEST_F(ArrivedImagesTest, MakesTheCacheAgainThatAFailedImportHasRemoved) {
+  const ImageSample sample = MakeOciImage("a");
+  sample.Write(staged_);
+  ArrivedImages images = Arrived(sample.Names());
+  images.Check(ctx_, {sample.image});
+  const auto install = [&] {
+    images.Install(ctx_);
+    return 0;
+  };
+  const test::TracedRun run = test::InterfereAtSyscall(
+      0, [](const test::SystemCall& call) { return call.number == SYS_flock; }, install,
+      [&](pid_t) { fs::remove(cache_); });
+  EXPECT_TRUE(run.interfered);
+  EXPECT_EQ(run.exit_status, 0);
   ExpectInstalled(sample);
 }
 
