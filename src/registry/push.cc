@@ -116,7 +116,7 @@ class Pusher {
       // The nearest ancestor has every chunk of the older ones, unless it has replaced it.
       if (FindSnapshot(ancestor)) break;
     }
-    // Last, because its tables are those of whoever has pushed it.
+    // Last, because anybody who may push to the tag has chosen its tables.
     known_.ReadIndex(spec_.reference.tag);
   }
 

@@ -91,7 +91,8 @@ class RegistryClient {
   std::optional<RemoteDocument> GetManifest(const std::string& repository,
                                             const std::string& target, std::size_t limit,
                                             const Reading& reading = {});
-  // Returns the digest of what target names in the repository, as far as the registry reports it.
+  // Returns the digest of the manifest or index that target names in the repository; nullopt if it
+  // does not exist or the registry does not report its digest.
   std::optional<std::string> FindDigest(const std::string& repository, const std::string& target);
   // Stores a manifest or index.
   // Throws kRegistryUnavailable if the registry lacks something that the document names, although
