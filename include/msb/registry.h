@@ -15,7 +15,7 @@ struct RegistryOptions {
   // The user's name and password, or access token. Default: those of config.json in the directory
   // $DOCKER_CONFIG, or ~/.docker if that is not set, and of the credential helpers that the file
   // names; if it has none for the registry, the registry is used without authentication. They are
-  // looked up when the registry demands authentication.
+  // looked up when the registry first demands authentication.
   std::string username = {};
   std::string password = {};
   // A file of PEM certificates; the certificate of the registry must be signed by one of them.
@@ -31,9 +31,9 @@ struct RegistryOptions {
   // 408, 429 or 5xx, 0 to 100. The first retry follows after about half a second; each later delay
   // is twice as long, up to 30 s. After 429 and 503 all requests of the call wait: for that delay,
   // or for the one that the registry asks for (Retry-After) if it is longer. Then fewer requests
-  // are made at the same time, and retries limits the number of such pauses without progress. A
-  // requested delay of more than 5 minutes, or beyond the deadline of the call, is an error at
-  // once. Default: 5.
+  // are made at the same time, and retries limits the number of consecutive pauses without
+  // progress. The call fails immediately if the requested delay is more than 5 minutes or ends
+  // after the deadline of the call. Default: 5.
   int retries = 5;
 };
 

@@ -66,8 +66,8 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 // CreateSandbox throws kUnsupportedOperation if the image file is a qcow2 image with a backing
 // file, internal snapshots, encryption, an external data file, persistent bitmaps or an unknown
 // feature; if it has a format that is recognized but not supported: VMDK, VDI, VHDX, VHD, QED, QCOW
-// (version 1), Parallels, DMG or ISO 9660; or if gzip, xz, zstd, bzip2 or zip compressed it. The
-// message has the command that converts or unpacks it.
+// (version 1), Parallels, DMG or ISO 9660; or if it is compressed with gzip, xz, zstd, bzip2 or
+// zip. The message has the command that converts or unpacks it.
 // CreateSandbox throws kSnapshotIntegrity if the image file is a damaged qcow2 image.
 // CreateSandbox throws kIO if the image file changes while it is copied to the cache.
 [[nodiscard]] MSB_EXPORT SandboxOption WithImage(std::string reference);

@@ -145,7 +145,7 @@ class MSB_EXPORT Snapshot {
   // leases (network file systems, FUSE, disks of another user), the disk is flushed first, so that
   // later stores through a mapping change its modification time. Writers on another host are not
   // detected. Where there are no leases, stores through a mapping on tmpfs are not detected either.
-  // Throws kSnapshotAlreadyExists if the destination exists, except an artifact if force is set.
+  // Throws kSnapshotAlreadyExists if the destination exists, unless force replaces an artifact.
   // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs that of another
   // sandbox or snapshot. The message names them. Children with a complete disk of their own do not
   // count. Throws kIO if force would replace a snapshot while a sandbox, or an artifact in the
@@ -215,10 +215,10 @@ class MSB_EXPORT Snapshot {
   //
   // Throws kCancelled, with nothing changed, if ctx ends while another call uses the artifact or
   // the index.
-  // Throws kSnapshotHasChildren if snapshots in the index, in the snapshots directory or beside it
-  // name it as their parent, or the disk of a sandbox is backed by it, unless force is set or the
-  // snapshots directory has another artifact with its digest. If force is set, such a sandbox keeps
-  // its disk, and its next snapshot has the complete disk.
+  // Throws kSnapshotHasChildren if the disk of a sandbox is backed by the snapshot, or if a
+  // snapshot in the index, in the snapshots directory or beside this one has it as its parent,
+  // unless force is set or the snapshots directory has another artifact with its digest. If force
+  // is set, such a sandbox keeps its disk, and its next snapshot has the complete disk.
   // Throws kIO, unless force is set, if a sandbox or a snapshot that may need it cannot be read.
   // Throws kSnapshotNotFound if the snapshot does not exist, or the directory is not an artifact.
   // Throws kInvalidArgument if the path is a symbolic link.
@@ -278,7 +278,7 @@ class MSB_EXPORT Snapshot {
   // would be, in this order. Like Remove without force, never removes a snapshot that backs the
   // disk of a sandbox, or that is the parent of one that is kept. Skips a snapshot that another
   // call removes, or gives a child, meanwhile. Snapshots that are absent, damaged or symbolic links
-  // are neither counted by keep_last nor removed; members of 0.7 groups are counted, but stay.
+  // are neither counted by keep_last nor removed; members of 0.7 groups are only counted.
   //
   // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
   // negative.
@@ -483,8 +483,8 @@ class MSB_EXPORT Snapshot {
   // if a snapshot that a disk is backed by is neither there nor here.
   // Throws kSnapshotIntegrity if what the registry sends is damaged or hostile, or if the cache has
   // a different file under the name of a file of an image.
-  // Throws kSnapshotAlreadyExists if the name of a directory is taken, or if options.name is set
-  // and the home has the head under another name. Throws kUnsupportedOperation if the reference
+  // Throws kSnapshotAlreadyExists if a directory that it would create exists, or if options.name is
+  // set and the home has the head under another name. Throws kUnsupportedOperation if the reference
   // names something other than a snapshot, if the snapshot needs a feature that this library does
   // not support, or if the library was built without libcurl. Throws kRegistryUnauthorized,
   // kRegistryUnavailable and kInvalidConfig as Push does. Throws kIO if the disk becomes full.
