@@ -20,7 +20,7 @@ namespace {
 
 using base::Throw;
 
-// The most blocks that may wait for Next.
+// The maximum number of blocks that may wait for Next.
 constexpr std::size_t kBlocksAhead = 8;
 
 constexpr std::array<std::byte, 4> kZstdMagic{std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f},
@@ -31,7 +31,8 @@ constexpr std::uint32_t kSkippableMagic = 0x184d2a50;
 constexpr std::uint32_t kSkippableMask = 0xfffffff0;
 constexpr std::size_t kSkippableHeaderBytes = 8;
 
-// The most bytes of skippable frames that may follow the frame of an archive, in total.
+// The maximum number of bytes of skippable frames that may follow the frame of an archive, in
+// total.
 constexpr std::uint64_t kMaxSkippedBytes = 16 << 20;
 
 [[noreturn]] void RefuseFrame(std::string_view problem) {

@@ -225,7 +225,7 @@ void CheckAgainst(const Context& ctx, const ImageFolder& cache, const ImageFolde
 }
 
 // An Installation moves files into the cache. Files that it has moved stay, because other calls may
-// use them at once. Directories that it has created are removed if they are empty.
+// use them immediately. Directories that it has created are removed if they are empty.
 class Installation {
  public:
   Installation(const Context& ctx, const std::filesystem::path& staged,

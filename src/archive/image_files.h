@@ -56,7 +56,7 @@ class ArrivedImages {
   // Moves the files that the cache lacks into the cache, and flushes them to disk. Never replaces a
   // file. The files by which an image is found are moved last, so that a crash does not leave an
   // incomplete image. A failure may leave the files that were moved before it: they have been
-  // checked, and other calls may use them at once. Call once, after Check.
+  // checked, and other calls may use them immediately. Call once, after Check.
   // Throws kSnapshotIntegrity if a different file of the same name has appeared in the cache since
   // Check.
   void Install(const Context& ctx);

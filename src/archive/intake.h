@@ -55,7 +55,7 @@ struct StagedDisk {
   std::optional<artifact::Integrity> integrity = {};
 };
 
-// Throws kSnapshotAlreadyExists because the head that arrives is here already.
+// Throws kSnapshotAlreadyExists, because the receiver already has the head that arrives.
 [[noreturn]] void RefusePresent(const artifact::Artifact& head);
 
 // An Intake holds the snapshots that arrive, their disks and their image files until they are
@@ -133,7 +133,7 @@ class Intake {
   void CheckImages(const std::vector<IncomingSnapshot*>& order) const;
   // Finds the snapshots that the receiver has, and sets their IncomingSnapshot::present. They are
   // used instead of those that arrive. If the head is among them, returns it and calls Discard,
-  // since nothing is left to do. Otherwise returns null. order has parents first.
+  // since only image files may be left to publish. Otherwise returns null. order has parents first.
   // Throws kSnapshotAlreadyExists if a directory in the destination has the manifest of a snapshot,
   // but cannot be opened.
   const artifact::Artifact* FindPresent(const std::vector<IncomingSnapshot*>& order);
@@ -147,13 +147,13 @@ class Intake {
   // paths, parents first, the head last. Sets IncomingSnapshot::present of snapshots that another
   // call has published meanwhile. Call once, after all checks.
   //
-  // Nothing that was moved is taken back, because other calls may use it at once. A failure or a
-  // crash may therefore leave image files, and parents of the head. Each of these is complete, and
-  // a visible head always has its parents and its image.
+  // Nothing that was moved is moved back, because other calls may use it immediately. A failure or
+  // a crash may therefore leave image files, and parents of the head. Each of these is complete,
+  // and a visible head always has its parents and its image.
   // Throws kSnapshotAlreadyExists if a name is taken by anything but the same snapshot.
   // Throws kSnapshotIntegrity if a different image file has appeared in the cache.
   // Throws kIO if something cannot be moved or flushed. If only the last flush fails, the head
-  // stays, and the message says so.
+  // stays, and the message reports this.
   std::vector<artifact::Artifact> Publish(const std::vector<IncomingSnapshot*>& order);
 
  private:

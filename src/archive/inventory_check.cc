@@ -27,11 +27,11 @@ using base::Quoted;
 using base::Throw;
 using Others = Fields::Others;
 
-// The most JSON values in an inventory. There is room for the sparse map with the most ranges,
-// which have three values each.
+// The maximum number of JSON values in an inventory. There is room for the sparse map with the most
+// ranges, which have three values each.
 constexpr std::size_t kMaxInventoryValues = 1 << 20;
 
-// The most snapshots that an incremental archive may need.
+// The maximum number of snapshots that an incremental archive may need.
 constexpr std::size_t kMaxNeeded = 1 << 10;
 
 // Returns pointers to the elements, sorted by key, as inventories list them.

@@ -12,7 +12,7 @@
 namespace msb::archive {
 namespace {
 
-// Adds bytes to total. Saturates, because sizes in an archive may be any number.
+// Adds bytes to total. Saturates, because an archive may contain arbitrary sizes.
 void AddTo(std::uint64_t& total, std::uint64_t bytes) {
   total += std::min(bytes, std::numeric_limits<std::uint64_t>::max() - total);
 }

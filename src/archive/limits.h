@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The limits on an archive, which keep hostile archives from using up memory and time. Import
+// The limits on an archive, which keep hostile archives from exhausting memory and time. Import
 // refuses archives that exceed them, and Export does not write such archives.
 
 #ifndef MSB_SRC_ARCHIVE_LIMITS_H_
@@ -14,18 +14,19 @@
 
 namespace msb::archive {
 
-// The most entries that an archive may have; a chain of 8,000 snapshots has 16,001.
+// The maximum number of entries in an archive; a chain of 8,000 snapshots has 16,001.
 inline constexpr std::size_t kMaxEntries = 1 << 14;
-// The most image files that an archive may have. An OCI image has at most 127 layers, and a few
+// The maximum number of image files in an archive. An OCI image has at most 127 layers, and a few
 // more files.
 inline constexpr std::size_t kMaxImageFiles = 1 << 11;
-// The longest inventory, in bytes. This is enough for the sparse map of a disk with 2^18 ranges, or
-// for as many entries as an archive may have.
+// The maximum size of an inventory, in bytes. This is enough for the sparse map of a disk with 2^18
+// ranges, or for as many entries as an archive may have.
 inline constexpr std::size_t kMaxInventoryBytes = 16 << 20;
-// The most bytes of manifests, image metadata and vmdks together, which are held in memory.
+// The maximum total size, in bytes, of manifests, image metadata and vmdks, which are held in
+// memory.
 inline constexpr std::uint64_t kMaxMetadataBytes = 48 << 20;
-// The most bytes of files, holes included, that are hashed with SHA-256, which hashes holes as
-// zeros.
+// The maximum total size, in bytes, of the files that are hashed with SHA-256. Their holes count,
+// because SHA-256 hashes them as zeros.
 inline constexpr std::uint64_t kMaxHashedBytes = std::uint64_t{1} << 40;
 
 // An ArchiveBudget counts what an archive contains. Each function returns nullopt, or a description

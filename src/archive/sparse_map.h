@@ -16,7 +16,7 @@
 
 namespace msb::archive {
 
-// The most ranges in the map of an entry. Readers hold the map in memory.
+// The maximum number of ranges in the map of an entry. Readers hold the map in memory.
 inline constexpr std::size_t kMaxSparseRanges = 1 << 18;
 
 struct SparseMap {

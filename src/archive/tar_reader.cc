@@ -21,7 +21,8 @@ using base::Throw;
 
 // The longest header, including the map of a sparse entry; a map of kMaxSparseRanges takes 6.1 MiB.
 constexpr std::uint64_t kMaxHeaderBytes = 8 << 20;
-// The most bytes of zeros that may follow the last entry. GNU tar pads to 10 KiB by default.
+// The maximum number of zero bytes that may follow the last entry. GNU tar pads to 10 KiB by
+// default.
 constexpr std::uint64_t kMaxPaddingBytes = 16 << 20;
 
 [[noreturn]] void RefuseArchive(std::string_view problem) {

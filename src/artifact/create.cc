@@ -91,8 +91,8 @@ base::WriteWatch WatchUpper(const Context& ctx, const NewArtifact& spec, int upp
   return watch;
 }
 
-// Returns true if the upper is the same as when the watch began, and false if it must be read again
-// to know that. Throws kSnapshotSandboxRunning if it changed.
+// Returns true if the upper has not changed since the watch began, and false if this is not known,
+// so that it must be read again. Throws kSnapshotSandboxRunning if it changed.
 bool IsUndisturbed(const Context& ctx, const NewArtifact& spec, const base::WriteWatch& watch,
                    int upper) {
   CheckUnchanged(spec, watch.stamp(), base::StampOf(spec.upper).value_or(base::FileStamp{}));

@@ -61,7 +61,7 @@ Manifest FromJson(ManifestForm form, const Json& document, std::string_view byte
   return manifest;
 }
 
-// Returns the manifest. Throws kUnsupportedOperation if its disk has too many layers.
+// Returns manifest. Throws kUnsupportedOperation if its disk has too many layers.
 Manifest WithFewLayers(Manifest manifest, std::string_view origin) {
   if (manifest.layers.size() <= kMaxLayers) return manifest;
   base::Throw(ErrorKind::kUnsupportedOperation,

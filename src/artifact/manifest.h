@@ -21,7 +21,8 @@ namespace msb::artifact {
 
 // The longest manifest that is accepted, in bytes.
 inline constexpr std::size_t kMaxManifestBytes = 8 << 20;
-// The most layers of a disk. Each of them takes a descriptor while the snapshot is used.
+// The maximum number of layers of a disk. Each layer occupies a descriptor while the snapshot is
+// used.
 inline constexpr std::size_t kMaxLayers = 256;
 
 enum class ManifestForm { kManifest, kDescriptor, kLayered };

@@ -14,8 +14,8 @@
 namespace msb::artifact {
 namespace {
 
-// Returns path with the symbolic links of its existing part resolved; path itself if that cannot be
-// done.
+// Returns path with the symbolic links in its existing part resolved, or path itself if they cannot
+// be resolved.
 std::filesystem::path Resolve(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::path resolved = std::filesystem::weakly_canonical(path, error);

@@ -17,8 +17,8 @@ namespace msb::artifact {
 void CheckOutputDirectory(const std::filesystem::path& out);
 
 // Throws kInvalidArgument if out, which is absolute, is one of the directories in which the home
-// keeps its own files (sandboxes, cache and databases), or leads into one of them, through symbolic
-// links or not. The snapshots directory is permitted even if it is beneath one of them.
+// keeps its own files (sandboxes, cache and databases), or is inside one of them, directly or
+// through symbolic links. The snapshots directory is permitted even if it is beneath one of them.
 void CheckOutsideHome(const base::Home& home, const std::filesystem::path& out);
 
 // Returns the absolute path of a file to write. out is the path that the user gave, and kind is

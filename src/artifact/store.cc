@@ -111,15 +111,16 @@ std::optional<Artifact> ReadArtifact(int dir, const std::filesystem::path& path)
   return artifact;
 }
 
-// Returns false if a manifest of these bytes certainly has none of these ids as the value of a
-// field. A string of JSON differs from its value only by escapes.
+// Returns false if no field of the manifest can have one of these ids as its value. A JSON string
+// differs from its value only by escapes.
 bool MayMention(std::string_view bytes, const std::vector<std::string>& ids) {
   return bytes.find('\\') != bytes.npos || std::any_of(ids.begin(), ids.end(), [&](const auto& id) {
            return bytes.find(id) != bytes.npos;
          });
 }
 
-// Reads only the manifest. Returns nothing if ids is not empty and the manifest mentions none.
+// Reads only the manifest. Returns nullopt if ids is not empty and the manifest mentions none of
+// them.
 std::optional<Artifact> ReadBareArtifact(int dir, const std::filesystem::path& path,
                                          const std::vector<std::string>& ids) {
   const auto file = ReadManifestFile(dir, path);
