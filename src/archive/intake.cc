@@ -259,9 +259,9 @@ void Intake::CheckHeadName(const std::vector<IncomingSnapshot*>& order) const {
   for (const IncomingSnapshot* other : order) {
     if (other == &head || other->present || other->directory != TargetOf(head, head)) continue;
     Throw(ErrorKind::kSnapshotAlreadyExists,
-          "the name '{}' is that of snapshot {}, which is also in {} and keeps it; use another "
-          "name for the head, {}",
-          base::Quoted(other->directory), other->id, words_.noun, head.id);
+          "snapshot {} cannot be named '{}': that is the name of snapshot {}, which is also in {}; "
+          "choose another name",
+          head.id, base::Quoted(other->directory), other->id, words_.noun);
   }
 }
 

@@ -110,7 +110,7 @@ Catalog::Rebuilt Catalog::Rebuild(const Context& ctx, Index& index,
       });
   for (const std::filesystem::path& path : LinkedArtifacts(dir)) {
     warnings.push_back(fmt::format(
-        "not indexed: {} is a symbolic link; replace it by the directory that it leads to",
+        "not indexed: {} is a symbolic link; replace it with the directory that it points to",
         path.native()));
   }
   // The walk took no lock: meanwhile, other calls may have changed artifacts and recorded that.

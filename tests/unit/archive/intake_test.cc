@@ -152,9 +152,9 @@ TEST_F(IntakeTest, RefusesAHeadNamedAsItsParent) {
     Take(intake, parent_);
     Take(intake, child_);
     EXPECT_MSB_ERROR(Finish(intake), ErrorKind::kSnapshotAlreadyExists,
-                     "the name '" + *spec_.name + "' is that of snapshot " + parent_.digest +
-                         ", which is also in r.test/vm:1",
-                     "use another name for the head, " + child_.digest);
+                     "snapshot " + child_.digest + " cannot be named '" + *spec_.name +
+                         "': that is the name of snapshot " + parent_.digest +
+                         ", which is also in r.test/vm:1; choose another name");
   }
   EXPECT_FALSE(fs::exists(spec_.destination));
 }
