@@ -276,8 +276,8 @@ bool Intake::FindAppeared(IncomingSnapshot& snapshot, const std::string& target)
   return true;
 }
 
-// Moves the snapshots that are not present into the destination, and flushes it. From the first one
-// on, other calls may use them, so none is taken back.
+// Moves the snapshots that are not present into the destination, and flushes it. Other calls may
+// use each of them immediately, so none is moved back.
 void Intake::Move(const std::vector<IncomingSnapshot*>& order) {
   IncomingSnapshot& head = *order.back();
   // Returns false if another call has published the snapshot.
