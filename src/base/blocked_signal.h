@@ -13,8 +13,8 @@ namespace msb::base {
 
 // A BlockedSignal blocks a signal that the kernel sends to the thread whose system call fails, such
 // as SIGPIPE or SIGXFSZ. The call then only returns its error. The destructor discards the signal
-// if it was raised meanwhile, and restores the signal mask of the thread, which must be the same.
-// Threads that are started meanwhile inherit the blocked signal.
+// if it was raised meanwhile, and restores the signal mask. It must run in the same thread. Threads
+// that are started meanwhile inherit the blocked signal.
 class BlockedSignal {
  public:
   explicit BlockedSignal(int signal) : signal_(signal) {

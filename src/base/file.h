@@ -36,9 +36,10 @@ struct FileStamp {
   std::uint32_t owner = 0;    // User id.
   std::uint64_t links = 0;    // Number of hard links.
 
-  // Returns true if this is the same file with the same content, as far as size and modification
-  // time show that. Other calls link the disks of snapshots at any time, which changes ctime_ns, so
-  // use this for disks that only msb has, and IsUntouched for files that other programs write to.
+  // Returns true if this is the same file with the same content, judging by its size and
+  // modification time. Other calls may link the disk of a snapshot at any time, which changes
+  // ctime_ns, so use this for disks that only msb uses, and IsUntouched for files that other
+  // programs write to.
   bool SameContent(const FileStamp& other) const {
     return device == other.device && inode == other.inode && size == other.size &&
            mtime_ns == other.mtime_ns;

@@ -70,8 +70,8 @@ std::int64_t Now() {
   return std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
-// Waits until the socket is ready. Returns false at end, even if the socket is ready then: the
-// other side might send without end.
+// Waits until the socket is ready. Returns false once the time is end, even if the socket is ready
+// by then, because the other side might never stop sending.
 bool Await(int socket, short events, std::int64_t end) {
   constexpr std::int64_t kMaxWait = std::numeric_limits<int>::max();
   pollfd entry{.fd = socket, .events = events, .revents = 0};

@@ -23,8 +23,8 @@ struct Message {
   // A locked file, or -1. If the message is sent, the lock is kept until the reply has arrived, the
   // other side has closed the connection, or the time limit has passed.
   int lock = -1;
-  // How long sending the message and awaiting the reply may take together, whatever the other side
-  // sends. Must be positive.
+  // The time limit for sending the message and receiving the reply together, regardless of what the
+  // other side sends. Must be positive.
   std::chrono::milliseconds time_limit = std::chrono::seconds(30);
 };
 

@@ -15,8 +15,8 @@
 
 namespace msb::base {
 
-// Whether a lock excludes all other locks, or only exclusive ones. On a file system without locks,
-// every lock is exclusive.
+// A LockMode determines whether a lock excludes all other locks, or only exclusive ones. On a file
+// system without locks, every lock is exclusive.
 enum class LockMode { kExclusive, kShared };
 
 // Takes an advisory lock on an open file or directory. Returns false if another open file

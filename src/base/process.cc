@@ -28,7 +28,7 @@ namespace {
 // Returns the content of a small file, or nothing if it is absent or must not be read. A file in
 // /proc has no size, and its content is generated when it is read; the content that one read(2)
 // returns is consistent. Throws kIO if no descriptor or memory is free: a process whose file cannot
-// be read for that reason has not ended.
+// be read for that reason must not be taken for one that has ended.
 std::optional<std::string> ReadSmallFile(const std::string& path) {
   const UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY);
   if (!fd) {

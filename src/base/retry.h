@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// System calls that a signal interrupts.
+// Repeats system calls that a signal interrupts.
 
 #ifndef MSB_SRC_BASE_RETRY_H_
 #define MSB_SRC_BASE_RETRY_H_

@@ -131,8 +131,8 @@ std::string NameFor(const SqlitePath& path, Database::Mode mode) {
   return path.name();
 }
 
-// Creates the file of a database, unless something is there. SQLite itself would ignore a umask
-// that lets a group write. If this fails, SQLite reports why.
+// Creates the file of a database, unless something is there. SQLite itself would create it without
+// write permission for the group, regardless of the umask. If this fails, SQLite reports why.
 void CreateIfAbsent(const std::filesystem::path& path) {
   const UniqueFd dir = TryOpenDirectory(path.parent_path());
   if (!dir) return;
@@ -229,7 +229,8 @@ Database::Database(const std::filesystem::path& path, Mode mode)
   OpenConnections().Add(db);
   db_.reset(db);
   if (result != SQLITE_OK) ThrowLastError("open");
-  // Before anything is read, because reading may create log files, which belong to this user.
+  // Checked before anything is read, because reading may create log files, which belong to this
+  // user.
   if (opened_for_writing_ && sqlite3_db_readonly(db, "main") == 1) ThrowNotWritable();
   sqlite3_extended_result_codes(db, 1);
   // Another program may have written the schema, so do not trust it: its views and triggers may not
@@ -285,8 +286,8 @@ void Database::ThrowNotWritable() const {
 }
 
 void Database::CopyFrom(const Database& source) {
-  // Locks the source for reading until the end. If another program changed the source between two
-  // steps, SQLite would copy everything again.
+  // Locks the source for reading until the copy is complete. If another program changed the source
+  // between two steps, SQLite would copy everything again.
   Statement version(source, "PRAGMA schema_version");
   version.Step();
   const auto copy = [&] {

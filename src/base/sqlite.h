@@ -57,7 +57,7 @@ class Database {
   enum class Mode {
     kReadOnly,   // Does not create the shared memory of a write-ahead log, and fails without it.
     kReadWrite,  // The constructor throws if the file can only be read.
-    kCreate,     // Like kReadWrite, but creates the file if it is absent, with the mode 0666 less
+    kCreate,     // Like kReadWrite, but creates the file if it is absent, with mode 0666 subject to
                  // the umask. SQLite gives its log files the mode of the database.
     kImmutable,  // Read-only, without locks and without the write-ahead log: never creates a file.
     kMemory,     // An empty database in memory; the path is only used in messages.
@@ -66,10 +66,10 @@ class Database {
   // Opens the database. Each statement waits up to 10 s while another process or connection has the
   // database locked.
   Database(const std::filesystem::path& path, Mode mode);
-  // Returns a copy in memory of the database at path, which is only read. Never creates a file: log
-  // files of this process's user could make the database unwritable for its owner. So if the files
-  // of the write-ahead log are incomplete, the copy may lack changes that an interrupted program
-  // left in the log. Throws kCancelled if ctx ends.
+  // Returns an in-memory copy of the database at path, which is only read. Never creates a file:
+  // log files of this process's user could make the database unwritable for its owner. So if the
+  // files of the write-ahead log are incomplete, the copy may lack changes that an interrupted
+  // program left in the log. Throws kCancelled if ctx ends.
   static Database CopyToMemory(const std::filesystem::path& path, const Context& ctx);
 
   // Limits how long statements wait: once ctx is done, they throw kCancelled.

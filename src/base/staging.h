@@ -127,9 +127,9 @@ class Stage {
   bool Withdraw() noexcept;
 
   // Moves an entry of the stage to parent/target. Returns false, with nothing changed, if the
-  // target exists. There is no way back, because other calls may use the entry at once: the caller
-  // must have flushed it, and must flush the parent afterwards. Throws kIO, with nothing changed,
-  // if the entry cannot be moved.
+  // target exists. This cannot be undone, because other calls may use the entry immediately: the
+  // caller must have flushed it, and must flush the parent afterwards. Throws kIO, with nothing
+  // changed, if the entry cannot be moved.
   bool PublishEntry(const std::string& name, const std::string& target);
 
   // Moves a regular file of the stage to parent/target, replacing a regular file that exists there.

@@ -14,7 +14,7 @@
 namespace msb::base {
 namespace {
 
-// What moves the home, which most of the files are in.
+// Names the settings of the home directory, which contains most of the files.
 constexpr std::string_view kForHome = "(MSB_HOME or Config::home for the home)";
 
 // Returns path if something is there, else the nearest existing directory above it; empty if path

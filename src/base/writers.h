@@ -40,8 +40,9 @@ class WriteWatch {
   // Returns true if a process had the file open for writing when the watch began.
   bool had_writer() const { return had_writer_; }
   // Returns true if the content is the same as when the watch began, as far as can be detected.
-  // Returns false if only the mode or the links of the file changed, because a program that wrote
-  // to the file may have set its modification time back: then read the file again.
+  // Also returns false if only the change time (ctime) differs: either the mode or the links
+  // changed, or a program wrote to the file and set its modification time back. Then read the file
+  // again.
   // Like the constructor, waits for writers and throws kCancelled if ctx ends meanwhile.
   bool Undisturbed(const Context& ctx) const;
 

@@ -54,7 +54,7 @@ constexpr std::array<Signature, 12> kSignatures = {{
     {"an ISO 9660 image (of a CD or DVD)", "raw", 32769, "CD001"sv},
 }};
 
-// Describes a format of compressed files by its magic number.
+// A Packing describes a format of compressed files by its magic number.
 struct Packing {
   std::uint64_t offset = 0;
   std::string_view magic;

@@ -18,8 +18,8 @@ namespace msb::disk {
 // Throws kInvalidArgument if the file, or the disk in a qcow2 image, is empty.
 // Throws kUnsupportedOperation if it is a qcow2 image with a backing file, persistent bitmaps or a
 // feature that ReadQcow2Header refuses; an image in another format: VMDK, VDI, VHDX, VHD, QED, QCOW
-// (version 1), Parallels, DMG or ISO 9660; or a file that gzip, xz, zstd, bzip2 or zip compressed.
-// The message has the command that converts or unpacks it.
+// (version 1), Parallels, DMG or ISO 9660; or a file that is compressed with gzip, xz, zstd, bzip2
+// or zip. The message has the command that converts or unpacks it.
 // Throws kSnapshotIntegrity if the header or the L1 table of a qcow2 image is damaged.
 // Throws kCancelled if ctx ends.
 DiskFormat ProbeImage(const Context& ctx, int fd, const std::filesystem::path& path);
