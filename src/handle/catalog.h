@@ -71,7 +71,7 @@ class Catalog {
   // to another artifact that still exists. Returns the row of the last artifact.
   index::Row RecordCopies(const Context& ctx, std::span<const artifact::Artifact> artifacts);
   // Throws kIO if dir is absent or not a directory, unless it is the snapshots directory or the
-  // index has artifacts in it.
+  // index has rows of artifacts that were in it.
   std::uint32_t Reindex(const Context& ctx, const std::filesystem::path& dir);
   // Deletes an artifact and its row. The snapshot no longer exists when this returns. If ctx ends
   // while a large tree is being deleted, the next call that changes the directory deletes the rest.

@@ -75,7 +75,7 @@ struct Catalog::Removal {
   const Target found;
   LockedDirectory artifact = {};
   std::optional<Row> row = {};  // Describes the locked artifact, if its manifest is valid.
-  Dependents dependents = {};   // As they are on disk while the artifact is locked.
+  Dependents dependents = {};   // Found on disk while the artifact is locked.
   Rows rows = {};
 };
 
@@ -113,7 +113,7 @@ Dependents Catalog::FindDependents(const Context& ctx, const Row& parent) {
     try {
       Add(ctx, artifact::OpenAt(ctx, child.path).artifact, Copies::kGiveWay);
     } catch (const Error& e) {
-      // The child counts all the same.
+      // The child counts even if it has no row.
       if (e.kind() == ErrorKind::kCancelled) throw;
     }
   }

@@ -40,8 +40,8 @@ struct Dependents {
 Dependents DependentsIn(const Context& ctx, const std::filesystem::path& dir,
                         const std::vector<std::string>& parents);
 // Returns the children of a snapshot that are in the snapshots directory or beside the snapshot.
-// An artifact that cannot be read counts only in the snapshots directory, since any directory may
-// be beside the snapshot.
+// An artifact that cannot be read is reported only if it is in the snapshots directory, since a
+// snapshot elsewhere may be beside unrelated directories.
 Dependents DependentsOf(const Context& ctx, const std::filesystem::path& snapshots_dir,
                         const index::Row& parent);
 

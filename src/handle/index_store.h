@@ -91,7 +91,7 @@ class IndexStore {
   std::shared_ptr<Connection> OwnConnection();
 
   // Opens the runtime's database or this library's own, unless it is open already. Returns false if
-  // there is none, and access does not permit to create one.
+  // there is none, and access does not permit creating one.
   bool Connect(const Context& ctx, Connection& connection, Access access,
                std::vector<std::string>& warnings);
   index::Index Open(const Context& ctx, bool is_runtime, const std::filesystem::path& path,

@@ -60,8 +60,8 @@ void CheckHasDisk(const Artifact& artifact) {
 }
 
 // Returns the artifact directory of the snapshot that the sandbox's disk is backed by, or an empty
-// path if it is backed by no snapshot. Returns nullopt if a file that it is backed by is missing
-// outside of the sandbox; see HasBacking.
+// path if it is backed by no snapshot. Returns nullopt if a file that it is backed by exists only
+// in the sandbox; see HasBacking.
 std::optional<std::filesystem::path> FindBacking(const Context& ctx, Catalog& catalog,
                                                  const vmm::SandboxRecord& sandbox,
                                                  const Artifact& descendant) {

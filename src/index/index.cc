@@ -27,7 +27,7 @@ constexpr std::int64_t kBuiltVersion = 2;
 // Returns true if there is certainly no artifact: a directory that cannot be read may have one.
 bool IsGone(const std::string& artifact_path) {
   std::error_code failure;
-  // An artifact is a directory. A link in its place is not followed, as by Open and Reindex.
+  // An artifact is a directory. Like Open and Reindex, does not follow a link in its place.
   if (std::filesystem::is_symlink(artifact_path, failure)) return true;
   for (const char* manifest : {"snapshot.json", "manifest.json"}) {
     std::error_code error;
@@ -291,7 +291,8 @@ std::vector<Row> Index::All() const {
   const Table table(db_);
   Statement statement(db_, table.SelectSql("ORDER BY created_at DESC, artifact_path"));
   std::vector<Row> rows = ReadAll(table, statement);
-  // SQLite counts the entries of an index. Another process may have changed the table meanwhile.
+  // SQLite counts the entries of an index of the table, so the numbers differ if that index is
+  // damaged, or if another process has changed the table meanwhile.
   Statement count(db_, "SELECT count(*) FROM snapshot_index");
   const bool differs = count.Step() && count.Integer(0) != static_cast<std::int64_t>(rows.size());
   count.Run();

@@ -19,8 +19,8 @@ std::optional<std::string> FindMisplaced(const std::filesystem::path& database);
 
 // Returns a description of the first file beside the database that this process may not write, if
 // the database belongs to its user and can be written; otherwise returns nullopt. Such a file was
-// left by another user who only read the index, and SQLite cannot write the database as long as it
-// is there.
+// left by another user who only read the index, and SQLite cannot write the database while it
+// exists.
 std::optional<std::string> FindUnwritableLog(const std::filesystem::path& database);
 
 // Renames the database and its files to "NAME.damaged-TIME-RANDOM", and deletes all databases that

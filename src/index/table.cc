@@ -79,7 +79,7 @@ std::int64_t ChecksumOf(const Row& row) {
   add_field(row.artifact_path);
   const auto size = static_cast<std::int64_t>(row.size_bytes.value_or(0));
   add_field(row.size_bytes && size >= 0 ? fmt::format("{}", size) : "-");
-  // As it is read back: a time that cannot be parsed is lost.
+  // Hashes the time as it is read back: a time that cannot be parsed is lost.
   const auto created = base::ParseIndexTime(base::FormatIndexTime(row.created_at));
   add_field(base::FormatIndexTime(created.value_or(base::UtcTime{})));
   return static_cast<std::int64_t>(hash);

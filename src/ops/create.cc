@@ -132,11 +132,11 @@ class Creation {
   artifact::Artifact Described() const {
     return {.path = spec_.destination, .manifest = spec_.manifest, .member = std::nullopt};
   }
-  // Returns whether a snapshot of the sandbox must be its complete disk: because it would be backed
+  // Returns true if a snapshot of the sandbox must be its complete disk, because it would be backed
   // by more files than can be booted, by a file that only the sandbox has, or by the snapshot that
   // it replaces.
   bool MustBeWhole(const vmm::SandboxRecord& sandbox) const;
-  // Returns whether the snapshot at the destination, which force replaces, backs the sandbox's
+  // Returns true if the snapshot at the destination, which force replaces, backs the sandbox's
   // disk.
   bool ReplacesBacking(const vmm::SandboxRecord& sandbox) const;
   // Keeps other calls from removing the snapshot that backs the sandbox's disk until the new
@@ -280,8 +280,8 @@ bool Creation::ReplacesBacking(const vmm::SandboxRecord& sandbox) const {
 bool Creation::KeepBacking(const vmm::SandboxRecord& sandbox) {
   backing_ = handle::LockBacking(ctx_, client_.catalog, sandbox, Described());
   if (!backing_ || ReplacesBacking(sandbox)) return false;
-  // Two calls must not wait for each other, each of which replaces the snapshot that the other one
-  // has locked. This check refuses the later one, because their sandboxes do not change any more.
+  // Two calls, each of which replaces the snapshot that the other has locked, must not wait for
+  // each other. Neither sandbox changes any more, so this check refuses the later call.
   CheckReplacement(spec_);
   return true;
 }

@@ -34,12 +34,12 @@ artifact::Manifest NewManifest(artifact::ManifestForm form, const SnapshotCreate
 void ApplyOptions(artifact::ManifestForm form, const SnapshotCreateOptions& options,
                   artifact::NewArtifact& spec);
 // With force, refuses to replace a snapshot whose disk is needed by others: checks that now, and
-// again under the lock of the destination. Refers to ctx and client until spec is gone.
-// independent_sandbox, if set, returns the name of a sandbox that does not need that disk any more
-// once the new snapshot is published.
+// again under the lock of the destination. ctx and client must outlive spec. independent_sandbox,
+// if set, returns the name of a sandbox that does not need that disk any more once the new snapshot
+// is published.
 void ProtectReplaced(const Context& ctx, ClientState& client, artifact::NewArtifact& spec,
                      const std::function<std::string()>& independent_sandbox = {});
-// Makes the first of these checks again. Throws what CheckReplaceable throws.
+// Repeats the first of these checks. Throws what CheckReplaceable throws.
 void CheckReplacement(const artifact::NewArtifact& spec);
 
 }  // namespace msb::ops

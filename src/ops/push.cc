@@ -20,7 +20,7 @@
 namespace msb::ops {
 namespace {
 
-// The most ancestors that are looked up in the registry.
+// The maximum number of ancestors that are looked up in the registry.
 constexpr std::size_t kMaxAncestors = 64;
 
 registry::Reference ParseTarget(const std::string& text) {

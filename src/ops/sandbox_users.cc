@@ -29,7 +29,7 @@ handle::Catalog::Users UsersOf(const Context& ctx, ClientState& client) {
       return handle::Catalog::SandboxUsers{handle::SandboxesBackedBy(listed.sandboxes, digest),
                                            listed.unreadable};
     } catch (const Error& e) {
-      // Catalog must not take an error of the backend's database for one of the index.
+      // Catalog must not mistake an error of the backend's database for one of the index.
       throw Error(e.kind(), e.what(), e.os_error());
     }
   };
