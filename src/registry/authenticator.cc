@@ -18,7 +18,7 @@
 namespace msb::registry {
 namespace {
 
-// The longest scope of a challenge that is taken into account, in bytes.
+// The longest scope of a challenge that is used, in bytes.
 constexpr std::size_t kMaxScope = 4096;
 
 TokenCache::Time Now() { return std::chrono::steady_clock::now(); }
@@ -111,7 +111,8 @@ void Authenticator::FindCredentials() {
   has_credentials_ = true;
   const std::string text = BasicText(credentials_);
   if (!text.empty()) basic_ = "Basic " + text;
-  // In each form in which they are sent, because the registry may repeat what it got.
+  // Includes each form in which the secrets are sent, because the registry may repeat it in a
+  // response.
   secrets_ = Secrets({credentials_.password, credentials_.identity_token, text,
                       IdentityText(credentials_), EncodeParameter(credentials_.identity_token)});
 }

@@ -18,7 +18,8 @@
 namespace msb::registry {
 namespace {
 
-// Returns true if the registry is overloaded or cannot be reached, rather than unable to do this.
+// Returns true if the registry is overloaded or cannot be reached, rather than refusing this
+// request.
 bool IsOverload(const HttpResponse& response) {
   if (response.failure != HttpFailure::kNone) return true;
   return response.status == 408 || response.status == 429 || response.status == 503;
@@ -31,7 +32,7 @@ bool IsClientError(const HttpResponse& response) {
 // Returns the size of the blob that a HEAD has found, if the response has it.
 std::optional<std::uint64_t> SizeIn(const HttpResponse& response) {
   const std::string_view text = response.Header("content-length");
-  // The length of an encoded body is that of another text.
+  // The length of an encoded body is not that of the blob.
   if (text.empty() || !response.Header("content-encoding").empty()) return std::nullopt;
   std::uint64_t size = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
@@ -86,8 +87,8 @@ void BlobUpload::OnHead(const HttpResponse& response) {
                            [self = shared_from_this()] { self->Begin(); });
   }
   if (!response.IsSuccess()) {
-    // Besides 404, a status that refuses only this request: credentials may allow to push but not
-    // to read, and storage to which the registry redirects often allows only GET.
+    // Besides 404, a status that refuses only this request: credentials may permit pushing but not
+    // reading, and storage to which the registry redirects often allows only GET.
     if (!IsClientError(response)) ThrowUnexpected(session_, subject, response);
     if (is_damaged_) return done_(PutResult::kSent);
     return BeginUpload();

@@ -17,11 +17,12 @@ namespace msb::registry {
 
 class Session;
 
-// A MountRecord remembers from which repositories blobs cannot be mounted, so that not every blob
-// is tried in vain.
+// A MountRecord remembers the repositories from which blobs cannot be mounted, so that Push does
+// not try this for every blob.
 class MountRecord {
  public:
-  // Returns false if only attempts to mount from the repository have failed, and several of them.
+  // Returns false if several attempts to mount from the repository have failed, and none has
+  // succeeded.
   bool MayWork(const std::string& repository) const;
   void Add(const std::string& repository, bool succeeded);
 

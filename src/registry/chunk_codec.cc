@@ -14,7 +14,7 @@
 namespace msb::registry {
 namespace {
 
-// The bytes that are read or hashed, and those that are compressed, before the next look at the
+// The number of bytes that are read or hashed, and that are compressed, between two checks of the
 // stop flag. zstd compresses blocks of 128 KiB, so shorter pieces would not end sooner.
 constexpr std::size_t kPiece = 8 << 20;
 constexpr std::size_t kCompressPiece = 128 << 10;
@@ -96,7 +96,7 @@ std::string ChunkCodec::Compress(std::span<const std::byte> chunk, int level) {
   ZSTD_CCtx* context = compression_.get();
   CheckCompression(ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters));
   CheckCompression(ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level));
-  // The frame then records the size, and the memory that is used suits it.
+  // Makes the frame record the size, and zstd use only the memory that this size needs.
   CheckCompression(ZSTD_CCtx_setPledgedSrcSize(context, chunk.size()));
   ZSTD_outBuffer out{.dst = blob.data(), .size = blob.size(), .pos = 0};
   for (; chunk.size() > kCompressPiece; chunk = chunk.subspan(kCompressPiece)) {

@@ -22,13 +22,13 @@
 
 namespace msb::registry {
 
-// The longest buffer for a chunk that a codec keeps from one chunk to the next, in bytes.
+// The size of the largest buffer, in bytes, that a codec keeps from one chunk to the next.
 inline constexpr std::uint64_t kMaxKeptBytes = 8 << 20;
 
 // Returns how many bytes of memory zstd occupies to compress chunks at this level.
 std::size_t CompressionBytes(int level);
 
-// Ends a task whose result is no longer needed.
+// Thrown to end a task whose result is no longer needed.
 class WorkStopped : public std::exception {
  public:
   const char* what() const noexcept override { return "the work was stopped"; }

@@ -21,10 +21,10 @@ namespace msb::registry {
 // The limits of the size of a chunk, in bytes. A chunk is held in memory, together with its blob.
 inline constexpr std::uint64_t kMinChunkBytes = artifact::kMerkleLeafBytes;
 inline constexpr std::uint64_t kMaxChunkBytes = 256 << 20;
-// The most bytes that the chunks and blobs of a pull occupy in memory at the same time. One
+// The maximum number of bytes that the chunks and blobs of a pull occupy in memory. One
 // chunk may always be processed, even if it is larger.
 inline constexpr std::uint64_t kMaxBytesInMemory = 96 << 20;
-// The most chunks that a file may have. With so many, the manifest that lists their blobs is
+// The maximum number of chunks of a file. With so many, the manifest that lists their blobs is
 // shorter than the 4 MiB that registries accept.
 inline constexpr std::size_t kMaxChunks = 1 << 14;
 // The longest chunk table that is accepted, in bytes; one with kMaxChunks chunks is shorter.

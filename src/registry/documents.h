@@ -62,10 +62,10 @@ struct SnapshotIndex {
 };
 
 // Return the tags under which Push stores the manifest of a snapshot, and of a file of an image. A
-// manifest that only an index names may fall victim to a garbage collection of the registry.
+// garbage collection of the registry may remove a manifest that only an index names.
 std::string SnapshotTag(const base::Digest& snapshot);
 std::string ImageTag(const base::Digest& manifest);
-// Returns true if the tag has the form of such a tag, so that a user must not choose it.
+// Returns true if tag has the form of one of these tags, so that users must not choose it.
 bool IsReservedTag(std::string_view tag);
 
 // Return the documents. Their text depends only on their content.

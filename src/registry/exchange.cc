@@ -102,7 +102,8 @@ void Exchange::OnResponse(HttpResponse response) {
   const bool is_reported =
       request_.reports_refusals || (request_.reports_forbidden && response.status == 403);
   if (IsRefusal(response) && !is_reported) ThrowUnauthorized("the registry", response);
-  // A token, for which the request has no scope, is no progress either.
+  // A response of the token server, whose requests have no scope, does not count as progress
+  // either.
   if (!IsRefusal(response) && !request_.scope.empty() && !request_.is_repeated) session_.OnAnswer();
   answered_(std::move(response));
 }

@@ -22,10 +22,10 @@ namespace {
 using base::Throw;
 using disk::Extent;
 
-// The most chunks that are looked for in local files at the same time.
+// The maximum number of chunks that are looked for in local files at the same time.
 constexpr std::size_t kMaxLookups = 32;
 
-// The bytes that are written at once.
+// The number of bytes that are written between two checks of the stop flag.
 constexpr std::size_t kWritePiece = 8 << 20;
 
 class ChunkPuller {

@@ -27,7 +27,7 @@ struct PullSession {
   base::ProgressMeter& meter;
   std::string repository = {};
   std::uint64_t total = 0;  // Bytes of the blobs of all files, without those that were saved.
-  // The content that downloaded blobs have proved to have, by digest.
+  // The verified content of downloaded blobs, by digest.
   std::map<std::string, artifact::MerkleHash> verified = {};
 };
 

@@ -107,8 +107,8 @@ class ChunkPusher {
   }
 
  private:
-  // The blob of a chunk, which is at most a little longer than the chunk, and what a worker needs
-  // for the chunk itself beyond the buffer that it keeps.
+  // Returns the number of bytes of memory for the blob of a chunk, which is at most slightly longer
+  // than the chunk, and for the part of the chunk that exceeds the buffer that a worker keeps.
   std::uint64_t ChunkRoom() const {
     return table_.chunk_size + table_.chunk_size - std::min(table_.chunk_size, kMaxKeptBytes);
   }

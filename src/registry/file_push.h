@@ -18,17 +18,17 @@
 
 namespace msb::registry {
 
-// The memory that a push may occupy. At high levels zstd needs so much of it that fewer workers
-// fit.
+// PushMemory describes the memory that a push may occupy. At high levels, zstd needs so much memory
+// that fewer workers fit.
 struct PushMemory {
-  unsigned workers = 1;          // How many of them may compress at the same time.
+  unsigned workers = 1;          // The number of workers that may compress concurrently.
   std::uint64_t blob_bytes = 0;  // Bytes of the blobs that may wait to be sent.
 };
-// Returns how kMaxPushBytes are divided for this level, on a machine with this many cores.
+// Divides kMaxPushBytes for this level, on a machine with this many cores.
 PushMemory PushMemoryFor(int level, unsigned cores);
 
-// The most bytes that the workers, the chunks and the blobs of a push occupy in memory. One chunk
-// may always be processed, even if it is larger.
+// The maximum number of bytes that the workers, the chunks and the blobs of a push occupy in
+// memory. One chunk may always be processed, even if it is larger.
 inline constexpr std::uint64_t kMaxPushBytes = 120 << 20;
 
 // The state that all files of a push share.

@@ -107,7 +107,7 @@ void KnownChunks::ReadTable(const std::string& repository, const RemoteDocument&
   read_.insert(manifest.digest);
   read_.insert(parsed.manifest.digest);
   const std::lock_guard lock(mutex_);
-  // What was read first comes from the most trusted table.
+  // Keeps the existing entries, because the most trusted tables are read first.
   for (const Chunk& chunk : table.chunks) {
     chunks_.try_emplace(chunk.hash, KnownChunk{.blob = chunk.blob, .repository = repository});
   }

@@ -2,8 +2,8 @@
 //
 // Finds chunks that a registry already has, so that Push need not compress and send them again.
 //
-// Which blob holds a chunk is known from chunk tables, and a wrong table would make the pushed
-// snapshot impossible to pull. Tables in other repositories are therefore read only by the digest
+// Chunk tables record which blob holds a chunk, and a snapshot that is pushed on the basis of a
+// wrong table cannot be pulled. Tables in other repositories are therefore read only by the digest
 // of a manifest that this home has pushed or pulled. In the target, tables that a tag names are
 // used as well: anyone who can write there can damage what is pushed in other ways, too.
 
@@ -59,16 +59,16 @@ class KnownChunks {
   // Forgets all chunks, because the tables contradict each other.
   void Forget();
 
-  // Returns a warning for each document that could not be used. They are for the user of a push
-  // that succeeds: one that fails does so for the same reason, as a rule.
+  // Returns a warning for each document that could not be used. They should be logged only if the
+  // push succeeds: a push that fails usually does so for the same reason.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
   // Reads the table of a manifest, which must be that of the snapshot unless that is empty.
   void ReadTable(const std::string& repository, const RemoteDocument& manifest,
                  const std::string& name, const std::string& snapshot = {});
-  // Calls read, and makes warnings of all errors but a cancellation. If the registry refuses or
-  // fails a request, the repository is not read again.
+  // Calls read, and turns all errors except a cancellation into warnings. If the registry refuses
+  // or fails a request, the repository is not read again.
   void Try(const std::string& repository, const std::function<void()>& read);
   // Returns how documents of a repository are read.
   Reading ReadingOf(const std::string& repository) const;

@@ -3,7 +3,7 @@
 // Remembers in a file (base::Home::RegistriesFile) to which repositories snapshots and files of
 // images were pushed and from which they were pulled, with the digests of their manifests. A push
 // of a child can then reuse their chunks, also from another repository of the same registry. The
-// digest ensures that nobody else has written the manifest since.
+// digest ensures that the manifest has not been replaced since.
 
 #ifndef MSB_SRC_REGISTRY_ORIGINS_H_
 #define MSB_SRC_REGISTRY_ORIGINS_H_
@@ -24,8 +24,8 @@ struct Origin {
   bool operator==(const Origin&) const = default;
 };
 
-// What was pushed or pulled: a snapshot, by its digest, or a file of an image, by its name in the
-// cache, and the digest of its manifest in the registry.
+// A Transferred represents an object that was pushed or pulled: a snapshot, by its digest, or a
+// file of an image, by its name in the cache, and the digest of its manifest in the registry.
 struct Transferred {
   std::string object;
   std::string manifest;

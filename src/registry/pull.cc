@@ -135,7 +135,8 @@ class Puller {
     return spec_.receiver.find_present ? spec_.receiver.find_present(digest) : std::nullopt;
   }
 
-  // Returns the head that is here already, unless it has another name than the wanted one.
+  // Returns head, which is already present. Throws kSnapshotAlreadyExists if its name differs from
+  // the requested one.
   Artifact CheckedName(Artifact head) const {
     const auto& name = spec_.receiver.name;
     if (name && head.Name() != *name) archive::RefusePresent(head);

@@ -25,7 +25,7 @@ using base::Digest;
 using base::Throw;
 using base::UniqueFd;
 
-// The most labels, in bytes, that are copied into the annotations of a manifest.
+// The maximum size of the labels, in bytes, that are copied into the annotations of a manifest.
 constexpr std::size_t kMaxLabelBytes = 64 << 10;
 
 Annotations AnnotationsOf(const OutgoingSnapshot& snapshot) {
@@ -79,7 +79,8 @@ class Pusher {
 
   std::string Run() {
     FindKnown();
-    // Only now: what the progress function throws must not be taken for a registry's failure.
+    // Set after FindKnown, which would treat an exception of the progress function as a failure of
+    // the registry.
     client_.OnTraffic([this](std::uint64_t bytes) { meter_.Add(bytes); });
     if (base::ProgressMeter::Wanted(ctx_)) session_.data_bytes = CountData();
     for (auto snapshot = chain_.snapshots.rbegin(); snapshot != chain_.snapshots.rend();
@@ -127,7 +128,7 @@ class Pusher {
   // Reads the table of an object that this home has pushed or pulled.
   bool FindOrigin(const std::string& object) {
     std::vector<Origin> origins = origins_.Find(spec_.reference.registry, object);
-    // What the target has need not be mounted.
+    // The target comes first, because its blobs need not be mounted.
     std::stable_partition(origins.begin(), origins.end(), [&](const Origin& origin) {
       return origin.repository == session_.repository;
     });

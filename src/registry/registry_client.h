@@ -77,7 +77,7 @@ class RegistryClient {
  public:
   // registry is HOST or HOST:PORT. ctx must outlive the client.
   // If the registry demands credentials, docker's configuration is read, unless the options have
-  // some, and the credential helper that it names is run.
+  // credentials, and the credential helper that it names is run.
   // Throws kInvalidArgument if an option is out of range, or if options contradict each other.
   // Throws kIO if ca_file cannot be read.
   RegistryClient(const Context& ctx, std::string registry, const RegistryOptions& options);

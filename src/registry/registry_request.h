@@ -37,8 +37,8 @@ struct RegistryRequest {
   bool reports_failures = false;
   // Passes the statuses 401 and 403 to done instead of throwing kRegistryUnauthorized.
   bool reports_refusals = false;
-  // Passes only the status 403 of the registry to done. Refused credentials are still thrown, so
-  // that they are not tried again.
+  // Passes only the status 403 of the registry to done. Rejected credentials still throw
+  // kRegistryUnauthorized, so that they are not tried again.
   bool reports_forbidden = false;
 };
 

@@ -14,15 +14,15 @@ namespace {
 
 using base::Throw;
 
-// The most bytes of documents in one pull. This is enough for the manifests and tables of two
-// hundred full disks, or for a chain of several thousand snapshots.
+// The maximum total size of the documents of one pull, in bytes. This is enough for the manifests
+// and tables of two hundred full disks, or for a chain of several thousand snapshots.
 constexpr std::uint64_t kMaxTotalBytes = 1 << 30;
 
-// The most manifests that an index may list.
+// The maximum number of manifests that an index may list.
 constexpr std::size_t kMaxManifests = 1 << 14;
 
-// The most chunks in the tables of one pull, which are held in memory (up to 400 bytes each): with
-// chunks of the default size, these are 4 TiB of data. Images are smaller than that.
+// The maximum number of chunks in the tables of one pull, which are held in memory (up to 400 bytes
+// each). With chunks of the default size, this is 4 TiB of data. Images are smaller than that.
 constexpr std::size_t kMaxTotalChunks = 32 * kMaxChunks;
 constexpr std::size_t kMaxImageChunks = 4 * kMaxChunks;
 

@@ -51,8 +51,8 @@ class Session {
   // Throws kRegistryUnavailable if no further repetition is allowed.
   void Repeat(int& repetitions, const Subject& subject, const HttpResponse& response,
               std::function<void()> again);
-  // Takes note that the registry has answered a request whose operation thereby made progress. An
-  // operation must do this a limited number of times, or its refusals would never end it.
+  // Records that the registry has answered a request whose operation thereby made progress. An
+  // operation must call this a limited number of times; otherwise its refusals would never end it.
   void OnAnswer();
   // Throws kRegistryUnavailable for a failed request.
   [[noreturn]] void ThrowUnavailable(const Subject& subject, const HttpResponse& response,
@@ -73,7 +73,7 @@ class Session {
   // Returns a function that finds the credentials. Checks those in the options at once.
   std::function<Credentials()> CredentialsFinder() const;
   void RunTimers();
-  // Sends what waits to be sent, as far as that is allowed.
+  // Sends the waiting requests, as far as the throttle allows.
   void SendAdmitted();
   // Returns the time that the registry asks to wait for, or nullopt. Throws kRegistryUnavailable if
   // it is too long.

@@ -10,7 +10,7 @@
 namespace msb::registry {
 namespace {
 
-// How many answers it takes for each request of the present number until one more is allowed.
+// The number of answers per allowed request after which one more request is allowed.
 constexpr double kAnswersPerStep = 4;
 constexpr int kMaxPauses = 10;  // The delay does not grow further.
 constexpr std::chrono::milliseconds kLongestJitter{1000};

@@ -13,12 +13,12 @@ namespace msb::registry {
 
 // A Throttle decides when the next request may be sent. If the registry refuses a request with the
 // status 429 or 503, all requests pause, and fewer of them are made at the same time; while the
-// registry answers, their number grows slowly to the initial one again.
+// registry answers, their number slowly returns to the initial one.
 class Throttle {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
-  // connections is the largest number of requests that are made at the same time.
+  // connections is the maximum number of requests that are made at the same time.
   Throttle(unsigned connections, std::minstd_rand& random)
       : connections_(connections), allowed_(connections), random_(random) {}
 
@@ -29,20 +29,20 @@ class Throttle {
   // Returns the number of pauses since the last answer.
   int vain_pauses() const { return vain_pauses_; }
 
-  // Takes note that a request is sent.
+  // Records that a request is sent.
   void OnSend() { has_sent_ = true; }
-  // Takes note that the registry has refused a request. requested is the delay that it asked for.
-  // The pause is at least that long, and at least as long as the delay of BackoffDelay, which grows
+  // Records that the registry has refused a request. requested is the delay that it asked for. The
+  // pause is at least that long, and at least as long as the delay of BackoffDelay, which grows
   // with each pause.
   void OnRefusal(std::optional<std::chrono::milliseconds> requested, Time now);
-  // Takes note that a request has made progress.
+  // Records that a request has made progress.
   void OnAnswer();
 
  private:
   const double connections_;
   double allowed_;  // How many requests may be made at the same time, at least 1.
   std::minstd_rand& random_;
-  int pauses_ = 0;  // Recent pauses; each answer makes up for one.
+  int pauses_ = 0;  // Recent pauses; each answer subtracts one.
   int vain_pauses_ = 0;
   bool has_sent_ = true;  // Whether a request was sent since the last pause began.
   Time resume_ = {};

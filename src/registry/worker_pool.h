@@ -19,7 +19,7 @@
 
 namespace msb::registry {
 
-// The most threads of a pool. Each has a chunk in memory.
+// The maximum number of threads of a pool. Each has a chunk in memory.
 inline constexpr unsigned kMaxWorkers = 8;
 
 // A WorkerPool runs tasks in threads of its own. A task gets its thread's codec, and returns a
