@@ -3,10 +3,10 @@
 // A GuestAgent talks to QEMU's guest agent (qemu-ga), which runs in the guest of a sandbox, over
 // the socket of its virtio-serial port (docs/interop/qemu-ga-ref of QEMU).
 //
-// The guest is not trusted. Whatever it sends, memory and time are limited: a reply has at most
-// kMaxShortReplyBytes, or kMaxAgentMessageBytes if it has the output of a command, and all others
-// are refused or skipped. The port keeps what an earlier client has left in it, such as half of a
-// reply, so each series of commands begins with a synchronization that skips all of that.
+// The guest is not trusted. Memory and time are limited regardless of what it sends: a reply has at
+// most kMaxShortReplyBytes, or kMaxAgentMessageBytes if it has the output of a command, and longer
+// replies are refused or skipped. The port keeps what an earlier client has left in it, such as
+// half of a reply, so each series of commands begins with a synchronization that skips all of that.
 
 #ifndef MSB_SRC_VMM_GUEST_AGENT_H_
 #define MSB_SRC_VMM_GUEST_AGENT_H_

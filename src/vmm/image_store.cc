@@ -81,7 +81,7 @@ ImageCopy CopyImage(const Context& ctx, int source, const std::filesystem::path&
     const UniqueFd copy = base::CreateFileAt(dir, kCopy, before.mode & 0444);
     disk::ContentSha256 hasher(ctx, before.size);
     disk::CopySparse(ctx, source, copy.get(), before.size, hasher);
-    // A program that only has the file open for writing does no harm.
+    // A program that has the file open for writing, but has not written to it, does no harm.
     const FileStamp after = base::StampOf(source);
     if (after.IsUntouched(before)) return {before, hasher.Finish()};
     if (!after.SameContent(before)) break;

@@ -19,7 +19,7 @@ namespace msb::vmm {
 // The functions take the socket, which must be connected and non-blocking, and the same one each
 // time. They throw kCancelled if ctx has ended, even if what they wait for has arrived, after which
 // they may be called again, and kIO if receiving fails. So a loop that calls them ends with ctx,
-// whatever the other side sends.
+// regardless of what the other side sends.
 class LineReader {
  public:
   // Returns the next line, without its end, or nullopt at the end of the stream, even if the stream

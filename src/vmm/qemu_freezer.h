@@ -16,7 +16,8 @@
 
 namespace msb::vmm {
 
-// How long freezing may take, whatever the agent sends. The lock of the sandbox is held meanwhile.
+// The time limit for freezing, regardless of what the agent sends. The lock of the sandbox is held
+// meanwhile.
 inline constexpr auto kFreezeLimit = std::chrono::seconds(30);
 
 class QemuFreezer {
@@ -32,8 +33,8 @@ class QemuFreezer {
 
   // Freezes the guest's file systems as level demands. Returns whether they are frozen. If this
   // process ends before Thaw, another process thaws them.
-  // Throws kUnsupportedOperation if level is kFilesystemConsistent and they cannot be frozen, or
-  // not within the limit.
+  // Throws kUnsupportedOperation if level is kFilesystemConsistent and they cannot be frozen within
+  // kFreezeLimit.
   // Throws kIO if the VM has ended or, if level is kFilesystemConsistent, the system lacks a
   // resource.
   // Throws kCancelled if ctx ends first. Does not wait for the agent then: another process thaws
