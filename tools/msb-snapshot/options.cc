@@ -12,7 +12,7 @@
 namespace msb::program {
 namespace {
 
-// Precedes a word or value that CLI11 would take for a list: "[a,b]".
+// Precedes a word or value that CLI11 would parse as a list: "[a,b]".
 constexpr char kShield = '\x1f';
 
 void Shield(std::vector<std::string>& words) {

@@ -39,7 +39,7 @@ int CodeOf(const std::exception& error) {
 std::string_view HintFor(const std::exception& error) {
   switch (KindOf(error)) {
     case ErrorKind::kSnapshotNotFound:
-      // Not if a registry or an archive lacks a snapshot.
+      // Gives no hint if a registry or an archive lacks the snapshot.
       if (!std::string_view(error.what()).starts_with("no snapshot ")) return {};
       return "to see the snapshots of this home: msb-snapshot list";
     case ErrorKind::kSandboxNotFound:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Snapshots that are given on the command line.
+// Resolves snapshots that are given on the command line.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_SNAPSHOT_ARGUMENT_H_
 #define MSB_TOOLS_MSB_SNAPSHOT_SNAPSHOT_ARGUMENT_H_

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Messages of the library in the words of the program.
+// Rewords messages of the library for users of the program.
 
 #ifndef MSB_TOOLS_MSB_SNAPSHOT_WORDING_H_
 #define MSB_TOOLS_MSB_SNAPSHOT_WORDING_H_
