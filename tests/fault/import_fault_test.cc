@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What other calls see while an import publishes snapshots and then fails. They may use a snapshot
-// as soon as it is visible.
+// Tests that other calls can use a snapshot as soon as an import makes it visible, even if the
+// import then fails.
 
 #include <gtest/gtest.h>
 

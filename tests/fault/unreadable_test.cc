@@ -178,7 +178,8 @@ TEST_F(UnreadableTest, NoSnapshotGoesThatAnUnreadableSandboxMayUse) {
     Snapshot::Squash(ctx_, "base", {.name = "overlay", .force = true}, client);
   });
   EXPECT_TRUE(fs::exists(PathOf("overlay")));
-  // An explicit answer comes first, and a list still shows the others.
+  // A known dependent is reported before an unreadable one, and a list still shows the readable
+  // sandboxes.
   EXPECT_THAT(WhileUnreadable(
                   endings, [&](Client& client) { Snapshot::Remove(ctx_, "base", false, client); }),
               HasSubstr("SnapshotHasChildren: base ("));

@@ -126,7 +126,7 @@ TEST_F(ChainTest, AParentThatIsAnotherByNowIsNotTaken) {
                    ", found sha256_", "try again");
 }
 
-// Its owner has moved the parent to another disk, and left a link.
+// The owner has moved the parent to another disk, and left a symbolic link in its place.
 TEST_F(ChainTest, AParentMayBeReachedByALink) {
   Create("baseline", "parent");
   fs::rename(dir_ / "home/snapshots/parent", dir_ / "elsewhere");

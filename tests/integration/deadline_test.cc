@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long calls wait for locks that others hold, and when they report that. And that calls end at
-// their deadline when they look for data where there is none.
+// Tests how long calls wait for locks of other calls and when they report this, and that calls end
+// at their deadline while they search a disk without data.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Remove, Prune and Create keep every snapshot that a disk needs, also if the index lacks the
-// dependent, or if it appears while the call waits.
+// Tests that Remove, Prune and Create keep every snapshot that a disk needs, even if the index
+// lacks the dependent, or if the dependent appears while the call waits.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -69,7 +69,7 @@ class DependentsTest : public ::testing::Test {
   }
 
   // Calls Remove of "a" while another call has the snapshot locked, and meanwhile once Remove waits
-  // for it. Expects Remove to see the sandbox "late", which meanwhile makes.
+  // for it. Expects Remove to find the sandbox "late", which meanwhile creates.
   void ExpectKept(const std::function<void()>& meanwhile) {
     RemoveSandbox(ctx_, "w", client_);
     std::atomic<bool> ended = false;

@@ -101,7 +101,7 @@ TEST_F(IndexDamageTest, DamageInAnyPageIsRepairedByTheCallThatFindsIt) {
   EXPECT_THAT(log_, Each(AllOf(HasSubstr(home_.native()), HasSubstr("set aside as"))));
 }
 
-// Replaces text of the database by text of the same length.
+// Replaces text in the database with text of the same length.
 void Corrupt(const fs::path& database, const std::string& from, const std::string& to) {
   ASSERT_EQ(from.size(), to.size());
   std::string content = ReadFile(database);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Homes that several users use: a home of a group, and a home that root reads.
+// Tests homes that several users use: a home that belongs to a group, and a home that root reads.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -34,7 +34,7 @@ class IndexOwnerTest : public ::testing::Test {
     fs::create_directory(home_);
   }
 
-  // Makes the home one of the group, or of the owner alone.
+  // Gives the home to the group, or to the owner alone.
   void MakeHome(bool is_shared) const {
     ASSERT_EQ(chown(home_.c_str(), kOwner, kGroup), 0);
     ASSERT_EQ(chmod(home_.c_str(), is_shared ? 02775 : 0755), 0);

@@ -96,7 +96,7 @@ TEST_F(SnapshotTest, NamesOutsideTheHomeStandForOneSnapshot) {
   }
   EXPECT_TRUE(fs::exists(first));
   EXPECT_TRUE(fs::exists(dir_ / "two/x"));
-  // A name stands for the snapshot in the snapshots directory first.
+  // A name refers first to the snapshot in the snapshots directory.
   Output({"create", "x", "--from", "base"});
   Output({"rm", "x"});
   EXPECT_FALSE(HasSnapshot("x"));

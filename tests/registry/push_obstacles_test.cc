@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pushes to registries that refuse or fail some requests, or that others have written to. A push
-// must do without what only saves work, and what it reports as pushed must be complete.
+// Tests pushes to registries that refuse or fail some requests, or that other users have written
+// to. A push must succeed without documents that are only an optimization, and a pushed snapshot
+// must be complete.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -40,7 +41,7 @@ ScriptedAnswer Refusal(int status, const std::string& code = "DENIED") {
 }
 
 // A registry, and a home with the raw snapshot "web", whose disk has two chunks, and its child
-// "kid", in which the second chunk is another one.
+// "kid", in which the second chunk differs.
 class PushObstaclesTest : public ::testing::Test {
  protected:
   PushObstaclesTest() {
@@ -133,7 +134,7 @@ TEST_F(PushObstaclesTest, SendsWhatCannotBeMounted) {
   }
 }
 
-// Lets chunk 1 of "web" name the blob of chunk 0, in the manifest that the tag of the snapshot
+// Makes chunk 1 of "web" name the blob of chunk 0, in the manifest that the tag of the snapshot
 // names.
 class HostileTagTest : public PushObstaclesTest {
  protected:
@@ -171,7 +172,7 @@ TEST_F(HostileTagTest, UsesTheTableThatThisHomeHasPushed) {
   ExpectPulls(Push("kid", "team/a:v2"), "kid");
   EXPECT_EQ(Sent("team/a"), sent);
   EXPECT_THAT(log_, IsEmpty());
-  // Also for another repository, from which it mounts.
+  // The table is also used for a push to another repository, which mounts the blobs.
   Tamper("team/a", "kid", SwapBlob);
   ExpectPulls(Push("kid", "team/b", {.level = 9}), "kid");
 }
@@ -203,7 +204,7 @@ TEST_F(HostileTagTest, SendsAllChunksIfATableTurnsOutToBeWrong) {
   registry_.AddManifest("team/a", "kid", "text/plain", "");
   registry_.AddManifest("team/a", "latest", "text/plain", "");
   registry_.AddManifest("team/a", Tag("kid"), "text/plain", "");
-  // The first chunk of "web", which "kid" shares, is said to be the second of "kid".
+  // The table names the second blob of "kid" for the first chunk of "web", which "kid" shares.
   Tamper("team/a", "web", [&](Json& table) {
     table["chunks"][0]["digest"] = changed["layers"][2]["digest"];
     table["chunks"][0]["size"] = changed["layers"][2]["size"];

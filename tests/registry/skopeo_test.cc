@@ -114,7 +114,7 @@ TEST_F(SkopeoTest, ShowsValidOciDocuments) {
   }
   const json head = Inspect("chain@" + index["manifests"][0]["digest"].get<std::string>());
   const json& annotations = head.at("annotations");
-  // The name is that in this home, so only the index has it.
+  // The name is only valid in this home, so only the index has it.
   EXPECT_EQ(index.at("annotations").at("org.opencontainers.image.title"), "s2");
   EXPECT_FALSE(annotations.contains("org.opencontainers.image.title"));
   EXPECT_EQ(annotations.at("org.opencontainers.image.created"), chain.back().CreatedAt());

@@ -251,8 +251,8 @@ TEST_F(LiveTest, WithoutAnAgentItIsOnlyCrashConsistent) {
   EXPECT_THAT(log_, HasSubstr("did not answer within"));
 }
 
-// QEMU serves one program at a time. Here, another one connects before the exchange, when the guest
-// has turned out not to have an agent.
+// QEMU serves one program at a time. Here, another program connects before the exchange, after the
+// guest has turned out to have no agent.
 TEST_F(LiveTest, AProgramThatTakesTheControlSocketIsNotWaitedFor) {
   const base::UniqueFd dir = base::OpenDirectory(sandboxes_ / "a");
   auto record = vmm::ReadRecord(dir.get(), sandboxes_ / "a");

@@ -275,7 +275,7 @@ TEST_F(ArrivedImagesTest, NeverReplacesFilesCreatedAfterTheCheck) {
         EXPECT_EQ(FilesOfImage(cache_, sample.image).size(), sample.files.size());
       } else {
         EXPECT_MSB_ERROR(images.Install(ctx_), ErrorKind::kSnapshotIntegrity, cache_ / file);
-        // The image is not found before it is complete.
+        // The image is not found until it is complete.
         EXPECT_EQ(fs::exists(cache_ / sample.metadata), file == sample.metadata);
       }
       EXPECT_EQ(test::ReadFile(cache_ / file), appeared);

@@ -156,7 +156,7 @@ TEST(SqliteTest, CopyingADatabaseCreatesNoLogFiles) {
   const auto before = test::ListTree(dir.path());
   EXPECT_EQ(CountRows(Database::CopyToMemory(dir / "db", Context::Background())), 1);
   EXPECT_EQ(test::ListTree(dir.path()), before);
-  // With the files of a connection that is open, the copy has what is in the log.
+  // While the files of an open connection exist, the copy includes the content of the log.
   Database open(dir / "db", Database::Mode::kReadWrite);
   open.Execute("INSERT INTO t VALUES (2, 'x')");
   EXPECT_EQ(CountRows(Database::CopyToMemory(dir / "db", Context::Background())), 2);

@@ -94,7 +94,7 @@ TEST_F(RegistryAuthTest, TriesThePasswordOnceIfTheRegistryNamesNoScheme) {
   ExpectManifestError({.username = "joe", .password = "other"}, ErrorKind::kRegistryUnauthorized,
                       {"401"});
   EXPECT_EQ(registry_.Requests().size(), before + 2);
-  // Those of docker's configuration are for a registry that asks for them.
+  // The credentials in docker's configuration are only sent to registries that name a scheme.
   ExpectManifestError({}, ErrorKind::kRegistryUnauthorized, {"401", "docker login"});
   EXPECT_EQ(registry_.Requests().size(), before + 3);
 }
@@ -108,7 +108,7 @@ TEST_F(RegistryAuthTest, NeedsNoHelperUnlessTheRegistryDemandsAuthentication) {
                    "docker-credential-absent", "not on the PATH");
 }
 
-// As Amazon's public registry does: its tokens are for all repositories.
+// Amazon's public registry does this: its tokens are valid for all repositories.
 TEST_F(RegistryAuthTest, AsksForTheScopeThatTheRegistryDemands) {
   registry_.On("*", "/v2/*", [&](const ScriptedRequest& request) {
     const std::string challenge =
@@ -128,7 +128,7 @@ TEST_F(RegistryAuthTest, AsksForTheScopeThatTheRegistryDemands) {
             "service=registry&scope=repository%3Ateam%2Fapp%3Apull&scope=aws");
   ExpectManifest(client);
   EXPECT_EQ(TokenRequests(), 1U);
-  // Another scope, for which the registry must demand it again.
+  // A push has another scope, for which the registry must demand its own scope again.
   EXPECT_EQ(Put(client, BlobOf("bytes")), PutResult::kSent);
 }
 

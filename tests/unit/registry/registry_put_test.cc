@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What RegistryClient does for Push: it puts manifests and blobs, and reads hints.
+// Tests the functions of RegistryClient that Push uses: they put manifests and blobs, and read
+// hints.
 
 #include <gtest/gtest.h>
 

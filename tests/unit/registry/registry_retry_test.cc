@@ -90,7 +90,7 @@ TEST_F(RegistryRetryTest, DoesNotWaitForLongerThanTheDeadline) {
                       {"a delay of 200 s", "the time left until the deadline"});
 }
 
-// A registry that permits 10 requests per second, and 4 at once.
+// A registry that permits 10 requests per second, with bursts of 4.
 TEST_F(RegistryRetryTest, SlowsDownForARegistryThatLimitsTheRate) {
   for (const std::string retry_after : {"0", ""}) {
     std::mutex mutex;

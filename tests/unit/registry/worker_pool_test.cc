@@ -75,7 +75,8 @@ TEST(WorkerPoolTest, AbandonWaitsForRunningTasksAndDropsTheOthers) {
   EXPECT_EQ(ended, ended_by_then);
 }
 
-// Compressing this chunk at once would take 5 to 20 s, and must not delay the end of a call.
+// Compressing this chunk without interruption would take 5 to 20 s, which must not delay the end of
+// a call.
 TEST(WorkerPoolTest, AbandonStopsAWorkerThatCompresses) {
   std::counting_semaphore<> begun(0);
   WorkerPool pool([] {});

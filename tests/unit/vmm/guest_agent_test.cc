@@ -129,7 +129,8 @@ TEST(GuestAgentTest, AReplyMayHaveTheLargestSize) {
   EXPECT_TRUE(agent.Execute(Soon(), "guest-exec-status") == text);
 }
 
-// Only output is long, so that another reply cannot take long by being sent in many parts.
+// Only the output of a command may be long, so that no other reply can delay the call by arriving
+// in many parts.
 TEST(GuestAgentTest, RefusesAReplyThatIsTooLong) {
   for (const auto& [command, limit] : {std::pair("guest-exec-status", kMaxAgentMessageBytes),
                                        std::pair("guest-fsfreeze-freeze", kMaxShortReplyBytes),

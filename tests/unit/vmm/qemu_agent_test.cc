@@ -61,7 +61,7 @@ TEST(AgentPortTest, ItsFilesAreRemoved) {
   EXPECT_TRUE(std::filesystem::exists(dir / "console.log"));
 }
 
-// Each of the many programs waits until QEMU serves it.
+// Many programs wait until QEMU serves them.
 TEST(AgentPortTest, OtherProgramsThatFillTheQueueAreNotWaitedFor) {
   const test::TempDir dir;
   const base::UniqueFd fd = base::OpenDirectory(dir.path());
