@@ -10,7 +10,7 @@
 // 8 MiB or 50 ms. That includes waiting for another process: for the lock of a sandbox, an artifact
 // or the cache, and for a locked index. A cancelled call throws an Error of kind kCancelled,
 // changes nothing and leaves nothing behind, unless its own comment states otherwise, as for
-// Sandbox::Stop, Snapshot::Prune, Snapshot::Push and Snapshot::Pull.
+// Sandbox::Stop, Snapshot::Import, Snapshot::Prune, Snapshot::Push and Snapshot::Pull.
 //
 // A step that must not be left half-done is not interrupted: the exchange of a running VM's disk,
 // thawing its file systems, and ending a VM, each of which takes milliseconds unless the VMM hangs.
@@ -70,7 +70,7 @@ struct Progress {
   // "copy", "verify", "flatten", "export", "import", "push" or "pull". Valid only until the
   // progress function returns.
   std::string_view phase;
-  // Never decreases within a phase. A phase is repeated if a disk must be read again.
+  // Never decreases within a phase, but the phase starts again if a disk must be read again.
   std::uint64_t bytes_done = 0;
   // Equal to bytes_done if the total is not known, as when an archive is read from a pipe. For
   // Push it is an estimate, since it is not known how well the rest can be compressed.
