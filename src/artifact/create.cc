@@ -101,8 +101,9 @@ bool IsUndisturbed(const Context& ctx, const NewArtifact& spec, const base::Writ
 }
 
 // Calls read with the open upper and its stamp, and checks that nothing wrote to the upper
-// meanwhile. Calls read again if the upper may have been written to, for example because another
-// program linked it. Returns the stamp. Throws kSnapshotSandboxRunning if the upper changed.
+// meanwhile. Calls read again if only its change time (ctime) has changed, which may be due to a
+// write or to a new hard link. Returns the stamp. Throws kSnapshotSandboxRunning if the upper
+// changed.
 using ReadUpper = std::function<void(const UniqueFd& upper, const base::FileStamp& stamp)>;
 base::FileStamp ReadUndisturbed(const Context& ctx, NewArtifact& spec, const ReadUpper& read) {
   constexpr int kMaxAttempts = 3;

@@ -102,7 +102,8 @@ std::string MediaTypeOf(const RemoteDocument& document) {
   return base::LowerCase(type.substr(0, end));
 }
 
-// Refuses a document whose media type the registry does not report, unless it names the type.
+// Refuses a document whose media type the registry does not report, unless its mediaType field is
+// media_type.
 void RequireMediaType(const Json& json, std::string_view media_type, std::string_view origin) {
   const auto found = json.is_object() ? json.find("mediaType") : json.end();
   if (found != json.end() && found->is_string() && found->get<std::string>() == media_type) return;

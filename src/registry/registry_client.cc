@@ -132,7 +132,7 @@ class RegistryClient::Impl {
     return std::move(**answer);
   }
 
-  // Makes a request whose response only saves work, and repeats it at most once.
+  // Makes a request whose response is only an optimization, and repeats it at most once.
   HttpResponse AskForHint(RegistryRequest request) {
     request.reports_failures = true;
     request.reports_refusals = true;

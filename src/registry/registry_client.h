@@ -48,8 +48,8 @@ struct NewBlob {
 
 // How GetManifest and GetSmallBlob read a document.
 struct Reading {
-  // The document only saves work. A failed request is repeated at most once, and the caller goes on
-  // without the document.
+  // The document is only an optimization. A failed request is repeated at most once, and the caller
+  // continues without the document.
   bool is_hint = false;
   // The access to ask a token server for. Default: read access to the repository.
   std::string scope = {};

@@ -70,7 +70,8 @@ class Session {
  private:
   using Time = std::chrono::steady_clock::time_point;
 
-  // Returns a function that finds the credentials. Checks those in the options at once.
+  // Returns a function that finds the credentials. Checks the credentials in the options
+  // immediately.
   std::function<Credentials()> CredentialsFinder() const;
   void RunTimers();
   // Sends the waiting requests, as far as the throttle allows.

@@ -69,8 +69,8 @@ struct ImageCopy {
   std::string digest;
 };
 
-// Copies the open file source, whose path is path, to dir/image. Copies it again if it may have
-// been written to meanwhile, for example because another program linked it. Throws kIO if it
+// Copies the open file source, whose path is path, to dir/image. Copies it again if only its change
+// time (ctime) has changed, which may be due to a write or to a new hard link. Throws kIO if it
 // changed.
 ImageCopy CopyImage(const Context& ctx, int source, const std::filesystem::path& path, int dir) {
   constexpr int kMaxAttempts = 3;

@@ -28,8 +28,8 @@ class LineReader {
   // then.
   std::optional<std::string> Next(const Context& ctx, int socket, std::size_t max_bytes);
 
-  // Discards all bytes up to and including the next one of this value, and those of this value that
-  // follow it and have arrived. Returns false if the stream ends first.
+  // Discards all bytes up to and including the next occurrence of byte, and any occurrences that
+  // follow it immediately and have arrived. Returns false if the stream ends first.
   bool SkipPast(const Context& ctx, int socket, char byte);
 
   // Returns the number of bytes that have arrived of the next line, if Next has not returned it.

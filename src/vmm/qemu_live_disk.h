@@ -35,7 +35,7 @@ class QemuLiveDisk : public LiveDisk {
   bool HasEnded() override;
 
  private:
-  // Throws kIO if QEMU does not accept a connection within 60 s, or 2 s after the first connection.
+  // Throws kIO if QEMU does not accept the first connection within 60 s, or a later one in 2 s.
   void Connect(const Context& ctx);
   // Connects, and executes a command. Throws kIO if QEMU does not answer within 60 s.
   base::Json Ask(const Context& ctx, const std::string& command, const base::Json& arguments);
