@@ -117,6 +117,35 @@ TEST_F(ErrorTest, AnInvalidCommandLineNamesItsHelp) {
               HasSubstr("For help: msb-snapshot sandbox create --help\n"));
 }
 
+TEST_F(ErrorTest, NumbersAreChecked) {
+  const std::vector<Arguments> options = {
+      {"sandbox", "create", "x", "--image", "y", "--memory"},
+      {"sandbox", "create", "x", "--image", "y", "--cpus"},
+      {"sandbox", "create", "x", "--image", "y", "--disk-size"},
+      {"sandbox", "stop", "x", "--timeout"},
+      {"exec", "x", "--timeout"},
+      {"prune", "--keep-last"},
+      {"export", "x", "y", "--level"},
+      {"export", "x", "y", "--threads"},
+      {"push", "x", "localhost/x", "--level"},
+      {"push", "x", "localhost/x", "--connections"},
+      {"pull", "localhost/x", "--retries"},
+  };
+  for (const Arguments& option : options) {
+    for (const auto& [value, message] : std::vector<std::pair<std::string, std::string>>{
+             {"many", "'many' must be a number of at least "},
+             {"-1", "'-1' must be a number of at least "},
+             {"12MiB", "'12MiB' must be a number of at least "},
+             {"99999999999999999999", "'99999999999999999999' is too large; the maximum is "}}) {
+      Arguments arguments = option;
+      arguments.push_back(value);
+      const ProcessResult result = Run(arguments);
+      EXPECT_EQ(result.exit_code, kUsageCode) << testing::PrintToString(arguments);
+      EXPECT_THAT(result.err, HasSubstr("error: " + option.back() + ": " + message));
+    }
+  }
+}
+
 // "$HOME_OF_JOB" is empty if the variable is not set, and must not stand for the default then.
 TEST_F(ErrorTest, AnEmptyDirectoryIsRefused) {
   MakeSnapshot("clean");

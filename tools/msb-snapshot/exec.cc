@@ -61,10 +61,9 @@ void AddExec(CLI::App& app, Invocation& invocation) {
       ->type_name("PATH");
   exec->add_option("--user", command->options.user, "User of the guest that runs the command")
       ->type_name("USER");
-  exec->add_option("--timeout", command->timeout_seconds,
-                   "Seconds after which the command is ended. Default: no limit")
-      ->type_name("SECONDS")
-      ->check(AtLeast(1));
+  AddNumberOption(*exec, "--timeout", command->timeout_seconds,
+                  "Seconds after which the command is ended. Default: no limit", 1)
+      ->type_name("SECONDS");
   exec->add_flag("-i,--stdin", command->has_input,
                  "Pass standard input to the command, which starts when the input has ended");
   exec->callback([&, command] {

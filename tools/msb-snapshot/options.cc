@@ -63,14 +63,18 @@ CLI::Validator NotEmpty() {
       "");
 }
 
-CLI::Validator AtLeast(std::int64_t minimum) {
+CLI::Validator Between(std::uint64_t minimum, std::uint64_t maximum) {
   return CLI::Validator(
-      [minimum](const std::string& text) {
-        std::int64_t number = 0;
+      [minimum, maximum](const std::string& text) {
+        std::uint64_t number = 0;
         const char* const end = text.data() + text.size();
         const auto [last, error] = std::from_chars(text.data(), end, number);
-        if (error == std::errc() && last == end && number >= minimum) return std::string();
-        return fmt::format("'{}' must be a number of at least {}", text, minimum);
+        const bool fits = error == std::errc();
+        if (last != end || error == std::errc::invalid_argument || (fits && number < minimum)) {
+          return fmt::format("'{}' must be a number of at least {}", text, minimum);
+        }
+        if (fits && number <= maximum) return std::string();
+        return fmt::format("'{}' is too large; the maximum is {}", text, maximum);
       },
       "");
 }

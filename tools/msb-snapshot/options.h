@@ -8,7 +8,9 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,8 +30,24 @@ void AddCommonOptions(CLI::App& command, CommonOptions& options);
 // Returns a check that a value is not empty, as "$DIR" is if the variable is not set.
 CLI::Validator NotEmpty();
 
-// Returns a check that a value is an integer that is not less than minimum.
-CLI::Validator AtLeast(std::int64_t minimum);
+// Returns a check that a value is an integer between minimum and maximum, inclusive.
+CLI::Validator Between(std::uint64_t minimum, std::uint64_t maximum);
+
+template <typename Number>
+constexpr std::uint64_t MaximumOf(const Number& /*type*/) {
+  return static_cast<std::uint64_t>(std::numeric_limits<Number>::max());
+}
+template <typename Number>
+constexpr std::uint64_t MaximumOf(const std::optional<Number>& /*type*/) {
+  return MaximumOf(Number());
+}
+
+// Adds an option whose value is an integer of at least minimum that number can hold.
+template <typename Number>
+CLI::Option* AddNumberOption(CLI::App& command, const std::string& name, Number& number,
+                             const std::string& description, std::uint64_t minimum) {
+  return command.add_option(name, number, description)->check(Between(minimum, MaximumOf(number)));
+}
 
 // Adds an option whose value is "raw" or "qcow2".
 void AddFormatOption(CLI::App& command, const std::string& name, const std::string& description,

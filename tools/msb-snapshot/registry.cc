@@ -112,12 +112,11 @@ void AddRegistryOptions(CLI::App& command, RegistryArguments& arguments) {
       ->type_name(kFile);
   command.add_flag("--plain-http", options.plain_http,
                    "Use HTTP instead of HTTPS, even if the registry is on another machine");
-  command
-      .add_option("--connections", options.connections, "Number of concurrent requests. Default: 8")
+  AddNumberOption(command, "--connections", options.connections,
+                  "Number of concurrent requests. Default: 8", 1)
       ->type_name("COUNT");
-  command
-      .add_option("--retries", options.retries,
-                  "Maximum number of retries of a failed request. Default: 5")
+  AddNumberOption(command, "--retries", options.retries,
+                  "Maximum number of retries of a failed request. Default: 5", 0)
       ->type_name("COUNT");
 }
 
@@ -137,7 +136,7 @@ void AddPush(CLI::App& app, Invocation& invocation) {
   command->add_flag("--with-parents", options->with_parents,
                     "Include every snapshot that it descends from");
   command->add_flag("--with-image", options->with_image, "Include the image");
-  command->add_option("--level", options->level, "Compression level, 1 to 19. Default: 3")
+  AddNumberOption(*command, "--level", options->level, "Compression level, 1 to 19. Default: 3", 1)
       ->type_name("LEVEL");
   AddRegistryOptions(*command, *arguments);
   command->callback([&, name, arguments, options] {

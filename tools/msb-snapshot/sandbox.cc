@@ -27,12 +27,9 @@ struct NewSandbox {
 };
 
 void AddMachineOptions(CLI::App& command, QemuConfig& machine) {
-  command.add_option("--memory", machine.memory_mib, "Memory of the VM in MiB")
-      ->type_name("MIB")
-      ->check(AtLeast(1));
-  command.add_option("--cpus", machine.cpus, "Number of virtual CPUs")
-      ->type_name("COUNT")
-      ->check(AtLeast(1));
+  AddNumberOption(command, "--memory", machine.memory_mib, "Memory of the VM in MiB", 1)
+      ->type_name("MIB");
+  AddNumberOption(command, "--cpus", machine.cpus, "Number of virtual CPUs", 1)->type_name("COUNT");
   command.add_option("--kernel", machine.kernel, "qemu: kernel to boot")->type_name(kFile);
   command.add_option("--initrd", machine.initrd, "qemu: initial RAM disk of the kernel")
       ->type_name(kFile);
@@ -49,9 +46,8 @@ void AddMachineOptions(CLI::App& command, QemuConfig& machine) {
 
 void AddCreateOptions(CLI::App& command, Session& session, NewSandbox& sandbox) {
   AddMachineOptions(command, sandbox.machine);
-  command
-      .add_option("--disk-size", sandbox.config.oci_upper_size_mib,
-                  "Size of the writable disk in MiB. Default: that of the image or snapshot")
+  AddNumberOption(command, "--disk-size", sandbox.config.oci_upper_size_mib,
+                  "Size of the writable disk in MiB. Default: that of the image or snapshot", 1)
       ->type_name("MIB");
   AddFormatOption(command, "--disk-format", "Format of the writable disk",
                   [&session](DiskFormat format) { session.upper_format = format; });
@@ -210,10 +206,9 @@ void AddStop(CLI::App& sandbox, Invocation& invocation) {
   const auto names = AddNames(*stop);
   const auto seconds = std::make_shared<std::int64_t>(10);
   const auto force = std::make_shared<bool>(false);
-  stop->add_option("--timeout", *seconds,
-                   "Seconds that the guest has to shut down before the VM is ended. Default: 10")
-      ->type_name("SECONDS")
-      ->check(AtLeast(0));
+  AddNumberOption(*stop, "--timeout", *seconds,
+                  "Seconds that the guest has to shut down before the VM is ended. Default: 10", 0)
+      ->type_name("SECONDS");
   stop->add_flag("-f,--force", *force, "End the VM at once");
   stop->callback([&, names, seconds, force] {
     invocation.run = [&session, names, seconds, force] {

@@ -169,16 +169,15 @@ void AddPrune(CLI::App& app, Invocation& invocation) {
       AddCommand(app, invocation, "prune",
                  "Remove old snapshots that no other snapshot and no sandbox depends on");
   const auto rules = std::make_shared<Rules>();
-  prune->add_option("--keep-last", rules->options.keep_last, "Keep this many of the newest")
-      ->type_name("COUNT")
-      ->check(AtLeast(0));
+  AddNumberOption(*prune, "--keep-last", rules->options.keep_last, "Keep this many of the newest",
+                  0)
+      ->type_name("COUNT");
   prune
       ->add_option_function<std::string>(
           "--older-than",
           [rules](const std::string& age) { rules->options.older_than = ParseDuration(age); },
           "Remove only snapshots of at least this age: a number with the unit s, m, h, d or w, "
-          "such "
-          "as 12h or 30d")
+          "such as 12h or 30d")
       ->type_name("AGE")
       ->check(CLI::Validator(
           [](const std::string& age) {

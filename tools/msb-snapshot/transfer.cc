@@ -139,9 +139,10 @@ void AddExport(CLI::App& app, Invocation& invocation) {
           "Leave out this snapshot and all its ancestors, which the receiver must already have")
       ->type_name(kSnapshot)
       ->check(NotEmpty());
-  command->add_option("--level", options->level, "Compression level, 1 to 19. Default: 3")
+  AddNumberOption(*command, "--level", options->level, "Compression level, 1 to 19. Default: 3", 1)
       ->type_name("LEVEL");
-  command->add_option("--threads", options->threads, "Compression threads. Default: one per core")
+  AddNumberOption(*command, "--threads", options->threads,
+                  "Compression threads. Default: one per core", 0)
       ->type_name("COUNT");
   command->callback([&, transfer, options] {
     invocation.run = [&session, transfer, options] { return Export(session, *transfer, *options); };
