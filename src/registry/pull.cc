@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "src/archive/image_names.h"
@@ -71,6 +73,15 @@ std::size_t CountCommonChunks(const ChunkTable& one, const ChunkTable& other) {
   return count;
 }
 
+// Returns the files with this content.
+std::vector<const RemoteFile*> FilesWith(Content content, const std::vector<RemoteFile>& files) {
+  std::vector<const RemoteFile*> found;
+  for (const RemoteFile& file : files) {
+    if (file.manifest.content == content) found.push_back(&file);
+  }
+  return found;
+}
+
 class Puller {
  public:
   Puller(const Context& ctx, const PullSpec& spec, Origins& origins)
@@ -92,7 +103,8 @@ class Puller {
 
   std::vector<Artifact> Run() {
     const SnapshotIndex index = remote_.GetIndex();
-    RemoteSnapshot head = GetSnapshot(remote_.GetManifest(index.entries.front()));
+    const std::span<const IndexEntry> entries = index.entries;
+    RemoteSnapshot head = GetHead(entries.first(1));
     const std::string head_digest = head.digest;
     if (auto present = FindPresent(head_digest)) return {CheckedName(*std::move(present))};
     // The stage is that of the head, from whatever registry it comes.
@@ -101,7 +113,7 @@ class Puller {
     intake.CheckNameFree();
     try {
       AddSnapshot(intake, std::move(head));
-      GetOthers(intake, index);
+      GetOthers(intake, entries.subspan(1));
       return Receive(intake, head_digest);
     } catch (const Error& e) {
       if (!MayContinue(e.kind())) intake.Discard();
@@ -143,19 +155,36 @@ class Puller {
     return head;
   }
 
-  RemoteSnapshot GetSnapshot(RemoteFile file) {
-    if (file.manifest.content != Content::kSnapshot) {
-      Throw(ErrorKind::kSnapshotIntegrity,
-            "{} is listed first, but is not that of a snapshot; push the snapshot again",
-            file.name);
-    }
-    RemoteSnapshot snapshot{.file = std::move(file), .bytes = {}, .digest = {}};
-    snapshot.bytes = remote_.GetArtifactManifest(snapshot.file);
-    snapshot.digest = artifact::ParseManifest(snapshot.file.manifest.form, snapshot.bytes,
-                                              fmt::format("{} ({})", spec_.reference.ToString(),
-                                                          snapshot.file.manifest.manifest.digest))
-                          .digest;
-    return snapshot;
+  std::vector<RemoteFile> GetManifests(std::span<const IndexEntry> entries) {
+    std::vector<RemoteFile> files;
+    files.reserve(entries.size());
+    remote_.GetManifests(entries, [&](RemoteFile file) { files.push_back(std::move(file)); });
+    return files;
+  }
+
+  // Gets the snapshots among the files.
+  void GetSnapshots(const std::vector<RemoteFile>& files,
+                    const std::function<void(RemoteSnapshot snapshot)>& use) {
+    const std::vector<const RemoteFile*> snapshots = FilesWith(Content::kSnapshot, files);
+    remote_.GetArtifactManifests(snapshots, [&](std::size_t index, std::string bytes) {
+      const RemoteFile& file = *snapshots[index];
+      std::string digest =
+          artifact::ParseManifest(
+              file.manifest.form, bytes,
+              fmt::format("{} ({})", spec_.reference.ToString(), file.manifest.manifest.digest))
+              .digest;
+      use({.file = file, .bytes = std::move(bytes), .digest = std::move(digest)});
+    });
+  }
+
+  RemoteSnapshot GetHead(std::span<const IndexEntry> entry) {
+    std::optional<RemoteSnapshot> head;
+    const std::vector<RemoteFile> files = GetManifests(entry);
+    GetSnapshots(files, [&](RemoteSnapshot snapshot) { head = std::move(snapshot); });
+    if (head) return *std::move(head);
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "{} is listed first, but is not that of a snapshot; push the snapshot again",
+          files.front().name);
   }
 
   void AddSnapshot(Intake& intake, RemoteSnapshot snapshot) {
@@ -173,19 +202,16 @@ class Puller {
     snapshots_.emplace(digest, std::move(snapshot));
   }
 
-  void GetOthers(Intake& intake, const SnapshotIndex& index) {
-    for (std::size_t i = 1; i < index.entries.size(); ++i) {
-      RemoteFile file = remote_.GetManifest(index.entries[i]);
-      if (file.manifest.content == Content::kSnapshot) {
-        AddSnapshot(intake, GetSnapshot(std::move(file)));
-      } else {
-        AddImage(std::move(file));
-      }
-    }
+  void GetOthers(Intake& intake, std::span<const IndexEntry> entries) {
+    const std::vector<RemoteFile> files = GetManifests(entries);
+    GetSnapshots(files, [&](RemoteSnapshot snapshot) { AddSnapshot(intake, std::move(snapshot)); });
+    const std::vector<const RemoteFile*> images = FilesWith(Content::kImageFile, files);
+    remote_.GetTables(images, [&](std::size_t index, ChunkTable table) {
+      AddImage(*images[index], std::move(table));
+    });
   }
 
-  void AddImage(RemoteFile file) {
-    ChunkTable table = remote_.GetTable(file);
+  void AddImage(const RemoteFile& file, ChunkTable table) {
     const bool known = std::ranges::any_of(
         images_, [&](const RemoteImage& image) { return image.table.file == table.file; });
     if (!archive::IsImageFile(table.file) || known || images_.size() >= archive::kMaxImageFiles) {
@@ -194,7 +220,7 @@ class Puller {
             "of {} files; push the snapshot again",
             file.name, base::Quoted(table.file), archive::kMaxImageFiles);
     }
-    images_.push_back({std::move(file), std::move(table)});
+    images_.push_back({file, std::move(table)});
   }
 
   void CheckHead(const IncomingSnapshot& found, const std::string& head) const {
@@ -205,14 +231,18 @@ class Puller {
   }
 
   void GetTables(const std::vector<IncomingSnapshot*>& order) {
+    std::vector<const IncomingSnapshot*> absent;
+    std::vector<const RemoteFile*> files;
     for (const IncomingSnapshot* snapshot : order) {
       if (snapshot->present) continue;
-      const RemoteFile& file = snapshots_.at(snapshot->id).file;
-      ChunkTable table = remote_.GetTable(file);
-      CheckTable(*snapshot, file, table);
-      CountBlobs(table);
-      tables_.emplace(snapshot->id, std::move(table));
+      absent.push_back(snapshot);
+      files.push_back(&snapshots_.at(snapshot->id).file);
     }
+    remote_.GetTables(files, [&](std::size_t index, ChunkTable table) {
+      CheckTable(*absent[index], *files[index], table);
+      CountBlobs(table);
+      tables_.emplace(absent[index]->id, std::move(table));
+    });
   }
 
   static void CheckTable(const IncomingSnapshot& snapshot, const RemoteFile& file,

@@ -78,6 +78,34 @@ std::string MediaTypeOf(const HttpResponse& response) {
   return std::string(type.substr(0, type.find_last_not_of(' ') + 1));
 }
 
+// Returns the manifest or index in the response to a GET of target; nullopt if target is absent.
+std::optional<RemoteDocument> DocumentIn(const Session& session, const Subject& subject,
+                                         const std::string& target, HttpResponse response) {
+  if (response.status == 404) return std::nullopt;
+  if (response.status != 200) ThrowUnexpected(session, subject, response);
+  RemoteDocument document{.media_type = MediaTypeOf(response),
+                          .digest = base::Sha256Digest(response.body),
+                          .bytes = std::move(response.body)};
+  if (base::IsDigest(target, "sha256") && document.digest != target) {
+    base::Throw(ErrorKind::kSnapshotIntegrity,
+                "{} failed: the digest of the response is {}; the registry is damaged, so push the "
+                "snapshot again",
+                subject.ToString(), document.digest);
+  }
+  return document;
+}
+
+void CheckDigest(const Session& session, const std::string& repository,
+                 const BlobDescriptor& descriptor, const std::string& bytes) {
+  const std::string digest = base::Sha256Digest(bytes);
+  if (digest == descriptor.digest) return;
+  base::Throw(ErrorKind::kSnapshotIntegrity,
+              "GET of blob {} in repository '{}' of registry '{}' failed: the digest of the "
+              "response is {}; the registry's copy is damaged, and a push does not replace it: "
+              "remove the blob from the storage of the registry, then push the snapshot again",
+              descriptor.digest, repository, session.registry(), digest);
+}
+
 }  // namespace
 
 class RegistryClient::Impl {
@@ -132,6 +160,16 @@ class RegistryClient::Impl {
     return std::move(**answer);
   }
 
+  // Begins a request, and returns without waiting.
+  void Begin(const RegistryRequest& request, std::function<void(HttpResponse response)> done) {
+    waiting_.push_back([this, request, done = std::move(done)](Slot slot) {
+      session_.Send(request, [slot = std::move(slot), done](HttpResponse response) mutable {
+        slot.reset();  // done may make requests, too.
+        done(std::move(response));
+      });
+    });
+  }
+
   // Makes a request whose response is only an optimization, and repeats it at most once.
   HttpResponse AskForHint(RegistryRequest request) {
     request.reports_failures = true;
@@ -151,6 +189,17 @@ class RegistryClient::Impl {
     RegistryRequest request = registry::NewRequest(session_, method, repository, what);
     request.url = session_.UrlOf(repository, path);
     return request;
+  }
+
+  RegistryRequest NewGet(const std::string& repository, const std::string& target,
+                         std::size_t limit) const {
+    RequireTarget(target);
+    RegistryRequest get =
+        NewRequest(HttpMethod::kGet, repository, fmt::format("manifest '{}'", base::Quoted(target)),
+                   "manifests/" + target);
+    get.headers.emplace_back(kAcceptManifests);
+    get.limit = limit;
+    return get;
   }
 
   RegistryRequest NewPut(const std::string& repository, const std::string& target,
@@ -280,27 +329,20 @@ std::optional<RemoteDocument> RegistryClient::GetManifest(const std::string& rep
                                                           const std::string& target,
                                                           std::size_t limit,
                                                           const Reading& reading) {
-  RequireTarget(target);
-  RegistryRequest get =
-      impl_->NewRequest(HttpMethod::kGet, repository,
-                        fmt::format("manifest '{}'", base::Quoted(target)), "manifests/" + target);
-  get.headers.emplace_back(kAcceptManifests);
-  get.limit = limit;
+  RegistryRequest get = impl_->NewGet(repository, target, limit);
   if (!reading.scope.empty()) get.scope = reading.scope;
-  const Subject subject = get.subject;
   HttpResponse response = reading.is_hint ? impl_->AskForHint(get) : impl_->Ask(get);
-  if (response.status == 404) return std::nullopt;
-  if (response.status != 200) ThrowUnexpected(impl_->session(), subject, response);
-  RemoteDocument document{.media_type = MediaTypeOf(response),
-                          .digest = base::Sha256Digest(response.body),
-                          .bytes = std::move(response.body)};
-  if (base::IsDigest(target, "sha256") && document.digest != target) {
-    base::Throw(ErrorKind::kSnapshotIntegrity,
-                "{} failed: the digest of the response is {}; the registry is damaged, so push the "
-                "snapshot again",
-                subject.ToString(), document.digest);
-  }
-  return document;
+  return DocumentIn(impl_->session(), get.subject, target, std::move(response));
+}
+
+void RegistryClient::GetManifest(const std::string& repository, const std::string& target,
+                                 std::size_t limit,
+                                 std::function<void(std::optional<RemoteDocument> document)> done) {
+  const RegistryRequest get = impl_->NewGet(repository, target, limit);
+  impl_->Begin(
+      get, [this, subject = get.subject, target, done = std::move(done)](HttpResponse response) {
+        done(DocumentIn(impl_->session(), subject, target, std::move(response)));
+      });
 }
 
 std::optional<std::string> RegistryClient::FindDigest(const std::string& repository,
@@ -344,15 +386,17 @@ std::string RegistryClient::GetSmallBlob(const std::string& repository,
   impl_->GetBlob(
       repository, descriptor, [blob](std::string bytes) { *blob = std::move(bytes); }, reading);
   impl_->Run([&] { return blob->has_value(); });
-  if (base::Sha256Digest(**blob) != descriptor.digest) {
-    base::Throw(ErrorKind::kSnapshotIntegrity,
-                "GET of blob {} in repository '{}' of registry '{}' failed: the digest of the "
-                "response is {}; the registry's copy is damaged, and a push does not replace it: "
-                "remove the blob from the storage of the registry, then push the snapshot again",
-                descriptor.digest, repository, impl_->session().registry(),
-                base::Sha256Digest(**blob));
-  }
+  CheckDigest(impl_->session(), repository, descriptor, **blob);
   return std::move(**blob);
+}
+
+void RegistryClient::GetSmallBlob(const std::string& repository, const BlobDescriptor& descriptor,
+                                  std::function<void(std::string bytes)> done) {
+  impl_->GetBlob(repository, descriptor,
+                 [this, repository, descriptor, done = std::move(done)](std::string bytes) {
+                   CheckDigest(impl_->session(), repository, descriptor, bytes);
+                   done(std::move(bytes));
+                 });
 }
 
 void RegistryClient::GetBlob(const std::string& repository, const BlobDescriptor& descriptor,

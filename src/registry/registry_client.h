@@ -111,10 +111,14 @@ class RegistryClient {
   std::string GetSmallBlob(const std::string& repository, const BlobDescriptor& descriptor,
                            const Reading& reading = {});
 
-  // Begin to get or put a blob, and return without waiting. Up to RegistryOptions::connections
-  // requests are made at the same time; further ones wait. done is called when the blob is
-  // complete, and may call functions of the client; errors end Run. The content that GetBlob
-  // delivers has descriptor.size bytes; its digest is not checked.
+  // Begin to get or put something, and return without waiting. Up to RegistryOptions::connections
+  // requests are made at the same time; further ones wait. done is called when the transfer is
+  // complete, and may call functions of the client; errors end Run.
+  // What is delivered is checked as by the functions above, but GetBlob checks only the size.
+  void GetManifest(const std::string& repository, const std::string& target, std::size_t limit,
+                   std::function<void(std::optional<RemoteDocument> document)> done);
+  void GetSmallBlob(const std::string& repository, const BlobDescriptor& descriptor,
+                    std::function<void(std::string bytes)> done);
   void GetBlob(const std::string& repository, const BlobDescriptor& descriptor,
                std::function<void(std::string bytes)> done);
   // Asks whether the repository has the blob, then tries to mount it, then sends it.

@@ -8,6 +8,7 @@
 
 #include "src/base/digest.h"
 #include "src/base/throw.h"
+#include "src/registry/in_order.h"
 
 namespace msb::registry {
 namespace {
@@ -57,13 +58,29 @@ SnapshotIndex RemoteFiles::GetIndex() {
   return index;
 }
 
-RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
+void RemoteFiles::GetManifests(std::span<const IndexEntry> entries,
+                               const std::function<void(RemoteFile file)>& use) {
+  using Document = std::optional<RemoteDocument>;
+  const DocumentList<Document> list = {
+      .count = entries.size(),
+      .size = [](std::size_t) { return kMaxDocumentBytes; },
+      .begin =
+          [&](std::size_t index, std::function<void(Document)> done) {
+            client_.GetManifest(reference_.repository, entries[index].manifest.digest,
+                                kMaxDocumentBytes, std::move(done));
+          }};
+  GetInOrder<Document>(client_, list, [&](std::size_t index, Document document) {
+    use(ParseManifest(entries[index], std::move(document)));
+  });
+}
+
+RemoteFile RemoteFiles::ParseManifest(const IndexEntry& entry,
+                                      std::optional<RemoteDocument> document) {
   const std::string& digest = entry.manifest.digest;
   RemoteFile file{.manifest = {},
                   .digest = digest,
                   .name = fmt::format("the manifest {} of {}", digest, reference_.ToString()),
                   .blobs = {}};
-  const auto document = client_.GetManifest(reference_.repository, digest, kMaxDocumentBytes);
   if (!document) {
     Throw(ErrorKind::kSnapshotIntegrity, "the registry does not have {}; push the snapshot again",
           file.name);
@@ -80,22 +97,54 @@ RemoteFile RemoteFiles::GetManifest(const IndexEntry& entry) {
   return file;
 }
 
-std::string RemoteFiles::GetArtifactManifest(const RemoteFile& file) {
-  return GetDocument(file.manifest.manifest, "the snapshot's manifest in " + file.name,
-                     artifact::kMaxManifestBytes);
+void RemoteFiles::GetArtifactManifests(
+    std::span<const RemoteFile* const> files,
+    const std::function<void(std::size_t index, std::string bytes)>& use) {
+  std::vector<Part> parts;
+  parts.reserve(files.size());
+  for (const RemoteFile* file : files) {
+    parts.push_back({file->manifest.manifest, "the snapshot's manifest in " + file->name});
+  }
+  GetParts(parts, artifact::kMaxManifestBytes, use);
 }
 
-ChunkTable RemoteFiles::GetTable(const RemoteFile& file) {
-  const std::string name = "the chunk table of " + file.name;
-  ChunkTable table = ParseChunkTable(GetDocument(file.manifest.table, name, kMaxTableBytes), name);
+void RemoteFiles::GetTables(std::span<const RemoteFile* const> files,
+                            const std::function<void(std::size_t index, ChunkTable table)>& use) {
+  std::vector<Part> parts;
+  parts.reserve(files.size());
+  for (const RemoteFile* file : files) {
+    parts.push_back({file->manifest.table, "the chunk table of " + file->name});
+  }
+  GetParts(parts, kMaxTableBytes, [&](std::size_t index, const std::string& bytes) {
+    use(index, ParseTable(*files[index], parts[index].name, bytes));
+  });
+}
+
+ChunkTable RemoteFiles::ParseTable(const RemoteFile& file, const std::string& name,
+                                   const std::string& bytes) {
+  ChunkTable table = ParseChunkTable(bytes, name);
   const std::vector<BlobDescriptor> blobs = table.Blobs();
-  // A file of an image that has no chunks lists a blob all the same.
+  // A file of an image that has no chunks lists a blob nevertheless.
   if (!blobs.empty() && DigestOf(blobs) != file.blobs) {
     Throw(ErrorKind::kSnapshotIntegrity,
           "{} does not list the blobs of its chunk table; push the snapshot again", file.name);
   }
   CountChunks(file, table);
   return table;
+}
+
+void RemoteFiles::GetParts(const std::vector<Part>& parts, std::size_t limit,
+                           const std::function<void(std::size_t index, std::string bytes)>& use) {
+  const DocumentList<std::string> list = {
+      .count = parts.size(),
+      .size = [&](std::size_t index) { return parts[index].blob.size; },
+      .begin =
+          [&](std::size_t index, std::function<void(std::string)> done) {
+            const Part& part = parts[index];
+            Count(part.blob.size, part.name, limit);
+            client_.GetSmallBlob(reference_.repository, part.blob, std::move(done));
+          }};
+  GetInOrder<std::string>(client_, list, use);
 }
 
 void RemoteFiles::CountChunks(const RemoteFile& file, const ChunkTable& table) {
@@ -111,12 +160,6 @@ void RemoteFiles::CountChunks(const RemoteFile& file, const ChunkTable& table) {
   if (file.manifest.content == Content::kImageFile) {
     add(image_chunks_, kMaxImageChunks, "the images");
   }
-}
-
-std::string RemoteFiles::GetDocument(const BlobDescriptor& blob, const std::string& name,
-                                     std::size_t limit) {
-  Count(blob.size, name, limit);
-  return client_.GetSmallBlob(reference_.repository, blob);
 }
 
 void RemoteFiles::Count(std::uint64_t bytes, const std::string& name, std::size_t limit) {

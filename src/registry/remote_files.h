@@ -6,7 +6,11 @@
 #ifndef MSB_SRC_REGISTRY_REMOTE_FILES_H_
 #define MSB_SRC_REGISTRY_REMOTE_FILES_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,14 +41,28 @@ class RemoteFiles {
   // Gets the index. Throws kSnapshotNotFound if the registry does not have what the reference
   // names. Throws kUnsupportedOperation if it is not a snapshot.
   SnapshotIndex GetIndex();
-  RemoteFile GetManifest(const IndexEntry& entry);
-  // Returns the bytes of the artifact's manifest of a snapshot.
-  std::string GetArtifactManifest(const RemoteFile& file);
-  // Gets the chunk table, and checks that the manifest lists exactly its blobs.
-  ChunkTable GetTable(const RemoteFile& file);
+
+  // Each function below requests the documents of several files at the same time, and calls use
+  // with each document, in the order of the files. index is that of the file.
+  void GetManifests(std::span<const IndexEntry> entries,
+                    const std::function<void(RemoteFile file)>& use);
+  // Gets the artifacts' manifests of snapshots.
+  void GetArtifactManifests(std::span<const RemoteFile* const> files,
+                            const std::function<void(std::size_t index, std::string bytes)>& use);
+  // Gets the chunk tables, and checks that the manifest of each file lists exactly its blobs.
+  void GetTables(std::span<const RemoteFile* const> files,
+                 const std::function<void(std::size_t index, ChunkTable table)>& use);
 
  private:
-  std::string GetDocument(const BlobDescriptor& blob, const std::string& name, std::size_t limit);
+  // A document that describes a file, in a blob.
+  struct Part {
+    BlobDescriptor blob;
+    std::string name;
+  };
+  RemoteFile ParseManifest(const IndexEntry& entry, std::optional<RemoteDocument> document);
+  ChunkTable ParseTable(const RemoteFile& file, const std::string& name, const std::string& bytes);
+  void GetParts(const std::vector<Part>& parts, std::size_t limit,
+                const std::function<void(std::size_t index, std::string bytes)>& use);
   void Count(std::uint64_t bytes, const std::string& name, std::size_t limit);
   void CountChunks(const RemoteFile& file, const ChunkTable& table);
 
