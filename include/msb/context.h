@@ -10,7 +10,8 @@
 // 8 MiB or 50 ms. That includes waiting for another process: for the lock of a sandbox, an artifact
 // or the cache, and for a locked index. A cancelled call throws an Error of kind kCancelled,
 // changes nothing and leaves nothing behind, unless its own comment states otherwise, as for
-// Sandbox::Stop, Snapshot::Import, Snapshot::Prune, Snapshot::Push and Snapshot::Pull.
+// CreateSandbox, Sandbox::Stop, Sandbox::Exec, a live Snapshot::Create, Snapshot::Import,
+// Snapshot::Prune, Snapshot::Push and Snapshot::Pull.
 //
 // A step that must not be left half-done is not interrupted: the exchange of a running VM's disk,
 // thawing its file systems, and ending a VM, each of which takes milliseconds unless the VMM hangs.

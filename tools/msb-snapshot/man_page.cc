@@ -109,11 +109,17 @@ std::string ManPage(const CommandInfo& program, const std::string& version) {
          "command that takes several names processes all of them and reports each.\n"
          ".PP\n"
          "Progress is shown on standard error: as a bar if it is a terminal, and otherwise as a "
-         "line every 10 seconds. Ctrl\\-C cancels a command, which then changes nothing, except "
-         "that pull and push keep what they have transferred, so that the next call continues, and "
-         "prune does not restore snapshots that it has already removed. Another Ctrl\\-C, more "
-         "than a "
-         "second later, ends the program immediately.\n" +
+         "line every 10 seconds.\n"
+         ".PP\n"
+         "Ctrl\\-C cancels a command, which then changes nothing and leaves nothing behind, with "
+         "these exceptions. A command that takes several names does not undo what it has done for "
+         "earlier names, and prune does not restore snapshots that it has removed. Pull and push "
+         "keep what they have transferred, so that the next call continues. Import, pull and "
+         "sandbox create keep image files that they have added to the cache, and sandbox create "
+         "and fork keep new directories of the home. Sandbox stop may have asked the guest to shut "
+         "down, and exec does not undo what the command has done in the guest. Export may have "
+         "written the beginning of the archive to a pipe. Another Ctrl\\-C, more than a second "
+         "later, ends the program immediately.\n" +
          CommonSection(program) + ".SH COMMANDS\n" + Commands("", program) + ExitStatus() +
          ".SH ENVIRONMENT\n"
          ".TP\n.B MSB_HOME\nThe home directory. Default: ~/.microsandbox\n"
