@@ -79,6 +79,11 @@ struct MSB_EXPORT Config {
   // The home directory. Default: ~/.microsandbox. It may be moved or copied while no call uses it.
   // Symbolic links to it, or to directories in it, lead to the same home. Paths that the library
   // returns begin with the home as it is spelled here.
+  //
+  // The paths of the home and of the directories below should be UTF-8. Snapshot::Create throws
+  // kInvalidArgument if the disk is qcow2 and the path of the new snapshot is not UTF-8. Import and
+  // Pull throw kUnsupportedOperation if they receive the image of a microsandbox runtime and the
+  // path of the cache is not UTF-8, or contains a quotation mark or a line break.
   std::filesystem::path home = {};
   std::filesystem::path snapshots_dir = {};  // Default: home/snapshots.
   std::filesystem::path sandboxes_dir = {};  // Default: home/sandboxes.

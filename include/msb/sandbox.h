@@ -14,6 +14,12 @@
 // on the same object need external synchronization. Every function that takes a Context may throw
 // kCancelled and kIO.
 //
+// On the local and qemu backends, every function that uses an existing sandbox may throw
+// kInvalidConfig if the record of the sandbox (sandbox.json) is damaged, except ListSandboxes,
+// which skips such a sandbox, RemoveSandbox and SandboxHandle::Remove, which delete it, and
+// CreateSandbox(WithReplace), which replaces it. The latter three throw kSandboxStillRunning if its
+// VM is running.
+//
 // On the local and qemu backends, calls that change the same sandbox exclude each other by locking
 // its directory. That lock does not reach other hosts on NFS, other mounts on FUSE and overlayfs,
 // or other processes on a file system without flock(2); in these cases, callers must not change the
@@ -62,7 +68,8 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 // Boots an image, given by a reference that the backend understands. On the local and qemu
 // backends, that is the digest ("sha256:…") of an image in the cache, or the path of a disk image,
 // raw or qcow2. A disk image is pinned by its SHA-256, and the cache keeps one copy of it.
-// CreateSandbox throws kInvalidArgument if the image file, or the disk in it, is empty.
+// CreateSandbox throws kInvalidArgument if the path is not UTF-8 or contains a NUL, or if the image
+// file, or the disk in it, is empty.
 // CreateSandbox throws kUnsupportedOperation if the image file is a qcow2 image with a backing
 // file, internal snapshots, encryption, an external data file, persistent bitmaps or an unknown
 // feature; if it has a format that is recognized but not supported: VMDK, VDI, VHDX, VHD, QED, QCOW
@@ -92,6 +99,8 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 // is not UTF-8.
 [[nodiscard]] MSB_EXPORT SandboxOption WithQemu(QemuConfig machine);
 // Sets a label. CreateSandbox throws kInvalidArgument unless key and value are UTF-8 without a NUL.
+// On the local and qemu backends, it also throws kInvalidArgument if the record of the sandbox
+// (sandbox.json), which holds the labels and the machine settings, would exceed 512 KiB.
 [[nodiscard]] MSB_EXPORT SandboxOption WithLabel(std::string key, std::string value);
 // Sets several labels, in addition to those that are already set.
 [[nodiscard]] MSB_EXPORT SandboxOption WithLabels(std::map<std::string, std::string> labels);
@@ -242,7 +251,8 @@ struct SandboxUpper {
   std::string path;                      // The path of the disk's file.
   DiskFormat format = DiskFormat::kRaw;  // The format of that file.
   std::string fstype;                    // The file system inside: "ext4", …, or "unknown".
-  // The digest of the snapshot that the disk was made from, or of the image if there is none.
+  // The digest of the snapshot that the disk was made from or, if Create has made a snapshot of a
+  // qcow2 disk since, is backed by. The digest of the image if there is no such snapshot.
   std::string base_digest;
 };
 
@@ -323,7 +333,10 @@ class MSB_EXPORT SandboxHandle {
 // is detached (see Sandbox::~Sandbox). So keep the object while the sandbox must run.
 //
 // A cancelled or failed call leaves no VM and no new sandbox. If a VM that was started cannot be
-// ended, which is logged, the sandbox stays and is recorded as running.
+// ended, which is logged, the sandbox stays and is recorded as running. On the local and qemu
+// backends, a copy of the image that the call has added to the cache (cache/disks in the home)
+// stays, and the next CreateSandbox with the same image uses it. Directories of the home that the
+// call has created stay too, even if they are empty. docs/space.md describes how to remove images.
 //
 // Throws kInvalidArgument unless exactly one of image and snapshot is set, or if an option is out
 // of range or contradicts another one. Throws kInvalidConfig if the name is invalid, or the VMM

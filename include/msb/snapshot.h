@@ -7,10 +7,9 @@
 //   auto snap = msb::Snapshot::Create(ctx, "baseline", {.name = "after-pip-install"});
 //   auto worker = msb::CreateSandbox(ctx, "worker", {msb::WithSnapshot("after-pip-install")});
 //
-// Every function may throw kCancelled (see Context) and kIO.
-//
-// All functions may be called from any thread at any time, also for the same snapshot or sandbox,
-// and several processes may use the same home. Concurrent calls behave as follows:
+// Every function may throw kCancelled (see Context) and kIO, and may be called from any thread at
+// any time, also for the same snapshot or sandbox. Several processes may use the same home.
+// Concurrent calls behave as follows:
 //
 //   A snapshot is read while it is replaced or removed
 //     Verify, Export, Flatten, Squash   continue to read the snapshot that they opened
@@ -131,11 +130,12 @@ class MSB_EXPORT Snapshot {
   // of the stopped sandbox begins a new chain. Only the qemu backend supports live snapshots, and
   // only for qcow2 disks.
   //
-  // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid or
-  // contain the reserved key "msb.consistency", or if path is inside a snapshot or in the
-  // sandboxes, cache or db directory of the home.
-  // Throws kInvalidConfig if the name is invalid, or if the sandbox has no pinned image or no disk
-  // of its own.
+  // Throws kInvalidArgument unless exactly one of name and path is set; if labels are invalid or
+  // contain the reserved key "msb.consistency"; if path is inside a snapshot or in the sandboxes,
+  // cache or db directory of the home; or if the disk is qcow2 and the absolute path of the
+  // artifact is not UTF-8.
+  // Throws kInvalidConfig if the name is invalid, or if the sandbox has a damaged record, no pinned
+  // image or no disk of its own.
   // Throws kSandboxNotFound if the sandbox does not exist.
   // Throws kSnapshotSandboxRunning if the sandbox is running and live is kOff; if the size, the
   // mtime or, three times in a row, the ctime of its disk changes meanwhile; or if a process on
@@ -173,8 +173,7 @@ class MSB_EXPORT Snapshot {
   // Returns the index row of a snapshot, given by name, digest or path. If several artifacts have
   // the digest, prefers artifacts with a valid manifest and, among these, artifacts in the home or
   // in the snapshots directory. Works without a writable index, as List does.
-  // Throws kSnapshotNotFound if the snapshot is not in the index.
-  // Throws kIO as List does.
+  // Throws kSnapshotNotFound if the snapshot is not in the index, and kIO as List does.
   [[nodiscard]] static SnapshotHandle Get(const Context& ctx, const std::string& name_or_digest,
                                           const Client& client = Client::Default());
 
@@ -260,6 +259,7 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotIntegrity if a file is damaged.
   // Throws kInvalidArgument if the snapshot was made from another image than the sandbox. The
   // message names both.
+  // Throws kInvalidConfig if the record of the sandbox is damaged.
   // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
   // qcow2 feature; and on the microsandbox backend, whose runtime has no lock that would keep it
   // from starting the sandbox meanwhile.
@@ -333,7 +333,8 @@ class MSB_EXPORT Snapshot {
   // Throws kSnapshotNotFound if the snapshot or a parent that its disk is backed by is missing.
   // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
   // Throws kSnapshotIntegrity if a file is damaged, or changes while it is read.
-  // Throws kInvalidArgument if out_path exists and is not a regular file, or is inside a snapshot.
+  // Throws kInvalidArgument if out_path exists and is not a regular file, is empty or does not end
+  // in a name, or is inside a snapshot or in the sandboxes, cache or db directory of the home.
   // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
   // qcow2 feature.
   static void Flatten(const Context& ctx, const std::string& name_or_path,
@@ -342,24 +343,21 @@ class MSB_EXPORT Snapshot {
                       const Client& client = Client::Default());
 
   // Writes the complete disk of a snapshot, given by name or path as for Open, into a new raw
-  // artifact without a backing file. The new snapshot has the image, file system type and source
-  // sandbox of the old one, but no parent, so every backend can boot it, and it can be exported and
-  // removed on its own. Its labels are those of destination. Generation, recorded integrity and
-  // force are handled as by Create, and the artifact is published and indexed in the same way. With
-  // force, destination may be the snapshot itself. The content of the source is not verified (see
-  // SnapshotArtifact::Verify).
+  // artifact without a backing file. The new snapshot has the image, file system type, consistency
+  // and source sandbox of the old one, but no parent, so every backend can boot it, and it can be
+  // exported and removed on its own. Its labels are those of destination. Generation, recorded
+  // integrity and force are handled as by Create, and the artifact is published and indexed in the
+  // same way. With force, destination may be the snapshot itself. The content of the source is not
+  // verified (see SnapshotArtifact::Verify).
   //
-  // Throws kSnapshotNotFound if the snapshot or a parent that its disk is backed by is missing.
-  // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
-  // Throws kSnapshotIntegrity if a file is damaged, or changes while it is read.
+  // Throws kSnapshotNotFound, kSnapshotImageMissing, kSnapshotIntegrity and kUnsupportedOperation
+  // as Flatten does.
   // Throws kSnapshotAlreadyExists if destination exists, unless it is an artifact and force is set.
   // Throws kSnapshotHasChildren or kIO, as Create does, if force would replace a snapshot whose
   // disk other disks need or may need.
-  // Throws kInvalidArgument unless exactly one of name and path is set, if labels are invalid, or
-  // if a parent directory of path would have to be created inside a snapshot.
+  // Throws kInvalidArgument unless exactly one of name and path is set, and for labels or a path
+  // that Create refuses, but not for a path that is not UTF-8.
   // Throws kInvalidConfig if the name is invalid.
-  // Throws kUnsupportedOperation for a checkpoint, a disk of several layers, or an unsupported
-  // qcow2 feature.
   static SnapshotArtifact Squash(const Context& ctx, const std::string& name_or_path,
                                  const SnapshotCreateOptions& destination,
                                  const Client& client = Client::Default());
@@ -407,6 +405,8 @@ class MSB_EXPORT Snapshot {
   // Throws kUnsupportedOperation if the archive is incomplete and does not name what it needs, if a
   // disk is backed by a file that is neither the disk of its parent nor its image, or if the
   // archive needs a feature that this library does not support.
+  // Throws kInvalidArgument if archive is an empty path; or if dest is a snapshot, is inside one,
+  // or is in the sandboxes, cache or db directory of the home.
   // Throws kInvalidConfig if options.name is invalid.
   static SnapshotHandle Import(const Context& ctx, const std::filesystem::path& archive,
                                const std::filesystem::path& dest,
@@ -441,10 +441,8 @@ class MSB_EXPORT Snapshot {
   //
   // Throws kInvalidArgument if the reference is malformed, or has a digest or a tag of the form
   // snapshot-HEX or image-HEX, which Push itself uses, or if an option is out of range.
-  // Throws kSnapshotNotFound if the snapshot, or a parent that must be included, is missing.
-  // Throws kSnapshotImageMissing if with_image is set and a file of the image is missing.
-  // Throws kSnapshotIntegrity if a file is damaged, changes meanwhile, or names a backing file that
-  // is neither the disk of its parent nor its image; or if the registry breaks the protocol.
+  // Throws kSnapshotNotFound, kSnapshotImageMissing and kSnapshotIntegrity as Export does, and
+  // kSnapshotIntegrity also if the registry breaks the protocol.
   // Throws kRegistryUnauthorized if the registry rejects the credentials, or requires them.
   // Throws kRegistryUnavailable if the registry cannot be reached, or fails after all retries.
   // Throws kInvalidConfig if the configuration of docker, or a credential helper, is invalid.
@@ -478,7 +476,8 @@ class MSB_EXPORT Snapshot {
   // Import about trusted images, missing images and file systems without RENAME_NOREPLACE also
   // apply. Uses up to 128 MiB of memory; docs/registry.md has details.
   //
-  // Throws kInvalidArgument if the reference is malformed, or an option is out of range.
+  // Throws kInvalidArgument if the reference is malformed, if an option is out of range, or for a
+  // dest that Import refuses.
   // Throws kSnapshotNotFound if the registry does not have the object that the reference names, or
   // if a snapshot that a disk is backed by is neither there nor here.
   // Throws kSnapshotIntegrity if what the registry sends is damaged or hostile, or if the cache has
@@ -487,7 +486,8 @@ class MSB_EXPORT Snapshot {
   // set and the home has the head under another name. Throws kUnsupportedOperation if the reference
   // names something other than a snapshot, if the snapshot needs a feature that this library does
   // not support, or if the library was built without libcurl. Throws kRegistryUnauthorized,
-  // kRegistryUnavailable and kInvalidConfig as Push does. Throws kIO if the disk becomes full.
+  // kRegistryUnavailable, kInvalidConfig and kIO as Push does. Also throws kInvalidConfig if
+  // options.name is invalid, and kIO if the disk becomes full.
   static SnapshotHandle Pull(const Context& ctx, const std::string& reference,
                              const std::filesystem::path& dest,
                              const SnapshotPullOptions& options = {},

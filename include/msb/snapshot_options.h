@@ -24,7 +24,8 @@ struct SnapshotCreateOptions {
   // begin with '.' or '~'.
   std::string name = {};
   // The path of the artifact directory to create. Missing parent directories are created, and
-  // removed again if the call fails.
+  // removed again if the call fails. If Create makes a snapshot of a qcow2 disk, the absolute path
+  // must be UTF-8.
   std::string path = {};
   // The labels of the snapshot, in UTF-8 and at most 1 MiB in total. Default: none.
   std::map<std::string, std::string> labels = {};
