@@ -5,7 +5,9 @@
 // made, the snapshot's disk is referred to as the upper. docs/formats.md describes the format.
 //
 // A SnapshotArtifact is an immutable value that threads may share. The accessors are plain field
-// reads; only Verify accesses the file system.
+// reads; only Verify accesses the file system. References that they return are valid until the
+// object is assigned to or destroyed. An object that has been moved from must only be destroyed or
+// assigned to.
 
 #ifndef MSB_ARTIFACT_H_
 #define MSB_ARTIFACT_H_

@@ -5,7 +5,9 @@
 // the artifact itself, call Open.
 //
 // A handle is an immutable value that threads may share. The accessors are plain field reads; only
-// Open and Remove access the file system.
+// Open and Remove access the file system. References that the accessors return are valid until the
+// handle is assigned to or destroyed. A handle that has been moved from must only be destroyed or
+// assigned to.
 
 #ifndef MSB_HANDLE_H_
 #define MSB_HANDLE_H_
