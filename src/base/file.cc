@@ -395,6 +395,11 @@ std::filesystem::path AbsolutePath(const std::string& path) {
     Throw(ErrorKind::kInvalidArgument,
           "cannot resolve an empty path; give the path of a file or directory");
   }
+  // System calls would take such a path for a shorter one.
+  if (path.find('\0') != std::string::npos) {
+    Throw(ErrorKind::kInvalidArgument,
+          "path '{}' is invalid: it must not contain a NUL byte; give another path", Quoted(path));
+  }
   std::filesystem::path expanded = path;
   if (path == "~" || path.starts_with("~/")) {
     const char* home = std::getenv("HOME");
