@@ -63,6 +63,10 @@ struct ArtifactState;
 
 class MSB_EXPORT SnapshotArtifact {
  public:
+  // A move copies, so every artifact keeps its value.
+  SnapshotArtifact(const SnapshotArtifact&) = default;
+  SnapshotArtifact& operator=(const SnapshotArtifact&) = default;
+
   // Returns the absolute path of the artifact directory.
   [[nodiscard]] const std::string& Path() const;
   // Returns the snapshot's identity: "sha256:" and the SHA-256 of its canonical manifest, in hex.

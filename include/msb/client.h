@@ -133,6 +133,9 @@ class MSB_EXPORT Client {
   // Throws kIO if the backend is the default one, and the home's db/msb.db either cannot be looked
   // up or is neither a regular file nor a symbolic link to one.
   explicit Client(Config config = Config::FromEnvironment());
+  // A copy is the same client, and so is what a move leaves.
+  Client(const Client&) = default;
+  Client& operator=(const Client&) = default;
 
   // Returns the client of Config::FromEnvironment(). It is created on first use and never
   // destroyed, so destructors of static objects and std::atexit handlers can use it.

@@ -64,6 +64,17 @@ constexpr To SaturatedCast(const std::chrono::duration<Rep, Period>& duration) {
 
 }  // namespace internal
 
+// A SaturatingDuration converts from a duration of any unit, rounding up. A value outside the range
+// of Duration becomes Duration::min() or Duration::max(); the conversions of <chrono> overflow.
+template <typename Duration>
+struct SaturatingDuration : Duration {
+  constexpr SaturatingDuration() : Duration(Duration::zero()) {}
+  template <typename Rep, typename Period>
+  // NOLINTNEXTLINE(google-explicit-constructor): Converts like the durations of <chrono>.
+  constexpr SaturatingDuration(const std::chrono::duration<Rep, Period>& other)
+      : Duration(internal::SaturatedCast<Duration>(other)) {}
+};
+
 // A Progress reports how far a call has come. The sizes count bytes of data, without the holes of
 // sparse files; for Import, they count the bytes of the archive, and for Push and Pull, the bytes
 // that cross the network.
@@ -92,6 +103,10 @@ using CancelFunction = std::function<void()>;
 
 class MSB_EXPORT Context {
  public:
+  // A move copies, so every Context keeps its value.
+  Context(const Context&) = default;
+  Context& operator=(const Context&) = default;
+
   // Returns a Context that is never cancelled and has no deadline and no progress function.
   [[nodiscard]] static Context Background();
 

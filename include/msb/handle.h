@@ -31,6 +31,10 @@ struct HandleState;
 
 class MSB_EXPORT SnapshotHandle {
  public:
+  // A move copies, so every handle keeps its value.
+  SnapshotHandle(const SnapshotHandle&) = default;
+  SnapshotHandle& operator=(const SnapshotHandle&) = default;
+
   // Returns the digest of the manifest, "sha256:…".
   [[nodiscard]] const std::string& Digest() const;
   // Returns the name that the snapshot is indexed by, "GROUP:NAME" for a member of a group. Returns

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "msb/context.h"
 #include "msb/disk.h"
 #include "msb/vmm/backend.h"
 
@@ -109,7 +110,7 @@ struct SnapshotPruneOptions {
   std::optional<std::size_t> keep_last = std::nullopt;
   // Removes only snapshots that were created at least this long ago. Must not be negative. Default:
   // not limited by age.
-  std::optional<std::chrono::seconds> older_than = std::nullopt;
+  std::optional<SaturatingDuration<std::chrono::seconds>> older_than = std::nullopt;
   // Considers only snapshots that have all of these labels; other snapshots are neither counted by
   // keep_last nor removed. Default: empty, which considers all snapshots.
   std::map<std::string, std::string> labels = {};

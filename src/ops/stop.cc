@@ -55,8 +55,8 @@ void StopSandbox(const Context& ctx, const ClientState& client, const std::strin
   // Backends count in nanoseconds.
   constexpr auto kLongest =
       std::chrono::floor<std::chrono::milliseconds>(std::chrono::nanoseconds::max());
-  client.backend->Stop(ctx, name,
-                       std::clamp(config.timeout, std::chrono::milliseconds::zero(), kLongest));
+  const std::chrono::milliseconds timeout = config.timeout;
+  client.backend->Stop(ctx, name, std::clamp(timeout, std::chrono::milliseconds::zero(), kLongest));
 }
 
 }  // namespace msb::ops

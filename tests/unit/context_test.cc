@@ -242,7 +242,7 @@ TEST(ContextTest, StopTimeOutsSaturate) {
   const auto timeout_of = [](const StopOption& option) {
     StopConfig config;
     option(config);
-    return config.timeout;
+    return std::chrono::milliseconds(config.timeout);
   };
   EXPECT_EQ(timeout_of(WithStopTimeout(hours::max())), milliseconds::max());
   EXPECT_EQ(timeout_of(WithStopTimeout(std::chrono::seconds::max())), milliseconds::max());
@@ -250,6 +250,28 @@ TEST(ContextTest, StopTimeOutsSaturate) {
   EXPECT_EQ(timeout_of(WithStopTimeout(std::chrono::duration<double>(1.5))), milliseconds(1500));
   EXPECT_EQ(timeout_of(WithStopTimeout(nanoseconds(1))), milliseconds(1));
   EXPECT_EQ(timeout_of(WithStopTimeout(milliseconds{300})), milliseconds(300));
+}
+
+TEST(ContextTest, DurationsInOptionsSaturate) {
+  EXPECT_EQ(StopConfig{.timeout = hours::max()}.timeout, milliseconds::max());
+  EXPECT_EQ(StopConfig{.timeout = hours::min()}.timeout, milliseconds::min());
+  EXPECT_EQ(StopConfig{.timeout = nanoseconds(1)}.timeout, milliseconds(1));
+  EXPECT_EQ(StopConfig{.timeout = {}}.timeout, milliseconds(0));
+  EXPECT_EQ(*SnapshotPruneOptions{.older_than = hours::max()}.older_than,
+            std::chrono::seconds::max());
+  EXPECT_EQ(*SnapshotPruneOptions{.older_than = hours(2)}.older_than, std::chrono::seconds(7200));
+}
+
+TEST(ContextTest, ValuesSurviveAMove) {
+  Context ctx = Context::Background().WithTimeout(hours(1));
+  const Context moved = std::move(ctx);
+  // NOLINTNEXTLINE(bugprone-use-after-move): This is what is tested.
+  EXPECT_EQ(ctx.TimeLeft().has_value(), moved.TimeLeft().has_value());
+  Client client({.home = "/nowhere", .backend = "local"});
+  const Client other = std::move(client);
+  // NOLINTNEXTLINE(bugprone-use-after-move)
+  EXPECT_EQ(client.config().home, other.config().home);
+  EXPECT_TRUE(std::is_nothrow_move_constructible_v<SnapshotArtifact>);
 }
 
 }  // namespace
