@@ -38,6 +38,17 @@ void CheckBackingFile(const ImageFile& file, const Qcow2Header& header, const Im
 
 }  // namespace
 
+std::optional<Extent> DiskImage::NextData(std::uint64_t offset) const {
+  std::optional<Extent> found = FindData(offset, size());
+  while (found && found->length < kLongExtent && found->end() < size()) {
+    if (!FindData(found->end(), found->end() + 1)) break;
+    const auto more = FindData(found->end(), size());
+    if (!more || more->offset != found->end()) break;
+    found->length += more->length;
+  }
+  return found;
+}
+
 std::unique_ptr<DiskImage> OpenImage(const Context& ctx, std::vector<ImageFile> files) {
   if (files.empty() || files.size() > kMaxFiles) {
     base::Throw(ErrorKind::kUnsupportedOperation,

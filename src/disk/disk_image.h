@@ -19,6 +19,10 @@
 
 namespace msb::disk {
 
+// Adjacent data is merged into one extent until that has this many bytes. Longer extents would make
+// their reader wait until all tables are read, and notice a cancellation only then.
+inline constexpr std::uint64_t kLongExtent = 256 << 20;
+
 // A DiskImage represents the disk of a guest. Several threads may call its const functions at the
 // same time.
 class DiskImage {
@@ -32,9 +36,11 @@ class DiskImage {
   virtual std::uint64_t size() const = 0;
   // Returns the first extent of data that ends after offset, without the part of it that is before
   // offset, or nullopt if only zeros follow. All bytes between extents read as zeros. Two extents
-  // may touch each other only if the first one is long (256 MiB or more for qcow2).
-  std::optional<Extent> NextData(std::uint64_t offset) const { return FindData(offset, size()); }
-  // Works like NextData, but looks only at the part of the disk before end.
+  // may touch each other only if the first one has at least kLongExtent bytes.
+  std::optional<Extent> NextData(std::uint64_t offset) const;
+  // Works like NextData, but looks only at the part of the disk before end, and any two extents may
+  // touch each other. Must ask a backing file for each range only once, so that the work grows
+  // linearly with the number of files.
   virtual std::optional<Extent> FindData(std::uint64_t offset, std::uint64_t end) const = 0;
   // Reads bytes.size() bytes at offset, whether they are data or zeros. They must be within size().
   virtual void Read(std::span<std::byte> bytes, std::uint64_t offset) const = 0;

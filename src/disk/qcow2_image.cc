@@ -17,9 +17,6 @@ constexpr std::uint64_t kSubclusters = 32;
 // The number of bytes of an L2 table to read at once: large tables are not read completely for the
 // few entries that are needed.
 constexpr std::uint64_t kPartBytes = 64 << 10;
-// Adjacent data is merged into one extent until that has this many bytes. Longer extents would make
-// their reader wait until all tables are read, and notice a cancellation only then.
-constexpr std::uint64_t kLongExtent = 256 << 20;
 
 // Appends more to extent if it touches its end. Returns false if extent is complete.
 bool Append(std::optional<Extent>& extent, const Extent& more) {
@@ -128,11 +125,11 @@ std::optional<Extent> Qcow2Image::FindData(std::uint64_t offset, std::uint64_t e
     if (run.kind == Kind::kData || run.kind == Kind::kCompressed) {
       if (!Append(found, {offset, run.length})) return found;
     }
-    while (run.kind == Kind::kBacking && backing_ && offset < run_end) {
-      const auto below = backing_->FindData(offset, run_end);
-      if (!below) break;
-      if (!Append(found, *below)) return found;
-      offset = below->end();
+    // Asking the backing file only to join two extents would double the work with each file of a
+    // chain.
+    if (run.kind == Kind::kBacking && found) return found;
+    if (run.kind == Kind::kBacking && backing_) {
+      if (auto below = backing_->FindData(offset, run_end)) return below;
     }
     if (found && found->end() != run_end) return found;
     offset = run_end;

@@ -3,6 +3,7 @@
 // Chains of qcow2 disks: snapshots take over the disks of qcow2 sandboxes. qemu-io writes what a
 // guest would write.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -175,6 +176,18 @@ TEST_F(ChainTest, AChainMayBeOfAnyLength) {
     EXPECT_EQ(Read("of-" + name, 2048, client_), 0x22);
   }
   EXPECT_EQ(Snapshot::Open(ctx_, "of-s200", client_).Format(), "qcow2");
+}
+
+// If each file of the chain were asked twice for each extent, this would never end.
+TEST_F(ChainTest, AFragmentedDiskIsReadOnceForEachFile) {
+  constexpr int kSnapshots = 40;
+  std::vector<std::pair<std::uint64_t, std::string>> data;
+  for (std::uint64_t n = 0; n < 64; ++n) data.emplace_back(n << 16, std::string(4096, 'x'));
+  MakeSparseFile(dir_ / "fragments.img", 64 << 16, data);
+  CreateSandbox(ctx_, "fragments", {WithImage(dir_ / "fragments.img")}, client_).Close();
+  for (int n = 0; n < kSnapshots; ++n) Create("fragments", fmt::format("f{}", n));
+  Snapshot::Flatten(ctx_, fmt::format("f{}", kSnapshots - 1), dir_ / "flat", {}, client_);
+  EXPECT_EQ(ReadFile(dir_ / "flat"), ReadFile(dir_ / "fragments.img"));
 }
 
 TEST_F(ChainTest, BackingFilesOfASandboxSurviveTheRemovalOfTheSnapshot) {

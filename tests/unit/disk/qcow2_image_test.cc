@@ -62,7 +62,15 @@ class Qcow2ImageTest : public ::testing::Test {
     }
     return extents;
   }
-  static Extents DataOf(const DiskImage& image) { return DataOf(image, image.size()); }
+  static Extents DataOf(const DiskImage& image) {
+    Extents extents;
+    std::uint64_t position = 0;
+    while (const auto extent = image.NextData(position)) {
+      extents.emplace_back(extent->offset, extent->length);
+      position = extent->end();
+    }
+    return extents;
+  }
 
   static std::string Read(const DiskImage& image, std::uint64_t offset, std::size_t length) {
     std::string bytes(length, '?');
