@@ -127,7 +127,7 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 
 // The options of Stop. The With… function below describes them, and can be given instead.
 struct StopConfig {
-  std::chrono::milliseconds timeout = std::chrono::seconds(10);
+  SaturatingDuration<std::chrono::milliseconds> timeout = std::chrono::seconds(10);
 };
 
 using StopOption = std::function<void(StopConfig&)>;
@@ -386,10 +386,10 @@ class MSB_EXPORT SandboxHandle {
 // Throws kCancelled, with nothing changed, if ctx ends before the deletion begins.
 // Throws kSandboxNotFound if the sandbox does not exist, or if the directory of that name is not a
 // sandbox of this backend.
-// Throws kSandboxStillRunning if it is running.
-// Throws kIO if its files cannot be deleted. The sandbox no longer exists in this case. The message
-// names the hidden directory that holds the files; the next call that creates or removes a sandbox
-// tries again.
+// Throws kSandboxStillRunning if it is running, or if another program has its disk open for
+// writing. Throws kIO if its files cannot be deleted. The sandbox no longer exists in this case.
+// The message names the hidden directory that holds the files; the next call that creates or
+// removes a sandbox tries again.
 MSB_EXPORT void RemoveSandbox(const Context& ctx, const std::string& name,
                               const Client& client = Client::Default());
 

@@ -15,18 +15,6 @@ namespace {
 constexpr auto kWriterPatience = std::chrono::milliseconds(500);
 constexpr auto kWriterPause = std::chrono::milliseconds(2);
 
-// Works like HasWriter, but waits up to kWriterPatience for the writer to close the file.
-std::optional<bool> HasLastingWriter(const Context& ctx, int fd) {
-  const Context patience = ctx.WithTimeout(kWriterPatience);
-  for (;;) {
-    const std::optional<bool> answer = HasWriter(fd);
-    if (!answer.value_or(false)) return answer;
-    ctx.Check();
-    if (patience.Done()) return answer;
-    std::this_thread::sleep_for(kWriterPause);
-  }
-}
-
 }  // namespace
 
 std::optional<bool> HasWriter(int fd) {
@@ -40,6 +28,17 @@ std::optional<bool> HasWriter(int fd) {
   }
   if (errno == EAGAIN) return true;
   return std::nullopt;
+}
+
+std::optional<bool> HasLastingWriter(const Context& ctx, int fd) {
+  const Context patience = ctx.WithTimeout(kWriterPatience);
+  for (;;) {
+    const std::optional<bool> answer = HasWriter(fd);
+    if (!answer.value_or(false)) return answer;
+    ctx.Check();
+    if (patience.Done()) return answer;
+    std::this_thread::sleep_for(kWriterPause);
+  }
 }
 
 WriteWatch::WriteWatch(const Context& ctx, int fd) : fd_(fd) {

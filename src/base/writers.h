@@ -19,6 +19,11 @@ namespace msb::base {
 // another user without CAP_LEASE.
 std::optional<bool> HasWriter(int fd);
 
+// Like HasWriter, but waits up to half a second for a writer to close the file, since a newly
+// forked process has copies of its parent's descriptors until it executes a program. Throws
+// kCancelled if ctx ends meanwhile.
+std::optional<bool> HasLastingWriter(const Context& ctx, int fd);
+
 // A WriteWatch detects writes to a file while the file is read.
 //
 // A store through a shared mapping changes the file's times only if the page was clean, so a
@@ -29,10 +34,8 @@ std::optional<bool> HasWriter(int fd);
 // because the pages of such a file are never clean.
 class WriteWatch {
  public:
-  // Begins to watch a file that is open for reading only. If a process has the file open for
-  // writing, waits up to half a second for it to close the file, since a newly forked process has
-  // copies of its parent's descriptors until it executes a program. Throws kCancelled if ctx ends
-  // meanwhile.
+  // Begins to watch a file that is open for reading only. Waits for writers as HasLastingWriter
+  // does.
   WriteWatch(const Context& ctx, int fd);
 
   // Returns the stamp of the file when the watch began.

@@ -241,6 +241,7 @@ void DirectoryBackend::StopToReplace(const Context& ctx, int dir, const std::str
   try {
     Locked existing = ReadLocked(dir, name);
     End(ctx, existing, kReplaceTimeout);
+    RefuseWriter(ctx, dir, existing.record.sandbox);
   } catch (const Error& e) {
     // A sandbox with a damaged record cannot be stopped.
     if (e.kind() != ErrorKind::kInvalidConfig) throw;
@@ -408,6 +409,7 @@ void DirectoryBackend::Remove(const Context& ctx, const std::string& name) {
       Throw(ErrorKind::kSandboxStillRunning, "sandbox '{}' is running{}; stop it first", name,
             WhereItRuns(*record));
     }
+    if (record) RefuseWriter(ctx, sandbox.fd(), record->sandbox);
   } catch (const Error& e) {
     // A sandbox with a damaged record can only be removed.
     if (e.kind() != ErrorKind::kInvalidConfig) throw;

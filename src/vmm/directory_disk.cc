@@ -14,6 +14,7 @@
 #include "src/base/regular_file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
+#include "src/base/writers.h"
 #include "src/disk/disk_image.h"
 #include "src/disk/disk_names.h"
 #include "src/disk/image_writer.h"
@@ -182,6 +183,21 @@ void OwnUpper(const Context& ctx, int dir, const SandboxRecord& sandbox) {
   } else if ((stamp.mode & 0200) == 0) {
     base::SetMode(upper.get(), stamp.mode | 0200);
   }
+}
+
+void RefuseWriter(const Context& ctx, int dir, const SandboxRecord& sandbox) {
+  Entry upper;
+  try {
+    upper = base::OpenEntryAt(dir, sandbox.upper->path.filename());
+  } catch (const Error&) {
+    return;
+  }
+  if (upper.type != EntryType::kRegularFile) return;
+  if (!base::HasLastingWriter(ctx, upper.fd.get()).value_or(false)) return;
+  Throw(ErrorKind::kSandboxStillRunning,
+        "the disk of sandbox '{}', {}, is open for writing or mapped in another program: stop that "
+        "program ('fuser -v' finds it) and try again",
+        sandbox.name, sandbox.upper->path.native());
 }
 
 }  // namespace msb::vmm

@@ -145,6 +145,7 @@ SandboxRecord DirectoryBackend::Restore(const Context& ctx, const std::string& n
   Locked sandbox = OpenStopped(ctx, name);
   RecoverForReading(sandbox, warnings);
   SandboxRecord& record = sandbox.record.sandbox;
+  RefuseWriter(ctx, sandbox.dir, record);
   CheckSameImage(record, snapshot);
   const DirectoryRecord before = sandbox.record;
   sandbox.record.live.reset();  // Only set if it cannot be resolved; its overlay is replaced.

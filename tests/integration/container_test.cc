@@ -17,7 +17,9 @@
 #include <string>
 #include <thread>
 #include <tuple>
+#include <vector>
 
+#include "src/base/file.h"
 #include "tests/support/pid_namespace.h"
 #include "tests/support/support.h"
 
@@ -212,6 +214,33 @@ TEST_F(ContainerTest, DiskThatIsMappedByAWriterIsNotSnapshotted) {
     }
     Snapshot::Create(ctx_, name, {.name = name}, client);
   }
+}
+
+// A VM that was booted by hand would lose what it writes from then on.
+TEST_F(ContainerTest, DiskThatIsMappedByAWriterIsNotTakenAway) {
+  CreateSandbox(ctx_, "a", {WithImage(image_)}, client_).Close();
+  Snapshot::Create(ctx_, "a", {.name = "s"}, client_);
+  const auto inode = [&] {
+    return base::StampOf(GetSandbox(ctx_, "a", client_).Upper().path)->inode;
+  };
+  const auto before = inode();
+  {
+    const MappedDisk mapped(GetSandbox(ctx_, "a", client_).Upper().path);
+    for (const std::function<void()>& call : std::vector<std::function<void()>>{
+             [&] { Snapshot::Restore(ctx_, "a", "s", client_); },
+             [&] { RemoveSandbox(ctx_, "a", client_); },
+             [&] {
+               CreateSandbox(ctx_, "a", {WithSnapshot("s"), WithReplace()}, client_).Close();
+             }}) {
+      EXPECT_THAT(
+          Refusal(ErrorKind::kSandboxStillRunning, call),
+          AllOf(HasSubstr("sandbox 'a'"), HasSubstr("open for writing"), HasSubstr("fuser")));
+      EXPECT_EQ(inode(), before);
+    }
+  }
+  Snapshot::Restore(ctx_, "a", "s", client_);
+  EXPECT_NE(inode(), before);
+  RemoveSandbox(ctx_, "a", client_);
 }
 
 // A server may fork its workers while other threads create sandboxes.
