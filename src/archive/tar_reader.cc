@@ -7,12 +7,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <string>
 #include <utility>
 
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/extents.h"
+#include "src/disk/image_probe.h"
 
 namespace msb::archive {
 namespace {
@@ -28,6 +30,21 @@ constexpr std::uint64_t kMaxPaddingBytes = 16 << 20;
 [[noreturn]] void RefuseArchive(std::string_view problem) {
   Throw(ErrorKind::kSnapshotIntegrity, "the archive is damaged: {}; copy or export it again",
         problem);
+}
+
+// Throws kSnapshotIntegrity if the input, which begins with these bytes, is empty or compressed.
+void RefuseOther(std::string_view start) {
+  if (start.empty()) {
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the archive is empty: the program that should have written it has failed; copy or "
+          "export it again");
+  }
+  const auto unpack = disk::UnpackCommandFor(start);
+  if (!unpack) return;
+  Throw(ErrorKind::kSnapshotIntegrity,
+        "the archive is compressed in a format that is not read: unpack it with '{}', and import "
+        "the result",
+        *unpack);
 }
 
 }  // namespace
@@ -52,6 +69,10 @@ std::span<const std::byte> TarReader::FetchBlock() {
   if (header_bytes_ > kMaxHeaderBytes + ArchiveInput::kBlockBytes) {
     RefuseArchive("a header is longer than " + std::to_string(kMaxHeaderBytes) + " bytes");
   }
+  if (block_start_ == 0 && block_.empty()) {
+    start_.resize(std::min(block.size(), disk::kPackingBytes));
+    std::memcpy(start_.data(), block.data(), start_.size());
+  }
   block_start_ += block_.size();
   block_ = block;
   if (!peeked) TakeExtensions(block);
@@ -73,6 +94,7 @@ std::ptrdiff_t TarReader::Fetch(::archive* reader, void* self, const void** byte
 
 void TarReader::Fail() {
   if (failure_) std::rethrow_exception(failure_);
+  RefuseOther(start_);
   const char* message = archive_error_string(reader_.get());
   RefuseArchive(message == nullptr ? "it is not a tar stream" : message);
 }
@@ -132,6 +154,12 @@ TarEntry TarReader::Describe(archive_entry* entry) const {
   const std::string quoted = "entry '" + base::Quoted(described.path) + "'";
   if ((!is_file && !described.is_directory) || archive_entry_filetype(entry) != expected_type ||
       archive_entry_hardlink(entry) != nullptr || archive_entry_symlink(entry) != nullptr) {
+    if (header_.type() == 'x' || header_.type() == 'g') {
+      Throw(ErrorKind::kSnapshotIntegrity,
+            "the archive is not as it was exported, since another program has repacked it: {} has "
+            "a pax header; copy or export it again",
+            quoted);
+    }
     RefuseArchive(quoted + " must be a regular file or a directory");
   }
   if (described.is_sparse) header_.CheckMap();

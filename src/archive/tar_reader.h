@@ -89,6 +89,7 @@ class TarReader {
   std::unique_ptr<::archive, Free> reader_;
   std::exception_ptr failure_;
   std::span<const std::byte> block_;  // The block that libarchive has.
+  std::string start_;                 // The first bytes of the stream, at most kPackingBytes.
   std::uint64_t block_start_ = 0;     // Its offset in the stream.
   // The block after block_, if it was fetched before libarchive asked for it.
   std::optional<std::span<const std::byte>> prefetched_;

@@ -26,6 +26,7 @@ constexpr int kJobBytes = 4 << 20;
 constexpr int kMaxSmallJobLevel = 8;
 
 std::size_t CheckedZstd(std::size_t result) {
+  if (ZSTD_getErrorCode(result) == ZSTD_error_memory_allocation) throw std::bad_alloc();
   if (ZSTD_isError(result) != 0) {
     base::Throw(ErrorKind::kInternal, "cannot compress: {}", ZSTD_getErrorName(result));
   }

@@ -93,9 +93,8 @@ class Prober {
     for (const Signature& signature : kSignatures) {
       if (Has(signature)) Refuse(fmt::format("is {}", signature.name), signature.driver);
     }
-    for (const Packing& packing : kPackings) {
-      if (Bytes(packing.offset, packing.magic.size()) == packing.magic) RefusePacked(packing);
-    }
+    const auto unpack = UnpackCommandFor(Bytes(0, std::min<std::uint64_t>(size_, kPackingBytes)));
+    if (unpack) RefusePacked(*unpack);
     return DiskFormat::kRaw;
   }
 
@@ -142,11 +141,11 @@ class Prober {
           why, ConvertCommand(path_, driver));
   }
 
-  [[noreturn]] void RefusePacked(const Packing& packing) const {
+  [[noreturn]] void RefusePacked(std::string_view command) const {
     const std::string target = InShell(Beside(path_, "-unpacked.img").native());
     Throw(ErrorKind::kUnsupportedOperation,
           "image {} is compressed: to unpack it, run {} {} > {}, and give that file",
-          path_.native(), packing.command, InShell(path_.native()), target);
+          path_.native(), command, InShell(path_.native()), target);
   }
 
   const Context& ctx_;
@@ -156,6 +155,16 @@ class Prober {
 };
 
 }  // namespace
+
+std::optional<std::string_view> UnpackCommandFor(std::string_view start) {
+  for (const Packing& packing : kPackings) {
+    const bool is_long_enough = start.size() >= packing.offset + packing.magic.size();
+    if (is_long_enough && start.substr(packing.offset).starts_with(packing.magic)) {
+      return packing.command;
+    }
+  }
+  return std::nullopt;
+}
 
 DiskFormat ProbeImage(const Context& ctx, int fd, const std::filesystem::path& path) {
   return Prober(ctx, fd, path).Run();

@@ -5,8 +5,11 @@
 #ifndef MSB_SRC_DISK_IMAGE_PROBE_H_
 #define MSB_SRC_DISK_IMAGE_PROBE_H_
 
+#include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "msb/context.h"
 #include "msb/disk.h"
@@ -23,6 +26,13 @@ namespace msb::disk {
 // Throws kSnapshotIntegrity if the header or the L1 table of a qcow2 image is damaged.
 // Throws kCancelled if ctx ends.
 DiskFormat ProbeImage(const Context& ctx, int fd, const std::filesystem::path& path);
+
+// The number of bytes at the start of a file that UnpackCommandFor needs.
+inline constexpr std::size_t kPackingBytes = 10;
+// Returns the command that writes the content of a compressed file to standard output, such as
+// "gzip -dc". start is the start of the file. Returns nullopt if it is not that of gzip, xz, zstd,
+// bzip2 or zip.
+std::optional<std::string_view> UnpackCommandFor(std::string_view start);
 
 // Returns the type of the file system in the raw disk image fd, recognized by its superblock:
 // "ext4", "xfs", …, or "unknown".

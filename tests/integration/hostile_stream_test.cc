@@ -3,6 +3,7 @@
 // Archives that are truncated, damaged or followed by other data, and files that are not archives;
 // plain and compressed.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/import_home.h"
@@ -156,6 +157,34 @@ TEST_F(HostileStreamTest, RefusesFilesThatAreNotArchives) {
     SCOPED_TRACE(std::to_string(bytes.size()) + " bytes");
     ExpectRefused(bytes);
   }
+}
+
+TEST_F(HostileStreamTest, SaysWhatAFileIsThatIsNoArchive) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"", "the archive is empty: the program that should have written it has failed"},
+      {"\x1f\x8b\x08" + Noise(100, 1), "unpack it with 'gzip -dc', and import the result"},
+      {std::string("\xfd\x37zXZ\0", 6) + Noise(10'000, 2), "unpack it with 'xz -dc'"},
+      {"BZh91AY&SY" + Noise(100'000, 3), "unpack it with 'bzip2 -dc'"},
+      {"PK\x03\x04" + Noise(1000, 4), "unpack it with 'unzip -p'"}};
+  for (const auto& [bytes, message] : cases) {
+    WriteFile(dir_ / "other", bytes);
+    EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "other", "", client_),
+                     ErrorKind::kSnapshotIntegrity, message);
+  }
+}
+
+TEST_F(HostileStreamTest, SaysThatAnArchiveWasRepacked) {
+  Client client = LocalClient(dir_ / "sender");
+  MakeStoppedSandbox(client, "base", dir_ / "base.img");
+  Snapshot::Create(ctx_, "base", {.name = "s"}, client);
+  Snapshot::Export(ctx_, "s", dir_ / "s.tar", {.plain_tar = true}, client);
+  const auto repacked = RunCommand(fmt::format(
+      "cd '{0}' && mkdir x && tar -xf s.tar -C x && tar --format=posix -cf y.tar -C x .",
+      dir_.path().native()));
+  ASSERT_EQ(repacked.status, 0) << repacked.output;
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "y.tar", "", client_),
+                   ErrorKind::kSnapshotIntegrity, "repacked it", "has a pax header",
+                   "copy or export it again");
 }
 
 TEST_F(HostileStreamTest, RefusesEntriesThatAreNotFiles) {
