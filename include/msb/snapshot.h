@@ -252,8 +252,8 @@ class MSB_EXPORT Snapshot {
   // the former or the new disk. A sandbox whose disk is lost or damaged can be restored too.
   //
   // Throws kSandboxNotFound if the sandbox does not exist.
-  // Throws kSandboxStillRunning if it is running, or kUnsupportedOperation if it is running under
-  // another backend.
+  // Throws kSandboxStillRunning if it is running or another program has its disk open for writing,
+  // or kUnsupportedOperation if it is running under another backend.
   // Throws kSnapshotNotFound if the snapshot, or a parent that its disk is backed by, is missing.
   // Throws kSnapshotImageMissing if the image that its disk is backed by is missing.
   // Throws kSnapshotIntegrity if a file is damaged.
@@ -267,9 +267,9 @@ class MSB_EXPORT Snapshot {
                       const std::string& name_or_path, const Client& client = Client::Default());
 
   // Returns the space that each snapshot in the index takes, newest first. Snapshots whose
-  // artifacts are absent are left out. Reads no content, so the time depends on the number of files
-  // and extents.
-  // Throws kIO if a file cannot be examined, and as List does.
+  // artifacts are absent are left out, and those that cannot be read too, with a warning. Reads no
+  // content, so the time depends on the number of files and extents.
+  // Throws as List does.
   [[nodiscard]] static std::vector<SnapshotUsage> Usage(const Context& ctx,
                                                         const Client& client = Client::Default());
 

@@ -2,6 +2,8 @@
 
 #include "src/ops/usage.h"
 
+#include <fmt/format.h>
+
 #include <optional>
 
 #include "src/artifact/store.h"
@@ -35,7 +37,13 @@ std::optional<disk::SpaceUsage> Measure(const Context& ctx, const index::Row& ro
 std::vector<SnapshotUsage> UsageOfSnapshots(const Context& ctx, ClientState& client) {
   std::vector<SnapshotUsage> usages;
   for (const index::Row& row : client.catalog.List(ctx)) {
-    const auto space = Measure(ctx, row);
+    std::optional<disk::SpaceUsage> space;
+    try {
+      space = Measure(ctx, row);
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kIO) throw;
+      client.Log(fmt::format("the space of {} is not counted: {}", row.artifact_path, e.what()));
+    }
     if (!space) continue;
     usages.push_back({.digest = row.digest,
                       .path = row.artifact_path,

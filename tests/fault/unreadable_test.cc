@@ -122,6 +122,17 @@ TEST_F(UnreadableTest, ImportWarnsOfAnUnrelatedSnapshotThatItCannotRead) {
   EXPECT_EQ(Snapshot::ListDir(ctx_, "", client).size(), 3U);
 }
 
+TEST_F(UnreadableTest, UsageLeavesOutTheSnapshotThatItCannotRead) {
+  const std::string logged = WhileUnreadable({"/snapshots/overlay"}, [&](Client& client) {
+    for (const SnapshotUsage& usage : Snapshot::Usage(ctx_, client)) {
+      log_ += "counted: " + usage.name.value_or("") + "\n";
+    }
+  });
+  EXPECT_THAT(logged, AllOf(HasSubstr("counted: base\n"),
+                            HasSubstr("the space of " + PathOf("overlay") + " is not counted"),
+                            HasSubstr("Permission denied")));
+}
+
 TEST_F(UnreadableTest, FlattenReportsTheParentThatItCannotRead) {
   Client client = NewClient();
   for (const char* name : {"first", "second", "third"}) {
