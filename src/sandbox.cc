@@ -56,11 +56,18 @@ SandboxState& Open(const std::unique_ptr<SandboxState>& state) {
   return *state;
 }
 
-// Applies options, in their order, to a configuration with the defaults.
+// Applies options, in their order, to a configuration with the defaults. Throws kInvalidArgument if
+// one is empty.
 template <typename T>
 T ConfigOf(const std::vector<std::function<void(T&)>>& options) {
   T config;
-  for (const auto& option : options) option(config);
+  for (const auto& option : options) {
+    if (!option) {
+      base::Throw(ErrorKind::kInvalidArgument,
+                  "an option is an empty function; leave it out, or use one of the With functions");
+    }
+    option(config);
+  }
   return config;
 }
 

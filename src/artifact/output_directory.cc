@@ -8,6 +8,7 @@
 
 #include "src/artifact/store.h"
 #include "src/base/file.h"
+#include "src/base/rename.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 
@@ -43,7 +44,14 @@ void CheckOutputDirectory(const std::filesystem::path& out) {
   }
 }
 
-void CheckOutsideHome(const base::Home& home, const std::filesystem::path& out) {
+void CheckOutputPath(const base::Home& home, const std::filesystem::path& out) {
+  for (const std::filesystem::path& part : out) {
+    if (!base::IsHiddenName(part.native())) continue;
+    base::Throw(ErrorKind::kInvalidArgument,
+                "cannot write {}: msb deletes directories whose names begin as '{}' does, if they "
+                "seem to be left by an interrupted call; choose another name",
+                out.native(), part.native());
+  }
   const std::filesystem::path resolved = Resolve(out.parent_path()) / out.filename();
   if (IsAtOrBeneath(resolved, home.snapshots_dir())) return;
   const std::array<std::pair<std::filesystem::path, std::string_view>, 3> own = {
@@ -67,7 +75,7 @@ std::filesystem::path OutputPath(const base::Home& home, std::string_view kind,
                 base::Quoted(out.native()));
   }
   std::filesystem::path path = base::AbsolutePath(out.native());
-  CheckOutsideHome(home, path);
+  CheckOutputPath(home, path);
   return path;
 }
 

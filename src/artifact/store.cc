@@ -219,8 +219,10 @@ UniqueFd OpenNamedDirectory(const std::filesystem::path& snapshots_dir, const st
   Entry entry = base::OpenEntryAt(parent.get(), name);
   if (entry.type == EntryType::kAbsent) NotFound(snapshots_dir / name);
   if (entry.type != EntryType::kDirectory) {
-    Throw(ErrorKind::kSnapshotIntegrity, "{} must be a directory, but is {}; move it away",
-          (snapshots_dir / name).native(), base::Describe(entry.type));
+    Throw(ErrorKind::kSnapshotIntegrity, "{} must be a directory, but is {}; {}",
+          (snapshots_dir / name).native(), base::Describe(entry.type),
+          entry.type == EntryType::kSymlink ? "give the path of the snapshot that it points to"
+                                            : "move it away");
   }
   return std::move(entry.fd);
 }

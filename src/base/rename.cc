@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -139,6 +140,11 @@ void LinkTree(int from, int to) {
 }
 
 }  // namespace
+
+bool IsHiddenName(std::string_view name) {
+  return std::ranges::any_of(std::array{kStagePrefix, kPullPrefix, kAsidePrefix, kCopiedPrefix},
+                             [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
 
 std::string NewHiddenName(int dir, std::string_view prefix) {
   return fmt::format("{}{}-{}", prefix, LockDomain(dir), RandomSuffix());

@@ -25,6 +25,9 @@ inline constexpr std::string_view kPullPrefix = ".msb-pull-";
 inline constexpr std::string_view kAsidePrefix = ".msb-aside-";
 inline constexpr std::string_view kCopiedPrefix = ".msb-copied-";
 
+// Returns true if name begins with one of these prefixes.
+bool IsHiddenName(std::string_view name);
+
 // Returns a new name for a hidden entry of the directory dir: prefix, the LockDomain of dir, "-"
 // and 16 random hex digits.
 std::string NewHiddenName(int dir, std::string_view prefix);

@@ -63,7 +63,11 @@ std::filesystem::path DestinationOf(const SnapshotCreateOptions& options,
       Throw(ErrorKind::kInvalidArgument,
             "snapshot path '{}' is invalid: it must end in the name of a directory", path.native());
     }
-    artifact::CheckOutsideHome(client.home, path);
+    // A path in the snapshots directory stands for a name.
+    if (path.parent_path() == client.home.snapshots_dir()) {
+      artifact::CheckSnapshotName(path.filename());
+    }
+    artifact::CheckOutputPath(client.home, path);
     return path;
   }
   artifact::CheckSnapshotName(options.name);

@@ -22,7 +22,7 @@ archive::IntakeSpec ReceiverAt(const Context& ctx, ClientState& client,
   archive::IntakeSpec spec{.destination = client.DirectoryOrDefault(dest),
                            .cache_dir = client.home.cache_dir()};
   if (!name.empty()) spec.name = name;
-  artifact::CheckOutsideHome(client.home, spec.destination);
+  artifact::CheckOutputPath(client.home, spec.destination);
   client.SweepBeside(ctx, spec.destination / "");
   artifact::CheckOutputDirectory(spec.destination / "");
   const std::filesystem::path destination = spec.destination;

@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <functional>
+#include <tuple>
+
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -82,6 +85,54 @@ TEST_F(RefusalTest, NeitherOrBothOfNameAndPath) {
                 "path '/' is invalid: it must end in the name of a directory");
 }
 
+// Open would not find a snapshot with such a name.
+TEST_F(RefusalTest, PathsInTheSnapshotsDirectoryThatAreNoNames) {
+  for (const std::string name : {".hidden", "a:b", "a\\b", "~x"}) {
+    ExpectRefused({.path = dir_ / "home/snapshots" / name}, ErrorKind::kInvalidConfig, name);
+  }
+}
+
+TEST_F(RefusalTest, NamesOfDirectoriesThatAreSwept) {
+  const fs::path stage = dir_ / ".msb-stage-x";
+  ExpectRefused({.path = stage}, ErrorKind::kInvalidArgument, ".msb-stage-x");
+  ExpectRefused({.path = stage / "x"}, ErrorKind::kInvalidArgument, "choose another name");
+  EXPECT_MSB_ERROR(Snapshot::Flatten(ctx_, "s", stage / "x", {}, client_),
+                   ErrorKind::kInvalidArgument, ".msb-stage-x", "choose another name");
+  Snapshot::Export(ctx_, "s", dir_ / "s.tar", {}, client_);
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "s.tar", dir_ / ".msb-pull-x", client_),
+                   ErrorKind::kInvalidArgument, ".msb-pull-x", "choose another name");
+}
+
+// System calls would use what precedes the NUL, and the record of a sandbox cannot hold it.
+TEST_F(RefusalTest, PathsWithANul) {
+  const std::string path = (dir_ / "x").native() + std::string("\0y", 2);
+  const auto before = ListTree(dir_.path());
+  const auto expect_refused = [&](const std::function<void()>& call) {
+    EXPECT_MSB_ERROR(call(), ErrorKind::kInvalidArgument, "must not contain a NUL byte",
+                     "give another path");
+  };
+  expect_refused([&] { Snapshot::Create(ctx_, "baseline", {.path = path}, client_); });
+  expect_refused([&] { Snapshot::Squash(ctx_, "s", {.path = path}, client_); });
+  expect_refused([&] { Snapshot::Restore(ctx_, "baseline", path, client_); });
+  expect_refused([&] { std::ignore = Snapshot::Open(ctx_, path, client_); });
+  expect_refused([&] { std::ignore = Snapshot::ListDir(ctx_, path, client_); });
+  expect_refused([&] { Snapshot::Reindex(ctx_, path, client_); });
+  expect_refused([&] { Snapshot::Export(ctx_, "s", path, {}, client_); });
+  expect_refused([&] { Snapshot::Flatten(ctx_, "s", path, {}, client_); });
+  expect_refused([&] { Snapshot::Import(ctx_, path, "", client_); });
+  expect_refused([&] { Snapshot::Import(ctx_, dir_ / "x", path, client_); });
+  expect_refused([&] { Client({.home = path, .backend = "local"}); });
+  EXPECT_EQ(ListTree(dir_.path()), before);
+  Snapshot::Restore(ctx_, "baseline", "s", client_);
+}
+
+TEST_F(RefusalTest, OptionsThatAreEmptyFunctions) {
+  EXPECT_MSB_ERROR(CreateSandbox(ctx_, "x", {WithSnapshot("s"), nullptr}, client_).Close(),
+                   ErrorKind::kInvalidArgument, "an option is an empty function", "leave it out");
+  EXPECT_MSB_ERROR(GetSandbox(ctx_, "baseline", client_).Stop(ctx_, {StopOption()}),
+                   ErrorKind::kInvalidArgument, "an option is an empty function", "leave it out");
+}
+
 TEST_F(RefusalTest, LabelsThatNoManifestCanHold) {
   ExpectRefused({.name = "x", .labels = {{"k", "\xff"}}}, ErrorKind::kInvalidArgument,
                 "label 'k' is not UTF-8");
@@ -153,6 +204,11 @@ TEST_F(RefusalTest, ASandboxThatIsStartedWhileItIsCopied) {
                    ErrorKind::kSnapshotSandboxRunning, "sandbox 'baseline' is running",
                    "stop it first");
   EXPECT_EQ(ListTree(dir_ / "home/snapshots").size(), 3U);
+}
+
+TEST_F(RefusalTest, AnUpperThatIsEmpty) {
+  fs::resize_file(GetSandbox(ctx_, "baseline", client_).Upper().path, 0);
+  ExpectRefused({.name = "x"}, ErrorKind::kIO, "is empty: another program has truncated it");
 }
 
 TEST_F(RefusalTest, AnUpperThatIsNoRegularFile) {
@@ -268,8 +324,10 @@ TEST_F(RefusalTest, ManifestsThatAreMalformed) {
 TEST_F(RefusalTest, ANameThatIsALinkElsewhere) {
   fs::rename(artifact_, dir_ / "elsewhere");
   fs::create_directory_symlink(dir_ / "elsewhere", artifact_);
-  ExpectOpenRefused("s", ErrorKind::kSnapshotIntegrity,
-                    "/snapshots/s must be a directory, but is a symbolic link; move it away");
+  ExpectOpenRefused(
+      "s", ErrorKind::kSnapshotIntegrity,
+      "/snapshots/s must be a directory, but is a symbolic link; give the path of the "
+      "snapshot that it points to");
 }
 
 TEST_F(RefusalTest, AnAbsentBackendIsReported) {

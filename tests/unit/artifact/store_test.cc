@@ -261,7 +261,8 @@ TEST_F(StoreTest, RefusesALinkInPlaceOfANamedArtifactButFollowsThePathOfAUser) {
   const fs::path path = Make("base");
   fs::create_directory_symlink(path, snapshots_ / "link");
   EXPECT_MSB_ERROR(Open("link"), ErrorKind::kSnapshotIntegrity,
-                   "/link must be a directory, but is a symbolic link", "move it away");
+                   "/link must be a directory, but is a symbolic link",
+                   "give the path of the snapshot that it points to");
   EXPECT_EQ(Open((snapshots_ / "link").native()).manifest.digest, Open("base").manifest.digest);
   test::WriteFile(snapshots_ / "file", "");
   EXPECT_MSB_ERROR(Open("file"), ErrorKind::kSnapshotIntegrity,
