@@ -63,7 +63,8 @@ TEST_F(OutputTest, ListStopsQuietlyAfterTheFirstLine) {
 
 TEST_F(OutputTest, AFullStandardOutputIsAnError) {
   MakeSnapshot("clean");
-  for (const auto* command : {"$P list > /dev/full", "$P export clean - > /dev/full"}) {
+  for (const auto* command : {"$P list > /dev/full", "$P export clean - > /dev/full",
+                              "$P --version > /dev/full", "$P --help > /dev/full"}) {
     const ProcessResult result = Bash(command);
     EXPECT_EQ(result.exit_code, kIoCode) << command;
     EXPECT_THAT(result.err, AllOf(HasSubstr("error: "), HasSubstr("No space left on device")));

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
+#include "src/base/spawn.h"
 #include "tests/program/program_home.h"
 
 namespace msb::test {
@@ -62,6 +64,34 @@ TEST_F(SandboxCommandTest, ListShowsTheSandboxes) {
   EXPECT_EQ(Document("sandbox-list", {"sandbox", "list"})[1]["name"], "a");
 }
 
+// The backend would ignore them.
+TEST_F(SandboxCommandTest, OptionsOfAnotherBackendAreRefused) {
+  MakeSandbox("a");
+  for (const std::string option : {"--memory", "--cpus", "--kernel", "--qemu-arg"}) {
+    const ProcessResult result = Run({"sandbox", "start", "a", option, "64"});
+    EXPECT_EQ(result.exit_code, kUnsupportedCode) << option;
+    EXPECT_THAT(result.err, AllOf(HasSubstr("the local backend does not support options of the VM"),
+                                  HasSubstr("--backend")));
+  }
+  const ProcessResult result = Run({"sandbox", "create", "b", "--image", dir_ / "a.img",
+                                    "--backend", "microsandbox", "--disk-format", "raw"});
+  EXPECT_EQ(result.exit_code, kUnsupportedCode);
+  EXPECT_THAT(result.err, HasSubstr("the microsandbox backend does not support --disk-format"));
+}
+
+TEST_F(SandboxCommandTest, ReplaceStopsASandboxThatRunsUnderQemu) {
+  const std::string qemu = "qemu-system-x86_64";
+  if (base::FindProgram(qemu).empty()) GTEST_SKIP() << qemu << " is not installed";
+  MakeSandbox("image");
+  // With -S the guest does not start.
+  const Arguments create = {"sandbox",          "create",    "a",    "--image",
+                            dir_ / "image.img", "--backend", "qemu", "--qemu-arg=-S"};
+  EXPECT_THAT(Output(create), HasSubstr("created sandbox a (running)"));
+  Arguments replace = create;
+  replace.insert(replace.end(), {"--replace", "--no-start"});
+  EXPECT_THAT(Output(replace), HasSubstr("created sandbox a (stopped)"));
+}
+
 TEST_F(SandboxCommandTest, StartAndStopChangeTheStatus) {
   MakeSandbox("a");
   EXPECT_EQ(Output({"sandbox", "start", "a"}), "started sandbox a\n");
@@ -91,6 +121,16 @@ TEST_F(SandboxCommandTest, RemoveEndsARunningSandboxIfForced) {
   EXPECT_EQ(Run({"sandbox", "rm", "a"}).exit_code, 12);
   Output({"sandbox", "rm", "a", "-f"});
   EXPECT_FALSE(fs::exists(home_ / "sandboxes/a"));
+}
+
+TEST_F(SandboxCommandTest, RemoveDeletesASandboxWithADamagedRecord) {
+  for (const Arguments& command :
+       {Arguments{"sandbox", "rm", "a"}, Arguments{"sandbox", "rm", "a", "--force"}}) {
+    MakeSandbox("a");
+    std::ofstream(home_ / "sandboxes/a/sandbox.json") << "{";
+    EXPECT_EQ(Output(command), "removed sandbox a\n");
+    EXPECT_FALSE(fs::exists(home_ / "sandboxes/a"));
+  }
 }
 
 TEST_F(SandboxCommandTest, ForkMakesOneSandboxForEachName) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "tests/program/program_home.h"
 
@@ -154,6 +155,22 @@ TEST_F(SnapshotTest, ListShowsTheNewestSnapshotFirst) {
   EXPECT_EQ(document[0]["size_bytes"], 1 << 20);
   EXPECT_EQ(Output({"list", "-q"}), document[0]["digest"].get<std::string>() + "\n" +
                                         document[1]["digest"].get<std::string>() + "\n");
+}
+
+// Only the runtime makes checkpoints.
+TEST_F(SnapshotTest, ACheckpointMatchesTheSchema) {
+  MakeSnapshot("clean");
+  auto manifest = nlohmann::ordered_json::parse(ReadFile(home_ / "snapshots/clean/snapshot.json"));
+  manifest["scope"] = "resumable";
+  manifest["state"] = {{"kind", "checkpoint"},
+                       {"checkpoint_id", "c"},
+                       {"manifest", "sha256:" + std::string(64, 'a')}};
+  WriteFile(home_ / "snapshots/check/snapshot.json", manifest.dump());
+  Output({"reindex"});
+  EXPECT_EQ(Document("inspect", {"inspect", "check"})["format"], "");
+  EXPECT_EQ(Document("list", {"list"}).size(), 2U);
+  Document("tree", {"tree"});
+  EXPECT_EQ(Document("prune", {"prune", "--dry-run", "--keep-last", "0"})["snapshots"].size(), 2U);
 }
 
 TEST_F(SnapshotTest, TheWordsOfTheRuntimeWork) {

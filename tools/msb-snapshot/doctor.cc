@@ -15,6 +15,7 @@
 #include "tools/msb-snapshot/interrupt.h"
 #include "tools/msb-snapshot/terminal.h"
 #include "tools/msb-snapshot/text.h"
+#include "tools/msb-snapshot/wording.h"
 
 namespace msb::program {
 namespace {
@@ -218,7 +219,9 @@ int Diagnose(Session& session) {
                                      CheckRuntime(session)};
   Report report{{{"version", Version()}, {"ok", true}, {"checks", Json::array()}},
                 fmt::format("msb-snapshot {}\n", Version())};
-  for (const Check& check : checks) {
+  for (Check check : checks) {
+    check.message = InWordsOfProgram(std::move(check.message));
+    check.advice = InWordsOfProgram(std::move(check.advice));
     if (check.status == Status::kProblem) report.document["ok"] = false;
     report.document["checks"].push_back(
         {{"name", check.name},

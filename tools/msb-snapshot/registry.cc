@@ -156,7 +156,7 @@ void AddPull(CLI::App& app, Invocation& invocation) {
   command->add_option(kReference, arguments->reference, kPullReferenceHelp)
       ->type_name("")
       ->required();
-  command->add_option("--name", options->name, "Name for the snapshot. Default: its identity")
+  command->add_option("--name", options->name, "Name for the snapshot. Default: its digest")
       ->type_name("NAME")
       ->check(NotEmpty());
   command

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <clocale>
 #include <cstring>
+#include <sstream>
 #include <string_view>
 #include <vector>
 
@@ -129,7 +130,10 @@ int Run(int argc, char** argv) {
     if (!invocation.run) throw CLI::CallForHelp();
     return invocation.run();
   } catch (const CLI::Success& e) {
-    return app.exit(e);  // --help and --version.
+    std::ostringstream text;  // --help and --version.
+    const int code = app.exit(e, text, text);
+    Put(text.str());
+    return code;
   } catch (const CLI::ParseError& e) {
     invocation.session.Tell(Color::kRed, "error", UsageMessage(app, e));
     Put(fmt::format("For help: {} --help\n", CommandPath(GivenCommand(app))), Stream::kError);

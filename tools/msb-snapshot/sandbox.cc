@@ -62,6 +62,14 @@ bool IsSet(const QemuConfig& machine) {
          !machine.extra_arguments.empty();
 }
 
+// Throws kUnsupportedOperation: the backend would ignore these options.
+[[noreturn]] void RefuseOptions(const std::string& backend, std::string_view names) {
+  throw Error(ErrorKind::kUnsupportedOperation,
+              fmt::format("the {} backend does not support {}; leave them out, or select another "
+                          "backend with --backend",
+                          backend, names));
+}
+
 // Moves the options that are not stored in config itself there.
 void Complete(NewSandbox& sandbox) {
   sandbox.config.labels = ParseLabels(sandbox.labels);
@@ -81,19 +89,34 @@ Client NotBooting(const Session& session) {
   return Client(std::move(config));
 }
 
+// Stops the sandbox that is to be replaced, if there is one. A client that does not boot sandboxes
+// cannot do this.
+void StopReplaced(Session& session, const std::string& name) {
+  try {
+    const SandboxHandle sandbox = GetSandbox(session.context(), name, session.client());
+    if (sandbox.Status() == SandboxStatus::kRunning) sandbox.Stop(session.context());
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kSandboxNotFound) throw;
+  }
+}
+
 // Creates a sandbox, and leaves it running if it has a VM.
 Report CreateOne(Session& session, const std::string& name, const NewSandbox& sandbox) {
   const std::string backend = session.BackendName();
   // The local backend has no VM, so a sandbox that "runs" would only refuse to be snapshotted.
   const bool start = backend != "local" && !sandbox.no_start;
-  const Client client = backend == "qemu" && !start ? NotBooting(session) : session.client();
+  if (backend == "microsandbox" && session.upper_format) RefuseOptions(backend, "--disk-format");
+  const bool is_delegated = backend == "qemu" && !start;
+  if (is_delegated && sandbox.config.replace) StopReplaced(session, name);
+  const Client client = is_delegated ? NotBooting(session) : session.client();
   SandboxConfig config = sandbox.config;
   config.snapshot = NameOrPath(session, config.snapshot);
   config.detached = start;
   Sandbox created = CreateSandbox(session.context(), name, config, client);
   if (!start) created.Stop(Context::Background());
   created.Close();
-  const SandboxHandle handle = GetSandbox(session.context(), name, session.client());
+  // From here on, a cancellation would only hide what was done.
+  const SandboxHandle handle = GetSandbox(Context::Background(), name, session.client());
   Json document{{"name", name}};
   document.update(ToJson(handle));
   std::string text =
@@ -128,7 +151,8 @@ int ListAll(Session& session) {
 }
 
 Report Changed(Session& session, const std::string& name, std::string_view verb) {
-  const SandboxHandle handle = GetSandbox(session.context(), name, session.client());
+  // A cancellation would only hide what was done.
+  const SandboxHandle handle = GetSandbox(Context::Background(), name, session.client());
   return {ToJson(handle), fmt::format("{} sandbox {}\n", verb, Printable(name))};
 }
 
@@ -149,9 +173,13 @@ Report StopOne(Session& session, const std::string& name, std::int64_t seconds, 
 }
 
 Report RemoveOne(Session& session, const std::string& name, bool force) {
-  const SandboxHandle sandbox = GetSandbox(session.context(), name, session.client());
-  if (force) sandbox.Kill(session.context());
-  sandbox.Remove(session.context());
+  try {
+    if (force) GetSandbox(session.context(), name, session.client()).Kill(session.context());
+  } catch (const Error& e) {
+    // A sandbox with a damaged record can only be removed.
+    if (e.kind() != ErrorKind::kInvalidConfig) throw;
+  }
+  RemoveSandbox(session.context(), name, session.client());
   return {{{"name", name}}, fmt::format("removed sandbox {}\n", Printable(name))};
 }
 
@@ -173,9 +201,11 @@ void AddCreateSandbox(CLI::App& sandbox, Invocation& invocation) {
   source
       ->add_option("--image", options->config.image,
                    "Disk image, raw or qcow2, or an image that the runtime knows")
-      ->type_name(kFile);
+      ->type_name(kFile)
+      ->check(NotEmpty());
   source->add_option("--snapshot", options->config.snapshot, "Name, digest or path of a snapshot")
-      ->type_name(kSnapshot);
+      ->type_name(kSnapshot)
+      ->check(NotEmpty());
   source->require_option(1);
   AddCreateOptions(*create, session, *options);
   create->callback([&, name, options] {
@@ -194,6 +224,11 @@ void AddStart(CLI::App& sandbox, Invocation& invocation) {
   AddMachineOptions(*start, session.qemu);
   start->callback([&, names] {
     invocation.run = [&session, names] {
+      const std::string backend = session.BackendName();
+      const QemuConfig& machine = session.qemu;
+      if (backend != "qemu" && (IsSet(machine) || machine.memory_mib != 0 || machine.cpus != 0)) {
+        RefuseOptions(backend, "options of the VM for 'sandbox start'");
+      }
       return session.ForEach(*names,
                              [&](const std::string& name) { return StartOne(session, name); });
     };

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <new>
 #include <set>
 
 #include "tools/msb-snapshot/exit_code.h"
@@ -21,9 +22,19 @@ void PrintDocument(const Json& document) {
   Put(fmt::format("{}\n", document.dump(2, ' ', true, Json::error_handler_t::replace)));
 }
 
+bool IsOutOfMemory(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+}
+
 ErrorKind KindOf(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
-  return known == nullptr ? ErrorKind::kInternal : known->kind();
+  if (known != nullptr) return known->kind();
+  return IsOutOfMemory(error) ? ErrorKind::kIO : ErrorKind::kInternal;
+}
+
+std::string MessageOf(const std::exception& error) {
+  if (!IsOutOfMemory(error)) return InWordsOfProgram(error.what());
+  return "not enough memory: end other programs, or raise the limit of this one (ulimit -v)";
 }
 
 // Returns whether a signal cancelled the call that threw error.
@@ -55,7 +66,7 @@ Json ErrorDocument(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
   Json document;
   document["kind"] = ErrorKindName(KindOf(error));
-  document["message"] = InWordsOfProgram(error.what());
+  document["message"] = MessageOf(error);
   if (known != nullptr && known->kind() == ErrorKind::kIO) document["os_error"] = known->os_error();
   return document;
 }
@@ -133,7 +144,7 @@ int Session::ForEach(const std::vector<std::string>& names,
 // With --json, errors are part of the document.
 void Session::Explain(const std::exception& error, std::string_view when_cancelled) {
   if (options.json) return;
-  Tell(Color::kRed, "error", IsInterruption(error) ? when_cancelled : error.what());
+  Tell(Color::kRed, "error", IsInterruption(error) ? when_cancelled : MessageOf(error));
   const std::string_view hint = HintFor(error);
   if (!hint.empty() && !options.quiet) Tell(Color::kBold, "hint", hint);
 }
