@@ -67,7 +67,8 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 
 // Boots an image, given by a reference that the backend understands. On the local and qemu
 // backends, that is the digest ("sha256:…") of an image in the cache, or the path of a disk image,
-// raw or qcow2. A disk image is pinned by its SHA-256, and the cache keeps one copy of it.
+// raw or qcow2. A disk image is pinned by its SHA-256, and the cache keeps one copy of it. Holes
+// are hashed too, so the first use of an image takes time in proportion to its apparent size.
 // CreateSandbox throws kInvalidArgument if the path is not UTF-8 or contains a NUL, or if the image
 // file, or the disk in it, is empty.
 // CreateSandbox throws kUnsupportedOperation if the image file is a qcow2 image with a backing

@@ -25,8 +25,10 @@ struct SnapshotCreateOptions {
   // begin with '.' or '~'.
   std::string name = {};
   // The path of the artifact directory to create. Missing parent directories are created, and
-  // removed again if the call fails. If Create makes a snapshot of a qcow2 disk, the absolute path
-  // must be UTF-8.
+  // removed again if the call fails. In the snapshots directory, the last part must be a valid
+  // name. No part may begin with ".msb-stage-", ".msb-pull-", ".msb-aside-" or ".msb-copied-",
+  // since directories with such names are deleted if they seem to be left by an interrupted call.
+  // If Create makes a snapshot of a qcow2 disk, the absolute path must be UTF-8.
   std::string path = {};
   // The labels of the snapshot, in UTF-8 and at most 1 MiB in total. Default: none.
   std::map<std::string, std::string> labels = {};
