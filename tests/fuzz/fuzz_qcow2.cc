@@ -41,9 +41,6 @@ using Extents = std::vector<Extent>;
 
 constexpr auto kRefusals = {ErrorKind::kSnapshotIntegrity, ErrorKind::kUnsupportedOperation};
 
-// An extent of at least this many bytes may be adjacent to the next one.
-constexpr std::uint64_t kLongExtent = 256 << 20;
-
 // Limits on what is checked of an input, so that each takes little time.
 constexpr std::size_t kMaxExtents = 4096;
 constexpr std::size_t kMaxSamples = 4;
@@ -127,16 +124,33 @@ Map MapOf(const DiskImage& image, const Extent& range) {
     Require(extent.length > 0 && extent.offset >= map.end, "extents are in order");
     Require(extent.end() > extent.offset && extent.end() <= range.end(),
             "extents end within what was asked");
-    Require(map.extents.empty() || extent.offset > map.extents.back().end() ||
-                map.extents.back().length >= kLongExtent,
-            "only long extents touch");
-    map.extents.push_back(extent);
     map.end = extent.end();
+    if (!map.extents.empty() && extent.offset == map.extents.back().end()) {
+      map.extents.back().length += extent.length;
+    } else {
+      map.extents.push_back(extent);
+    }
   }
   return map;
 }
 
 Map MapOf(const DiskImage& image) { return MapOf(image, {0, image.size()}); }
+
+// Checks the extents that NextData finds, up to the first damage or to kMaxExtents extents.
+void CheckNextData(const DiskImage& image) {
+  std::optional<Extent> previous;
+  for (std::size_t count = 0; count < kMaxExtents; ++count) {
+    const std::uint64_t position = previous ? previous->end() : 0;
+    const auto next = Accepted([&] { return image.NextData(position); });
+    if (!next || !*next) return;
+    const Extent& extent = **next;
+    Require(extent.length > 0 && extent.offset >= position && extent.end() <= image.size(),
+            "extents are in order");
+    Require(!previous || extent.offset > position || previous->length >= disk::kLongExtent,
+            "only long extents touch");
+    previous = extent;
+  }
+}
 
 // Returns the bytes in range, or nothing if they are damaged.
 std::optional<std::string> ReadBytes(const DiskImage& image, const Extent& range) {
@@ -256,6 +270,7 @@ class Case {
 
   void CheckImage(const DiskImage& image) {
     const Map map = MapOf(image);
+    CheckNextData(image);
     Require(!sound_ || !map.damaged, "the tables of what is sound are read");
     const Extents windows = SampleOf(image, map);
     Qcow2Reference reference(file_.fd(), header_, BackingContent());
