@@ -6,8 +6,7 @@
 //
 // A SnapshotArtifact is an immutable value that threads may share. The accessors are plain field
 // reads; only Verify accesses the file system. References that they return are valid until the
-// object is assigned to or destroyed. An object that has been moved from must only be destroyed or
-// assigned to.
+// object is assigned to or destroyed.
 
 #ifndef MSB_ARTIFACT_H_
 #define MSB_ARTIFACT_H_
@@ -17,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "msb/client.h"
@@ -65,7 +65,12 @@ class MSB_EXPORT SnapshotArtifact {
  public:
   // A move copies, so every artifact keeps its value.
   SnapshotArtifact(const SnapshotArtifact&) = default;
+  SnapshotArtifact(SnapshotArtifact&& other) noexcept : SnapshotArtifact(std::as_const(other)) {}
   SnapshotArtifact& operator=(const SnapshotArtifact&) = default;
+  SnapshotArtifact& operator=(SnapshotArtifact&& other) noexcept {
+    return *this = std::as_const(other);
+  }
+  ~SnapshotArtifact() = default;
 
   // Returns the absolute path of the artifact directory.
   [[nodiscard]] const std::string& Path() const;

@@ -42,6 +42,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -135,7 +136,10 @@ class MSB_EXPORT Client {
   explicit Client(Config config = Config::FromEnvironment());
   // A copy is the same client, and so is what a move leaves.
   Client(const Client&) = default;
+  Client(Client&& other) noexcept : Client(std::as_const(other)) {}
   Client& operator=(const Client&) = default;
+  Client& operator=(Client&& other) noexcept { return *this = std::as_const(other); }
+  ~Client() = default;
 
   // Returns the client of Config::FromEnvironment(). It is created on first use and never
   // destroyed, so destructors of static objects and std::atexit handlers can use it.

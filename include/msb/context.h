@@ -105,7 +105,10 @@ class MSB_EXPORT Context {
  public:
   // A move copies, so every Context keeps its value.
   Context(const Context&) = default;
+  Context(Context&& other) noexcept : Context(std::as_const(other)) {}
   Context& operator=(const Context&) = default;
+  Context& operator=(Context&& other) noexcept { return *this = std::as_const(other); }
+  ~Context() = default;
 
   // Returns a Context that is never cancelled and has no deadline and no progress function.
   [[nodiscard]] static Context Background();

@@ -6,8 +6,7 @@
 //
 // A handle is an immutable value that threads may share. The accessors are plain field reads; only
 // Open and Remove access the file system. References that the accessors return are valid until the
-// handle is assigned to or destroyed. A handle that has been moved from must only be destroyed or
-// assigned to.
+// handle is assigned to or destroyed.
 
 #ifndef MSB_HANDLE_H_
 #define MSB_HANDLE_H_
@@ -17,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "msb/artifact.h"
 #include "msb/client.h"
@@ -33,7 +33,12 @@ class MSB_EXPORT SnapshotHandle {
  public:
   // A move copies, so every handle keeps its value.
   SnapshotHandle(const SnapshotHandle&) = default;
+  SnapshotHandle(SnapshotHandle&& other) noexcept : SnapshotHandle(std::as_const(other)) {}
   SnapshotHandle& operator=(const SnapshotHandle&) = default;
+  SnapshotHandle& operator=(SnapshotHandle&& other) noexcept {
+    return *this = std::as_const(other);
+  }
+  ~SnapshotHandle() = default;
 
   // Returns the digest of the manifest, "sha256:…".
   [[nodiscard]] const std::string& Digest() const;
