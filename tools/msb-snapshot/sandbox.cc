@@ -89,15 +89,24 @@ Client NotBooting(const Session& session) {
   return Client(std::move(config));
 }
 
-// Stops the sandbox that is to be replaced, if there is one. A client that does not boot sandboxes
-// cannot do this.
-void StopReplaced(Session& session, const std::string& name) {
+// Returns a sandbox that was just changed. A cancellation would only hide the change.
+SandboxHandle GetChanged(Session& session, const std::string& name) {
+  const Context ctx = Context::Background().WithTimeout(std::chrono::seconds(10));
+  return GetSandbox(ctx, name, session.client());
+}
+
+// Creates a sandbox of the qemu backend without booting it.
+Sandbox CreateUnbooted(Session& session, const std::string& name, const SandboxConfig& config) {
+  const Client client = NotBooting(session);
   try {
-    const SandboxHandle sandbox = GetSandbox(session.context(), name, session.client());
-    if (sandbox.Status() == SandboxStatus::kRunning) sandbox.Stop(session.context());
+    return CreateSandbox(session.context(), name, config, client);
   } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kSandboxNotFound) throw;
+    if (e.kind() != ErrorKind::kUnsupportedOperation || !config.replace) throw;
+    if (GetSandbox(session.context(), name, client).Status() != SandboxStatus::kRunning) throw;
   }
+  // Only a client of the backend can stop the sandbox that is to be replaced.
+  GetSandbox(session.context(), name, session.client()).Stop(session.context());
+  return CreateSandbox(session.context(), name, config, client);
 }
 
 // Creates a sandbox, and leaves it running if it has a VM.
@@ -106,17 +115,15 @@ Report CreateOne(Session& session, const std::string& name, const NewSandbox& sa
   // The local backend has no VM, so a sandbox that "runs" would only refuse to be snapshotted.
   const bool start = backend != "local" && !sandbox.no_start;
   if (backend == "microsandbox" && session.upper_format) RefuseOptions(backend, "--disk-format");
-  const bool is_delegated = backend == "qemu" && !start;
-  if (is_delegated && sandbox.config.replace) StopReplaced(session, name);
-  const Client client = is_delegated ? NotBooting(session) : session.client();
   SandboxConfig config = sandbox.config;
   config.snapshot = NameOrPath(session, config.snapshot);
   config.detached = start;
-  Sandbox created = CreateSandbox(session.context(), name, config, client);
+  Sandbox created = backend == "qemu" && !start
+                        ? CreateUnbooted(session, name, config)
+                        : CreateSandbox(session.context(), name, config, session.client());
   if (!start) created.Stop(Context::Background());
   created.Close();
-  // From here on, a cancellation would only hide what was done.
-  const SandboxHandle handle = GetSandbox(Context::Background(), name, session.client());
+  const SandboxHandle handle = GetChanged(session, name);
   Json document{{"name", name}};
   document.update(ToJson(handle));
   std::string text =
@@ -151,8 +158,7 @@ int ListAll(Session& session) {
 }
 
 Report Changed(Session& session, const std::string& name, std::string_view verb) {
-  // A cancellation would only hide what was done.
-  const SandboxHandle handle = GetSandbox(Context::Background(), name, session.client());
+  const SandboxHandle handle = GetChanged(session, name);
   return {ToJson(handle), fmt::format("{} sandbox {}\n", verb, Printable(name))};
 }
 

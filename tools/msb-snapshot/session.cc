@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <new>
 #include <set>
@@ -67,7 +68,9 @@ Json ErrorDocument(const std::exception& error) {
   Json document;
   document["kind"] = ErrorKindName(KindOf(error));
   document["message"] = MessageOf(error);
-  if (known != nullptr && known->kind() == ErrorKind::kIO) document["os_error"] = known->os_error();
+  if (KindOf(error) == ErrorKind::kIO) {
+    document["os_error"] = known != nullptr ? known->os_error() : ENOMEM;
+  }
   return document;
 }
 

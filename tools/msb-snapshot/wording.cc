@@ -46,7 +46,7 @@ constexpr std::array kWordings = {
     Wording{"descend from the snapshot in 'since'", "descend from the snapshot in --since"},
     Wording{"set 'since' to", "set --since to"},
     Wording{"without 'since'", "without --since"},
-    Wording{"set a longer deadline", "set a longer --timeout"},
+    Wording{"(deadline exceeded); set a longer deadline", "set a longer --timeout"},
     Wording{"MSB_HOME or Config::home", "MSB_HOME or --home"},
     Wording{"MSB_PATH or Config::msb_path", "MSB_PATH"},
     Wording{"Config::msb_path", "MSB_PATH"},
