@@ -17,8 +17,8 @@
 // On the local and qemu backends, every function that uses an existing sandbox may throw
 // kInvalidConfig if the record of the sandbox (sandbox.json) is damaged, except ListSandboxes,
 // which skips such a sandbox, RemoveSandbox and SandboxHandle::Remove, which delete it, and
-// CreateSandbox(WithReplace), which replaces it. The latter three throw kSandboxStillRunning if its
-// VM is running.
+// CreateSandbox(WithReplace), which replaces it. On the qemu backend, the latter three throw
+// kSandboxStillRunning if its VM is running.
 //
 // On the local and qemu backends, calls that change the same sandbox exclude each other by locking
 // its directory. That lock does not reach other hosts on NFS, other mounts on FUSE and overlayfs,
@@ -342,12 +342,13 @@ class MSB_EXPORT SandboxHandle {
 // Throws kInvalidArgument unless exactly one of image and snapshot is set, or if an option is out
 // of range or contradicts another one. Throws kInvalidConfig if the name is invalid, or the VMM
 // does not start. Throws kSandboxAlreadyExists if the name is taken, unless WithReplace permits the
-// replacement. Throws kImageNotFound if the image is absent. Throws kSnapshotNotFound if the
-// snapshot, or a parent that its disk is backed by, is absent. Throws kSnapshotImageMissing if the
-// image that the snapshot's disk is backed by is absent. Throws kSnapshotIntegrity if the snapshot
-// is damaged. Throws kUnsupportedOperation if the snapshot is a checkpoint, has several layers or
-// needs a feature that this library does not support, or if the backend does not support an option.
-// The microsandbox backend boots raw snapshots only.
+// replacement. Throws kSandboxStillRunning if another program has the disk of the sandbox to be
+// replaced, which is stopped then, open for writing. Throws kImageNotFound if the image is absent.
+// Throws kSnapshotNotFound if the snapshot, or a parent that its disk is backed by, is absent.
+// Throws kSnapshotImageMissing if the image that the snapshot's disk is backed by is absent. Throws
+// kSnapshotIntegrity if the snapshot is damaged. Throws kUnsupportedOperation if the snapshot is a
+// checkpoint, has several layers or needs a feature that this library does not support, or if the
+// backend does not support an option. The microsandbox backend boots raw snapshots only.
 [[nodiscard]] MSB_EXPORT Sandbox CreateSandbox(const Context& ctx, const std::string& name,
                                                const std::vector<SandboxOption>& options,
                                                const Client& client = Client::Default());

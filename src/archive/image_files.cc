@@ -234,6 +234,7 @@ class Installation {
     // Concurrent installations take turns, so that each moves or copies only what is missing. One
     // that has failed removes the directory if it had created it.
     do {
+      ctx.Check();
       root_.emplace(cache_dir);
       base::Lock(ctx, root_->fd());
     } while (!base::LeadsTo(cache_dir, root_->fd()));

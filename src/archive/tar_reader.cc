@@ -69,7 +69,7 @@ std::span<const std::byte> TarReader::FetchBlock() {
   if (header_bytes_ > kMaxHeaderBytes + ArchiveInput::kBlockBytes) {
     RefuseArchive("a header is longer than " + std::to_string(kMaxHeaderBytes) + " bytes");
   }
-  if (block_start_ == 0 && block_.empty()) {
+  if (block_start_ == 0 && block_.empty() && !block.empty()) {
     start_.resize(std::min(block.size(), disk::kPackingBytes));
     std::memcpy(start_.data(), block.data(), start_.size());
   }
@@ -156,8 +156,8 @@ TarEntry TarReader::Describe(archive_entry* entry) const {
       archive_entry_hardlink(entry) != nullptr || archive_entry_symlink(entry) != nullptr) {
     if (header_.type() == 'x' || header_.type() == 'g') {
       Throw(ErrorKind::kSnapshotIntegrity,
-            "the archive is not as it was exported, since another program has repacked it: {} has "
-            "a pax header; copy or export it again",
+            "the archive is not as it was exported: {} has a pax header, as archives have that "
+            "another program has repacked; copy or export it again",
             quoted);
     }
     RefuseArchive(quoted + " must be a regular file or a directory");

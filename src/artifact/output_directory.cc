@@ -45,7 +45,8 @@ void CheckOutputDirectory(const std::filesystem::path& out) {
 }
 
 void CheckOutputPath(const base::Home& home, const std::filesystem::path& out) {
-  for (const std::filesystem::path& part : out) {
+  const bool is_inside = base::IsBeneath(out, home.path());
+  for (const std::filesystem::path& part : is_inside ? out.lexically_relative(home.path()) : out) {
     if (!base::IsHiddenName(part.native())) continue;
     base::Throw(ErrorKind::kInvalidArgument,
                 "cannot write {}: msb deletes directories whose names begin as '{}' does, if they "

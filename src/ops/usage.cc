@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <optional>
 
 #include "src/artifact/store.h"
@@ -41,7 +42,7 @@ std::vector<SnapshotUsage> UsageOfSnapshots(const Context& ctx, ClientState& cli
     try {
       space = Measure(ctx, row);
     } catch (const Error& e) {
-      if (e.kind() != ErrorKind::kIO) throw;
+      if (e.os_error() != EACCES && e.os_error() != EPERM) throw;
       client.Log(fmt::format("the space of {} is not counted: {}", row.artifact_path, e.what()));
     }
     if (!space) continue;

@@ -29,7 +29,7 @@ struct DocumentList {
 };
 
 // Gets the documents and calls use with each of them, in their order. Documents that arrive early
-// wait in memory: at most 32 of them, and 32 MiB.
+// wait in memory: at most 32 of them, and 32 MiB unless a single one is larger.
 // Throws the first error of the client or of use; then the client must not be used again.
 template <typename Document>
 void GetInOrder(RegistryClient& client, const DocumentList<Document>& list,

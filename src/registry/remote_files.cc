@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "src/base/digest.h"
@@ -61,14 +62,16 @@ SnapshotIndex RemoteFiles::GetIndex() {
 void RemoteFiles::GetManifests(std::span<const IndexEntry> entries,
                                const std::function<void(RemoteFile file)>& use) {
   using Document = std::optional<RemoteDocument>;
+  const auto size_of = [&](std::size_t index) {
+    return std::min<std::uint64_t>(entries[index].manifest.size, kMaxDocumentBytes);
+  };
   const DocumentList<Document> list = {
       .count = entries.size(),
-      .size = [](std::size_t) { return kMaxDocumentBytes; },
-      .begin =
-          [&](std::size_t index, std::function<void(Document)> done) {
-            client_.GetManifest(reference_.repository, entries[index].manifest.digest,
-                                kMaxDocumentBytes, std::move(done));
-          }};
+      .size = size_of,
+      .begin = [&](std::size_t index, std::function<void(Document)> done) {
+        client_.GetManifest(reference_.repository, entries[index].manifest.digest, size_of(index),
+                            std::move(done));
+      }};
   GetInOrder<Document>(client_, list, [&](std::size_t index, Document document) {
     use(ParseManifest(entries[index], std::move(document)));
   });

@@ -3,6 +3,7 @@
 #include "src/vmm/directory_disk.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <set>
 #include <string_view>
@@ -189,7 +190,8 @@ void RefuseWriter(const Context& ctx, int dir, const SandboxRecord& sandbox) {
   Entry upper;
   try {
     upper = base::OpenEntryAt(dir, sandbox.upper->path.filename());
-  } catch (const Error&) {
+  } catch (const Error& e) {
+    if (e.os_error() != EACCES && e.os_error() != EPERM) throw;
     return;
   }
   if (upper.type != EntryType::kRegularFile) return;

@@ -77,7 +77,7 @@ void Sweep(int dir, const std::filesystem::path& path, const SandboxRecord& sand
 void OwnUpper(const Context& ctx, int dir, const SandboxRecord& sandbox);
 
 // Throws kSandboxStillRunning if another program has the upper open for writing or mapped, as a VM
-// has that was booted with it by hand. Does nothing if the upper cannot be opened, or where that
+// has that was booted with it by hand. Does nothing if the upper may not be opened, or where that
 // cannot be detected (base::HasWriter). The caller must hold the directory's lock.
 void RefuseWriter(const Context& ctx, int dir, const SandboxRecord& sandbox);
 

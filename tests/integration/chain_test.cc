@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "src/artifact/store.h"
@@ -186,7 +187,8 @@ TEST_F(ChainTest, AFragmentedDiskIsReadOnceForEachFile) {
   MakeSparseFile(dir_ / "fragments.img", 64 << 16, data);
   CreateSandbox(ctx_, "fragments", {WithImage(dir_ / "fragments.img")}, client_).Close();
   for (int n = 0; n < kSnapshots; ++n) Create("fragments", fmt::format("f{}", n));
-  Snapshot::Flatten(ctx_, fmt::format("f{}", kSnapshots - 1), dir_ / "flat", {}, client_);
+  Snapshot::Flatten(ctx_.WithTimeout(std::chrono::minutes(1)), fmt::format("f{}", kSnapshots - 1),
+                    dir_ / "flat", {}, client_);
   EXPECT_EQ(ReadFile(dir_ / "flat"), ReadFile(dir_ / "fragments.img"));
 }
 

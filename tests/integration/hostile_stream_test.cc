@@ -183,7 +183,7 @@ TEST_F(HostileStreamTest, SaysThatAnArchiveWasRepacked) {
       dir_.path().native()));
   ASSERT_EQ(repacked.status, 0) << repacked.output;
   EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "y.tar", "", client_),
-                   ErrorKind::kSnapshotIntegrity, "repacked it", "has a pax header",
+                   ErrorKind::kSnapshotIntegrity, "has a pax header", "repacked",
                    "copy or export it again");
 }
 

@@ -103,6 +103,13 @@ TEST_F(RefusalTest, NamesOfDirectoriesThatAreSwept) {
                    ErrorKind::kInvalidArgument, ".msb-pull-x", "choose another name");
 }
 
+TEST_F(RefusalTest, AHomeMayBeBeneathADirectoryThatLooksLikeAStage) {
+  Client client = LocalClient(dir_ / ".msb-stage-job/home");
+  Snapshot::Export(ctx_, "s", dir_ / "s.tar", {}, client_);
+  const auto imported = Snapshot::Import(ctx_, dir_ / "s.tar", "", client);
+  EXPECT_EQ(imported.Digest(), Snapshot::Open(ctx_, "s", client_).Digest());
+}
+
 // System calls would use what precedes the NUL, and the record of a sandbox cannot hold it.
 TEST_F(RefusalTest, PathsWithANul) {
   const std::string path = (dir_ / "x").native() + std::string("\0y", 2);
