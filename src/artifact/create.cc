@@ -58,11 +58,6 @@ void DescribeLayer(NewArtifact& spec, int source, std::uint64_t size) {
     Throw(ErrorKind::kUnsupportedOperation, "{} has {} bytes, but at most 2^53 - 1 are supported",
           spec.upper.native(), size);
   }
-  if (size == 0) {
-    Throw(ErrorKind::kIO,
-          "{} is empty: another program has truncated it; restore the sandbox, or create it again",
-          spec.upper.native());
-  }
   Manifest& manifest = spec.manifest;
   Layer& layer = manifest.layers.at(0);
   layer.file_bytes = size;

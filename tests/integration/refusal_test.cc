@@ -213,11 +213,6 @@ TEST_F(RefusalTest, ASandboxThatIsStartedWhileItIsCopied) {
   EXPECT_EQ(ListTree(dir_ / "home/snapshots").size(), 3U);
 }
 
-TEST_F(RefusalTest, AnUpperThatIsEmpty) {
-  fs::resize_file(GetSandbox(ctx_, "baseline", client_).Upper().path, 0);
-  ExpectRefused({.name = "x"}, ErrorKind::kIO, "is empty: another program has truncated it");
-}
-
 TEST_F(RefusalTest, AnUpperThatIsNoRegularFile) {
   const fs::path upper = GetSandbox(ctx_, "baseline", client_).Upper().path;
   fs::rename(upper, dir_ / "kept");
