@@ -62,8 +62,11 @@ SnapshotIndex RemoteFiles::GetIndex() {
 void RemoteFiles::GetManifests(std::span<const IndexEntry> entries,
                                const std::function<void(RemoteFile file)>& use) {
   using Document = std::optional<RemoteDocument>;
+  // A manifest that is a little longer than its index says is refused with a better message.
+  constexpr std::uint64_t kTolerance = 64 << 10;
   const auto size_of = [&](std::size_t index) {
-    return std::min<std::uint64_t>(entries[index].manifest.size, kMaxDocumentBytes);
+    return std::min<std::uint64_t>(entries[index].manifest.size, kMaxDocumentBytes - kTolerance) +
+           kTolerance;
   };
   const DocumentList<Document> list = {
       .count = entries.size(),
