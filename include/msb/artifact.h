@@ -65,7 +65,7 @@ class MSB_EXPORT SnapshotArtifact {
  public:
   // A move copies, so every artifact keeps its value.
   SnapshotArtifact(const SnapshotArtifact&) = default;
-  SnapshotArtifact(SnapshotArtifact&& other) noexcept : SnapshotArtifact(std::as_const(other)) {}
+  SnapshotArtifact(SnapshotArtifact&& other) noexcept { *this = other; }
   SnapshotArtifact& operator=(const SnapshotArtifact&) = default;
   SnapshotArtifact& operator=(SnapshotArtifact&& other) noexcept {
     return *this = std::as_const(other);

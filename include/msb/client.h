@@ -136,7 +136,7 @@ class MSB_EXPORT Client {
   explicit Client(Config config = Config::FromEnvironment());
   // A copy is the same client, and so is what a move leaves.
   Client(const Client&) = default;
-  Client(Client&& other) noexcept : Client(std::as_const(other)) {}
+  Client(Client&& other) noexcept { *this = other; }
   Client& operator=(const Client&) = default;
   Client& operator=(Client&& other) noexcept { return *this = std::as_const(other); }
   ~Client() = default;

@@ -105,7 +105,7 @@ class MSB_EXPORT Context {
  public:
   // A move copies, so every Context keeps its value.
   Context(const Context&) = default;
-  Context(Context&& other) noexcept : Context(std::as_const(other)) {}
+  Context(Context&& other) noexcept { *this = other; }
   Context& operator=(const Context&) = default;
   Context& operator=(Context&& other) noexcept { return *this = std::as_const(other); }
   ~Context() = default;

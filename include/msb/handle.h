@@ -33,7 +33,7 @@ class MSB_EXPORT SnapshotHandle {
  public:
   // A move copies, so every handle keeps its value.
   SnapshotHandle(const SnapshotHandle&) = default;
-  SnapshotHandle(SnapshotHandle&& other) noexcept : SnapshotHandle(std::as_const(other)) {}
+  SnapshotHandle(SnapshotHandle&& other) noexcept { *this = other; }
   SnapshotHandle& operator=(const SnapshotHandle&) = default;
   SnapshotHandle& operator=(SnapshotHandle&& other) noexcept {
     return *this = std::as_const(other);
