@@ -183,6 +183,8 @@ TEST(WordingTest, NamesOptionsInsteadOfTheApi) {
             "x exists; remove it, or replace it with --force");
   EXPECT_EQ(InWordsOfProgram("no kernel is set; set QemuConfig::kernel, or use a bootable disk"),
             "no kernel is set; set --kernel, or use a bootable disk");
+  EXPECT_EQ(InWordsOfProgram("in time (deadline exceeded); set a longer deadline"),
+            "in time (deadline exceeded); set a longer --timeout");
   EXPECT_EQ(InWordsOfProgram("call Reindex and call Reindex"),
             "run 'msb-snapshot reindex' and run 'msb-snapshot reindex'");
 }

@@ -33,8 +33,8 @@ ErrorKind KindOf(const std::exception& error) {
   return IsOutOfMemory(error) ? ErrorKind::kIO : ErrorKind::kInternal;
 }
 
-std::string MessageOf(const std::exception& error) {
-  if (!IsOutOfMemory(error)) return InWordsOfProgram(error.what());
+std::string_view MessageOf(const std::exception& error) {
+  if (!IsOutOfMemory(error)) return error.what();
   return "not enough memory: end other programs, or raise the limit of this one (ulimit -v)";
 }
 
@@ -67,7 +67,7 @@ Json ErrorDocument(const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
   Json document;
   document["kind"] = ErrorKindName(KindOf(error));
-  document["message"] = MessageOf(error);
+  document["message"] = InWordsOfProgram(std::string(MessageOf(error)));
   if (KindOf(error) == ErrorKind::kIO) {
     document["os_error"] = known != nullptr ? known->os_error() : ENOMEM;
   }
