@@ -72,10 +72,7 @@ void DescribeLayer(NewArtifact& spec, int source, std::uint64_t size) {
 }
 
 [[noreturn]] void RefuseWriter(const NewArtifact& spec) {
-  Throw(ErrorKind::kSnapshotSandboxRunning,
-        "{} is open for writing or mapped in another program: stop that program ('fuser -v' finds "
-        "it) and try again",
-        spec.upper.native());
+  base::RefuseWriter(ErrorKind::kSnapshotSandboxRunning, spec.upper.native());
 }
 
 void CheckUnchanged(const NewArtifact& spec, const base::FileStamp& before,

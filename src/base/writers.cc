@@ -9,6 +9,8 @@
 #include <csignal>
 #include <thread>
 
+#include "src/base/throw.h"
+
 namespace msb::base {
 namespace {
 
@@ -39,6 +41,13 @@ std::optional<bool> HasLastingWriter(const Context& ctx, int fd) {
     if (patience.Done()) return answer;
     std::this_thread::sleep_for(kWriterPause);
   }
+}
+
+void RefuseWriter(ErrorKind kind, std::string_view file) {
+  Throw(kind,
+        "{} is open for writing or mapped in another program: stop that program ('fuser -v' finds "
+        "it) and try again",
+        file);
 }
 
 WriteWatch::WriteWatch(const Context& ctx, int fd) : fd_(fd) {

@@ -6,8 +6,10 @@
 #define MSB_SRC_BASE_WRITERS_H_
 
 #include <optional>
+#include <string_view>
 
 #include "msb/context.h"
+#include "msb/error.h"
 #include "src/base/file.h"
 
 namespace msb::base {
@@ -23,6 +25,10 @@ std::optional<bool> HasWriter(int fd);
 // forked process has copies of its parent's descriptors until it executes a program. Throws
 // kCancelled if ctx ends meanwhile.
 std::optional<bool> HasLastingWriter(const Context& ctx, int fd);
+
+// Throws an error of this kind, which says that a file has a writer. file names the file, as the
+// subject of the message.
+[[noreturn]] void RefuseWriter(ErrorKind kind, std::string_view file);
 
 // A WriteWatch detects writes to a file while the file is read.
 //

@@ -196,10 +196,9 @@ void RefuseWriter(const Context& ctx, int dir, const SandboxRecord& sandbox) {
   }
   if (upper.type != EntryType::kRegularFile) return;
   if (!base::HasLastingWriter(ctx, upper.fd.get()).value_or(false)) return;
-  Throw(ErrorKind::kSandboxStillRunning,
-        "the disk of sandbox '{}', {}, is open for writing or mapped in another program: stop that "
-        "program ('fuser -v' finds it) and try again",
-        sandbox.name, sandbox.upper->path.native());
+  base::RefuseWriter(
+      ErrorKind::kSandboxStillRunning,
+      fmt::format("the disk of sandbox '{}', {},", sandbox.name, sandbox.upper->path.native()));
 }
 
 }  // namespace msb::vmm
