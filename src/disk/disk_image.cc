@@ -41,6 +41,7 @@ void CheckBackingFile(const ImageFile& file, const Qcow2Header& header, const Im
 std::optional<Extent> DiskImage::NextData(std::uint64_t offset) const {
   std::optional<Extent> found = FindData(offset, size());
   while (found && found->length < kLongExtent && found->end() < size()) {
+    // Asks for one byte first, since it may be far to the next data.
     if (!FindData(found->end(), found->end() + 1)) break;
     const auto more = FindData(found->end(), size());
     if (!more || more->offset != found->end()) break;
