@@ -3,20 +3,27 @@
 // Compares Create of a snapshot of a sandbox that runs with the same exchange of the disk done by
 // hand over QMP (an empty overlay by qemu-img, blockdev-add, blockdev-snapshot), for disks of 1, 8
 // and 64 GiB. Without a guest that has an agent, nothing is frozen. If MSB_BENCH_GUEST is the
-// directory that tests/vm/make_guest.sh has written, the time from freezing to thawing is measured
-// too, with the file system of a real guest.
+// directory that tests/vm/make_guest.sh has written, Create of a real guest is compared with
+// freezing and thawing alone, while a program in the guest writes. The pause of that program is
+// measured by its own clock, and by the writes that QEMU counts.
 //
 //   bench_live DIR IMAGE      IMAGE is not used
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <future>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "msb/msb.h"
@@ -34,6 +41,156 @@ using base::Json;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRuns = 15;
+
+double Since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// Watches the writes to a sandbox's disk over a QMP socket of its own.
+class WriteWatch {
+ public:
+  explicit WriteWatch(const fs::path& socket)
+      : qmp_(ctx_, base::TryConnectAt(ctx_, base::OpenDirectory(socket.parent_path()).get(),
+                                      socket.filename())) {}
+
+  // Returns the longest time between two writes, in seconds, from now until is_done returns true
+  // and the writes go on.
+  double LongestGap(const std::function<bool()>& is_done) {
+    double longest = 0;
+    std::int64_t writes = Writes();
+    for (auto last = Clock::now();;) {
+      const bool is_last = is_done();
+      const std::int64_t now = Writes();
+      longest = std::max(longest, Since(last));
+      if (now != writes) {
+        if (is_last) return longest;
+        last = Clock::now();
+        writes = now;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+ private:
+  std::int64_t Writes() {
+    const Json devices = qmp_.Execute(ctx_, "query-blockstats");
+    return devices.at(0).at("stats").at("wr_operations").get<std::int64_t>();
+  }
+
+  const Context ctx_ = Context::Background();
+  vmm::QmpClient qmp_;
+};
+
+// Measures Create of a guest whose file system is frozen meanwhile.
+class FrozenBench {
+ public:
+  FrozenBench(const fs::path& dir, const fs::path& image, const fs::path& guest)
+      : dir_(dir),
+        client_({.home = dir / "guest-home",
+                 .backend = "qemu",
+                 .qemu = {.kernel = guest / "vmlinuz",
+                          .initrd = guest / "initrd-agent.gz",
+                          .append = "console=ttyS0 loglevel=1 tsc=unstable msb.mount msb.agent",
+                          .memory_mib = 256,
+                          .extra_arguments = {"-qmp", fmt::format("unix:{},server=on,wait=off",
+                                                                  (dir / "watch").native())}}}),
+        sandbox_(CreateSandbox(ctx_, "box", {WithImage(image)}, client_)) {
+    InGuest(kWriter);
+  }
+  ~FrozenBench() {
+    try {
+      sandbox_.Kill(ctx_);
+    } catch (const Error& e) {
+      fmt::print(stderr, "{}\n", e.what());
+    }
+  }
+  FrozenBench(const FrozenBench&) = delete;
+  FrozenBench& operator=(const FrozenBench&) = delete;
+
+  void Run() {
+    std::vector<double> calls, alone, in_guest, over_qmp;
+    for (int i = 0; i < kRuns; ++i) {
+      in_guest.push_back(PauseInGuest([&] {
+        const auto begin = Clock::now();
+        Create();
+        calls.push_back(Since(begin));
+      }));
+      alone.push_back(FreezeAlone());
+    }
+    // Counting the writes slows QEMU down.
+    for (int i = 0; i < kRuns; ++i) over_qmp.push_back(PauseOverQmp([&] { Create(); }));
+    Report("Create (live, frozen)", calls);
+    Report("freezing and thawing alone", alone);
+    Report("pause by the guest's clock", in_guest);
+    Report("pause by QEMU's count of writes", over_qmp);
+  }
+
+ private:
+  // Writes the time since the guest has booted, in seconds, to the disk again and again.
+  static constexpr const char* kWriter =
+      "mount -o remount,sync /data; while usleep 5000; do read -r time idle </proc/uptime; "
+      "echo $time >>/data/times; done >/dev/null 2>&1 &";
+
+  ExecResult InGuest(const std::string& script) {
+    ExecResult result = sandbox_.Exec(ctx_, {"sh", "-c", script});
+    if (result.exit_code != 0) throw std::runtime_error(result.err);
+    return result;
+  }
+
+  // Calls work. Returns how long the writer was stopped meanwhile, in seconds.
+  double PauseInGuest(const std::function<void()>& work) {
+    InGuest(": >/data/times");
+    work();
+    std::istringstream times(InGuest("cat /data/times").out);
+    double longest = 0;
+    double last = 0;
+    for (double time = 0; times >> time; last = time) {
+      if (last != 0) longest = std::max(longest, time - last);
+    }
+    return longest;
+  }
+
+  // Calls work. Returns the longest time in which no write reached the disk meanwhile, in seconds.
+  double PauseOverQmp(const std::function<void()>& work) {
+    WriteWatch watch(dir_ / "watch");
+    std::atomic<bool> is_done = false;
+    auto pause = std::async(std::launch::async,
+                            [&] { return watch.LongestGap([&] { return is_done.load(); }); });
+    work();
+    is_done = true;
+    return pause.get();
+  }
+
+  void Create() {
+    Snapshot::Create(
+        ctx_, "box",
+        {.name = fmt::format("p{}", ++snapshots_), .live = LiveSnapshot::kFilesystemConsistent},
+        client_);
+  }
+
+  double FreezeAlone() {
+    const base::UniqueFd dir = base::OpenDirectory(dir_ / "guest-home/sandboxes/box");
+    const vmm::GuestAddress guest{dir.get(), "box"};
+    const vmm::Warn ignore = [](const std::string&) {};
+    vmm::QemuFreezer freezer(guest, ignore);
+    const auto begin = Clock::now();
+    freezer.Freeze(ctx_, LiveSnapshot::kFilesystemConsistent);
+    freezer.Thaw();
+    return Since(begin);
+  }
+
+  static void Report(const char* what, std::vector<double> seconds) {
+    std::sort(seconds.begin(), seconds.end());
+    fmt::print("  {:<44} {:>10.2f} ms   ({:.2f} to {:.2f})\n", what,
+               seconds[seconds.size() / 2] * 1e3, seconds.front() * 1e3, seconds.back() * 1e3);
+  }
+
+  const Context ctx_ = Context::Background();
+  const fs::path dir_;
+  int snapshots_ = 0;
+  Client client_;
+  Sandbox sandbox_;
+};
 
 class LiveBench {
  public:
@@ -68,60 +225,12 @@ class LiveBench {
     return medians[0];
   }
 
-  // Prints the times from freezing to thawing.
-  void BenchPause(const fs::path& guest) {
+  void BenchFrozen(const fs::path& guest) const {
     Shell(fmt::format("PATH=$PATH:/sbin:/usr/sbin mkfs.ext4 -q -F '{}'", image_.native()));
-    Client client({.home = dir_ / "guest-home",
-                   .backend = "qemu",
-                   .qemu = {.kernel = guest / "vmlinuz",
-                            .initrd = guest / "initrd-agent.gz",
-                            .append = "console=ttyS0 loglevel=1 tsc=unstable msb.mount msb.agent",
-                            .memory_mib = 256}});
-    Sandbox sandbox = CreateSandbox(ctx_, "box", {WithImage(image_)}, client);
-    InGuest(sandbox, "true");
-    std::vector<double> pauses;
-    std::vector<double> calls;
-    for (int i = 0; i < kRuns; ++i) {
-      InGuest(sandbox, "echo more >>/data/file");
-      const auto begin = Clock::now();
-      Snapshot::Create(ctx_, "box",
-                       {.name = fmt::format("p{}", i), .live = LiveSnapshot::kFilesystemConsistent},
-                       client);
-      calls.push_back(Since(begin));
-      pauses.push_back(FreezeOnly(dir_ / "guest-home/sandboxes/box"));
-    }
-    Report("Create (live, frozen)", calls);
-    Report("freeze and thaw alone", pauses);
-    sandbox.Kill(ctx_);
+    FrozenBench(dir_, image_, guest).Run();
   }
 
  private:
-  static double Since(Clock::time_point begin) {
-    return std::chrono::duration<double>(Clock::now() - begin).count();
-  }
-
-  void InGuest(const Sandbox& sandbox, const std::string& script) const {
-    const ExecResult result = sandbox.Exec(ctx_, {"sh", "-c", script});
-    if (result.exit_code != 0) throw std::runtime_error(result.err);
-  }
-
-  double FreezeOnly(const fs::path& sandbox) const {
-    const base::UniqueFd dir = base::OpenDirectory(sandbox);
-    const vmm::GuestAddress guest{dir.get(), "box"};
-    const vmm::Warn ignore = [](const std::string&) {};
-    vmm::QemuFreezer freezer(guest, ignore);
-    const auto begin = Clock::now();
-    freezer.Freeze(ctx_, LiveSnapshot::kFilesystemConsistent);
-    freezer.Thaw();
-    return Since(begin);
-  }
-
-  void Report(const char* what, std::vector<double> seconds) const {
-    std::sort(seconds.begin(), seconds.end());
-    fmt::print("{}, {} GiB: median {:.1f} ms, {:.1f} to {:.1f} ms\n", what, gib_,
-               seconds[seconds.size() / 2] * 1e3, seconds.front() * 1e3, seconds.back() * 1e3);
-  }
-
   void SwitchByHand() {
     const fs::path sandbox = dir_ / "home/sandboxes/by-hand";
     const std::string node = fmt::format("hand{}", ++switches_);
@@ -153,7 +262,7 @@ void Run(const fs::path& dir, const fs::path& /*image*/, const std::string& /*ru
   for (const int gib : {1, 8, 64}) {
     LiveBench bench(dir / "live", gib);
     medians.push_back(bench.BenchCreate());
-    if (guest != nullptr) bench.BenchPause(guest);
+    if (guest != nullptr) bench.BenchFrozen(guest);
   }
   PrintRatio("Create (live), 64 GiB / 1 GiB", medians[2], medians[0]);
 }

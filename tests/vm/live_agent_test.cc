@@ -76,6 +76,11 @@ class LiveAgentTest : public GuestTest {
   static ExecResult Shell(const Context& ctx, Sandbox& sandbox, const std::string& script) {
     return sandbox.Exec(ctx, {"sh", "-c", script});
   }
+
+  // Returns the seconds since the guest has booted.
+  double UptimeOf(Sandbox& sandbox) const {
+    return std::stod(Shell(ctx_, sandbox, "cat /proc/uptime").out);
+  }
 };
 
 TEST_F(LiveAgentTest, AFilesystemConsistentSnapshotHasEveryAcknowledgedRecord) {
@@ -85,13 +90,18 @@ TEST_F(LiveAgentTest, AFilesystemConsistentSnapshotHasEveryAcknowledgedRecord) {
   ASSERT_EQ(Shell(ctx_, sandbox, kWriter).exit_code, 0);
   AwaitRecord(client, "box", 3);
 
+  constexpr const char* kBoot = "cat /proc/sys/kernel/random/boot_id";
+  const std::string boot = Shell(ctx_, sandbox, kBoot).out;
+  const double uptime = UptimeOf(sandbox);
   const int before = LastRecord(client, "box");
   const auto snapshot = Snapshot::Create(
       ctx_, "box", {.name = "live", .live = LiveSnapshot::kFilesystemConsistent}, client);
   EXPECT_EQ(snapshot.Consistency(), "filesystem-consistent");
   AwaitRecord(client, "box", LastRecord(client, "box") + 3);
 
-  // The original lost nothing.
+  // The original still runs, and lost nothing.
+  EXPECT_EQ(Shell(ctx_, sandbox, kBoot).out, boot);
+  EXPECT_GT(UptimeOf(sandbox), uptime);
   ASSERT_EQ(Shell(ctx_, sandbox, "kill $(pidof dd) 2>/dev/null; sync").exit_code, 0);
   const int written = LastRecord(client, "box");
   const std::string records = Shell(ctx_, sandbox, "cat /data/records").out;
