@@ -39,8 +39,8 @@ class QemuLiveDisk : public LiveDisk {
   void Connect(const Context& ctx);
   // Connects, and executes a command. Throws kIO if QEMU does not answer within 60 s.
   base::Json Ask(const Context& ctx, const std::string& command, const base::Json& arguments);
-  // Returns true if QEMU has a block node of this name, or if its answer is not understood.
-  bool HasNode(const Context& ctx, const std::string& name);
+  // Returns true if QEMU has no block node of this name.
+  bool IsNodeNameFree(const Context& ctx, const std::string& name);
   // QEMU serves one client at a time, so no connection is kept while the snapshot is made.
   void Disconnect() { client_.reset(); }
   // Returns the node that the guest's disk writes to.

@@ -2,6 +2,8 @@
 
 #include "src/vmm/qmp_client.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string_view>
@@ -36,9 +38,10 @@ std::string LineOf(const std::string& command, const base::Json& arguments, std:
 }
 
 [[noreturn]] void ThrowFailed(const std::string& command, const base::Json& error) {
-  base::Throw(ErrorKind::kIO,
-              "QEMU refused {}: {}: {}; see qemu.log in the directory of the sandbox", command,
-              TextOf(error, "class"), TextOf(error, "desc"));
+  throw QmpRefusal(
+      ErrorKind::kIO,
+      fmt::format("QEMU refused {}: {}: {}; see qemu.log in the directory of the sandbox", command,
+                  TextOf(error, "class"), TextOf(error, "desc")));
 }
 
 }  // namespace

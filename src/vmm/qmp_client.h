@@ -17,6 +17,7 @@
 #include <string>
 
 #include "msb/context.h"
+#include "msb/error.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
 #include "src/vmm/line_reader.h"
@@ -24,6 +25,12 @@
 namespace msb::vmm {
 
 inline constexpr std::size_t kMaxQmpMessageBytes = 1 << 20;
+
+// A QmpRefusal is thrown if QEMU replies to a command with an error. Its kind is kIO.
+class QmpRefusal : public Error {
+ public:
+  using Error::Error;
+};
 
 // Must not be used by several threads at the same time.
 class QmpClient {
@@ -43,8 +50,9 @@ class QmpClient {
   // earlier calls that were cancelled, and those that QEMU owes to a client that ended before this
   // one connected. A reply that does not say which command it answers closes the connection
   // (kInvalidConfig).
-  // Throws kIO if the command fails (the message has the class and the description of the error),
-  // or if the other side closes the connection meanwhile.
+  // Throws a QmpRefusal if the command fails. The message has the class and the description of the
+  // error.
+  // Throws kIO if the other side closes the connection meanwhile.
   // Throws kInvalidArgument if an argument is not UTF-8.
   // Throws kCancelled if ctx ends first. Whether QEMU executes the command is then unknown. Further
   // commands may be executed, unless ctx ended while this command was being sent; in that case the

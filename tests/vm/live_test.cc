@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -102,49 +103,127 @@ TEST_F(LiveTest, EachSnapshotHasWhatWasWrittenBeforeIt) {
   fork.Kill(ctx_);
 }
 
-TEST_F(LiveTest, AHundredInARowBootAndRestore) {
-  constexpr int kCount = 100;
-  const auto letter = [](int i) { return static_cast<char>('!' + i % 90); };
-  std::string written;
-  for (int i = 0; i < kCount; ++i) {
-    WriteDisk("a", letter(i), i);
-    written += letter(i);
-    Live(fmt::format("s{:03}", i));
+// A chain of a hundred snapshots, whose disk is so small that all of them are read quickly.
+class LiveChainTest : public LiveTest {
+ protected:
+  static constexpr int kCount = 100;
+
+  void SetUp() override {
+    LiveTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    // A firmware that halts leaves QEMU the time for its commands.
+    WriteFile(dir_ / "firmware", FirmwareOf(Joined({WritePlus(), Rest()})));
+    sandbox_->Kill(ctx_);
+    sandbox_.emplace(
+        CreateSandbox(ctx_, "a", {WithImage(image_), WithOCIUpperSize(8), WithReplace()}, client_));
+    for (int i = 0; i < kCount; ++i) {
+      written_ += static_cast<char>('!' + i % 90);
+      WriteDisk("a", written_.back(), i);
+      LiveWithIntegrity(fmt::format("s{:03}", i));
+    }
   }
-  EXPECT_EQ(BlocksOf("s099", kCount), written);
-  EXPECT_EQ(BlocksOf("s050", 51), written.substr(0, 51));
-  {
-    Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot("s049")}, client_);
-    AwaitFirmware("fork");
-    WriteDisk("fork", '~', 0);
-    fork.Kill(ctx_);
-    Snapshot::Create(ctx_, "fork", {.name = "of-fork"}, client_);
-    EXPECT_EQ(BlocksOf("of-fork", 50), "~" + written.substr(1, 49));
-    RemoveSandbox(ctx_, "fork", client_);
-    Snapshot::Remove(ctx_, "of-fork", false, client_);
+
+  SnapshotArtifact LiveWithIntegrity(const std::string& name) {
+    return Snapshot::Create(ctx_, "a", {.name = name, .record_integrity = true, .live = kCrash},
+                            client_);
   }
+
+  // Leaves the sandbox as a process does that was killed after it had recorded a switch, and before
+  // QEMU opened the overlay. Returns the path of the overlay.
+  fs::path InterruptSwitch() const {
+    const fs::path sandbox = sandboxes_ / "a";
+    const base::UniqueFd dir = base::OpenDirectory(sandbox);
+    auto record = vmm::ReadRecord(dir.get(), sandbox).value();
+    record.live = vmm::PendingSwitch{.overlay = vmm::NewUpperName(DiskFormat::kQcow2)};
+    vmm::MakeOverlay(dir.get(), record.live->overlay, 8 << 20,
+                     {record.sandbox.upper->path.filename(), *record.sandbox.upper});
+    vmm::SaveRecord(record, dir.get(), sandbox);
+    return sandbox / record.live->overlay;
+  }
+
+  // Returns the names of the snapshots in the home.
+  std::set<std::string> Left() const {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(home_ / "snapshots"))
+      names.insert(entry.path().filename());
+    return names;
+  }
+
+  // Prunes to the last five, and returns the number of snapshots that this removed.
+  std::size_t PruneToFive() { return Snapshot::Prune(ctx_, {.keep_last = 5}, client_).size(); }
+
+  // Expects the content of every snapshot, and of all that it is backed by, to be verified.
+  void ExpectAllVerified() {
+    ExpectSnapshotsSealed();
+    for (const std::string& name : Left()) {
+      const SnapshotVerifyReport report = Snapshot::Open(ctx_, name, client_).Verify(ctx_);
+      EXPECT_EQ(report.upper.kind, "verified") << name;
+      for (const auto& file : report.backing) {
+        EXPECT_EQ(file.status.kind, "verified") << name << " is backed by " << file.path;
+      }
+    }
+  }
+
+  // Boots a sandbox from every snapshot.
+  void ExpectAllBoot() {
+    for (const std::string& name : Left()) {
+      Sandbox box = CreateSandbox(ctx_, "boot", {WithSnapshot(name), WithReplace()}, client_);
+      AwaitFirmware("boot");
+      box.Kill(ctx_);
+    }
+    RemoveSandbox(ctx_, "boot", client_);
+  }
+
+  std::string written_;  // The blocks of the disk.
+};
+
+TEST_F(LiveChainTest, AHundredInARowVerifyBootAndCanBePruned) {
+  EXPECT_EQ(BlocksOf("s099", kCount), written_);
+  // QEMU is asked about the overlay, and its answer must not be longer for a longer chain.
+  const fs::path overlay = InterruptSwitch();
+  LiveWithIntegrity("s100");
+  EXPECT_FALSE(fs::exists(overlay));
+  EXPECT_EQ(BlocksOf("s100", kCount), written_);
+
+  Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot("s049")}, client_);
+  AwaitFirmware("fork");
+  WriteDisk("fork", '~', 0);
   sandbox_->Kill(ctx_);
   Snapshot::Restore(ctx_, "a", "s009", client_);
   StartDetached("a");
   WriteDisk("a", '~', 9);
-  Live("restored");
-  EXPECT_EQ(BlocksOf("restored", 10), written.substr(0, 9) + "~");
-  GetSandbox(ctx_, "a", client_).Kill(ctx_);
-  RemoveSandbox(ctx_, "a", client_);
-  Snapshot::Remove(ctx_, "restored", false, client_);
+  LiveWithIntegrity("restored");
+  EXPECT_EQ(BlocksOf("restored", 10), written_.substr(0, 9) + "~");
   // The last five need all the others, which they are backed by.
-  EXPECT_TRUE(Snapshot::Prune(ctx_, {.keep_last = 5}, client_).empty());
-  const auto left = Snapshot::ListDir(ctx_, "", client_);
-  EXPECT_EQ(left.size(), std::size_t{kCount});
-  for (const auto& artifact : left)
-    EXPECT_NO_THROW(std::ignore = artifact.Verify(ctx_)) << artifact.Path();
-  ExpectSnapshotsSealed();
-  for (const char* name : {"s000", "s095", "s099"}) {
-    Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot(name)}, client_);
-    AwaitFirmware("fork");
-    fork.Kill(ctx_);
-    RemoveSandbox(ctx_, "fork", client_);
+  EXPECT_EQ(PruneToFive(), 0U);
+  EXPECT_EQ(Left().size(), std::size_t{kCount + 2});
+  ExpectAllVerified();
+  ExpectAllBoot();
+
+  GetSandbox(ctx_, "a", client_).Kill(ctx_);
+  Snapshot::Squash(ctx_, "s100", {.name = "base", .record_integrity = true}, client_);
+  Snapshot::Restore(ctx_, "a", "base", client_);
+  StartDetached("a");
+  std::set<std::string> kept = {"base"};
+  for (int i = 0; i < 5; ++i) {
+    written_[static_cast<std::size_t>(i)] = '~';
+    WriteDisk("a", '~', i);
+    kept.insert(fmt::format("new-{}", i));
+    LiveWithIntegrity(fmt::format("new-{}", i));
   }
+  // The fork needs the fifty that it is backed by.
+  EXPECT_EQ(PruneToFive(), std::size_t{kCount + 2 - 50});
+  EXPECT_EQ(Left().size(), kept.size() + 50);
+  fork.Kill(ctx_);
+  Snapshot::Create(ctx_, "fork", {.name = "of-fork"}, client_);
+  EXPECT_EQ(BlocksOf("of-fork", 50), "~" + BlocksOf("s049", 50).substr(1));
+  RemoveSandbox(ctx_, "fork", client_);
+  Snapshot::Remove(ctx_, "of-fork", false, client_);
+  EXPECT_EQ(PruneToFive(), 50U);
+  EXPECT_EQ(Left(), kept);
+  EXPECT_EQ(BlocksOf("new-4", kCount), written_);
+  ExpectAllVerified();
+  ExpectAllBoot();
 }
 
 // The call fails when the guest writes to the overlay already.
