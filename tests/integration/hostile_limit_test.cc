@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/fed_pipe.h"
@@ -86,15 +85,15 @@ TEST_F(HostileLimitTest, ASparseDiskThatNoFileSystemHolds) {
   }
 }
 
-// SHA-256 hashes holes as zeros. Without the limit, the import would run into the deadline.
+// SHA-256 hashes holes as zeros. Without the limit, this import would take an hour, and end with
+// another error.
 TEST_F(HostileLimitTest, ImportRefusesADiskThatTakesTooLongToHash) {
   const auto edit = [](Json& manifest) { SetSize(SampleLayout::kLegacy, 2 * kTi, manifest); };
   SampleArchive archive = MakeSampleArchive(SampleLayout::kLegacy, {.edit = edit});
   TarEntry& upper = archive.entries.back();
   upper.apparent_size = 2 * kTi;
   upper.ranges.back().offset = 2 * kTi;
-  const Context ctx = ctx_.WithTimeout(std::chrono::seconds(20));
-  EXPECT_MSB_ERROR(Snapshot::Import(ctx, Stored(archive.Tar()), "", client_),
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, Stored(archive.Tar()), "", client_),
                    ErrorKind::kSnapshotIntegrity, "exceeds the limit of ", "bytes to hash",
                    "import the archive with the program that wrote it");
 }

@@ -448,8 +448,7 @@ TEST_F(SandboxTest, CopiesOfAHandleAreIndependent) {
 TEST_F(SandboxTest, ARunningOneSeesItselfStoppedByAnother) {
   Sandbox sandbox = Create("a");
   std::jthread other([&] { GetSandbox(ctx_, "a", client_).Stop(ctx_); });
-  EXPECT_EQ(sandbox.WaitUntilStopped(ctx_.WithTimeout(std::chrono::seconds(30))),
-            SandboxStatus::kStopped);
+  EXPECT_EQ(sandbox.WaitUntilStopped(ctx_), SandboxStatus::kStopped);
 }
 
 TEST_F(SandboxTest, CancelledContextEndsNothing) {

@@ -73,8 +73,7 @@ class ConcurrentDocumentsTest : public ::testing::Test {
   }
 
   void ExpectPulled() {
-    const Context ctx = ctx_.WithTimeout(std::chrono::seconds(60));
-    EXPECT_EQ(Snapshot::Pull(ctx, Reference(), "", {}, receiver_).Digest(), head_);
+    EXPECT_EQ(Snapshot::Pull(ctx_, Reference(), "", {}, receiver_).Digest(), head_);
     EXPECT_EQ(Snapshot::ListDir(ctx_, "", receiver_).size(), std::size_t{kSnapshots});
   }
 

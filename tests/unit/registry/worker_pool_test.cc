@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <chrono>
 #include <semaphore>
 #include <span>
 #include <stdexcept>
@@ -75,8 +74,8 @@ TEST(WorkerPoolTest, AbandonWaitsForRunningTasksAndDropsTheOthers) {
   EXPECT_EQ(ended, ended_by_then);
 }
 
-// Compressing this chunk without interruption would take 5 to 20 s, which must not delay the end of
-// a call.
+// Compressing this chunk without interruption takes 5 to 20 s, which must not delay the end of a
+// call.
 TEST(WorkerPoolTest, AbandonStopsAWorkerThatCompresses) {
   std::counting_semaphore<> begun(0);
   WorkerPool pool([] {});
@@ -85,15 +84,16 @@ TEST(WorkerPoolTest, AbandonStopsAWorkerThatCompresses) {
     chunk += test::Noise(100 + chunk.size() % 901, static_cast<std::uint32_t>(chunk.size())) +
              chunk.substr(0, 1000);
   }
+  std::atomic<bool> compressed = false;
   pool.Post([&](ChunkCodec& codec) -> WorkerPool::Result {
     begun.release();
     codec.Compress(std::as_bytes(std::span(chunk)), 19);
+    compressed = true;
     return [] { ADD_FAILURE() << "the result of an abandoned task was called"; };
   });
   begun.acquire();
-  const auto begin = std::chrono::steady_clock::now();
   pool.Abandon();
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
+  EXPECT_FALSE(compressed) << "it stops in the middle of the chunk";
   pool.TakeResults();  // Reports no failure.
   // The pool still works.
   std::counting_semaphore<> done(0);
