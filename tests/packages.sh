@@ -14,8 +14,9 @@ msb_package_packages=(abigail-tools dpkg-dev lintian)
 # docs/site/build.sh builds the documentation with these.
 msb_documentation_packages=(doxygen graphviz python3)
 
-# tests/environments/run.sh mounts file systems with these, and skips those that it cannot mount.
-msb_environment_packages=(bindfs xfsprogs btrfs-progs dosfstools)
+# tests/environments/run.sh mounts file systems with these, and skips those that it cannot mount. It
+# pushes to docker-registry.
+msb_environment_packages=(bindfs xfsprogs btrfs-progs dosfstools docker-registry)
 
 # msb_install_missing PACKAGE...: installs missing packages. Does not run apt if none is missing.
 msb_install_missing() {

@@ -3,12 +3,14 @@
 // environments make ROOT: makes the home on which the operations are tried.
 // environments try ROOT OUT [CALL...]: tries them as if the file system did not support these
 // calls: rename-flags, links, locks, holes, directory-flush, clone, kernel-copy. Prints a line for
-// each operation: its name, a tab, and "ok" or the error. The exit status is 0 even if operations
-// failed.
+// each operation: its name, "reads" or "writes" (whether it needs a writable home), and "ok",
+// "skipped" or the error, separated by tabs. The exit status is 0 even if operations failed. Push
+// and Pull use the repository MSB_TEST_REPOSITORY (HOST:PORT/NAME), and are skipped without one.
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -21,10 +23,17 @@
 namespace {
 
 std::string Try(const char* root, const char* out) {
+  using namespace msb::test;
+  const char* repository = std::getenv("MSB_TEST_REPOSITORY");
   std::string lines;
-  for (auto& result : msb::test::TryOperations(root, out)) {
+  for (auto& result : TryOperations(root, out, repository == nullptr ? "" : repository)) {
     std::replace(result.error.begin(), result.error.end(), '\n', ' ');
-    lines += result.name + "\t" + (result.error.empty() ? "ok" : result.error) + "\n";
+    lines += result.name + (result.access == Access::kReads ? "\treads\t" : "\twrites\t");
+    if (result.outcome == Outcome::kSkipped) {
+      lines += "skipped\n";
+    } else {
+      lines += (result.error.empty() ? "ok" : result.error) + "\n";
+    }
   }
   return lines;
 }

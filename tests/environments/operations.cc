@@ -72,23 +72,40 @@ class Trial {
     }
   }
 
-  std::vector<OperationResult> Run() {
+  std::vector<OperationResult> Run(const std::string& repository) {
     ReadOperations();
-    WriteOperations();
+    CopyOperations();
+    RegistryOperations(repository);
+    CreateOperations();
+    SandboxOperations();
+    RunOperations();
     RemoveOperations();
-    Try("nothing is left behind", [&] { CheckNothingLeft(); });
+    UseNamesAgain();
+    Reads("nothing is left behind", [&] { CheckNothingLeft(); });
     return std::move(results_);
   }
 
  private:
+  using Operation = std::function<void()>;
+
   Client MakeClient(DiskFormat format) const {
     return Client({.home = root_ / "home",
                    .backend = "local",
                    .upper_format = format,
                    .log = [](std::string_view) {}});
   }
+  // Returns a client of another home, which is writable.
+  Client OtherClient(const std::string& name) const {
+    return Client({.home = out_ / name, .backend = "local", .log = [](std::string_view) {}});
+  }
 
-  void Try(std::string name, const std::function<void()>& operation) {
+  void Reads(std::string name, const Operation& operation) {
+    Try(std::move(name), Access::kReads, operation);
+  }
+  void Writes(std::string name, const Operation& operation) {
+    Try(std::move(name), Access::kWrites, operation);
+  }
+  void Try(std::string name, Access access, const Operation& operation) {
     std::string error;
     try {
       operation();
@@ -97,115 +114,240 @@ class Trial {
     } catch (const std::exception& e) {
       error = e.what();
     }
-    results_.push_back({std::move(name), std::move(error)});
+    results_.push_back({std::move(name), access, Outcome::kTried, std::move(error)});
+  }
+  void Skip(std::string name, Access access) {
+    results_.push_back({std::move(name), access, Outcome::kSkipped, {}});
   }
 
   // Checks that the disk of the snapshot, in whatever format, has the content of the image.
-  void CheckDisk(const std::string& snapshot) {
+  void CheckDisk(const std::string& snapshot) const { CheckDisk(snapshot, raw_); }
+  void CheckDisk(const std::string& snapshot, const Client& client) const {
     const fs::path disk = out_ / "check.raw";
-    Snapshot::Flatten(ctx_, snapshot, disk, {}, raw_);
+    Snapshot::Flatten(ctx_, snapshot, disk, {}, client);
     const std::string found = Read(disk);
     fs::remove(disk);
     Check(found == Content(), snapshot + " has another content");
   }
 
+  // Checks the upper of a sandbox that has a raw disk.
+  void CheckUpper(const std::string& sandbox) const {
+    Check(Read(GetSandbox(ctx_, sandbox, raw_).Upper().path) == Content(),
+          sandbox + " has another content");
+  }
+  void CheckStatus(const std::string& sandbox, SandboxStatus expected) const {
+    Check(GetSandbox(ctx_, sandbox, raw_).Status() == expected, sandbox + " has another status");
+  }
+  void CheckAbsent(const std::string& name) const {
+    Check(!fs::exists(root_ / "home" / name), name + " is still there");
+  }
+
   void ReadOperations() {
-    Try("List", [&] { Check(Snapshot::List(ctx_, raw_).size() == 4, "not 4 snapshots"); });
-    Try("Open", [&] { std::ignore = Snapshot::Open(ctx_, "raw", raw_); });
-    Try("Get", [&] { std::ignore = Snapshot::Get(ctx_, "cow", raw_); });
-    Try("Verify", [&] {
+    Reads("List", [&] { Check(Snapshot::List(ctx_, raw_).size() == 4, "not 4 snapshots"); });
+    Reads("ListDir",
+          [&] { Check(Snapshot::ListDir(ctx_, "", raw_).size() == 4, "not 4 snapshots"); });
+    Reads("Open", [&] {
+      Check(Snapshot::Open(ctx_, "raw", raw_).SizeBytes() == kDiskBytes, "another size");
+    });
+    Reads("Get", [&] { Check(Snapshot::Get(ctx_, "cow", raw_).Name() == "cow", "another name"); });
+    Reads("SnapshotHandle::Open", [&] {
+      const SnapshotHandle handle = Snapshot::Get(ctx_, "cow", raw_);
+      Check(handle.Open(ctx_).Digest() == handle.Digest(), "another digest");
+    });
+    Reads("Verify", [&] {
       std::ignore = Snapshot::Open(ctx_, "raw", raw_).Verify(ctx_);
       std::ignore = Snapshot::Open(ctx_, "cow", raw_).Verify(ctx_);
     });
-    Try("Flatten", [&] {
+    Reads("Usage", [&] { Check(Snapshot::Usage(ctx_, raw_).size() == 4, "not 4 snapshots"); });
+    Reads("ListSandboxes",
+          [&] { Check(ListSandboxes(ctx_, raw_).size() == 4, "not 4 sandboxes"); });
+    Reads("GetSandbox", [&] { CheckUpper("raw"); });
+    Reads("SandboxHandle::Refresh", [&] {
+      SandboxHandle handle = GetSandbox(ctx_, "cow", raw_);
+      handle.Refresh(ctx_);
+      Check(handle.Status() == SandboxStatus::kStopped, "another status");
+    });
+  }
+
+  // These read the home and write elsewhere.
+  void CopyOperations() {
+    Reads("Flatten", [&] {
       CheckDisk("raw");
       CheckDisk("cow");
     });
-    Try("Export", [&] {
+    Reads("Export", [&] {
       Snapshot::Export(ctx_, "cow", out_ / "cow.tar.zst",
                        {.with_parents = true, .with_image = true}, raw_);
       Snapshot::Export(ctx_, "raw", out_ / "raw.tar", {.plain_tar = true}, raw_);
     });
-    Try("Import elsewhere", [&] {
-      Client other({.home = out_ / "other", .backend = "local", .log = [](std::string_view) {}});
-      Snapshot::Import(ctx_, out_ / "cow.tar.zst", "", other);
+    Reads("Import elsewhere", [&] {
+      Client other = OtherClient("other");
+      const SnapshotImportOptions named{.name = "cow"};
+      Snapshot::Import(ctx_, out_ / "cow.tar.zst", "", named, other);
       Snapshot::Import(ctx_, out_ / "raw.tar", "", other);
+      CheckDisk("cow", other);
     });
-    Try("Usage", [&] { Check(Snapshot::Usage(ctx_, raw_).size() == 4, "not 4 snapshots"); });
-    Try("ListSandboxes", [&] { Check(ListSandboxes(ctx_, raw_).size() == 4, "not 4 sandboxes"); });
+    Reads("CreateSandbox elsewhere", [&] {
+      Client other = OtherClient("other");
+      CreateSandbox(ctx_, "raw", {WithSnapshot(root_ / "home/snapshots/raw")}, other).Close();
+      Check(Read(GetSandbox(ctx_, "raw", other).Upper().path) == Content(), "another content");
+    });
   }
 
-  void WriteOperations() {
-    Try("Create, raw", [&] {
+  void RegistryOperations(const std::string& repository) {
+    if (repository.empty()) {
+      Skip("Push", Access::kReads);
+      Skip("Pull elsewhere", Access::kReads);
+      return Skip("Pull", Access::kWrites);
+    }
+    Reads("Push", [&] {
+      Snapshot::Push(ctx_, "cow", repository + ":cow", {.with_parents = true, .with_image = true},
+                     raw_);
+      Snapshot::Push(ctx_, "raw", repository + ":raw", {}, raw_);
+    });
+    Reads("Pull elsewhere", [&] {
+      Client other = OtherClient("pulled");
+      for (const std::string name : {"cow", "raw"}) {
+        Snapshot::Pull(ctx_, repository + ":" + name, "", {.name = name}, other);
+        CheckDisk(name, other);
+      }
+    });
+    Writes("Pull", [&] {
+      const fs::path pulled = root_ / "home" / "pulled";
+      Snapshot::Pull(ctx_, repository + ":cow", pulled, {.name = "cow"}, raw_);
+      CheckDisk(pulled / "cow");
+    });
+  }
+
+  void CreateOperations() {
+    Writes("Create, raw", [&] {
       Snapshot::Create(ctx_, "raw", {.name = "new-raw", .record_integrity = true}, raw_);
       CheckDisk("new-raw");
     });
-    Try("Create, qcow2", [&] {
+    Writes("Create, qcow2", [&] {
       Snapshot::Create(ctx_, "cow", {.name = "new-cow", .record_integrity = true}, cow_);
       CheckDisk("new-cow");
     });
-    Try("Create with force", [&] {
+    Writes("Create with force", [&] {
       const std::string before = Snapshot::Open(ctx_, "old-raw", raw_).Digest();
       const auto now = Snapshot::Create(ctx_, "raw", {.name = "old-raw", .force = true}, raw_);
       Check(now.Digest() != before, "it is the old one");
       CheckDisk("old-raw");
     });
-    Try("Squash", [&] {
+    Writes("SandboxHandle::Snapshot", [&] {
+      GetSandbox(ctx_, "raw", raw_).Snapshot(ctx_, "by-handle");
+      CheckDisk("by-handle");
+    });
+    Writes("SandboxHandle::SnapshotTo", [&] {
+      const fs::path path = root_ / "home" / "to-path";
+      GetSandbox(ctx_, "cow", cow_).SnapshotTo(ctx_, path);
+      CheckDisk(path);
+    });
+    Writes("Squash", [&] {
       Snapshot::Squash(ctx_, "cow", {.name = "squashed"}, raw_);
       CheckDisk("squashed");
     });
-    Try("Import",
-        [&] { Snapshot::Import(ctx_, out_ / "cow.tar.zst", root_ / "home" / "imported", raw_); });
-    Try("CreateSandbox, raw", [&] {
-      CreateSandbox(ctx_, "new-raw", {WithSnapshot("raw")}, raw_).Close();
-      Check(Read(GetSandbox(ctx_, "new-raw", raw_).Upper().path) == Content(), "another content");
+    Writes("Import", [&] {
+      Snapshot::Import(ctx_, out_ / "cow.tar.zst", root_ / "home" / "imported", raw_);
     });
-    Try("CreateSandbox, qcow2", [&] {
+    Writes("Reindex",
+           [&] { Check(Snapshot::Reindex(ctx_, "", raw_) >= 4, "fewer than 4 snapshots"); });
+  }
+
+  void SandboxOperations() {
+    Writes("CreateSandbox, raw", [&] {
+      CreateSandbox(ctx_, "new-raw", {WithSnapshot("raw")}, raw_).Close();
+      CheckUpper("new-raw");
+    });
+    Writes("CreateSandbox, qcow2", [&] {
       CreateSandbox(ctx_, "new-cow", {WithSnapshot("cow")}, cow_).Close();
       Snapshot::Create(ctx_, "new-cow", {.name = "of-new-cow"}, cow_);
       CheckDisk("of-new-cow");
     });
-    Try("CreateSandbox with replace", [&] {
+    Writes("CreateSandbox with replace", [&] {
       CreateSandbox(ctx_, "old-cow", {WithSnapshot("raw"), WithReplace()}, cow_).Close();
     });
-    Try("Restore", [&] {
+    Writes("Restore", [&] {
       Snapshot::Restore(ctx_, "raw", "raw", raw_);
-      Check(Read(GetSandbox(ctx_, "raw", raw_).Upper().path) == Content(), "another content");
+      CheckUpper("raw");
       Snapshot::Restore(ctx_, "cow", "cow", raw_);
       Snapshot::Create(ctx_, "cow", {.name = "of-restored"}, cow_);
       CheckDisk("of-restored");
     });
-    Try("Start and Stop", [&] {
+  }
+
+  // Each starts the sandbox first, which needs a writable home.
+  void RunOperations() {
+    Writes("StartSandbox and Sandbox::Stop", [&] {
       for (const std::string name : {"raw", "cow"}) {
         Sandbox sandbox = StartSandbox(ctx_, name, raw_);
+        CheckStatus(name, SandboxStatus::kRunning);
         sandbox.Stop(ctx_);
+        CheckStatus(name, SandboxStatus::kStopped);
         sandbox.Close();
       }
     });
-    Try("Reindex", [&] { Snapshot::Reindex(ctx_, "", raw_); });
+    Writes("Sandbox::Kill and WaitUntilStopped", [&] {
+      Sandbox sandbox = StartSandbox(ctx_, "raw", raw_);
+      sandbox.Kill(ctx_);
+      Check(sandbox.WaitUntilStopped(ctx_) == SandboxStatus::kStopped, "another status");
+      sandbox.Close();
+    });
+    Writes("Sandbox::Close", [&] {
+      StartSandbox(ctx_, "raw", raw_).Close();
+      CheckStatus("raw", SandboxStatus::kStopped);
+    });
+    Writes("Sandbox::Detach and SandboxHandle::Stop", [&] {
+      StartSandbox(ctx_, "raw", raw_).Detach(ctx_);
+      CheckStatus("raw", SandboxStatus::kRunning);
+      GetSandbox(ctx_, "raw", raw_).Stop(ctx_);
+      CheckStatus("raw", SandboxStatus::kStopped);
+    });
+    Writes("SandboxHandle::Start and Kill", [&] {
+      const SandboxHandle handle = GetSandbox(ctx_, "cow", raw_);
+      Sandbox sandbox = handle.Start(ctx_);
+      CheckStatus("cow", SandboxStatus::kRunning);
+      handle.Kill(ctx_);
+      CheckStatus("cow", SandboxStatus::kStopped);
+      sandbox.Close();
+    });
   }
 
   void RemoveOperations() {
-    Try("Remove", [&] {
+    Writes("Remove", [&] {
       Snapshot::Remove(ctx_, "old-raw", false, raw_);
       Snapshot::Remove(ctx_, "raw", true, raw_);
-      Check(!fs::exists(root_ / "home/snapshots/old-raw"), "it is still there");
+      CheckAbsent("snapshots/old-raw");
     });
-    Try("Prune", [&] {
+    Writes("SnapshotHandle::Remove", [&] {
+      Snapshot::Get(ctx_, "old-cow", raw_).Remove(ctx_, true);
+      CheckAbsent("snapshots/old-cow");
+    });
+    Writes("Prune", [&] {
       Snapshot::Create(ctx_, "raw", {.name = "old", .labels = {{"prune", "yes"}}}, raw_);
       const auto pruned = Snapshot::Prune(ctx_, {.labels = {{"prune", "yes"}}}, raw_);
       Check(pruned.size() == 1, "not one snapshot was removed");
-      Check(!fs::exists(root_ / "home/snapshots/old"), "it is still there");
+      CheckAbsent("snapshots/old");
     });
-    Try("RemoveSandbox", [&] {
+    Writes("RemoveSandbox", [&] {
       RemoveSandbox(ctx_, "raw", raw_);
-      RemoveSandbox(ctx_, "old-raw", raw_);
-      Check(!fs::exists(root_ / "home/sandboxes/raw"), "it is still there");
+      CheckAbsent("sandboxes/raw");
     });
-    Try("use of the names again", [&] {
-      CreateSandbox(ctx_, "raw", {WithImage(root_ / "base.img")}, raw_).Close();
-      Snapshot::Create(ctx_, "raw", {.name = "raw"}, raw_);
-      CheckDisk("raw");
+    Writes("SandboxHandle::Remove", [&] {
+      GetSandbox(ctx_, "old-raw", raw_).Remove(ctx_);
+      CheckAbsent("sandboxes/old-raw");
+    });
+  }
+
+  void UseNamesAgain() {
+    Writes("use of the names again", [&] {
+      for (int i = 0; i < 2; ++i) {
+        CreateSandbox(ctx_, "again", {WithImage(root_ / "base.img")}, raw_).Close();
+        Snapshot::Create(ctx_, "again", {.name = "again"}, raw_);
+        CheckDisk("again");
+        Snapshot::Remove(ctx_, "again", false, raw_);
+        RemoveSandbox(ctx_, "again", raw_);
+      }
     });
   }
 
@@ -231,9 +373,10 @@ void MakeEnvironmentHome(const fs::path& root) {
   Trial(root, root).Populate();
 }
 
-std::vector<OperationResult> TryOperations(const fs::path& root, const fs::path& out) {
+std::vector<OperationResult> TryOperations(const fs::path& root, const fs::path& out,
+                                           const std::string& repository) {
   fs::create_directories(out);
-  return Trial(root, out).Run();
+  return Trial(root, out).Run(repository);
 }
 
 }  // namespace msb::test

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Tries every operation of the API in every environment that can be made here, and prints the table
-# of docs/environments.md; --write puts it there.
+# Tries every operation of the API that needs no VM in every environment that can be made here, and
+# prints the table of docs/environments.md; --write puts it there.
 #   tests/environments/run.sh [--write] [PROGRAM]
 # PROGRAM: the environments program. Default: the newest in the build directories. Needs root for
-# mounting. An environment that cannot be made is listed as skipped, with the reason. The exit
-# status is 1 if an operation fails that is not expected to, or the program fails in an environment
-# that could be made.
+# mounting, and docker-registry for Push and Pull. An environment that cannot be made, and an
+# operation that cannot be tried, is listed as skipped, with the reason. The exit status is 1 if an
+# operation has another result than expected, if a file system that can share blocks does not, or
+# if the program fails in an environment that could be made.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 write=false
@@ -18,7 +19,8 @@ PATH=$PATH:/usr/sbin:/sbin
 work=$(mktemp -d /var/tmp/msb-environments.XXXXXX)
 results=$work/results
 mkdir "$results"
-trap 'rm -rf "$work"' EXIT
+registry=
+trap '[ -z "$registry" ] || kill "$registry"; rm -rf "$work"' EXIT
 
 # reason LOG: prints the last message, without the directory of this run and the full stop.
 reason() { grep -v 'dmesg(1)\|^made$' "$1" | tail -1 | sed "s|$work/||; s/\\.\$//"; }
@@ -27,11 +29,31 @@ reason() { grep -v 'dmesg(1)\|^made$' "$1" | tail -1 | sed "s|$work/||; s/\\.\$/
 # the environment was made, the program failed.
 failure() {
   if grep -q '^made$' "$1"; then
-    printf 'the program\tfailed: %s\n' "$(reason "$1")"
+    printf 'the program\t-\tfailed: %s\n' "$(reason "$1")"
   else
-    printf 'skipped\tcannot be made: %s\n' "$(reason "$1")"
+    printf 'skipped\t-\tcannot be made: %s\n' "$(reason "$1")"
   fi
 }
+
+# Starts a registry, and sets port when it listens.
+start_registry() {
+  cat >"$work/registry.yml" <<EOF
+version: 0.1
+log: {level: info}
+storage: {filesystem: {rootdirectory: '$work/registry'}}
+http: {addr: '127.0.0.1:0'}
+EOF
+  : >"$work/registry.log"
+  docker-registry serve "$work/registry.yml" >>"$work/registry.log" 2>&1 &
+  registry=$!
+  while ! grep -q 'listening on 127.0.0.1:[0-9]' "$work/registry.log"; do
+    kill -0 "$registry" || { cat "$work/registry.log" >&2; exit 2; }
+    sleep 0.1
+  done
+  port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\).*/\1/p' "$work/registry.log" | head -1)
+}
+port=
+! command -v docker-registry >/dev/null || start_registry
 
 names=() titles=()
 # environment NAME TITLE REQUIREMENT... -- COMMAND: runs COMMAND, which prints the results. As root,
@@ -51,17 +73,19 @@ environment() {
   names+=("$name") titles+=("$title")
   local out=$results/$name
   if [ ${#missing[@]} -gt 0 ]; then
-    printf 'skipped\tneeds %s\n' "$(IFS=,; echo "${missing[*]}" | sed 's/,/, /g')" >"$out"
-  elif [ "$(id -u)" -eq 0 ]; then
-    mkdir -p "$work/$name"
-    (cd "$work/$name" && export program && unshare -m bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      failure "$out.err" >"$out"
+    printf 'skipped\t-\tneeds %s\n' "$(IFS=,; echo "${missing[*]}" | sed 's/,/, /g')" >"$out"
   else
+    local apart=()
+    [ "$(id -u)" -ne 0 ] || apart=(unshare -m)
     mkdir -p "$work/$name"
-    (cd "$work/$name" && export program && bash -euo pipefail -c "$*") >"$out" 2>"$out.err" ||
-      failure "$out.err" >"$out"
+    (cd "$work/$name" && export program MSB_TEST_REPOSITORY="${port:+127.0.0.1:$port/$name}" &&
+      "${apart[@]}" bash -euo pipefail -c "$*") >"$out" 2>"$out.err" || failure "$out.err" >"$out"
   fi
-  echo "$title: $(grep -c $'\tok$' "$out" || true) ok, $(grep -vc $'\tok$' "$out" || true) not" >&2
+  awk -F '\t' -v title="$title" '
+    $3 == "ok" { ++ok; next }
+    $1 == "skipped" || $3 == "skipped" { ++skipped; next }
+    { ++failed }
+    END { printf "%s: %d ok, %d failed, %d skipped\n", title, ok, failed, skipped }' "$out" >&2
 }
 
 # The commands print "made" when the environment is made.
@@ -107,23 +131,30 @@ environment copies 'without FICLONE and copy_file_range (shim)' -- "$(without cl
 environment none 'without all of these (shim)' -- \
   "$(without rename-flags links locks holes directory-flush clone kernel-copy)"
 
-# Reports whether Btrfs and XFS share the blocks of a raw snapshot, according to its extents.
+# reflink MKFS...: prints whether this file system, which can share blocks, shares those of a raw
+# snapshot with the disk of its sandbox, according to the extents.
 reflink() {
-  local mkfs=$1
-  shift
-  command -v "$mkfs" >/dev/null && [ "$(id -u)" -eq 0 ] || { echo "skipped: needs root and $mkfs"; return; }
-  mkdir -p "$work/reflink-$mkfs"
-  (cd "$work/reflink-$mkfs" && export program && unshare -m bash -euo pipefail -c "
-    truncate -s 512M disk.img; $mkfs $* disk.img >/dev/null 2>&1; mkdir m; mount -o loop disk.img m
-    \"\$program\" make m/root; sync; disk=\$(ls m/root/home/snapshots/raw/upper*)
-    filefrag -v \"\$disk\" | grep -q shared && echo 'shared' || echo 'not shared'") 2>/dev/null ||
-    echo "skipped: cannot be mounted"
+  local name=reflink-$1
+  command -v "$1" >/dev/null && [ "$(id -u)" -eq 0 ] || { echo "skipped: needs root and $1"; return; }
+  mkdir "$work/$name"
+  (cd "$work/$name" && export program && unshare -m bash -euo pipefail -c "
+    truncate -s 512M disk.img; $* disk.img >/dev/null 2>&1; mkdir m; mount -o loop disk.img m
+    echo made >&2; \"\$program\" make m/root; sync; filefrag -v m/root/home/snapshots/raw/upper* >extents
+    if grep -q shared extents; then echo shared; else echo 'not shared'; fi") 2>"$results/$name.err" ||
+    failure "$results/$name.err" | sed 's/\t-\t/: /'
 }
 
-# Succeeds for environments in which errors are expected; these do not fail this script.
-expected() { case $1 in readonly | user) true ;; *) false ;; esac; }
+# unexpected NAME: prints the results of an environment that are not as expected. In a home that
+# cannot be written to, the operations that only read it succeed, and the others report kIO.
+unexpected() {
+  local writes=ok
+  case $1 in readonly | user) writes='IO: .*' ;; esac
+  [ -s "$results/$1" ] || echo "no result"
+  awk -F '\t' -v writes="^($writes)\$" '
+    $1 == "skipped" || $3 == "skipped" { next }
+    $2 == "writes" ? $3 !~ writes : $3 != "ok" { print $1 ": " $3 }' "$results/$1"
+}
 
-status=0
 table() {
   local operations name i result kind
   operations=$(cut -f1 "$results/local")
@@ -134,8 +165,8 @@ table() {
   while read -r operation; do
     printf '| %s |' "$operation"
     for name in "${names[@]}"; do
-      result=$(awk -F '\t' -v o="$operation" '$1 == o { print $2 }' "$results/$name")
-      if grep -q '^skipped' "$results/$name"; then
+      result=$(awk -F '\t' -v o="$operation" '$1 == o { print $3 }' "$results/$name")
+      if [ "$result" = skipped ] || grep -q '^skipped' "$results/$name"; then
         printf ' skipped |'
       elif [ "$result" = ok ]; then
         printf ' ok |'
@@ -149,28 +180,48 @@ table() {
   done <<<"$operations"
 }
 
+# errors NAME: prints the operations of an environment that failed, those with the same error
+# together.
+errors() {
+  sed -E "s#$work/##g; s/-[0-9a-f]{16}\b/-HEX/g" "$results/$1" | awk -F '\t' '
+    $3 != "ok" && $3 != "skipped" {
+      if (!($3 in operations)) order[++count] = $3
+      operations[$3] = operations[$3] (operations[$3] == "" ? "" : "; ") $1
+    }
+    END { for (i = 1; i <= count; ++i) print "* " operations[order[i]] ": " order[i] }'
+}
+
 notes() {
-  local i name line
+  local i name skipped
   echo
-  echo "Blocks of a raw snapshot on XFS: $(reflink mkfs.xfs -q -m reflink=1); on Btrfs:" \
-    "$(reflink mkfs.btrfs -q)."
+  echo "Blocks of a raw snapshot on XFS: $xfs; on Btrfs: $btrfs."
+  skipped=$(awk -F '\t' '$3 == "skipped" { print $1 }' "$results/local" | paste -sd , | sed 's/,/, /g')
+  [ -z "$skipped" ] || { echo; echo "Skipped, $skipped: needs the program docker-registry."; }
   for i in "${!names[@]}"; do
     name=${names[$i]}
-    grep -q $'\tok$' "$results/$name" || [ -s "$results/$name" ] || echo "${titles[$i]}: no result"
     if grep -q '^skipped' "$results/$name"; then
-      echo; echo "Skipped, ${titles[$i]}: $(cut -f2 "$results/$name")."
-    elif grep -qv $'\tok$' "$results/$name"; then
+      echo; echo "Skipped, ${titles[$i]}: $(cut -f3 "$results/$name")."
+    elif [ -n "$(errors "$name")" ]; then
       echo; echo "${titles[$i]}:"; echo
-      grep -v $'\tok$' "$results/$name" | sed "s#$work/##g" | while IFS=$'\t' read -r operation error; do
-        echo "* $operation: ${error:-no result}"
-      done
+      errors "$name"
     fi
   done
 }
 
-for name in "${names[@]}"; do
-  ! grep -q '^the program' "$results/$name" || status=1
-  grep -q '^skipped' "$results/$name" || expected "$name" || ! grep -qv $'\tok$' "$results/$name" || status=1
+xfs=$(reflink mkfs.xfs -q -m reflink=1)
+btrfs=$(reflink mkfs.btrfs -q)
+status=0
+for result in "$xfs" "$btrfs"; do
+  case $result in
+    shared | 'skipped: '*) ;;
+    *) echo "unexpected: the blocks of a raw snapshot are $result" >&2; status=1 ;;
+  esac
+done
+for i in "${!names[@]}"; do
+  while read -r line; do
+    echo "unexpected in ${titles[$i]}: $line" >&2
+    status=1
+  done < <(unexpected "${names[$i]}")
 done
 {
   echo "Linux $(uname -r | cut -d. -f1,2), $(date +%F)."
