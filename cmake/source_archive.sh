@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes the source archive of a release from a git clone, without uncommitted changes.
 #   cmake/source_archive.sh DIR [COMMIT]   writes DIR/msb-VERSION.tar.gz; default: HEAD
-# The bytes depend only on the commit.
+# The bytes depend only on the commit. COMMIT may also be a tree, whose files get the present time.
 set -euo pipefail
 dir=$(realpath -m "${1:?usage: source_archive.sh DIR [COMMIT]}")
 commit=${2:-HEAD}

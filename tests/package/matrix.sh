@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds, installs and uses msb in all ways in which users do, from the sources of a release.
+# Builds, installs and uses msb in all ways in which users do, from the source archive of a release.
 #   tests/package/matrix.sh [--slice] BUILD_DIR [CASE...]
 #   tests/package/matrix.sh --list
 # --slice runs only the cases that CI runs, and CASE only those whose names match this pattern. The
@@ -143,12 +143,27 @@ work=$(realpath -m "${1:?usage: matrix.sh [--slice] BUILD_DIR [CASE...]}")
 [ $# -eq 1 ] || patterns=("${@:2}")
 [ ${#patterns[@]} -gt 0 ] || patterns=("*")
 
-# The sources as they are released: committed and new files, without ignored ones and .git.
+# work_tree: prints the tree that a commit of all changes would have. Its objects are in $objects.
+work_tree() {
+  cp "$(git rev-parse --git-path index)" "$objects/index"
+  GIT_INDEX_FILE=$objects/index git add --all
+  GIT_INDEX_FILE=$objects/index git write-tree
+}
+
+# All cases build the source archive, with the changes that are not committed yet. Sources without a
+# git clone were unpacked from such an archive.
 sources=$work/source
-rm -rf "$sources"
-mkdir -p "$sources"
+objects=$work/objects
+rm -rf "$sources" "$objects"
+mkdir -p "$sources" "$objects"
 if [ -e .git ]; then
-  git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$sources"
+  archive=$(
+    GIT_ALTERNATE_OBJECT_DIRECTORIES=$(realpath "$(git rev-parse --git-path objects)")
+    export GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_OBJECT_DIRECTORY=$objects
+    tree=$(work_tree)
+    cmake/source_archive.sh "$work" "$tree"
+  )
+  tar -xzf "$archive" --strip-components=1 -C "$sources"
 else
   tar -c --exclude=./build . | tar -x -C "$sources"
 fi
