@@ -118,6 +118,7 @@ std::string_view QemuLiveDisk::SwitchTo(const Context& ctx, const std::string& o
   const bool were_frozen = freezer.Thaw();
   if (is_frozen && were_frozen) return "filesystem-consistent";
   if (level == LiveSnapshot::kFilesystemConsistent) {
+    if (HasEnded()) ThrowQemuEnded(guest_);
     Throw(ErrorKind::kUnsupportedOperation,
           "something in the guest of sandbox '{}' may have thawed its file systems too early; try "
           "again, or permit a crash-consistent snapshot (LiveSnapshot::kAuto)",

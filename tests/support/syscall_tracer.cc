@@ -3,6 +3,8 @@
 #include "tests/support/syscall_tracer.h"
 
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +12,7 @@
 #include <csignal>
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 
 namespace msb::test {
 namespace {
@@ -48,11 +51,15 @@ bool RunToSyscall(pid_t child, int& status) {
 }
 
 struct Registers {
-  explicit Registers(pid_t child) { ptrace(PTRACE_GETREGS, child, nullptr, &values); }
+  explicit Registers(pid_t child) : process(child) {
+    ptrace(PTRACE_GETREGS, child, nullptr, &values);
+  }
   SystemCall Call() const {
     return {static_cast<long>(values.orig_rax),
-            {values.rdi, values.rsi, values.rdx, values.r10, values.r8, values.r9}};
+            {values.rdi, values.rsi, values.rdx, values.r10, values.r8, values.r9},
+            process};
   }
+  pid_t process;
   user_regs_struct values{};
 };
 
@@ -82,6 +89,15 @@ TracedRun Trace(const std::function<int()>& code,
 }
 
 }  // namespace
+
+bool SystemCall::Sends(std::string_view text) const {
+  if (number != SYS_sendto) return false;
+  std::string message(arguments[2], '\0');
+  const iovec local = {message.data(), message.size()};
+  const iovec remote = {reinterpret_cast<void*>(arguments[1]), message.size()};
+  return process_vm_readv(process, &local, 1, &remote, 1, 0) > 0 &&
+         message.find(text) != std::string::npos;
+}
 
 TracedRun KillAtSyscall(int n, const std::function<int()>& code) {
   return InterfereAtSyscall(

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <set>
+#include <string_view>
 
 namespace msb::test {
 
@@ -29,6 +30,10 @@ TracedRun KillAtSyscall(int n, const std::function<int()>& code);
 struct SystemCall {
   long number = -1;
   std::array<std::uint64_t, 6> arguments = {};
+  pid_t process = -1;  // The process that makes it.
+
+  // Returns true if the call sends a message that contains text, with sendto(2).
+  bool Sends(std::string_view text) const;
 };
 
 // Like KillAtSyscall, but calls interfere with the pid of the child before the n-th system call for

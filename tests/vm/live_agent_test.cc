@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Live snapshots of a guest with QEMU's guest agent and a mounted file system.
+// Live snapshots of a guest with QEMU's guest agent and a mounted file system. The library and QEMU
+// are also killed while that is frozen.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,13 +14,16 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "src/base/file.h"
 #include "src/vmm/qemu_freezer.h"
 #include "tests/support/build.h"
+#include "tests/support/syscall_tracer.h"
 #include "tests/vm/guest.h"
 
 namespace msb::test {
@@ -35,12 +40,21 @@ constexpr const char* kWriter =
     "echo $i | dd of=/data/records oflag=append conv=notrunc,fsync 2>/dev/null || exit; "
     "echo RECORD-$i >/dev/console; done >/dev/null 2>&1 &";
 
+constexpr auto kFrozen = LiveSnapshot::kFilesystemConsistent;
+
+// A step of a live snapshot: the first system call with this number from the one on that sends a
+// message with this text.
+struct FrozenStep {
+  const char* message;
+  long call;
+};
+
 class LiveAgentTest : public GuestTest {
  protected:
   void SetUp() override {
     GuestTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    for (const char* program : {"mkfs.ext4", "e2fsck"}) {
+    for (const char* program : {"mkfs.ext4", "e2fsck", "debugfs"}) {
       if (Run(fmt::format("command -v {}", program)) != 0) {
         GTEST_SKIP() << "no " << program << " on the PATH";
       }
@@ -54,24 +68,73 @@ class LiveAgentTest : public GuestTest {
 
   Config AgentConfig() const { return AgentConfigFor("msb.mount msb.agent"); }
 
-  // Returns the number of the last record that the console of a sandbox shows.
-  static int LastRecord(const Client& client, const std::string& name) {
+  // Returns the number of the last record that the console of a sandbox shows for one of its boots.
+  static int LastRecord(const Client& client, const std::string& name, int boot = 1) {
     int last = 0;
-    for (const std::string& line : ConsoleOf(client, name)) {
+    for (const std::string& line : ConsoleOf(client, name, boot)) {
       if (!line.starts_with("RECORD-")) continue;
       std::from_chars(line.data() + 7, line.data() + line.size(), last);
     }
     return last;
   }
 
-  void AwaitRecord(const Client& client, const std::string& name, int record) const {
+  void AwaitRecord(const Client& client, const std::string& name, int record, int boot = 1) const {
     const Context limited = ctx_.WithTimeout(seconds(120));
-    while (LastRecord(client, name) < record) {
+    while (LastRecord(client, name, boot) < record) {
       ASSERT_FALSE(limited.Done())
-          << "the writer of " << name << " is stuck at " << LastRecord(client, name);
+          << "the writer of " << name << " is stuck at " << LastRecord(client, name, boot);
       std::this_thread::sleep_for(milliseconds(20));
     }
   }
+
+  // Expects the numbers of records from 1 on, at least up to this one.
+  static void ExpectRecords(const std::string& records, int at_least) {
+    const auto count = std::count(records.begin(), records.end(), '\n');
+    EXPECT_GE(count, at_least);
+    std::string expected;
+    for (int i = 1; i <= count; ++i) expected += std::to_string(i) + "\n";
+    EXPECT_EQ(records, expected);
+  }
+
+  // Creates a filesystem-consistent snapshot of the sandbox "box", whose writer has written at
+  // least these records, and expects its file system to need no repair and to have them.
+  void ExpectSnapshotWorks(Client& client, const std::string& name, int records) {
+    const auto made = Snapshot::Create(ctx_, "box", {.name = name, .live = kFrozen}, client);
+    EXPECT_EQ(made.Consistency(), "filesystem-consistent");
+    const fs::path flat = dir_ / "flat";
+    Snapshot::Flatten(ctx_, name, flat, {}, client);
+    const CommandResult check =
+        RunCommand("PATH=$PATH:/sbin:/usr/sbin; e2fsck -fn '" + flat.native() + "' 2>&1");
+    EXPECT_EQ(check.status, 0) << check.output;
+    ExpectRecords(RunCommand("PATH=$PATH:/sbin:/usr/sbin; debugfs -R 'cat /records' '" +
+                             flat.native() + "' 2>/dev/null")
+                      .output,
+                  records);
+    fs::remove(flat);
+  }
+
+  // Creates a filesystem-consistent snapshot of the sandbox "box" in another process, whose exit
+  // status is kRefused if that throws kIO. Interferes before the step.
+  TracedRun InterfereWithSnapshot(const FrozenStep& step,
+                                  const std::function<void(pid_t)>& interfere) {
+    bool is_sent = false;
+    const auto is_step = [&](const SystemCall& call) {
+      is_sent = is_sent || call.Sends(step.message);
+      return is_sent && call.number == step.call;
+    };
+    const auto snapshot = [&] {
+      try {
+        Client client(AgentConfig());
+        Snapshot::Create(ctx_, "box", {.name = "interrupted", .live = kFrozen}, client);
+        return 0;
+      } catch (const Error& e) {
+        fmt::print(stderr, "in a child: {}\n", e.what());
+        return e.kind() == ErrorKind::kIO ? kRefused : 1;
+      }
+    };
+    return InterfereAtSyscall(0, is_step, snapshot, interfere);
+  }
+  static constexpr int kRefused = 10;
 
   static ExecResult Shell(const Context& ctx, Sandbox& sandbox, const std::string& script) {
     return sandbox.Exec(ctx, {"sh", "-c", script});
@@ -99,6 +162,11 @@ TEST_F(LiveAgentTest, AFilesystemConsistentSnapshotHasEveryAcknowledgedRecord) {
   EXPECT_EQ(snapshot.Consistency(), "filesystem-consistent");
   AwaitRecord(client, "box", LastRecord(client, "box") + 3);
 
+  // By default, the file systems of a guest that has an agent are frozen, too.
+  const auto later =
+      Snapshot::Create(ctx_, "box", {.name = "auto", .live = LiveSnapshot::kAuto}, client);
+  EXPECT_EQ(later.Consistency(), "filesystem-consistent");
+
   // The original still runs, and lost nothing.
   EXPECT_EQ(Shell(ctx_, sandbox, kBoot).out, boot);
   EXPECT_GT(UptimeOf(sandbox), uptime);
@@ -114,13 +182,7 @@ TEST_F(LiveAgentTest, AFilesystemConsistentSnapshotHasEveryAcknowledgedRecord) {
 
   Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot("live")}, client);
   EXPECT_EQ(Shell(ctx_, fork, "cat /data/file").out, "installed\n");
-  const std::string kept = Shell(ctx_, fork, "cat /data/records").out;
-  EXPECT_GE(std::count(kept.begin(), kept.end(), '\n'), before);
-  std::string expected;
-  for (int i = 1; i <= std::count(kept.begin(), kept.end(), '\n'); ++i) {
-    expected += std::to_string(i) + "\n";
-  }
-  EXPECT_EQ(kept, expected);
+  ExpectRecords(Shell(ctx_, fork, "cat /data/records").out, before);
   fork.Kill(ctx_);
   sandbox.Kill(ctx_);
 }
@@ -153,6 +215,65 @@ TEST_F(LiveAgentTest, AKilledCallThawsTheGuest) {
   // The agent is free again.
   EXPECT_EQ(Shell(ctx_, sandbox, "echo works").out, "works\n");
   sandbox.Kill(ctx_);
+}
+
+TEST_F(LiveAgentTest, ACallThatIsKilledWhileTheGuestIsFrozenThawsIt) {
+  Client client(AgentConfig());
+  Sandbox sandbox = CreateSandbox(ctx_, "box", {WithImage(image_)}, client);
+  ASSERT_EQ(Shell(ctx_, sandbox, kWriter).exit_code, 0);
+  AwaitRecord(client, "box", 1);
+  // The guest freezes; it is frozen; QEMU is about to exchange the disk, and has exchanged it; the
+  // guest is about to thaw, and thaws.
+  const std::vector<FrozenStep> steps = {
+      {"guest-fsfreeze-freeze", SYS_recvfrom}, {"guest-fsfreeze-freeze", SYS_connect},
+      {"\"transaction\"", SYS_sendto},         {"\"transaction\"", SYS_recvfrom},
+      {"guest-fsfreeze-thaw", SYS_sendto},     {"guest-fsfreeze-thaw", SYS_recvfrom}};
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    SCOPED_TRACE(
+        fmt::format("killed before system call {} after {}", steps[i].call, steps[i].message));
+    const TracedRun run =
+        InterfereWithSnapshot(steps[i], [](pid_t child) { kill(child, SIGKILL); });
+    ASSERT_TRUE(run.interfered);
+    EXPECT_FALSE(fs::exists(home_ / "snapshots/interrupted"));
+    // No other call is needed. At most one record was written before the freeze and shown after it.
+    const int last = LastRecord(client, "box");
+    AwaitRecord(client, "box", last + 2);
+    ExpectSnapshotWorks(client, fmt::format("next-{}", i), last);
+    if (HasFailure()) break;
+  }
+  sandbox.Kill(ctx_);
+}
+
+TEST_F(LiveAgentTest, AFrozenGuestWhoseQemuIsKilledStartsAgain) {
+  Client client(AgentConfig());
+  std::vector<Sandbox> boots;
+  boots.push_back(CreateSandbox(ctx_, "box", {WithImage(image_), WithDetached()}, client));
+  // Before the exchange of the disk, and after it.
+  const std::vector<FrozenStep> steps = {{"\"transaction\"", SYS_sendto},
+                                         {"guest-fsfreeze-thaw", SYS_sendto}};
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    SCOPED_TRACE(steps[i].message);
+    const int boot = static_cast<int>(i) + 1;
+    ASSERT_EQ(Shell(ctx_, boots.back(), kWriter).exit_code, 0);
+    AwaitRecord(client, "box", 2, boot);
+    const TracedRun run = InterfereWithSnapshot(steps[i], [&](pid_t) {
+      const auto qemu = base::ProcessHandle::Open(ProcessOf(ctx_, client, "box"));
+      ASSERT_TRUE(qemu);
+      qemu->Kill();
+      EXPECT_TRUE(qemu->AwaitEnd(ctx_.WithTimeout(seconds(30))));
+    });
+    ASSERT_TRUE(run.interfered);
+    EXPECT_EQ(run.exit_status, kRefused);
+    EXPECT_FALSE(fs::exists(home_ / "snapshots/interrupted"));
+    EXPECT_EQ(StatusOf("box"), SandboxStatus::kCrashed);
+    const int last = LastRecord(client, "box", boot);
+    boots.push_back(StartSandbox(ctx_, "box", client));
+    ExpectRecords(Shell(ctx_, boots.back(), "cat /data/records").out, last);
+    ExpectSnapshotWorks(client, fmt::format("next-{}", i), last);
+    ASSERT_EQ(Shell(ctx_, boots.back(), "rm /data/records").exit_code, 0);
+    if (HasFailure()) break;
+  }
+  boots.back().Kill(ctx_);
 }
 
 TEST_F(LiveAgentTest, TheExampleReadsInEachWorkerWhatWasPrepared) {
