@@ -6,7 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <memory>
 #include <tuple>
+#include <utility>
 
 #include "tests/support/support.h"
 
@@ -75,6 +78,45 @@ const Release k072 = {
     .algorithm = "msb-file-merkle-blake3-v1",
     .labelled_parent = "snap_e38b7af9964bdf5ba2de63f9db86d0a8"};
 
+// A backend whose stopped sandboxes seem to run, in guests that can be frozen. A live snapshot has
+// the disk as it is.
+class FrozenBackend : public vmm::Backend {
+ public:
+  explicit FrozenBackend(std::shared_ptr<vmm::Backend> disks) : disks_(std::move(disks)) {}
+
+  std::string_view Name() const override { return "frozen"; }
+  vmm::SandboxRecord Inspect(const Context& ctx, const std::string& name) override {
+    vmm::SandboxRecord sandbox = disks_->Inspect(ctx, name);
+    sandbox.status = SandboxStatus::kRunning;
+    return sandbox;
+  }
+  void SealLive(const Context& ctx, const std::string& name, LiveSnapshot /*level*/,
+                const vmm::LiveSealDescriber& describe,
+                const vmm::SealPublisher& publish) override {
+    const vmm::SandboxRecord sandbox = Inspect(ctx, name);
+    describe(sandbox, "filesystem-consistent");
+    publish(*sandbox.upper);
+  }
+
+  std::vector<vmm::SandboxRecord> List(const Context& ctx) override { return disks_->List(ctx); }
+  vmm::SandboxRecord Create(const Context& ctx, const vmm::SandboxSpec& spec) override {
+    return disks_->Create(ctx, spec);
+  }
+  vmm::SandboxRecord Start(const Context& ctx, const std::string& name, bool detached) override {
+    return disks_->Start(ctx, name, detached);
+  }
+  void Stop(const Context& ctx, const std::string& name,
+            std::chrono::milliseconds timeout) override {
+    disks_->Stop(ctx, name, timeout);
+  }
+  void Kill(const Context& ctx, const std::string& name) override { disks_->Kill(ctx, name); }
+  void Detach(const Context& ctx, const std::string& name) override { disks_->Detach(ctx, name); }
+  void Remove(const Context& ctx, const std::string& name) override { disks_->Remove(ctx, name); }
+
+ private:
+  const std::shared_ptr<vmm::Backend> disks_;
+};
+
 class FixtureTest : public ::testing::TestWithParam<Release> {
  protected:
   // Runs the released runtime on the home. Returns nothing if it is not available.
@@ -82,6 +124,21 @@ class FixtureTest : public ::testing::TestWithParam<Release> {
     const fs::path peer = PeerPath(GetParam().version);
     if (peer.empty()) return std::nullopt;
     return RunCommand("MSB_HOME='" + home_.native() + "' '" + peer.native() + "' " + arguments);
+  }
+
+  // Expects the runtime to open, verify and list a snapshot of the home, if it is available.
+  void ExpectRuntimeVerifies(const SnapshotArtifact& made) {
+    // A 0.7 runtime gives a snapshot that it migrates another identity, and opens it by its path.
+    const bool migrates = GetParam().version == "0.7.2";
+    const auto verified = RunPeer("snapshot verify '" + made.Path() + "'");
+    if (!verified) return;
+    EXPECT_EQ(verified->status, 0) << verified->output;
+    EXPECT_THAT(verified->output, HasSubstr("verified ("));
+    if (migrates) return;
+    EXPECT_THAT(verified->output, HasSubstr(made.Digest()));
+    EXPECT_EQ(RunPeer("snapshot verify made")->status, 0);
+    EXPECT_THAT(RunPeer("snapshot list --format json")->output, HasSubstr(made.Digest()));
+    EXPECT_EQ(Snapshot::Open(ctx_, "made", client_).Digest(), made.Digest());
   }
 
   fs::path LabelledUpper() const {
@@ -219,17 +276,24 @@ TEST_P(FixtureTest, TheRuntimeOpensAndVerifiesCreatedSnapshots) {
   EXPECT_EQ(made.Verify(ctx_).upper.digest,
             GetParam().version == "0.6.6" ? kSparseDigest : kMerkleRoot);
   EXPECT_EQ(Snapshot::Get(ctx_, "made", client_).Digest(), made.Digest());
-  // A 0.7 runtime gives a snapshot that it migrates another identity, and opens it by its path.
-  const bool migrates = GetParam().version == "0.7.2";
-  const std::string key = migrates ? "'" + made.Path() + "'" : "made";
-  const auto verified = RunPeer("snapshot verify " + key);
-  if (!verified) return;
-  EXPECT_EQ(verified->status, 0) << verified->output;
-  EXPECT_THAT(verified->output, HasSubstr("verified ("));
-  if (migrates) return;
-  EXPECT_THAT(verified->output, HasSubstr(made.Digest()));
-  EXPECT_THAT(RunPeer("snapshot list --format json")->output, HasSubstr(made.Digest()));
-  EXPECT_EQ(Snapshot::Open(ctx_, "made", client_).Digest(), made.Digest());
+  ExpectRuntimeVerifies(made);
+}
+
+// The label that says how consistent a live snapshot is must not hinder any release.
+TEST_P(FixtureTest, TheRuntimeOpensAndVerifiesLiveSnapshots) {
+  Client frozen{
+      Config{.home = home_, .backend = std::make_shared<FrozenBackend>(client_.backend())}};
+  const auto made = Snapshot::Create(
+      ctx_, "baseline",
+      {.name = "made", .record_integrity = true, .live = LiveSnapshot::kFilesystemConsistent},
+      frozen);
+  const bool is_manifest = GetParam().version == "0.6.6";
+  EXPECT_THAT(ReadFile(fs::path(made.Path()) / (is_manifest ? "manifest.json" : "snapshot.json")),
+              HasSubstr("\"msb.consistency\""));
+  EXPECT_EQ(made.Consistency(), "filesystem-consistent");
+  ExpectRuntimeVerifies(made);
+  EXPECT_EQ(Snapshot::Open(ctx_, made.Path(), client_).Consistency(), "filesystem-consistent")
+      << "also after the runtime has seen it";
 }
 
 TEST_P(FixtureTest, VerifiesSnapshotsThatTheRuntimeCreated) {
