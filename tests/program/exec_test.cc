@@ -17,9 +17,6 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr int kUnsupportedCode = 24;
-constexpr int kCancelledCode = 23;
-
 // Uses a home that the runtime 0.6.18 made, with one sandbox, "baseline", which counts as running.
 // The runtime runs the commands on this machine.
 class ExecCommandTest : public ProgramTest {

@@ -26,6 +26,7 @@ inline constexpr int kSnapshotNotFoundCode = 14;
 inline constexpr int kSnapshotAlreadyExistsCode = 15;
 inline constexpr int kIntegrityCode = 18;
 inline constexpr int kIoCode = 19;
+inline constexpr int kCancelledCode = 23;
 inline constexpr int kUnsupportedCode = 24;
 inline constexpr int kUnauthorizedCode = 27;
 inline constexpr int kUnavailableCode = 28;
