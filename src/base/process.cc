@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <csignal>
 #include <ctime>
 #include <sstream>
@@ -47,6 +48,15 @@ std::optional<std::string> ReadSmallFile(const std::string& path) {
     }
     if (length == content.size()) content.resize(2 * length);
   }
+}
+
+// Returns the last part of the path that a link in /proc/PID/fd leads to, or an empty string if the
+// link is gone.
+std::string NameBehind(int dir, const std::string& link) {
+  std::array<char, PATH_MAX> target;
+  const ssize_t length = readlinkat(dir, link.c_str(), target.data(), target.size());
+  const std::string_view path(target.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+  return std::string(path.substr(path.rfind('/') + 1));
 }
 
 }  // namespace
@@ -130,6 +140,20 @@ bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry) {
   while (!found && std::getline(file, variable, '\0')) found = variable == entry;
   // If the process is still alive, the environment was its own and not that of a later process.
   return found && process.IsAlive();
+}
+
+std::vector<FileStamp> OpenFilesOf(const ProcessIdentity& process, std::string_view name) {
+  const UniqueFd dir =
+      OpenAt(AT_FDCWD, fmt::format("/proc/{}/fd", process.pid).c_str(), O_RDONLY | O_DIRECTORY);
+  if (!dir) return {};
+  std::vector<FileStamp> found;
+  for (const DirectoryEntry& entry : ListDirectory(dir.get())) {
+    // The name of a deleted file is followed by " (deleted)".
+    if (!NameBehind(dir.get(), entry.name).starts_with(name)) continue;
+    const UniqueFd file = OpenAt(dir.get(), entry.name.c_str(), O_PATH);
+    if (file) found.push_back(StampOf(file.get()));
+  }
+  return process.IsAlive() ? found : std::vector<FileStamp>();
 }
 
 std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity) {

@@ -40,7 +40,7 @@ std::string WhereItRuns(const DirectoryRecord& record) {
 // Releases and removes the run locks of a sandbox whose saved record no longer depends on them.
 // runner is the former owner.
 void ForgetRun(const std::optional<Runner>& runner, int dir, const std::filesystem::path& path) {
-  if (runner) ReleaseRunLock(runner->lock_file);
+  if (runner) ReleaseRunLock(dir, runner->lock_file);
   RemoveRunLocks(dir, path);
 }
 

@@ -60,7 +60,7 @@ std::optional<Runner> ReadProcess(const Fields& root) {
   if (root.IsNull("process")) return std::nullopt;
   const Fields process(root.At("process"), "process", {"pid", "start_ticks", "boot_id"},
                        Fields::Others::kIgnore,
-                       {"pid_namespace", "host", "lock", "lock_is_shared"});
+                       {"pid_namespace", "host", "lock", "lock_domain"});
   const std::uint64_t pid = process.Size("pid");
   constexpr std::uint64_t kMaxPid = std::numeric_limits<pid_t>::max();
   if (pid > kMaxPid) Malformed(process.PathOf("pid"), TooLarge(pid, kMaxPid));
@@ -73,7 +73,7 @@ std::optional<Runner> ReadProcess(const Fields& root) {
   if (process.Has("lock")) {
     runner.lock_file = process.Text("lock");
     CheckFileName(process.PathOf("lock"), runner.lock_file);
-    runner.lock_is_shared = process.Has("lock_is_shared") && process.At("lock_is_shared") == true;
+    if (process.Has("lock_domain")) runner.lock_domain = process.Text("lock_domain");
   }
   return runner;
 }
@@ -85,7 +85,7 @@ Json WriteProcess(const Runner& runner) {
   if (!runner.host.empty()) json["host"] = runner.host;
   if (!runner.lock_file.empty()) {
     json["lock"] = runner.lock_file;
-    json["lock_is_shared"] = runner.lock_is_shared;
+    if (!runner.lock_domain.empty()) json["lock_domain"] = runner.lock_domain;
   }
   return json;
 }

@@ -329,7 +329,10 @@ void QemuBackend::LetGo(Locked& sandbox) {
 
 void QemuBackend::Halt(const Context& ctx, Locked& sandbox, milliseconds timeout) {
   const auto process = sandbox.record.process;
-  const auto handle = process ? ProcessHandle::Open(*process) : std::nullopt;
+  const std::string upper = sandbox.record.sandbox.upper->path.filename();
+  // In a copy of a home, the process of the record is that of the original.
+  const bool is_own = process && StateOf(*process, sandbox.dir, upper) != RunState::kEnded;
+  const auto handle = is_own ? ProcessHandle::Open(*process) : std::nullopt;
   const bool graceful = timeout.count() > 0;
   if (handle) {
     const auto await_end = [&](const Context& limited) { return handle->AwaitEnd(limited); };

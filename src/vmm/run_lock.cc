@@ -10,17 +10,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstdint>
 #include <exception>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <utility>
 
+#include "src/base/file_system.h"
 #include "src/base/fork.h"
 #include "src/base/owned_descriptor.h"
+#include "src/base/rename.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/base/writers.h"
@@ -28,28 +28,12 @@
 namespace msb::vmm {
 namespace {
 
-// Not all of these are in the kernel's headers.
-constexpr std::uint32_t kBcachefs = 0xca451a4e;
-constexpr std::uint32_t kRamfs = 0x858458f6;
-constexpr std::uint32_t kXfs = 0x58465342;
-constexpr std::uint32_t kZfs = 0x2fc12fc1;
-
-// Returns true for file systems whose locks are visible through every mount, in any container. On
-// others, such as FUSE, a lock may be visible through one mount only.
-bool SharesLocks(int fd) {
-  constexpr std::array<std::uint32_t, 9> kTypes = {EXT4_SUPER_MAGIC,
-                                                   BTRFS_SUPER_MAGIC,
-                                                   F2FS_SUPER_MAGIC,
-                                                   OVERLAYFS_SUPER_MAGIC,
-                                                   TMPFS_MAGIC,
-                                                   kBcachefs,
-                                                   kRamfs,
-                                                   kXfs,
-                                                   kZfs};
+// Returns true for file systems whose locks are held as long as the file is open. Others, such as
+// NFS, may lose them, for example when a server is restarted.
+bool KeepsLocks(int dir) {
   struct statfs file_system;
-  if (fstatfs(fd, &file_system) != 0) return false;
-  const auto type = static_cast<std::uint32_t>(file_system.f_type);
-  return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+  if (base::IsLocalFileSystem(dir)) return true;
+  return fstatfs(dir, &file_system) == 0 && file_system.f_type == OVERLAYFS_SUPER_MAGIC;
 }
 
 struct flock WholeFile() {
@@ -89,6 +73,21 @@ RunState StateOfVisible(const Runner& runner) {
   return runner.start_ticks == 0 ? RunState::kMayRun : RunState::kRuns;
 }
 
+// Returns true if the process has the lock file of another directory open, from which the one that
+// is open as dir was copied.
+bool OwnsTheOriginal(const Runner& runner, int dir) {
+  if (runner.lock_file.empty()) return false;
+  base::Entry entry = base::OpenEntryAt(dir, runner.lock_file);
+  if (!entry.fd) return false;
+  const base::FileStamp own = base::StampOf(entry.fd.get());
+  entry.fd.Reset(-1);  // This process may be the owner.
+  const auto files = base::OpenFilesOf(runner, runner.lock_file);
+  const auto is_own = [&](const base::FileStamp& file) { return file.inode == own.inode; };
+  // The same file may have another number on another mount.
+  const auto is_other = [&](const base::FileStamp& file) { return file.device == own.device; };
+  return std::ranges::none_of(files, is_own) && std::ranges::any_of(files, is_other);
+}
+
 // Returns the state of a process that an earlier release recorded, without lock, host and PID
 // namespace. A disk that is open for writing means that the sandbox may run.
 RunState StateOfEarlier(const Runner& runner, int dir, const std::string& upper) {
@@ -123,7 +122,7 @@ bool HasLinks(const base::UniqueFd& fd) {
 }  // namespace
 
 Runner RunLock::HeldBy(const base::ProcessIdentity& process) const {
-  return {process, base::HostId(), file, is_shared};
+  return {process, base::HostId(), file, domain};
 }
 
 RunLock MakeRunLock(int dir) {
@@ -132,12 +131,11 @@ RunLock MakeRunLock(int dir) {
   base::NoteOwnedByProcess(fd.get());
   const struct flock lock = WholeFile();
   if (fcntl(fd.get(), F_OFD_SETLK, &lock) == 0) {
-    const bool is_shared = SharesLocks(fd.get());
-    return {std::move(fd), file, is_shared};
+    return {std::move(fd), file, KeepsLocks(dir) ? base::LockDomain(dir) : ""};
   }
   const int error = errno;
+  if (error == ENOLCK || base::IsUnsupported(error)) return {std::move(fd), file, ""};
   unlinkat(dir, file.c_str(), 0);
-  if (error == ENOLCK || error == EOPNOTSUPP || error == EINVAL || error == ENOSYS) return {};
   base::ThrowErrnoAt("lock", dir, file, error);
 }
 
@@ -155,12 +153,12 @@ void HoldRunLock(RunLock lock) {
   held.locks.insert_or_assign(lock.file, HeldLock{std::move(lock.fd), links_are_counted});
 }
 
-void ReleaseRunLock(const std::string& file) {
+void ReleaseRunLock(int dir, const std::string& file) {
   HeldLocks& held = Held();
   const base::ForkSafeSection section;
   const std::lock_guard guard(held.mutex);
   const auto found = held.locks.find(file);
-  if (found == held.locks.end()) return;
+  if (found == held.locks.end() || !base::IsSameFile(found->second.fd.get(), dir, file)) return;
   // Closing does not release the lock if a process that was just forked still has a copy.
   struct flock lock = WholeFile();
   lock.l_type = F_UNLCK;
@@ -189,9 +187,10 @@ RunState StateOf(const Runner& runner, int dir, const std::string& upper) {
   if (runner.boot_id != base::BootId()) {
     return runner.host == base::HostId() ? RunState::kEnded : RunState::kMayRun;
   }
-  if (is_held.has_value() && runner.lock_is_shared && SharesLocks(dir)) return RunState::kEnded;
+  const bool is_free = is_held.has_value();
+  if (is_free && runner.lock_domain == base::LockDomain(dir)) return RunState::kEnded;
   if (!runner.IsVisible()) return RunState::kMayRun;
-  return StateOfVisible(runner);
+  return OwnsTheOriginal(runner, dir) ? RunState::kEnded : StateOfVisible(runner);
 }
 
 std::string Describe(const Runner& runner) {

@@ -22,31 +22,35 @@ namespace msb::vmm {
 
 // A Runner represents the owner of a running sandbox, as recorded in sandbox.json.
 struct Runner : base::ProcessIdentity {
-  std::string host = {};        // base::HostId() of its host. Empty in records of earlier versions.
-  std::string lock_file = {};   // In the sandbox's directory. Empty: there is no lock.
-  bool lock_is_shared = false;  // The lock is visible through every mount of the file system.
+  std::string host = {};       // base::HostId() of its host. Empty in records of earlier versions.
+  std::string lock_file = {};  // In the sandbox's directory. Empty in such records.
+  // base::LockDomain() of the sandbox's directory, as the owner sees it. Where it is the same, the
+  // owner runs only if the lock is held. Empty if it is not known, or if the file system may lose
+  // locks.
+  std::string lock_domain = {};
 };
 
 // A RunLock represents a lock that is held until the last copy of its descriptor is closed.
 struct RunLock {
-  base::UniqueFd fd = {};  // Empty, as is file, if the file system has no locks.
+  base::UniqueFd fd = {};
   std::string file = {};
-  bool is_shared = false;
+  std::string domain = {};  // As Runner::lock_domain.
 
   // Returns the Runner for a process that holds the lock.
   Runner HeldBy(const base::ProcessIdentity& process) const;
 };
 
 // Creates a lock file in dir and locks it. A process that is forked from this one drops its copy of
-// the descriptor, but a program to which the descriptor is passed keeps it. Returns an empty
-// RunLock if the file system has no locks.
+// the descriptor, but a program to which the descriptor is passed keeps it. If the file system has
+// no locks, the file is only open, which still shows which directory a process belongs to.
 RunLock MakeRunLock(int dir);
 
 // Keeps the lock until this process ends, ReleaseRunLock is called, or a later call finds that the
 // lock file was deleted.
 void HoldRunLock(RunLock lock);
-// Releases a lock that HoldRunLock keeps. Has no effect if this process does not hold it.
-void ReleaseRunLock(const std::string& file);
+// Releases a lock that HoldRunLock keeps, whose file is in dir. Has no effect if this process does
+// not hold it; it may hold that of the directory from which dir was copied.
+void ReleaseRunLock(int dir, const std::string& file);
 
 // Removes all run lock files from a sandbox's directory, which is open as dir. Call when no process
 // needs them any more. The caller must hold the directory's lock. On failure, files are left
@@ -61,7 +65,7 @@ enum class RunState {
 };
 
 // Returns whether the owner of a sandbox runs. dir is the sandbox's directory, and upper the name
-// of its disk.
+// of its disk. The owner of the sandbox that this directory was copied from is not its owner.
 RunState StateOf(const Runner& runner, int dir, const std::string& upper);
 
 // Returns a description of the process and where it runs, for messages: "process 12", "process 12

@@ -8,10 +8,16 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <thread>
+#include <vector>
 
-#include "tests/vm/guest.h"
+#include "tests/support/build.h"
+#include "tests/vm/small_vm.h"
 
 namespace msb::test {
 namespace {
@@ -20,7 +26,25 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::Contains;
 
+namespace fs = std::filesystem;
+
 using VmOwnerTest = GuestTest;
+
+class CopiedHomeTest : public SmallVmTest {
+ protected:
+  void SetUp() override {
+    SmallVmTest::SetUp();
+    if (IsSkipped()) return;
+    Client client = NewClient();
+    CreateSandbox(ctx_, "a", {WithImage(image_)}, client).Kill(ctx_);
+  }
+
+  static void ForgetDomain(const fs::path& record) {
+    nlohmann::json json = nlohmann::json::parse(ReadFile(record));
+    ASSERT_EQ(json.at("process").erase("lock_domain"), 1U);
+    WriteFile(record, json.dump());
+  }
+};
 
 TEST_F(VmOwnerTest, ADetachedOneIsStoppedByAnotherProcess) {
   Child owner([&] {
@@ -80,6 +104,37 @@ TEST_F(VmOwnerTest, AnyOtherEndsWithItsOwnerHoweverThatEnds) {
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   sandbox.Kill(ctx_);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kStopped);
+  ExpectNoRemains("a");
+}
+
+// In a copy of a home, the record of a sandbox names the VM of the original.
+TEST_F(CopiedHomeTest, TheVmOfTheOriginalIsNotEnded) {
+  StartDetached("a");
+  const fs::path copy = dir_ / "copy";
+  const std::vector<std::function<void(Client&)>> calls = {
+      [&](Client& client) { GetSandbox(ctx_, "a", client).Stop(ctx_); },
+      [&](Client& client) { GetSandbox(ctx_, "a", client).Kill(ctx_); },
+      [&](Client& client) {
+        CreateSandbox(ctx_, "a", {WithImage(image_), WithReplace()}, client).Kill(ctx_);
+      },
+      [&](Client& client) { StartSandbox(ctx_, "a", client).Kill(ctx_); },
+      [&](Client& client) { RemoveSandbox(ctx_, "a", client); }};
+  for (const bool has_domain : {true, false}) {
+    for (const auto& call : calls) {
+      ASSERT_EQ(RunCommand("cp -a '" + home_.native() + "' '" + copy.native() + "'").status, 0);
+      // Without a domain, the lock is judged as on FUSE.
+      if (!has_domain) ForgetDomain(copy / "sandboxes/a/sandbox.json");
+      Config config = SmallConfig();
+      config.home = copy;
+      Client client(config);
+      EXPECT_EQ(GetSandbox(ctx_, "a", client).Status(), SandboxStatus::kCrashed);
+      call(client);
+      EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+      fs::remove_all(copy);
+    }
+  }
+  Client client = NewClient();
+  GetSandbox(ctx_, "a", client).Kill(ctx_);
   ExpectNoRemains("a");
 }
 

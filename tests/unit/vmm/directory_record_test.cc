@@ -138,11 +138,11 @@ TEST(DirectoryRecordTest, ReadsBackTheOwnersLock) {
   DirectoryRecord record = MakeRecord();
   record.process->host = "host/1234";
   record.process->lock_file = "run-0123456789abcdef.lock";
-  record.process->lock_is_shared = true;
+  record.process->lock_domain = "0123abcd";
   const DirectoryRecord read = DirectoryRecord::Parse(record.Write(), kDir);
   EXPECT_EQ(read.process->host, "host/1234");
   EXPECT_EQ(read.process->lock_file, "run-0123456789abcdef.lock");
-  EXPECT_TRUE(read.process->lock_is_shared);
+  EXPECT_EQ(read.process->lock_domain, "0123abcd");
   EXPECT_EQ(read.process->pid_namespace, base::PidNamespace());
   for (const char* lock : {"../run.lock", "/run.lock", "."}) {
     EXPECT_MSB_ERROR(DirectoryRecord::Parse(With("/process/lock", lock), kDir),

@@ -102,7 +102,7 @@ TEST_F(RunLockTest, ForkedProcessDoesNotHoldTheLock) {
     _exit(0);
   }
   EXPECT_EQ(StateNow(runner), RunState::kRuns);
-  ReleaseRunLock(file);
+  ReleaseRunLock(fd_.get(), file);
   EXPECT_EQ(StateNow(runner), RunState::kEnded);
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
@@ -136,8 +136,8 @@ TEST_F(RunLockTest, ALockIsDroppedOnceItsFileIsDeleted) {
   const std::string third_file = third.file;
   HoldRunLock(std::move(third));
   EXPECT_FALSE(test::IsOpen(descriptor));
-  ReleaseRunLock(second_file);
-  ReleaseRunLock(third_file);
+  ReleaseRunLock(fd_.get(), second_file);
+  ReleaseRunLock(fd_.get(), third_file);
 }
 
 TEST_F(RunLockTest, OwnerOnAnotherHostMayRun) {
@@ -162,10 +162,28 @@ TEST_F(RunLockTest, WithoutALockTheProcessDecidesWhereItCanBeSeen) {
 TEST_F(RunLockTest, LockThatIsNotSharedDoesNotProveAnEnd) {
   Runner runner = MakeRunLock(fd_.get()).HeldBy(base::ProcessIdentity::Self());  // Then released.
   EXPECT_EQ(StateNow(runner), RunState::kEnded);
-  runner.lock_is_shared = false;
-  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  for (const char* domain : {"", "another"}) {
+    runner.lock_domain = domain;
+    EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  }
   runner.start_ticks -= 1;
   EXPECT_EQ(StateNow(runner), RunState::kEnded);
+}
+
+// As in a copy of a home on FUSE, or on a file system without locks.
+TEST_F(RunLockTest, TheOwnerOfTheOriginalDoesNotOwnACopy) {
+  const RunLock lock = MakeRunLock(fd_.get());
+  Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
+  runner.lock_domain.clear();
+  const test::TempDir copy;
+  const base::UniqueFd dir = base::OpenDirectory(copy.path());
+  // Without the lock file, nothing shows that this is a copy.
+  EXPECT_EQ(StateOf(runner, dir.get(), "upper.ext4"), RunState::kRuns);
+  fs::copy_file(dir_ / lock.file, copy / lock.file);
+  EXPECT_EQ(StateOf(runner, dir.get(), "upper.ext4"), RunState::kEnded);
+  EXPECT_EQ(StateNow(runner), RunState::kRuns);
+  runner.pid_namespace += 1;
+  EXPECT_EQ(StateOf(runner, dir.get(), "upper.ext4"), RunState::kMayRun);
 }
 
 TEST_F(RunLockTest, RecordOfAnEarlierReleaseIsJudgedByItsProcess) {
