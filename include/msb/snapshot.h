@@ -141,10 +141,10 @@ class MSB_EXPORT Snapshot {
   // mtime or, three times in a row, the ctime of its disk changes meanwhile; or if a process on
   // this machine, in any container, has the disk open for writing or mapped writable (MAP_SHARED)
   // when reading the disk begins or ends, and does not close or unmap it within half a second. Such
-  // processes are detected by means of a lease (fcntl(2), F_SETLEASE). Where the kernel grants no
-  // leases (network file systems, FUSE, disks of another user), the disk is flushed first, so that
-  // later stores through a mapping change its modification time. Writers on another host are not
-  // detected. Where there are no leases, stores through a mapping on tmpfs are not detected either.
+  // processes are detected by means of a lease (fcntl(2), F_SETLEASE). Where a lease does not reveal
+  // all of them (network file systems, FUSE, overlayfs, disks of another user), the disk is flushed
+  // first, so that later writes change its modification time; stores through a mapping of a disk on
+  // tmpfs are not detected there. Writers on another host are not detected.
   // Throws kSnapshotAlreadyExists if the destination exists, unless force replaces an artifact.
   // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs that of another
   // sandbox or snapshot. The message names them. Children with a complete disk of their own do not
@@ -280,10 +280,10 @@ class MSB_EXPORT Snapshot {
   // call removes, or gives a child, meanwhile. Snapshots that are absent, damaged or symbolic links
   // are neither counted by keep_last nor removed; members of 0.7 groups are only counted.
   //
-  // Throws kInvalidArgument unless keep_last, older_than or labels is set, and if older_than is
-  // negative.
+  // Throws kInvalidArgument unless keep_last, older_than or labels is set, or if older_than < 0.
   // Throws kCancelled if ctx ends. Snapshots that were removed before stay removed.
-  // Throws kIO as List does, and as Remove does, after it has tried to remove the other snapshots.
+  // Throws kIO as List does; before it removes anything, if a snapshot or sandbox that may need one
+  // of them cannot be read; and, after it has tried all others, if one cannot be removed.
   static std::vector<SnapshotHandle> Prune(const Context& ctx, const SnapshotPruneOptions& options,
                                            const Client& client = Client::Default());
 

@@ -92,8 +92,8 @@ base::WriteWatch WatchUpper(const Context& ctx, const NewArtifact& spec, int upp
 // so that it must be read again. Throws kSnapshotSandboxRunning if it changed.
 bool IsUndisturbed(const Context& ctx, const NewArtifact& spec, const base::WriteWatch& watch,
                    int upper) {
+  CheckUnchanged(spec, watch.stamp(), base::FreshStampOf(upper));
   CheckUnchanged(spec, watch.stamp(), base::StampOf(spec.upper).value_or(base::FileStamp{}));
-  CheckUnchanged(spec, watch.stamp(), base::StampOf(upper));
   return watch.Undisturbed(ctx);
 }
 

@@ -72,6 +72,14 @@ FileStamp StampOf(int fd) {
   return ToStamp(st);
 }
 
+FileStamp FreshStampOf(int fd) {
+  struct statx refreshed;
+  // Failing has no effect: some sandboxes of programs refuse statx(2).
+  static_cast<void>(
+      statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &refreshed));
+  return StampOf(fd);
+}
+
 void CheckUnchanged(const FileStamp& before, const FileStamp& now, ErrorKind kind,
                     std::string_view name, std::string_view action) {
   if (before.SameContent(now)) return;

@@ -61,6 +61,9 @@ struct FileStamp {
 
 // Returns the stamp of an open file.
 FileStamp StampOf(int fd);
+// Like StampOf, but also sees changes that were made on another mount or host. On FUSE and network
+// file systems, StampOf may report what the kernel remembers.
+FileStamp FreshStampOf(int fd);
 // Returns the stamp of the file at path, or nullopt if path is absent or not a regular file. Does
 // not follow a symbolic link at path.
 std::optional<FileStamp> StampOf(const std::filesystem::path& path);

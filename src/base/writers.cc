@@ -9,6 +9,7 @@
 #include <csignal>
 #include <thread>
 
+#include "src/base/file_system.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
@@ -26,7 +27,8 @@ std::optional<bool> HasWriter(int fd) {
   if (fcntl(fd, F_SETSIG, SIGURG) != 0) return std::nullopt;
   if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
     fcntl(fd, F_SETLEASE, F_UNLCK);
-    return false;
+    // Overlayfs and FUSE grant a lease on their own file, whatever is done to the underlying one.
+    return IsLocalFileSystem(fd) ? std::optional(false) : std::nullopt;
   }
   if (errno == EAGAIN) return true;
   return std::nullopt;
@@ -58,12 +60,12 @@ WriteWatch::WriteWatch(const Context& ctx, int fd) : fd_(fd) {
   // modification. Flush again afterwards, because pages may have been dirtied in between, and
   // stores to these would not change the stamp.
   if (may_have_writer) Sync(fd);
-  stamp_ = StampOf(fd);
+  stamp_ = FreshStampOf(fd);
   if (may_have_writer) Sync(fd);
 }
 
 bool WriteWatch::Undisturbed(const Context& ctx) const {
-  return !had_writer_ && StampOf(fd_).IsUntouched(stamp_) &&
+  return !had_writer_ && FreshStampOf(fd_).IsUntouched(stamp_) &&
          !HasLastingWriter(ctx, fd_).value_or(false);
 }
 

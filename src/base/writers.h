@@ -17,8 +17,9 @@ namespace msb::base {
 // Returns true if a process of any user, container or PID namespace under this kernel has the file
 // open for writing, or has closed the file but still has a shared, writable mapping of it. fd must
 // be open for reading only. Requests a read lease (fcntl(2), F_SETLEASE) and releases it at once.
-// Returns nullopt where the kernel grants no leases: on network file systems, and for a file of
-// another user without CAP_LEASE.
+// Returns nullopt if there may be a writer that a lease does not reveal: on network file systems,
+// FUSE and overlayfs, whose underlying files have writers of their own, and for a file of another
+// user without CAP_LEASE.
 std::optional<bool> HasWriter(int fd);
 
 // Like HasWriter, but waits up to half a second for a writer to close the file, since a newly
@@ -33,11 +34,11 @@ std::optional<bool> HasLastingWriter(const Context& ctx, int fd);
 // A WriteWatch detects writes to a file while the file is read.
 //
 // A store through a shared mapping changes the file's times only if the page was clean, so a
-// process that has dirtied the pages before could write unnoticed. Where leases are available,
-// HasWriter finds such a process. Elsewhere the file is flushed first, which makes all its pages
-// clean. A WriteWatch does not detect processes on another host that have the file mapped. Where
-// there are no leases, it does not detect stores through a mapping of a file on tmpfs either,
-// because the pages of such a file are never clean.
+// process that has dirtied the pages before could write unnoticed. Where HasWriter has an answer,
+// it finds such a process. Elsewhere the file is flushed first, which makes all its pages clean. A
+// WriteWatch does not detect processes on another host that have the file mapped. Without an answer
+// of HasWriter, it does not detect stores through a mapping of a file on tmpfs either, because the
+// pages of such a file are never clean.
 class WriteWatch {
  public:
   // Begins to watch a file that is open for reading only. Waits for writers as HasLastingWriter

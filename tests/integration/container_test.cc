@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "src/base/file.h"
+#include "tests/support/mapped_file.h"
 #include "tests/support/pid_namespace.h"
 #include "tests/support/support.h"
 
@@ -157,10 +157,8 @@ TEST_F(ContainerTest, SandboxOfAnEarlierBootOfThisHostHasCrashed) {
 // Earlier releases recorded only the pid, the start time and the boot.
 TEST_F(ContainerTest, RecordOfAnEarlierReleaseIsJudgedByItsProcess) {
   Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(image_)}, client_);
-  const nlohmann::json earlier = {{"host", nullptr},
-                                  {"pid_namespace", nullptr},
-                                  {"lock", nullptr},
-                                  {"lock_is_shared", nullptr}};
+  const nlohmann::json earlier = {
+      {"host", nullptr}, {"pid_namespace", nullptr}, {"lock", nullptr}, {"lock_domain", nullptr}};
   PatchProcess("a", earlier);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
   PatchProcess("a", {{"pid", 1 << 22}});
@@ -175,28 +173,13 @@ TEST_F(ContainerTest, CopyOfARunningSandboxDoesNotRun) {
   EXPECT_EQ(GetSandbox(ctx_, "a", copy).Status(), SandboxStatus::kCrashed);
   Snapshot::Create(ctx_, "a", {.name = "s"}, copy);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  GetSandbox(ctx_, "a", copy).Stop(ctx_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  StartSandbox(ctx_, "a", copy).Kill(ctx_);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
+  RemoveSandbox(ctx_, "a", copy);
+  EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
 }
-
-// Maps the disk into the memory of this process, as a VMM may do.
-class MappedDisk {
- public:
-  explicit MappedDisk(const fs::path& path) : size_(fs::file_size(path)) {
-    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    bytes_ = static_cast<char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-    close(fd);
-    for (std::size_t i = 0; i < size_; i += 4096) {
-      volatile char& byte = bytes_[i];
-      byte = static_cast<char>(byte);  // The page is dirty from here on.
-    }
-  }
-  MappedDisk(const MappedDisk&) = delete;
-  MappedDisk& operator=(const MappedDisk&) = delete;
-  ~MappedDisk() { munmap(bytes_, size_); }
-
- private:
-  const std::size_t size_;
-  char* bytes_ = nullptr;
-};
 
 TEST_F(ContainerTest, DiskThatIsMappedByAWriterIsNotSnapshotted) {
   for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
@@ -206,7 +189,7 @@ TEST_F(ContainerTest, DiskThatIsMappedByAWriterIsNotSnapshotted) {
     const std::string name(ToString(format));
     CreateSandbox(ctx_, name, {WithImage(image_)}, client).Close();
     {
-      const MappedDisk mapped(GetSandbox(ctx_, name, client).Upper().path);
+      const MappedFile mapped(GetSandbox(ctx_, name, client).Upper().path);
       EXPECT_THAT(Refusal(ErrorKind::kSnapshotSandboxRunning,
                           [&] { Snapshot::Create(ctx_, name, {.name = name}, client); }),
                   AllOf(HasSubstr("open for writing"), HasSubstr("fuser"), Not(HasSubstr("''"))));
@@ -225,7 +208,7 @@ TEST_F(ContainerTest, DiskThatIsMappedByAWriterIsNotTakenAway) {
   };
   const auto before = inode();
   {
-    const MappedDisk mapped(GetSandbox(ctx_, "a", client_).Upper().path);
+    const MappedFile mapped(GetSandbox(ctx_, "a", client_).Upper().path);
     for (const std::function<void()>& call : std::vector<std::function<void()>>{
              [&] { Snapshot::Restore(ctx_, "a", "s", client_); },
              [&] { RemoveSandbox(ctx_, "a", client_); },

@@ -5,9 +5,11 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +20,7 @@
 
 #include "msb/msb.h"
 #include "tests/environments/operations.h"
+#include "tests/support/mapped_file.h"
 #include "tests/support/missing_calls.h"
 #include "tests/support/support.h"
 
@@ -101,6 +104,84 @@ TEST(OverlayTest, EveryOperationWorksOnASnapshotOfTheLowerLayer) {
        test::TryOperations(dir / "merged/root", dir / "merged/root/out")) {
     EXPECT_EQ(result.error, "") << result.name;
   }
+}
+
+// A mount shows files that can also be reached below it, without the locks and leases of the mount.
+class UnderlyingFilesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    struct statfs file_system {};
+    ASSERT_EQ(statfs(dir_.path().c_str(), &file_system), 0);
+    if (file_system.f_type == TMPFS_MAGIC || file_system.f_type == OVERLAYFS_SUPER_MAGIC) {
+      GTEST_SKIP() << "the tests' directory is on tmpfs or overlayfs";
+    }
+    for (const char* name : {"lower", "upper", "work"}) fs::create_directory(dir_ / name);
+  }
+
+  Mount MountOverlay() const {
+    return {"overlay", dir_ / "merged",
+            "lowerdir=" + (dir_ / "lower").native() + ",upperdir=" + (dir_ / "upper").native() +
+                ",workdir=" + (dir_ / "work").native()};
+  }
+
+  // Makes a sandbox in the home that is mounted at merged, and expects that it cannot be
+  // snapshotted while a program writes to its file in below.
+  void ExpectWriterIsNoticed(const fs::path& below) {
+    test::WriteFile(dir_ / "image", test::Noise(100'000, 1));
+    Client client = test::LocalClient(dir_ / "merged/home");
+    CreateSandbox(ctx_, "a", {WithImage(dir_ / "image")}, client).Close();
+    const fs::path disk = GetSandbox(ctx_, "a", client).Upper().path;
+    const fs::path file = below / fs::relative(disk, dir_ / "merged");
+    {
+      test::MappedFile mapped(file);
+      const Context ctx = ctx_.WithProgress([&](const Progress&) { mapped.Touch(); });
+      EXPECT_MSB_ERROR(Snapshot::Create(ctx, "a", {.name = "s"}, client),
+                       ErrorKind::kSnapshotSandboxRunning, disk.native());
+    }
+    Snapshot::Create(ctx_, "a", {.name = "s"}, client);
+  }
+
+  const TempDir dir_;
+};
+
+TEST_F(UnderlyingFilesTest, AWriterToTheUpperLayerOfAnOverlayIsNoticed) {
+  const Mount overlay = MountOverlay();
+  if (!overlay) GTEST_SKIP() << "needs the right to mount overlayfs";
+  ExpectWriterIsNoticed(dir_ / "upper");
+}
+
+TEST_F(UnderlyingFilesTest, AWriterThatMappedAFileOfAnOverlayIsNoticed) {
+  const Mount overlay = MountOverlay();
+  if (!overlay) GTEST_SKIP() << "needs the right to mount overlayfs";
+  ExpectWriterIsNoticed(dir_ / "merged");
+}
+
+TEST_F(UnderlyingFilesTest, AWriterToAFileBehindAFuseMountIsNoticed) {
+  fs::create_directory(dir_ / "merged");
+  const std::string mount =
+      "bindfs '" + (dir_ / "lower").native() + "' '" + (dir_ / "merged").native() + "'";
+  if (test::RunCommand(mount + " 2>&1").status != 0) GTEST_SKIP() << "cannot mount with bindfs";
+  ExpectWriterIsNoticed(dir_ / "lower");
+  EXPECT_EQ(umount2((dir_ / "merged").c_str(), MNT_DETACH), 0);
+}
+
+TEST_F(UnderlyingFilesTest, ASandboxThatRunsOnTheOtherSideOfAnOverlayRuns) {
+  test::WriteFile(dir_ / "image", test::Noise(100'000, 1));
+  const auto expect_running = [](const fs::path& home) {
+    Client client = test::LocalClient(home);
+    EXPECT_EQ(GetSandbox(ctx_, "a", client).Status(), SandboxStatus::kRunning) << home;
+    EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "s"}, client),
+                     ErrorKind::kSnapshotSandboxRunning, "'a'");
+    EXPECT_MSB_ERROR(RemoveSandbox(ctx_, "a", client), ErrorKind::kSandboxStillRunning, "'a'");
+  };
+  Client lower = test::LocalClient(dir_ / "lower/home");
+  const Sandbox sandbox = CreateSandbox(ctx_, "a", {WithImage(dir_ / "image")}, lower);
+  const Mount overlay = MountOverlay();
+  if (!overlay) GTEST_SKIP() << "needs the right to mount overlayfs";
+  expect_running(dir_ / "merged/home");
+  Client merged = test::LocalClient(dir_ / "merged/other");
+  const Sandbox other = CreateSandbox(ctx_, "a", {WithImage(dir_ / "image")}, merged);
+  expect_running(dir_ / "upper/other");
 }
 
 class TmpfsTest : public ::testing::Test {
