@@ -89,7 +89,7 @@ bool EndsInTime(const Context& ctx, const std::function<void()>& work) {
                   base::Quoted(description),
                   is_unknown ? "; permit the command in the configuration of qemu-guest-agent in "
                                "the guest (/etc/qemu/qemu-ga.conf), or update the agent"
-                             : ""),
+                             : "; look at its log in the guest"),
       description);
 }
 

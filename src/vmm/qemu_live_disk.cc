@@ -74,8 +74,12 @@ Json QemuLiveDisk::Ask(const Context& ctx, const std::string& command, const Jso
   const Context limited = ctx.WithTimeout(kCommandTimeout);
   try {
     return client_->Execute(limited, command, arguments);
+  } catch (const QmpRefusal& e) {
+    throw QmpRefusal(e.kind(), fmt::format("sandbox '{}': {}", guest_.sandbox, e.what()));
   } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kCancelled) throw;
+    if (e.kind() != ErrorKind::kCancelled) {
+      Throw(e.kind(), "sandbox '{}': {}", guest_.sandbox, e.what());
+    }
     client_.reset();
     ctx.Check();
     Throw(ErrorKind::kIO,
