@@ -38,8 +38,9 @@ bool IsRunning(const vmm::SandboxRecord& sandbox) {
 
 void CheckNotRunning(const vmm::SandboxRecord& sandbox) {
   if (!IsRunning(sandbox)) return;
-  Throw(ErrorKind::kSnapshotSandboxRunning, "sandbox '{}' is {}{}; stop it first", sandbox.name,
-        ToString(sandbox.status), sandbox.runs_on.empty() ? "" : ", as " + sandbox.runs_on);
+  Throw(ErrorKind::kSnapshotSandboxRunning, "sandbox '{}' is {}{}; stop it first{}", sandbox.name,
+        ToString(sandbox.status), sandbox.runs_on.empty() ? "" : ", as " + sandbox.runs_on,
+        sandbox.sealable ? ", or, on the qemu backend, set SnapshotCreateOptions::live" : "");
 }
 
 // A live snapshot becomes a backing file of the sandbox that runs, whose disk cannot be written out

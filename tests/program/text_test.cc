@@ -185,6 +185,9 @@ TEST(WordingTest, NamesOptionsInsteadOfTheApi) {
             "no kernel is set; set --kernel, or use a bootable disk");
   EXPECT_EQ(InWordsOfProgram("in time (deadline exceeded); set a longer deadline"),
             "in time (deadline exceeded); set a longer --timeout");
+  EXPECT_EQ(InWordsOfProgram("stop it first, or, on the qemu backend, set "
+                             "SnapshotCreateOptions::live"),
+            "stop it first, or, on the qemu backend, use --live");
   EXPECT_EQ(InWordsOfProgram("call Reindex and call Reindex"),
             "run 'msb-snapshot reindex' and run 'msb-snapshot reindex'");
 }

@@ -288,7 +288,8 @@ TEST_F(LiveTest, WhatWillBeRefusedIsRefusedBeforeTheExchange) {
           client_),
       ErrorKind::kInvalidArgument, "label 'msb.consistency' is reserved", "choose another name");
   EXPECT_MSB_ERROR(Snapshot::Create(ctx_, "a", {.name = "off"}, client_),
-                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'a' is running", "stop it first");
+                   ErrorKind::kSnapshotSandboxRunning, "sandbox 'a' is running",
+                   "stop it first, or, on the qemu backend, set SnapshotCreateOptions::live");
   EXPECT_EQ(DisksOf("a"), disks);
   EXPECT_EQ(StatusOf("a"), SandboxStatus::kRunning);
 }

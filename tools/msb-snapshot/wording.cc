@@ -31,6 +31,7 @@ constexpr std::array kWordings = {
     Wording{"Config::qemu.initrd", "--initrd"},
     Wording{"choose a larger oci_upper_size_mib", "choose a larger --disk-size"},
     Wording{"LiveSnapshot::kAuto", "--consistency auto"},
+    Wording{"set SnapshotCreateOptions::live", "use --live"},
     Wording{"set RegistryOptions::username and password (msb-snapshot: --username and "
             "--password-stdin)",
             "give --username and --password-stdin"},
