@@ -142,18 +142,19 @@ bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry) {
   return found && process.IsAlive();
 }
 
-std::vector<FileStamp> OpenFilesOf(const ProcessIdentity& process, std::string_view name) {
+std::vector<UniqueFd> OpenFilesOf(const ProcessIdentity& process, std::string_view name) {
   const UniqueFd dir =
       OpenAt(AT_FDCWD, fmt::format("/proc/{}/fd", process.pid).c_str(), O_RDONLY | O_DIRECTORY);
   if (!dir) return {};
-  std::vector<FileStamp> found;
+  std::vector<UniqueFd> found;
   for (const DirectoryEntry& entry : ListDirectory(dir.get())) {
     // The name of a deleted file is followed by " (deleted)".
     if (!NameBehind(dir.get(), entry.name).starts_with(name)) continue;
-    const UniqueFd file = OpenAt(dir.get(), entry.name.c_str(), O_PATH);
-    if (file) found.push_back(StampOf(file.get()));
+    UniqueFd file = OpenAt(dir.get(), entry.name.c_str(), O_PATH);
+    if (file) found.push_back(std::move(file));
   }
-  return process.IsAlive() ? found : std::vector<FileStamp>();
+  if (!process.IsAlive()) found.clear();
+  return found;
 }
 
 std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity) {

@@ -64,9 +64,10 @@ struct ProcessIdentity {
 // Also returns false if the environment cannot be read.
 bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry);
 
-// Returns the stamps of the files with this name that a process has open, in any directory. Leaves
-// out those that this process may not see. Returns nothing if the process has ended.
-std::vector<FileStamp> OpenFilesOf(const ProcessIdentity& process, std::string_view name);
+// Returns descriptors (O_PATH) of the files with this name that a process has open, in any
+// directory. Leaves out those that this process may not see. Returns nothing if the process has
+// ended.
+std::vector<UniqueFd> OpenFilesOf(const ProcessIdentity& process, std::string_view name);
 
 // A ProcessHandle refers to a process by a descriptor (pidfd_open(2)), so that a later process with
 // the same pid is never mistaken for it.

@@ -329,9 +329,8 @@ void QemuBackend::LetGo(Locked& sandbox) {
 
 void QemuBackend::Halt(const Context& ctx, Locked& sandbox, milliseconds timeout) {
   const auto process = sandbox.record.process;
-  const std::string upper = sandbox.record.sandbox.upper->path.filename();
   // In a copy of a home, the process of the record is that of the original.
-  const bool is_own = process && StateOf(*process, sandbox.dir, upper) != RunState::kEnded;
+  const bool is_own = process && IsOwner(*process, sandbox.dir);
   const auto handle = is_own ? ProcessHandle::Open(*process) : std::nullopt;
   const bool graceful = timeout.count() > 0;
   if (handle) {

@@ -139,10 +139,10 @@ void QemuLiveDisk::Close(const Context& ctx, const std::string& overlay) {
     } catch (const QmpRefusal& e) {
       if (IsNodeNameFree(ctx, name)) continue;
       Throw(ErrorKind::kUnsupportedOperation,
-            "QEMU of sandbox '{}' still uses {}, the overlay of an interrupted live snapshot, but "
-            "not directly as the disk: {}; end the block job or remove the filter that uses it, or "
-            "stop the sandbox, and try again",
-            guest_.sandbox, overlay, e.what());
+            "QEMU still uses {}, the overlay of an interrupted live snapshot, but not directly as "
+            "the disk: {}; end the block job or remove the filter that uses it, or stop the "
+            "sandbox, and try again",
+            overlay, e.what());
     }
   }
 }

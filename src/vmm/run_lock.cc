@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -28,12 +29,20 @@
 namespace msb::vmm {
 namespace {
 
+bool IsOverlay(int fd) {
+  struct statfs file_system;
+  return fstatfs(fd, &file_system) == 0 && file_system.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
 // Returns true for file systems whose locks are held as long as the file is open. Others, such as
 // NFS, may lose them, for example when a server is restarted.
-bool KeepsLocks(int dir) {
-  struct statfs file_system;
-  if (base::IsLocalFileSystem(dir)) return true;
-  return fstatfs(dir, &file_system) == 0 && file_system.f_type == OVERLAYFS_SUPER_MAGIC;
+bool KeepsLocks(int fd) { return base::IsLocalFileSystem(fd) || IsOverlay(fd); }
+
+// Returns Runner::lock_domain for a sandbox in this directory. A local file system is seen directly
+// by all processes, but an overlayfs has locks of its own, which its layers do not have.
+std::string DomainOf(int dir) {
+  if (base::IsLocalFileSystem(dir)) return "local";
+  return IsOverlay(dir) ? base::LockDomain(dir) : "";
 }
 
 struct flock WholeFile() {
@@ -73,19 +82,41 @@ RunState StateOfVisible(const Runner& runner) {
   return runner.start_ticks == 0 ? RunState::kMayRun : RunState::kRuns;
 }
 
-// Returns true if the process has the lock file of another directory open, from which the one that
-// is open as dir was copied.
-bool OwnsTheOriginal(const Runner& runner, int dir) {
-  if (runner.lock_file.empty()) return false;
-  base::Entry entry = base::OpenEntryAt(dir, runner.lock_file);
-  if (!entry.fd) return false;
-  const base::FileStamp own = base::StampOf(entry.fd.get());
-  entry.fd.Reset(-1);  // This process may be the owner.
-  const auto files = base::OpenFilesOf(runner, runner.lock_file);
-  const auto is_own = [&](const base::FileStamp& file) { return file.inode == own.inode; };
-  // The same file may have another number on another mount.
-  const auto is_other = [&](const base::FileStamp& file) { return file.device == own.device; };
-  return std::ranges::none_of(files, is_own) && std::ranges::any_of(files, is_other);
+enum class Ownership { kOwn, kOther, kUnknown };
+
+// Returns whether file, which the owner has open, is the lock file own. A file has the same number
+// in an overlayfs as in its layers, except for bits that the kernel adds to the upper half. On
+// other file systems, one file may have several numbers.
+Ownership Compare(int own, int file) {
+  const base::FileStamp ours = base::StampOf(own);
+  const base::FileStamp theirs = base::StampOf(file);
+  if (ours.device == theirs.device) {
+    return ours.inode == theirs.inode ? Ownership::kOwn : Ownership::kOther;
+  }
+  const bool is_same_number =
+      static_cast<std::uint32_t>(ours.inode) == static_cast<std::uint32_t>(theirs.inode);
+  const bool is_other = KeepsLocks(own) && KeepsLocks(file) && !is_same_number;
+  return is_other ? Ownership::kOther : Ownership::kUnknown;
+}
+
+// Returns whether the process has the lock file in this directory open, or one of the same name in
+// another directory, from which this one was copied.
+Ownership OwnershipOf(const Runner& runner, int dir) {
+  if (runner.lock_file.empty()) return Ownership::kUnknown;
+  try {
+    const auto files =
+        base::OpenFilesOf(runner, runner.lock_file);  // First: it may be this process.
+    const base::Entry own = base::OpenEntryAt(dir, runner.lock_file);
+    if (!own.fd) return Ownership::kUnknown;
+    Ownership result = Ownership::kUnknown;
+    for (const base::UniqueFd& file : files) {
+      result = Compare(own.fd.get(), file.get());
+      if (result != Ownership::kOther) break;
+    }
+    return result;
+  } catch (const Error&) {
+    return Ownership::kUnknown;  // For example, the file is another user's.
+  }
 }
 
 // Returns the state of a process that an earlier release recorded, without lock, host and PID
@@ -131,7 +162,7 @@ RunLock MakeRunLock(int dir) {
   base::NoteOwnedByProcess(fd.get());
   const struct flock lock = WholeFile();
   if (fcntl(fd.get(), F_OFD_SETLK, &lock) == 0) {
-    return {std::move(fd), file, KeepsLocks(dir) ? base::LockDomain(dir) : ""};
+    return {std::move(fd), file, DomainOf(dir)};
   }
   const int error = errno;
   if (error == ENOLCK || base::IsUnsupported(error)) return {std::move(fd), file, ""};
@@ -187,10 +218,17 @@ RunState StateOf(const Runner& runner, int dir, const std::string& upper) {
   if (runner.boot_id != base::BootId()) {
     return runner.host == base::HostId() ? RunState::kEnded : RunState::kMayRun;
   }
-  const bool is_free = is_held.has_value();
-  if (is_free && runner.lock_domain == base::LockDomain(dir)) return RunState::kEnded;
+  const bool is_free = is_held.has_value() && !runner.lock_domain.empty();
+  if (is_free && runner.lock_domain == DomainOf(dir)) return RunState::kEnded;
   if (!runner.IsVisible()) return RunState::kMayRun;
-  return OwnsTheOriginal(runner, dir) ? RunState::kEnded : StateOfVisible(runner);
+  const RunState state = StateOfVisible(runner);
+  if (state == RunState::kEnded || OwnershipOf(runner, dir) != Ownership::kOther) return state;
+  return RunState::kEnded;
+}
+
+bool IsOwner(const Runner& runner, int dir) {
+  if (runner.lock_file.empty() || IsHeld(dir, runner.lock_file).value_or(false)) return true;
+  return OwnershipOf(runner, dir) == Ownership::kOwn;
 }
 
 std::string Describe(const Runner& runner) {

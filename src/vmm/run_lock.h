@@ -24,9 +24,9 @@ namespace msb::vmm {
 struct Runner : base::ProcessIdentity {
   std::string host = {};       // base::HostId() of its host. Empty in records of earlier versions.
   std::string lock_file = {};  // In the sandbox's directory. Empty in such records.
-  // base::LockDomain() of the sandbox's directory, as the owner sees it. Where it is the same, the
-  // owner runs only if the lock is held. Empty if it is not known, or if the file system may lose
-  // locks.
+  // Where the owner sees the lock: "local", or base::LockDomain() on an overlayfs. Where another
+  // process sees the same, the owner runs only if the lock is held. Empty if it is not known, or if
+  // the file system may lose locks.
   std::string lock_domain = {};
 };
 
@@ -65,8 +65,13 @@ enum class RunState {
 };
 
 // Returns whether the owner of a sandbox runs. dir is the sandbox's directory, and upper the name
-// of its disk. The owner of the sandbox that this directory was copied from is not its owner.
+// of its disk. If dir was copied (with files of its own, not by hard links) from the directory of
+// another sandbox, whose owner the record names, this is kEnded as far as that can be determined.
 RunState StateOf(const Runner& runner, int dir, const std::string& upper);
+
+// Returns true if the process of the record is certainly the owner of the sandbox in dir, if that
+// has an owner, or if the record is of an earlier release, which has no lock. It must be visible.
+bool IsOwner(const Runner& runner, int dir);
 
 // Returns a description of the process and where it runs, for messages: "process 12", "process 12
 // in another container (PID namespace)" or "process 12 on host 'b'".

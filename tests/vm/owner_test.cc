@@ -110,7 +110,7 @@ TEST_F(VmOwnerTest, AnyOtherEndsWithItsOwnerHoweverThatEnds) {
 // In a copy of a home, the record of a sandbox names the VM of the original.
 TEST_F(CopiedHomeTest, TheVmOfTheOriginalIsNotEnded) {
   StartDetached("a");
-  const fs::path copy = dir_ / "copy";
+  const TempDir memory("/dev/shm");
   const std::vector<std::function<void(Client&)>> calls = {
       [&](Client& client) { GetSandbox(ctx_, "a", client).Stop(ctx_); },
       [&](Client& client) { GetSandbox(ctx_, "a", client).Kill(ctx_); },
@@ -119,7 +119,13 @@ TEST_F(CopiedHomeTest, TheVmOfTheOriginalIsNotEnded) {
       },
       [&](Client& client) { StartSandbox(ctx_, "a", client).Kill(ctx_); },
       [&](Client& client) { RemoveSandbox(ctx_, "a", client); }};
-  for (const bool has_domain : {true, false}) {
+  struct Case {
+    fs::path copy;
+    bool has_domain = true;
+  };
+  const std::vector<Case> cases = {
+      {dir_ / "copy"}, {dir_ / "copy", false}, {memory / "copy"}, {memory / "copy", false}};
+  for (const auto& [copy, has_domain] : cases) {
     for (const auto& call : calls) {
       ASSERT_EQ(RunCommand("cp -a '" + home_.native() + "' '" + copy.native() + "'").status, 0);
       // Without a domain, the lock is judged as on FUSE.

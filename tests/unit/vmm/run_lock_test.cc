@@ -170,6 +170,29 @@ TEST_F(RunLockTest, LockThatIsNotSharedDoesNotProveAnEnd) {
   EXPECT_EQ(StateNow(runner), RunState::kEnded);
 }
 
+TEST_F(RunLockTest, TheLockDecidesOnAnyLocalFileSystem) {
+  const RunLock lock = MakeRunLock(fd_.get());
+  const Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
+  const test::TempDir copy("/dev/shm");
+  fs::copy_file(dir_ / lock.file, copy / lock.file);
+  const base::UniqueFd dir = base::OpenDirectory(copy.path());
+  EXPECT_EQ(StateOf(runner, dir.get(), "upper.ext4"), RunState::kEnded);
+  EXPECT_FALSE(IsOwner(runner, dir.get()));
+  EXPECT_TRUE(IsOwner(runner, fd_.get()));
+}
+
+TEST_F(RunLockTest, TheOwnerIsKnownByTheFileThatItHasOpen) {
+  RunLock lock = MakeRunLock(fd_.get());
+  const Runner runner = lock.HeldBy(base::ProcessIdentity::Self());
+  EXPECT_TRUE(IsOwner(EarlierRecord(), fd_.get()));
+  struct flock unlock {};
+  unlock.l_type = F_UNLCK;
+  ASSERT_EQ(fcntl(lock.fd.get(), F_OFD_SETLK, &unlock), 0);
+  EXPECT_TRUE(IsOwner(runner, fd_.get()));
+  lock.fd.Reset(-1);
+  EXPECT_FALSE(IsOwner(runner, fd_.get()));
+}
+
 // As in a copy of a home on FUSE, or on a file system without locks.
 TEST_F(RunLockTest, TheOwnerOfTheOriginalDoesNotOwnACopy) {
   const RunLock lock = MakeRunLock(fd_.get());
