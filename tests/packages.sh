@@ -6,7 +6,7 @@ msb_build_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates 
                     libsqlite3-dev libfmt-dev nlohmann-json3-dev libarchive-dev libzstd-dev zlib1g-dev
                     libcurl4-openssl-dev libcli11-dev e2fsprogs)
 msb_test_packages=(python3 libgtest-dev libgmock-dev zstd libarchive-tools qemu-utils libvalijson-dev
-                   groff-base zsh fish libcpp-httplib-dev docker-registry skopeo openssl curl)
+                   groff-base zsh fish libcpp-httplib-dev docker-registry skopeo openssl curl bindfs)
 
 # tests/package/debs.sh builds and checks packages with these.
 msb_package_packages=(abigail-tools dpkg-dev lintian)

@@ -20,7 +20,7 @@ work=$(mktemp -d /var/tmp/msb-environments.XXXXXX)
 results=$work/results
 mkdir "$results"
 registry=
-trap '[ -z "$registry" ] || kill "$registry"; rm -rf "$work"' EXIT
+trap '[ -z "$registry" ] || kill "$registry" 2>/dev/null || true; rm -rf "$work"' EXIT
 
 # reason LOG: prints the last message, without the directory of this run and the full stop.
 reason() { grep -v 'dmesg(1)\|^made$' "$1" | tail -1 | sed "s|$work/||; s/\\.\$//"; }

@@ -92,6 +92,32 @@ class Mount {
   bool mounted_ = false;
 };
 
+// Shows the files of one directory in another by means of FUSE. Must not be used if that failed.
+class FuseMount {
+ public:
+  FuseMount(const fs::path& source, const fs::path& target) : target_(target) {
+    fs::create_directory(target);
+    mounted_ = Run("bindfs '" + source.native() + "' '" + target.native() + "'");
+  }
+  FuseMount(const FuseMount&) = delete;
+  FuseMount& operator=(const FuseMount&) = delete;
+  ~FuseMount() {
+    if (mounted_ && umount2(target_.c_str(), MNT_DETACH) != 0) {
+      Run("fusermount -uz '" + target_.native() + "'");
+    }
+  }
+
+  explicit operator bool() const { return mounted_; }
+
+ private:
+  static bool Run(const std::string& command) {
+    return test::RunCommand(command + " 2>&1").status == 0;
+  }
+
+  const fs::path target_;
+  bool mounted_ = false;
+};
+
 TEST(OverlayTest, EveryOperationWorksOnASnapshotOfTheLowerLayer) {
   const TempDir dir("/dev/shm");
   for (const std::string name : {"lower", "upper", "work"}) fs::create_directory(dir / name);
@@ -157,12 +183,9 @@ TEST_F(UnderlyingFilesTest, AWriterThatMappedAFileOfAnOverlayIsNoticed) {
 }
 
 TEST_F(UnderlyingFilesTest, AWriterToAFileBehindAFuseMountIsNoticed) {
-  fs::create_directory(dir_ / "merged");
-  const std::string mount =
-      "bindfs '" + (dir_ / "lower").native() + "' '" + (dir_ / "merged").native() + "'";
-  if (test::RunCommand(mount + " 2>&1").status != 0) GTEST_SKIP() << "cannot mount with bindfs";
+  const FuseMount mount(dir_ / "lower", dir_ / "merged");
+  if (!mount) GTEST_SKIP() << "cannot mount with bindfs";
   ExpectWriterIsNoticed(dir_ / "lower");
-  EXPECT_EQ(umount2((dir_ / "merged").c_str(), MNT_DETACH), 0);
 }
 
 TEST_F(UnderlyingFilesTest, ASandboxThatRunsOnTheOtherSideOfAnOverlayRuns) {

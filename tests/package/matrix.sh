@@ -6,6 +6,7 @@
 # --slice runs only the cases that CI runs, and CASE only those whose names match this pattern. The
 # output of each case is in BUILD_DIR/CASE.log. A case whose compiler is missing is skipped.
 set -euo pipefail
+shopt -s inherit_errexit # So that a failure in $(...) ends the script.
 cd "$(dirname "$0")/../.."
 source_dir=$PWD
 package=$source_dir/tests/package

@@ -349,7 +349,6 @@ TEST_F(LiveTest, AProgramThatTakesTheControlSocketIsNotWaitedFor) {
   EXPECT_MSB_ERROR(sealing.Switch(ctx_, LiveSnapshot::kAuto), ErrorKind::kIO, "sandbox 'a'",
                    "did not accept a connection to qmp.sock within 2 s", "another program uses it",
                    "disconnect that program");
-  EXPECT_TRUE(other) << "the call ended before the other program did";
   EXPECT_THAT(log_, HasSubstr("did not accept a connection to qmp.sock within 2 s"));
   EXPECT_TRUE(record->live) << "the next operation undoes it";
   other.reset();
