@@ -141,10 +141,10 @@ class MSB_EXPORT Snapshot {
   // mtime or, three times in a row, the ctime of its disk changes meanwhile; or if a process on
   // this machine, in any container, has the disk open for writing or mapped writable (MAP_SHARED)
   // when reading the disk begins or ends, and does not close or unmap it within half a second. Such
-  // processes are detected by means of a lease (fcntl(2), F_SETLEASE). Where a lease does not reveal
-  // all of them (network file systems, FUSE, overlayfs, disks of another user), the disk is flushed
-  // first, so that later writes change its modification time; stores through a mapping of a disk on
-  // tmpfs are not detected there. Writers on another host are not detected.
+  // processes are detected by means of a lease (fcntl(2), F_SETLEASE). Where a lease does not
+  // reveal all of them (network file systems, FUSE, overlayfs, disks of another user), the disk is
+  // flushed first, so that later writes change its modification time; stores through a mapping of
+  // a disk on tmpfs are not detected there. Writers on another host are not detected.
   // Throws kSnapshotAlreadyExists if the destination exists, unless force replaces an artifact.
   // Throws kSnapshotHasChildren if force would replace a snapshot whose disk backs that of another
   // sandbox or snapshot. The message names them. Children with a complete disk of their own do not

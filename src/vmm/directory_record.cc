@@ -59,8 +59,7 @@ void CheckFileName(const std::string& field, const std::string& name) {
 std::optional<Runner> ReadProcess(const Fields& root) {
   if (root.IsNull("process")) return std::nullopt;
   const Fields process(root.At("process"), "process", {"pid", "start_ticks", "boot_id"},
-                       Fields::Others::kIgnore,
-                       {"pid_namespace", "host", "lock", "lock_domain"});
+                       Fields::Others::kIgnore, {"pid_namespace", "host", "lock", "lock_domain"});
   const std::uint64_t pid = process.Size("pid");
   constexpr std::uint64_t kMaxPid = std::numeric_limits<pid_t>::max();
   if (pid > kMaxPid) Malformed(process.PathOf("pid"), TooLarge(pid, kMaxPid));
