@@ -3,9 +3,9 @@
 // Compares Create of a snapshot of a sandbox that runs with the same exchange of the disk done by
 // hand over QMP (an empty overlay by qemu-img, blockdev-add, blockdev-snapshot), for disks of 1, 8
 // and 64 GiB. Without a guest that has an agent, nothing is frozen. If MSB_BENCH_GUEST is the
-// directory that tests/vm/make_guest.sh has written, Create of a real guest is compared with
-// freezing and thawing alone. The pause of a program in the guest that writes is then measured by
-// the guest's clock, and by the writes that QEMU counts.
+// directory that tests/vm/make_guest.sh has written, Create of a real guest, whose file system is
+// frozen meanwhile, is compared with the same by hand. The pause of a program in the guest that
+// writes is then measured by the guest's clock, and by the writes that QEMU counts.
 //
 //   bench_live DIR IMAGE      IMAGE is not used
 
@@ -81,52 +81,82 @@ class WriteWatch {
   vmm::QmpClient qmp_;
 };
 
-// Measures Create of a guest whose file system is frozen meanwhile.
+// Exchanges the disk of a sandbox that runs for a new overlay, as a user would by hand.
+class HandExchange {
+ public:
+  HandExchange(fs::path sandbox, int gib) : sandbox_(std::move(sandbox)), gib_(gib) {}
+
+  // Creates the overlay, and lets QEMU open it.
+  void Prepare() {
+    node_ = fmt::format("hand{}", ++runs_);
+    const fs::path overlay = sandbox_ / (node_ + ".qcow2");
+    Shell(fmt::format("qemu-img create -q -f qcow2 '{}' {}G", overlay.native(), gib_));
+    vmm::QmpClient qmp = Connect();
+    qmp.Execute(
+        ctx_, "blockdev-add",
+        {{"driver", "file"}, {"node-name", node_ + "-file"}, {"filename", overlay.native()}});
+    qmp.Execute(ctx_, "blockdev-add",
+                {{"driver", "qcow2"},
+                 {"node-name", node_},
+                 {"file", node_ + "-file"},
+                 {"backing", nullptr}});
+  }
+
+  void Exchange() {
+    Connect().Execute(ctx_, "blockdev-snapshot", {{"node", top_}, {"overlay", node_}});
+    top_ = node_;
+  }
+
+ private:
+  vmm::QmpClient Connect() const {
+    return {ctx_, base::TryConnectAt(ctx_, base::OpenDirectory(sandbox_).get(), "qmp.sock")};
+  }
+
+  const Context ctx_ = Context::Background();
+  const fs::path sandbox_;
+  const int gib_;
+  int runs_ = 0;
+  std::string node_;
+  std::string top_ = "upper";
+};
+
+// Measures Create of a guest whose file system is frozen meanwhile, and the same by hand in another
+// guest.
 class FrozenBench {
  public:
-  FrozenBench(const fs::path& dir, const fs::path& image, const fs::path& guest)
+  FrozenBench(const fs::path& dir, const fs::path& guest, int gib)
       : dir_(dir),
+        gib_(gib),
         client_({.home = dir / "guest-home",
                  .backend = "qemu",
                  .qemu = {.kernel = guest / "vmlinuz",
                           .initrd = guest / "initrd-agent.gz",
                           .append = "console=ttyS0 loglevel=1 tsc=unstable msb.mount msb.agent",
                           .memory_mib = 256,
-                          .extra_arguments = {"-qmp", fmt::format("unix:{},server=on,wait=off",
-                                                                  (dir / "watch").native())}}}),
-        sandbox_(CreateSandbox(ctx_, "box", {WithImage(image)}, client_)) {}
-  ~FrozenBench() {
-    try {
-      sandbox_.Kill(ctx_);
-    } catch (const Error& e) {
-      fmt::print(stderr, "{}\n", e.what());
-    }
-  }
-  FrozenBench(const FrozenBench&) = delete;
-  FrozenBench& operator=(const FrozenBench&) = delete;
+                          .extra_arguments = {"-qmp", "unix:watch,server=on,wait=off"}}}),
+        library_(CreateSandbox(ctx_, "library", {WithImage(dir / "image")}, client_)),
+        by_hand_(CreateSandbox(ctx_, "by-hand", {WithImage(dir / "image")}, client_)) {}
 
   void Run() {
-    std::vector<double> calls, alone, rest, in_guest, over_qmp;
-    const auto time = [&](const std::function<void()>& work) {
-      InGuest("echo more >>/data/file");
-      const auto begin = Clock::now();
-      work();
-      return Since(begin);
+    std::vector<double> in_guest, over_qmp;
+    HandExchange exchange(SandboxDir("by-hand"), gib_);
+    const auto write = [](Sandbox& sandbox) {
+      return [&] { InGuest(sandbox, "echo more >>/data/file"); };
     };
-    for (int i = 0; i < kRuns; ++i) {
-      calls.push_back(time([&] { Create(); }));
-      time([&] { Freeze(); });  // The guest's first writes to a new overlay take longer.
-      alone.push_back(time([&] { Freeze(); }));
-      rest.push_back(calls.back() - alone.back());
-    }
-    InGuest(kWriter);
+    const std::string size = fmt::format("{} GiB", gib_);
+    const auto medians =
+        Compare({{"Create (live, frozen), " + size, write(library_), [&] { Create(); }},
+                 {"freeze, exchange and thaw by hand, " + size, write(by_hand_),
+                  [&] { ByHand(exchange); }}},
+                kRuns);
+    fmt::print("  => Create (live, frozen) - by hand: {:.1f} ms\n",
+               (medians[0] - medians[1]) * 1e3);
+    by_hand_.Kill(ctx_);
+    InGuest(library_, kWriter);
     for (int i = 0; i < kRuns; ++i) in_guest.push_back(PauseInGuest([&] { Create(); }));
     // Each write must reach the disk to be counted.
-    InGuest("mount -o remount,sync /data");
+    InGuest(library_, "mount -o remount,sync /data");
     for (int i = 0; i < kRuns; ++i) over_qmp.push_back(PauseOverQmp([&] { Create(); }));
-    Report("Create (live, frozen)", calls);
-    Report("freezing and thawing alone", alone);
-    Report("the rest of Create", rest);
     Report("pause by the guest's clock", in_guest);
     Report("pause by QEMU's count of writes", over_qmp);
   }
@@ -137,17 +167,21 @@ class FrozenBench {
       "while usleep 5000; do read -r time idle </proc/uptime; "
       "echo $time >>/data/times; done >/dev/null 2>&1 &";
 
-  ExecResult InGuest(const std::string& script) {
-    ExecResult result = sandbox_.Exec(ctx_, {"sh", "-c", script});
+  fs::path SandboxDir(const std::string& name) const {
+    return dir_ / "guest-home/sandboxes" / name;
+  }
+
+  static ExecResult InGuest(Sandbox& sandbox, const std::string& script) {
+    ExecResult result = sandbox.Exec(Context::Background(), {"sh", "-c", script});
     if (result.exit_code != 0) throw std::runtime_error(result.err);
     return result;
   }
 
   // Calls work. Returns how long the writer was stopped meanwhile, in seconds.
   double PauseInGuest(const std::function<void()>& work) {
-    InGuest(": >/data/times");
+    InGuest(library_, ": >/data/times");
     work();
-    std::istringstream times(InGuest("cat /data/times").out);
+    std::istringstream times(InGuest(library_, "cat /data/times").out);
     double longest = 0;
     double last = 0;
     for (double time = 0; times >> time; last = time) {
@@ -158,7 +192,7 @@ class FrozenBench {
 
   // Calls work. Returns the longest time in which no write reached the disk meanwhile, in seconds.
   double PauseOverQmp(const std::function<void()>& work) {
-    WriteWatch watch(dir_ / "watch");
+    WriteWatch watch(SandboxDir("library") / "watch");
     std::atomic<bool> is_done = false;
     auto pause = std::async(std::launch::async,
                             [&] { return watch.LongestGap([&] { return is_done.load(); }); });
@@ -169,17 +203,19 @@ class FrozenBench {
 
   void Create() {
     Snapshot::Create(
-        ctx_, "box",
+        ctx_, "library",
         {.name = fmt::format("p{}", ++snapshots_), .live = LiveSnapshot::kFilesystemConsistent},
         client_);
   }
 
-  void Freeze() const {
-    const base::UniqueFd dir = base::OpenDirectory(dir_ / "guest-home/sandboxes/box");
-    const vmm::GuestAddress guest{dir.get(), "box"};
+  void ByHand(HandExchange& exchange) const {
+    const base::UniqueFd dir = base::OpenDirectory(SandboxDir("by-hand"));
+    const vmm::GuestAddress guest{dir.get(), "by-hand"};
     const vmm::Warn ignore = [](const std::string&) {};
+    exchange.Prepare();
     vmm::QemuFreezer freezer(guest, ignore);
     freezer.Freeze(ctx_, LiveSnapshot::kFilesystemConsistent);
+    exchange.Exchange();
     freezer.Thaw();
   }
 
@@ -191,9 +227,11 @@ class FrozenBench {
 
   const Context ctx_ = Context::Background();
   const fs::path dir_;
+  const int gib_;
   int snapshots_ = 0;
   Client client_;
-  Sandbox sandbox_;
+  Sandbox library_;
+  Sandbox by_hand_;
 };
 
 class LiveBench {
@@ -214,6 +252,7 @@ class LiveBench {
                    .qemu = {.memory_mib = 64, .extra_arguments = {"-S"}}});
     const Sandbox library = CreateSandbox(ctx_, "library", {WithImage(image_)}, client);
     const Sandbox by_hand = CreateSandbox(ctx_, "by-hand", {WithImage(image_)}, client);
+    HandExchange exchange(dir_ / "home/sandboxes/by-hand", gib_);
     int n = 0;
     const auto medians = Compare(
         {{fmt::format("Create (live), {} GiB", gib_), [] {},
@@ -222,7 +261,11 @@ class LiveBench {
                 ctx_, "library",
                 {.name = fmt::format("s{}", ++n), .live = LiveSnapshot::kCrashConsistent}, client);
           }},
-         {fmt::format("blockdev-snapshot by hand, {} GiB", gib_), [] {}, [&] { SwitchByHand(); }}},
+         {fmt::format("blockdev-snapshot by hand, {} GiB", gib_), [] {},
+          [&] {
+            exchange.Prepare();
+            exchange.Exchange();
+          }}},
         kRuns);
     PrintRatio(fmt::format("Create (live) / by hand, {} GiB", gib_).c_str(), medians[0],
                medians[1]);
@@ -231,33 +274,14 @@ class LiveBench {
 
   void BenchFrozen(const fs::path& guest) const {
     Shell(fmt::format("PATH=$PATH:/sbin:/usr/sbin mkfs.ext4 -q -F '{}'", image_.native()));
-    FrozenBench(dir_, image_, guest).Run();
+    FrozenBench(dir_, guest, gib_).Run();
   }
 
  private:
-  void SwitchByHand() {
-    const fs::path sandbox = dir_ / "home/sandboxes/by-hand";
-    const std::string node = fmt::format("hand{}", ++switches_);
-    const fs::path overlay = sandbox / (node + ".qcow2");
-    Shell(fmt::format("qemu-img create -q -f qcow2 '{}' {}G", overlay.native(), gib_));
-    vmm::QmpClient qmp(ctx_,
-                       base::TryConnectAt(ctx_, base::OpenDirectory(sandbox).get(), "qmp.sock"));
-    qmp.Execute(
-        ctx_, "blockdev-add",
-        {{"driver", "file"}, {"node-name", node + "-file"}, {"filename", overlay.native()}});
-    qmp.Execute(
-        ctx_, "blockdev-add",
-        {{"driver", "qcow2"}, {"node-name", node}, {"file", node + "-file"}, {"backing", nullptr}});
-    qmp.Execute(ctx_, "blockdev-snapshot", {{"node", top_}, {"overlay", node}});
-    top_ = node;
-  }
-
   const Context ctx_ = Context::Background();
   const fs::path dir_;
   const int gib_;
   const fs::path image_ = dir_ / "image";
-  int switches_ = 0;
-  std::string top_ = "upper";
 };
 
 void Run(const fs::path& dir, const fs::path& /*image*/, const std::string& /*runtime*/) {
