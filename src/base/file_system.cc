@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -66,6 +67,8 @@ bool IsLocalFileSystem(int fd) {
   const auto type = TypeOfFileSystem(fd);
   return type && IsLocal(*type);
 }
+
+bool IsOverlayFileSystem(int fd) { return TypeOfFileSystem(fd) == OVERLAYFS_SUPER_MAGIC; }
 
 std::string LockDomain(int dir) {
   const std::uint32_t type = TypeOfFileSystem(dir).value_or(0);

@@ -23,6 +23,9 @@ bool NeedsCopy(int error);
 // returns false if it is not open.
 bool IsLocalFileSystem(int fd);
 
+// Returns true if the file is on an overlayfs. Returns false if fd is not open.
+bool IsOverlayFileSystem(int fd);
+
 // Returns a name, eight hex digits, for the set of processes that see the locks (flock) that this
 // process takes on directories in dir. On a local file system, the set consists of all processes
 // that use the file system. On any other file system, it consists of the processes of this boot of

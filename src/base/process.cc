@@ -11,7 +11,6 @@
 
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <csignal>
 #include <ctime>
 #include <sstream>
@@ -48,15 +47,6 @@ std::optional<std::string> ReadSmallFile(const std::string& path) {
     }
     if (length == content.size()) content.resize(2 * length);
   }
-}
-
-// Returns the last part of the path that a link in /proc/PID/fd leads to, or an empty string if the
-// link is gone.
-std::string NameBehind(int dir, const std::string& link) {
-  std::array<char, PATH_MAX> target;
-  const ssize_t length = readlinkat(dir, link.c_str(), target.data(), target.size());
-  const std::string_view path(target.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-  return std::string(path.substr(path.rfind('/') + 1));
 }
 
 }  // namespace
@@ -148,10 +138,11 @@ std::vector<UniqueFd> OpenFilesOf(const ProcessIdentity& process, std::string_vi
   if (!dir) return {};
   std::vector<UniqueFd> found;
   for (const DirectoryEntry& entry : ListDirectory(dir.get())) {
-    // The name of a deleted file is followed by " (deleted)".
-    if (!NameBehind(dir.get(), entry.name).starts_with(name)) continue;
     UniqueFd file = OpenAt(dir.get(), entry.name.c_str(), O_PATH);
-    if (file) found.push_back(std::move(file));
+    if (!file) continue;
+    // The name of a deleted file is followed by " (deleted)".
+    const std::string path = PathOf(file.get());
+    if (path.substr(path.rfind('/') + 1).starts_with(name)) found.push_back(std::move(file));
   }
   if (!process.IsAlive()) found.clear();
   return found;

@@ -4,9 +4,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,20 +27,15 @@
 namespace msb::vmm {
 namespace {
 
-bool IsOverlay(int fd) {
-  struct statfs file_system;
-  return fstatfs(fd, &file_system) == 0 && file_system.f_type == OVERLAYFS_SUPER_MAGIC;
-}
-
 // Returns true for file systems whose locks are held as long as the file is open. Others, such as
 // NFS, may lose them, for example when a server is restarted.
-bool KeepsLocks(int fd) { return base::IsLocalFileSystem(fd) || IsOverlay(fd); }
+bool KeepsLocks(int fd) { return base::IsLocalFileSystem(fd) || base::IsOverlayFileSystem(fd); }
 
 // Returns Runner::lock_domain for a sandbox in this directory. A local file system is seen directly
 // by all processes, but an overlayfs has locks of its own, which its layers do not have.
 std::string DomainOf(int dir) {
   if (base::IsLocalFileSystem(dir)) return "local";
-  return IsOverlay(dir) ? base::LockDomain(dir) : "";
+  return base::IsOverlayFileSystem(dir) ? base::LockDomain(dir) : "";
 }
 
 struct flock WholeFile() {

@@ -18,11 +18,6 @@ namespace {
 
 using Seconds = std::chrono::duration<double>;
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 double Time(const std::function<void()>& run) {
   const auto start = std::chrono::steady_clock::now();
   run();
@@ -33,6 +28,15 @@ double Time(const std::function<void()>& run) {
 
 void Shell(const std::string& command) {
   if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
+}
+
+double Report(const std::string& name, std::vector<double> seconds) {
+  std::sort(seconds.begin(), seconds.end());
+  const double median = seconds[seconds.size() / 2];
+  std::printf("  %-44s %10.2f ms   (%.2f to %.2f)\n", name.c_str(), median * 1e3,
+              seconds.front() * 1e3, seconds.back() * 1e3);
+  std::fflush(stdout);
+  return median;
 }
 
 std::vector<double> Compare(const std::vector<Case>& cases, int runs) {
@@ -47,12 +51,8 @@ std::vector<double> Compare(const std::vector<Case>& cases, int runs) {
   }
   std::vector<double> medians;
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    medians.push_back(Median(times[i]));
-    const auto [low, high] = std::minmax_element(times[i].begin(), times[i].end());
-    std::printf("  %-44s %10.2f ms   (%.2f to %.2f)\n", cases[i].name.c_str(), medians[i] * 1e3,
-                *low * 1e3, *high * 1e3);
+    medians.push_back(Report(cases[i].name, times[i]));
   }
-  std::fflush(stdout);
   return medians;
 }
 

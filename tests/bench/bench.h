@@ -15,6 +15,9 @@ namespace msb::bench {
 // Runs a shell command. Throws unless it succeeds.
 void Shell(const std::string& command);
 
+// Prints the median and the range of times in seconds. Returns the median.
+double Report(const std::string& name, std::vector<double> seconds);
+
 struct Case {
   std::string name;
   std::function<void()> prepare;  // Not timed.

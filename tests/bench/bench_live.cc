@@ -219,12 +219,6 @@ class FrozenBench {
     freezer.Thaw();
   }
 
-  static void Report(const char* what, std::vector<double> seconds) {
-    std::sort(seconds.begin(), seconds.end());
-    fmt::print("  {:<44} {:>10.2f} ms   ({:.2f} to {:.2f})\n", what,
-               seconds[seconds.size() / 2] * 1e3, seconds.front() * 1e3, seconds.back() * 1e3);
-  }
-
   const Context ctx_ = Context::Background();
   const fs::path dir_;
   const int gib_;

@@ -189,7 +189,8 @@ TEST_F(ContainerTest, DiskThatIsMappedByAWriterIsNotSnapshotted) {
     const std::string name(ToString(format));
     CreateSandbox(ctx_, name, {WithImage(image_)}, client).Close();
     {
-      const MappedFile mapped(GetSandbox(ctx_, name, client).Upper().path);
+      MappedFile mapped(GetSandbox(ctx_, name, client).Upper().path);
+      mapped.Dirty();
       EXPECT_THAT(Refusal(ErrorKind::kSnapshotSandboxRunning,
                           [&] { Snapshot::Create(ctx_, name, {.name = name}, client); }),
                   AllOf(HasSubstr("open for writing"), HasSubstr("fuser"), Not(HasSubstr("''"))));
@@ -208,7 +209,8 @@ TEST_F(ContainerTest, DiskThatIsMappedByAWriterIsNotTakenAway) {
   };
   const auto before = inode();
   {
-    const MappedFile mapped(GetSandbox(ctx_, "a", client_).Upper().path);
+    MappedFile mapped(GetSandbox(ctx_, "a", client_).Upper().path);
+    mapped.Dirty();
     for (const std::function<void()>& call : std::vector<std::function<void()>>{
              [&] { Snapshot::Restore(ctx_, "a", "s", client_); },
              [&] { RemoveSandbox(ctx_, "a", client_); },

@@ -160,6 +160,7 @@ class UnderlyingFilesTest : public ::testing::Test {
     const fs::path file = below / fs::relative(disk, dir_ / "merged");
     {
       test::MappedFile mapped(file);
+      mapped.Dirty();
       const Context ctx = ctx_.WithProgress([&](const Progress&) { mapped.Touch(); });
       EXPECT_MSB_ERROR(Snapshot::Create(ctx, "a", {.name = "s"}, client),
                        ErrorKind::kSnapshotSandboxRunning, disk.native());

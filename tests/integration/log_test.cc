@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/forwarding_backend.h"
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -25,37 +26,35 @@ using ::testing::IsEmpty;
 
 // Wraps the local backend. Each call logs while it holds a lock, like that of a sandbox's
 // directory.
-class LockingBackend : public vmm::Backend {
+class LockingBackend : public ForwardingBackend {
  public:
-  explicit LockingBackend(std::shared_ptr<vmm::Backend> inner) : inner_(std::move(inner)) {}
+  using ForwardingBackend::ForwardingBackend;
 
   std::string_view Name() const override { return "locking"; }
   vmm::SandboxRecord Inspect(const Context& ctx, const std::string& name) override {
     const auto lock = LockAndLog("inspecting");
-    return inner_->Inspect(ctx, name);
+    return ForwardingBackend::Inspect(ctx, name);
   }
-  std::vector<vmm::SandboxRecord> List(const Context& ctx) override { return inner_->List(ctx); }
   vmm::SandboxRecord Create(const Context& ctx, const vmm::SandboxSpec& spec) override {
     const auto lock = LockAndLog("creating");
-    return inner_->Create(ctx, spec);
+    return ForwardingBackend::Create(ctx, spec);
   }
   vmm::SandboxRecord Start(const Context& ctx, const std::string& name, bool detached) override {
     const auto lock = LockAndLog("starting");
-    return inner_->Start(ctx, name, detached);
+    return ForwardingBackend::Start(ctx, name, detached);
   }
   void Stop(const Context& ctx, const std::string& name,
             std::chrono::milliseconds timeout) override {
     const auto lock = LockAndLog("stopping");
-    inner_->Stop(ctx, name, timeout);
+    ForwardingBackend::Stop(ctx, name, timeout);
   }
   void Kill(const Context& ctx, const std::string& name) override {
     const auto lock = LockAndLog("killing");
-    inner_->Kill(ctx, name);
+    ForwardingBackend::Kill(ctx, name);
   }
-  void Detach(const Context& ctx, const std::string& name) override { inner_->Detach(ctx, name); }
   void Remove(const Context& ctx, const std::string& name) override {
     const auto lock = LockAndLog("removing");
-    inner_->Remove(ctx, name);
+    ForwardingBackend::Remove(ctx, name);
   }
 
   LogFunction log;
@@ -69,7 +68,6 @@ class LockingBackend : public vmm::Backend {
   }
 
   std::mutex mutex_;
-  const std::shared_ptr<vmm::Backend> inner_;
 };
 
 class LogTest : public ::testing::Test {

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/forwarding_backend.h"
 #include "tests/support/sandbox_disk.h"
 #include "tests/support/support.h"
 
@@ -291,36 +292,18 @@ class PrunedMeanwhile : public PruneTest {
   // number n, counted from 1, with the snapshot and the index locked.
   Names PruneAll(int n, const std::function<void()>& meanwhile, const Context& ctx,
                  std::size_t keep_last = 0) {
-    class Backend : public vmm::Backend {
+    class Backend : public ForwardingBackend {
      public:
       Backend(std::shared_ptr<vmm::Backend> real, int calls, std::function<void()> function)
-          : real_(std::move(real)), calls_(calls), function_(std::move(function)) {}
-      std::string_view Name() const override { return "local"; }
+          : ForwardingBackend(std::move(real)), calls_(calls), function_(std::move(function)) {}
       // Prune lists the sandboxes at the end of its plan, and again during each removal.
       std::vector<vmm::SandboxRecord> List(const Context& at) override {
-        auto sandboxes = real_->List(at);
+        auto sandboxes = ForwardingBackend::List(at);
         if (calls_-- == 0) function_();
         return sandboxes;
       }
-      vmm::SandboxRecord Inspect(const Context& at, const std::string& name) override {
-        return real_->Inspect(at, name);
-      }
-      vmm::SandboxRecord Create(const Context& at, const vmm::SandboxSpec& spec) override {
-        return real_->Create(at, spec);
-      }
-      vmm::SandboxRecord Start(const Context& at, const std::string& name, bool detached) override {
-        return real_->Start(at, name, detached);
-      }
-      void Stop(const Context& at, const std::string& name,
-                std::chrono::milliseconds timeout) override {
-        real_->Stop(at, name, timeout);
-      }
-      void Kill(const Context& at, const std::string& name) override { real_->Kill(at, name); }
-      void Detach(const Context& at, const std::string& name) override { real_->Detach(at, name); }
-      void Remove(const Context& at, const std::string& name) override { real_->Remove(at, name); }
 
      private:
-      std::shared_ptr<vmm::Backend> real_;
       int calls_;
       std::function<void()> function_;
     };

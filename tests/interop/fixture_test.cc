@@ -11,6 +11,7 @@
 #include <tuple>
 #include <utility>
 
+#include "tests/support/forwarding_backend.h"
 #include "tests/support/support.h"
 
 namespace msb::test {
@@ -80,13 +81,13 @@ const Release k072 = {
 
 // A backend whose stopped sandboxes seem to run, in guests that can be frozen. A live snapshot has
 // the disk as it is.
-class FrozenBackend : public vmm::Backend {
+class FrozenBackend : public ForwardingBackend {
  public:
-  explicit FrozenBackend(std::shared_ptr<vmm::Backend> disks) : disks_(std::move(disks)) {}
+  using ForwardingBackend::ForwardingBackend;
 
   std::string_view Name() const override { return "frozen"; }
   vmm::SandboxRecord Inspect(const Context& ctx, const std::string& name) override {
-    vmm::SandboxRecord sandbox = disks_->Inspect(ctx, name);
+    vmm::SandboxRecord sandbox = ForwardingBackend::Inspect(ctx, name);
     sandbox.status = SandboxStatus::kRunning;
     return sandbox;
   }
@@ -97,24 +98,6 @@ class FrozenBackend : public vmm::Backend {
     describe(sandbox, "filesystem-consistent");
     publish(*sandbox.upper);
   }
-
-  std::vector<vmm::SandboxRecord> List(const Context& ctx) override { return disks_->List(ctx); }
-  vmm::SandboxRecord Create(const Context& ctx, const vmm::SandboxSpec& spec) override {
-    return disks_->Create(ctx, spec);
-  }
-  vmm::SandboxRecord Start(const Context& ctx, const std::string& name, bool detached) override {
-    return disks_->Start(ctx, name, detached);
-  }
-  void Stop(const Context& ctx, const std::string& name,
-            std::chrono::milliseconds timeout) override {
-    disks_->Stop(ctx, name, timeout);
-  }
-  void Kill(const Context& ctx, const std::string& name) override { disks_->Kill(ctx, name); }
-  void Detach(const Context& ctx, const std::string& name) override { disks_->Detach(ctx, name); }
-  void Remove(const Context& ctx, const std::string& name) override { disks_->Remove(ctx, name); }
-
- private:
-  const std::shared_ptr<vmm::Backend> disks_;
 };
 
 class FixtureTest : public ::testing::TestWithParam<Release> {

@@ -15,18 +15,18 @@ namespace msb::test {
 // A file that this process has mapped shared and writable, as a VMM may do, and no longer open.
 class MappedFile {
  public:
-  // Writes to every page, without a change, so that later writes do not change the times of the
-  // file until it is flushed.
   explicit MappedFile(const std::filesystem::path& path) : size_(std::filesystem::file_size(path)) {
     const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
     bytes_ = static_cast<char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
     close(fd);
-    Add(0);
   }
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile() { munmap(bytes_, size_); }
 
+  // Writes to every page, without a change, so that later writes do not change the times of the
+  // file until it is flushed.
+  void Dirty() { Add(0); }
   // Changes every page.
   void Touch() { Add(1); }
 

@@ -55,15 +55,16 @@ class LiveAgentTest : public GuestTest {
     GuestTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     for (const char* program : {"mkfs.ext4", "e2fsck", "debugfs"}) {
-      if (Run(fmt::format("command -v {}", program)) != 0) {
+      if (RunTool(fmt::format("command -v {}", program)).status != 0) {
         GTEST_SKIP() << "no " << program << " on the PATH";
       }
     }
-    ASSERT_EQ(Run("mkfs.ext4 -q -F '" + image_.native() + "'"), 0);
+    ASSERT_EQ(RunTool("mkfs.ext4 -q -F '" + image_.native() + "'").status, 0);
   }
 
-  static int Run(const std::string& command) {
-    return RunCommand("PATH=$PATH:/sbin:/usr/sbin; " + command).status;
+  // Runs a command that may be a program for file systems.
+  static CommandResult RunTool(const std::string& command) {
+    return RunCommand("PATH=$PATH:/sbin:/usr/sbin; " + command);
   }
 
   Config AgentConfig() const { return AgentConfigFor("msb.mount msb.agent"); }
@@ -103,12 +104,9 @@ class LiveAgentTest : public GuestTest {
     EXPECT_EQ(made.Consistency(), "filesystem-consistent");
     const fs::path flat = dir_ / "flat";
     Snapshot::Flatten(ctx_, name, flat, {}, client);
-    const CommandResult check =
-        RunCommand("PATH=$PATH:/sbin:/usr/sbin; e2fsck -fn '" + flat.native() + "' 2>&1");
+    const CommandResult check = RunTool("e2fsck -fn '" + flat.native() + "' 2>&1");
     EXPECT_EQ(check.status, 0) << check.output;
-    ExpectRecords(RunCommand("PATH=$PATH:/sbin:/usr/sbin; debugfs -R 'cat /records' '" +
-                             flat.native() + "' 2>/dev/null")
-                      .output,
+    ExpectRecords(RunTool("debugfs -R 'cat /records' '" + flat.native() + "' 2>/dev/null").output,
                   records);
     fs::remove(flat);
   }
@@ -178,7 +176,7 @@ TEST_F(LiveAgentTest, AFilesystemConsistentSnapshotHasEveryAcknowledgedRecord) {
   // The file system of the snapshot needs no repair.
   const fs::path flat = dir_ / "flat";
   Snapshot::Flatten(ctx_, "live", flat, {}, client);
-  EXPECT_EQ(Run("e2fsck -fn '" + flat.native() + "'"), 0);
+  EXPECT_EQ(RunTool("e2fsck -fn '" + flat.native() + "'").status, 0);
 
   Sandbox fork = CreateSandbox(ctx_, "fork", {WithSnapshot("live")}, client);
   EXPECT_EQ(Shell(ctx_, fork, "cat /data/file").out, "installed\n");

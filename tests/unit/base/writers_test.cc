@@ -4,12 +4,12 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <string>
 #include <thread>
 
 #include "src/base/descriptor.h"
+#include "tests/support/mapped_file.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -33,27 +33,6 @@ class WritersTest : public ::testing::Test {
   UniqueFd fd_;
 };
 
-// A file that is mapped shared and writable, and no longer open.
-class Mapping {
- public:
-  explicit Mapping(UniqueFd fd, std::size_t size)
-      : size_(size),
-        bytes_(static_cast<char*>(
-            mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0))) {}
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  ~Mapping() { munmap(bytes_, size_); }
-
-  // Writes to every page.
-  void Touch() {
-    for (std::size_t i = 0; i < size_; i += 4096) ++bytes_[i];
-  }
-
- private:
-  const std::size_t size_;
-  char* const bytes_;
-};
-
 TEST_F(WritersTest, FindsProcessesThatHaveTheFileOpenForWriting) {
   EXPECT_EQ(HasWriter(fd_.get()), false);
   UniqueFd reader = OpenAt(AT_FDCWD, path_.c_str(), O_RDONLY);
@@ -66,14 +45,14 @@ TEST_F(WritersTest, FindsProcessesThatHaveTheFileOpenForWriting) {
 
 TEST_F(WritersTest, FindsASharedMappingWhoseDescriptorWasClosed) {
   {
-    Mapping mapping(OpenToWrite(), kSize);
+    test::MappedFile mapping(path_);
     EXPECT_EQ(HasWriter(fd_.get()), true);
   }
   EXPECT_EQ(HasWriter(fd_.get()), false);
 }
 
 TEST_F(WritersTest, WatchNoticesAWriterThatIsThereWhenItBegins) {
-  Mapping mapping(OpenToWrite(), kSize);
+  test::MappedFile mapping(path_);
   mapping.Touch();
   const WriteWatch watch(ctx_, fd_.get());
   EXPECT_TRUE(watch.had_writer());
