@@ -14,6 +14,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "tests/fault/fault_home.h"
 #include "tests/fault/operations.h"
@@ -32,10 +33,10 @@ constexpr int kOtherErrorsStep = 4;
 
 class WalkTest : public ::testing::TestWithParam<Operation> {
  protected:
-  // Runs the operation in a child process, with decide in control of its calls.
-  InterceptedRun Try(const Decide& decide) {
+  // Runs the operation in a child process, with decide in control of these of its calls.
+  InterceptedRun Try(const std::vector<long>& calls, const Decide& decide) {
     home_.Reset();
-    return RunIntercepted(FileCalls(), decide, [&](const std::function<void()>& begin) {
+    return RunIntercepted(calls, decide, [&](const std::function<void()>& begin) {
       try {
         GetParam().run(home_, begin);
         return std::string("done");
@@ -75,6 +76,8 @@ class WalkTest : public ::testing::TestWithParam<Operation> {
   // step). If sticky is set, interferes with all later ones as well.
   void Walk(int how, const std::function<bool(const InterceptedCall&)>& may_fail, bool sticky,
             const std::string& when) {
+    const std::vector<long> calls =
+        how == kKillChild ? CallsThatMayChange() : CallsThatCanFailWith(how);
     int tries = 0;
     int step = how == kKillChild ? Step() : Step() * GetParam().fault_step;
     if (how != kKillChild && how != EIO && !sticky && std::getenv("MSB_FAULTS_ALL") == nullptr) {
@@ -82,7 +85,7 @@ class WalkTest : public ::testing::TestWithParam<Operation> {
     }
     for (int n = std::max(how, 0) % step;; n += step) {
       int count = 0;
-      const InterceptedRun run = Try([&](const InterceptedCall& call) {
+      const InterceptedRun run = Try(calls, [&](const InterceptedCall& call) {
         if ((!sticky && count > n) || !may_fail(call)) return 0;
         return count++ == n || (sticky && count > n) ? how : 0;
       });

@@ -144,6 +144,49 @@ bool WorksOnDescriptor(Kind kind) {
   }
 }
 
+// Returns the numbers of the known calls for which is_wanted is true.
+std::vector<long> NumbersOf(const std::function<bool(long number, Kind kind)>& is_wanted) {
+  std::vector<long> numbers;
+  for (const auto& [number, known] : KnownCalls()) {
+    if (is_wanted(number, known.kind)) numbers.push_back(number);
+  }
+  return numbers;
+}
+
+// Returns true if calls of this kind may change something, depending on their arguments.
+bool MayChange(Kind kind) {
+  return kind != Kind::kStat && kind != Kind::kStatFd && kind != Kind::kRead &&
+         kind != Kind::kReadDir && kind != Kind::kDescriptor;
+}
+
+// Returns true if this call can fail with the error, depending on its arguments.
+bool CanFailWith(long number, Kind kind, int error) {
+  switch (error) {
+    case EIO:
+      return kind != Kind::kLock && kind != Kind::kControl && kind != Kind::kDescriptor;
+    case ENOSPC:
+      return kind == Kind::kOpen || kind == Kind::kWrite || kind == Kind::kFlush ||
+             kind == Kind::kMake || kind == Kind::kRename || kind == Kind::kLink ||
+             kind == Kind::kClone;
+    case EACCES:
+      return kind == Kind::kOpen || kind == Kind::kStat || kind == Kind::kMake ||
+             kind == Kind::kRemove || kind == Kind::kRename || kind == Kind::kLink;
+    case EPERM:
+      return kind == Kind::kSetMode || kind == Kind::kSetModeAt || kind == Kind::kRemove ||
+             kind == Kind::kLink;
+    case EXDEV:
+      return kind == Kind::kRename || kind == Kind::kLink || kind == Kind::kClone;
+    case EMLINK:
+      return kind == Kind::kLink || number == SYS_mkdir || number == SYS_mkdirat;
+    case EMFILE:
+      return kind == Kind::kOpen || kind == Kind::kControl || kind == Kind::kDescriptor;
+    case ENOLCK:
+      return kind == Kind::kLock || kind == Kind::kControl;
+    default:
+      return false;
+  }
+}
+
 // Returns the flags of an open call.
 std::uint64_t OpenFlags(const InterceptedCall& call) {
   if (call.number == SYS_creat) return O_CREAT | O_WRONLY | O_TRUNC;
@@ -341,17 +384,25 @@ InterceptedRun RunIntercepted(
 }
 
 const std::vector<long>& FileCalls() {
-  static const std::vector<long> calls = [] {
-    std::vector<long> numbers;
-    for (const auto& [number, known] : KnownCalls()) numbers.push_back(number);
-    return numbers;
-  }();
+  static const std::vector<long> calls = NumbersOf([](long, Kind) { return true; });
   return calls;
+}
+
+std::vector<long> CallsThatMayChange() {
+  return NumbersOf([](long, Kind kind) { return MayChange(kind); });
+}
+
+std::vector<long> CallsThatCanFailWith(int error) {
+  return NumbersOf([&](long number, Kind kind) {
+    // fstat may be made as newfstatat.
+    return CanFailWith(number, kind, error) ||
+           (kind == Kind::kStat && CanFailWith(number, Kind::kStatFd, error));
+  });
 }
 
 bool MayChange(const InterceptedCall& call) {
   const Known* known = Find(call);
-  if (known == nullptr) return false;
+  if (known == nullptr || !MayChange(known->kind)) return false;
   switch (known->kind) {
     case Kind::kOpen:
       return (OpenFlags(call) & (O_CREAT | O_TRUNC)) != 0;
@@ -359,18 +410,8 @@ bool MayChange(const InterceptedCall& call) {
       return IsOnDisk(call.PathOf(0));
     case Kind::kControl:
       return SetsLock(call);
-    case Kind::kSetMode:
-    case Kind::kSetModeAt:
-    case Kind::kMake:
-    case Kind::kRemove:
-    case Kind::kRename:
-    case Kind::kLink:
-    case Kind::kLock:
-    case Kind::kClone:
-    case Kind::kFlush:
-      return true;
     default:
-      return false;
+      return true;
   }
 }
 
@@ -379,36 +420,22 @@ bool CanFailWith(const InterceptedCall& call, int error) {
   if (known == nullptr) return false;
   const bool is_fstat = call.number == SYS_newfstatat && (call.arguments[3] & AT_EMPTY_PATH) != 0;
   const Kind kind = is_fstat ? Kind::kStatFd : known->kind;
+  if (!CanFailWith(call.number, kind, error)) return false;
   // The sanitizers open these files themselves.
   if (kind == Kind::kOpen && call.Text(known->path).starts_with("/proc/self/")) return false;
   switch (error) {
     case EIO:
-      if (kind == Kind::kLock || kind == Kind::kControl || kind == Kind::kDescriptor) return false;
       return !WorksOnDescriptor(kind) || IsOnDisk(call.PathOf(0));
     case ENOSPC:
       if (kind == Kind::kOpen) return (OpenFlags(call) & O_CREAT) != 0;
-      if (kind == Kind::kWrite || kind == Kind::kFlush) return IsOnDisk(call.PathOf(0));
-      return kind == Kind::kMake || kind == Kind::kRename || kind == Kind::kLink ||
-             kind == Kind::kClone;
-    case EACCES:
-      return kind == Kind::kOpen || kind == Kind::kStat || kind == Kind::kMake ||
-             kind == Kind::kRemove || kind == Kind::kRename || kind == Kind::kLink;
-    case EPERM:
-      return kind == Kind::kSetMode || kind == Kind::kSetModeAt || kind == Kind::kRemove ||
-             kind == Kind::kLink;
-    case EXDEV:
-      return kind == Kind::kRename || kind == Kind::kLink || kind == Kind::kClone;
-    case EMLINK:
-      return kind == Kind::kLink || call.number == SYS_mkdir || call.number == SYS_mkdirat;
+      return (kind != Kind::kWrite && kind != Kind::kFlush) || IsOnDisk(call.PathOf(0));
     case EMFILE:
-      if (kind == Kind::kControl) {
-        return call.arguments[1] == F_DUPFD || call.arguments[1] == F_DUPFD_CLOEXEC;
-      }
-      return kind == Kind::kOpen || kind == Kind::kDescriptor;
+      return kind != Kind::kControl || call.arguments[1] == F_DUPFD ||
+             call.arguments[1] == F_DUPFD_CLOEXEC;
     case ENOLCK:
-      return kind == Kind::kLock || (kind == Kind::kControl && SetsLock(call));
+      return kind != Kind::kControl || SetsLock(call);
     default:
-      return false;
+      return true;
   }
 }
 

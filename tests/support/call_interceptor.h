@@ -56,6 +56,10 @@ InterceptedRun RunIntercepted(
 // Returns the calls that this interceptor can describe: nearly all that read or change a file
 // system or create a descriptor.
 const std::vector<long>& FileCalls();
+// Return those of them for which MayChange, or CanFailWith this error, can be true. A run that
+// intercepts only these is faster.
+std::vector<long> CallsThatMayChange();
+std::vector<long> CallsThatCanFailWith(int error);
 // Returns true if the call may change something that another process can observe, locks included.
 bool MayChange(const InterceptedCall& call);
 // Returns true if the call can fail with this error on a real system.
