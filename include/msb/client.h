@@ -79,7 +79,9 @@ using LogFunction = std::function<void(std::string_view message)>;
 struct MSB_EXPORT Config {
   // The home directory. Default: ~/.microsandbox. It may be moved or copied while no call uses it.
   // Symbolic links to it, or to directories in it, lead to the same home. Paths that the library
-  // returns begin with the home as it is spelled here.
+  // returns begin with the home as it is spelled here. An absent home or directory counts as empty.
+  // But if it is a link to an absent directory, such as a volume that is not mounted, calls that
+  // need it throw kIO.
   //
   // The paths of the home and of the directories below should be UTF-8. Snapshot::Create throws
   // kInvalidArgument if the disk is qcow2 and the path of the new snapshot is not UTF-8. Import and

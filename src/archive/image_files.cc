@@ -54,7 +54,7 @@ class ImageFolder {
   // absent. next_step ends the messages about missing and damaged files.
   ImageFolder(std::filesystem::path path, ErrorKind missing, std::string_view next_step)
       : path_(std::move(path)),
-        dir_(base::TryOpenDirectory(path_)),
+        dir_(base::OpenDirectoryUnlessAbsent(path_)),
         missing_(missing),
         next_step_(next_step) {}
 

@@ -53,7 +53,7 @@ Intake::Intake(const Context& ctx, const IntakeSpec& spec, SourceWords words,
 
 void Intake::CheckNameFree() const {
   if (!spec_.name) return;
-  const UniqueFd dir = base::TryOpenDirectory(spec_.destination);
+  const UniqueFd dir = base::OpenDirectoryUnlessAbsent(spec_.destination);
   if (!dir || base::TypeAt(dir.get(), *spec_.name) == base::EntryType::kAbsent) return;
   RefuseExisting(*spec_.name);
 }

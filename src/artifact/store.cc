@@ -214,7 +214,7 @@ std::optional<OpenedArtifact> TryOpenAtOrHead(int dir, const std::filesystem::pa
 
 // Opens the directory of this name under the snapshots directory.
 UniqueFd OpenNamedDirectory(const std::filesystem::path& snapshots_dir, const std::string& name) {
-  const UniqueFd parent = base::TryOpenDirectory(snapshots_dir);
+  const UniqueFd parent = base::OpenDirectoryUnlessAbsent(snapshots_dir);
   if (!parent) NotFound(snapshots_dir / name);
   Entry entry = base::OpenEntryAt(parent.get(), name);
   if (entry.type == EntryType::kAbsent) NotFound(snapshots_dir / name);
@@ -392,7 +392,7 @@ Artifact OpenArtifactAt(const std::filesystem::path& path) {
 void WalkArtifacts(const Context& ctx, const std::filesystem::path& dir,
                    const std::function<void(Artifact)>& found,
                    const std::function<void(const Error&)>& failed) {
-  const UniqueFd root = base::TryOpenDirectory(dir);
+  const UniqueFd root = base::OpenDirectoryUnlessAbsent(dir);
   if (root) Walk(ctx, CheckArtifact, found, failed).Run(root.get(), dir, Groups::kEnter);
 }
 
@@ -403,7 +403,7 @@ void WalkManifests(const Context& ctx, const std::filesystem::path& dir,
   const auto read = [&](int child, const std::filesystem::path& path) {
     return ReadBareArtifact(child, path, ids);
   };
-  const UniqueFd root = base::TryOpenDirectory(dir);
+  const UniqueFd root = base::OpenDirectoryUnlessAbsent(dir);
   if (root) Walk(ctx, read, found, failed).Run(root.get(), dir, Groups::kEnter);
 }
 

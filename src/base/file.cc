@@ -17,6 +17,7 @@
 
 #include "src/base/call_scope.h"
 #include "src/base/file_system.h"
+#include "src/base/owner.h"
 #include "src/base/rename.h"
 #include "src/base/retry.h"
 #include "src/base/text.h"
@@ -40,6 +41,28 @@ FileStamp ToStamp(const struct stat& st) {
           .mode = static_cast<std::uint32_t>(st.st_mode & 07777),
           .owner = static_cast<std::uint32_t>(st.st_uid),
           .links = static_cast<std::uint64_t>(st.st_nlink)};
+}
+
+// Returns the symbolic link to an absent file because of which path is absent: path itself or a
+// directory above it. Returns an empty path if there is none.
+std::filesystem::path DanglingLinkIn(std::filesystem::path path) {
+  struct stat st;
+  while (!path.empty() && lstat(path.c_str(), &st) != 0) {
+    if (!path.has_relative_path()) return {};
+    path = path.parent_path();
+  }
+  const bool is_dangling = !path.empty() && S_ISLNK(st.st_mode) && stat(path.c_str(), &st) != 0;
+  return is_dangling ? path : std::filesystem::path();
+}
+
+// Gives the directory dir/name, which was just created, to the owner of dir, if this process runs
+// as root: see GiveToOwnerOf. That user may have put a link or another directory in its place.
+void GiveNewDirectory(int dir, const std::string& name) {
+  if (geteuid() != 0) return;
+  const Entry entry = OpenEntryAt(dir, name);
+  if (entry.type == EntryType::kDirectory && ListDirectory(entry.fd.get()).empty()) {
+    GiveToOwnerOf(entry.fd.get(), dir);
+  }
 }
 
 EntryType TypeOf(mode_t mode) {
@@ -168,8 +191,19 @@ bool LeadsTo(const std::filesystem::path& path, int fd) {
 
 UniqueFd TryOpenDirectory(const std::filesystem::path& path) {
   UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
-  if (!fd && errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG) {
-    ThrowErrno("open directory", path.native());
+  if (fd || errno == ENOTDIR || errno == ENAMETOOLONG) return fd;
+  if (errno != ENOENT) ThrowErrno("open directory", path.native());
+  const std::filesystem::path link = DanglingLinkIn(path);
+  if (!link.empty() && link != path) ThrowErrno("open directory", path.native(), ENOENT);
+  return fd;
+}
+
+UniqueFd OpenDirectoryUnlessAbsent(const std::filesystem::path& path) {
+  UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
+  if (fd) return fd;
+  const int error = errno;
+  if (error != ENOENT || !DanglingLinkIn(path).empty()) {
+    ThrowErrno("open directory", path.native(), error);
   }
   return fd;
 }
@@ -188,6 +222,7 @@ UniqueFd MakeDirectory(const std::filesystem::path& path,
     const UniqueFd parent =
         path.has_relative_path() ? MakeDirectory(path.parent_path(), made) : OpenDirectory(path);
     if (mkdirat(parent.get(), path.filename().c_str(), 0777) == 0) {
+      GiveNewDirectory(parent.get(), path.filename());
       if (made) made(path);
     } else if (errno != EEXIST && errno != ENOENT) {
       ThrowErrno("create directory", path.native());
@@ -330,7 +365,8 @@ void Sync(int fd) {
   if (Retry([fd] { return fsync(fd); }) == 0) return;
   const int error = errno;
   struct stat st;
-  const bool cannot_flush = IsUnsupported(error) || error == EBADF;
+  const bool cannot_flush =
+      IsUnsupported(error) || error == EBADF || error == EISDIR || error == EACCES;
   const bool is_directory = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
   if (!cannot_flush || !is_directory) ThrowErrno("flush", fd, error);
   LogOnce("fsync", "the file system of " + PathOf(fd) +
@@ -354,7 +390,10 @@ void BeginWriteback(int fd, std::uint64_t offset, std::uint64_t length) {
 
 std::optional<std::uint64_t> FreeSpace(int fd) {
   struct statvfs file_system;
-  if (fstatvfs(fd, &file_system) != 0) ThrowErrno("find the free space of", fd);
+  if (fstatvfs(fd, &file_system) != 0) {
+    if (IsUnsupported(errno) || errno == EPERM) return std::nullopt;
+    ThrowErrno("find the free space of", fd);
+  }
   if (file_system.f_blocks == 0) return std::nullopt;
   return std::uint64_t{file_system.f_bavail} * file_system.f_frsize;
 }

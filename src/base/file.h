@@ -110,14 +110,20 @@ bool MayReadAndWrite(const std::filesystem::path& path);
 bool LeadsTo(const std::filesystem::path& path, int fd);
 
 // Opens the directory at path, following symbolic links. Returns an empty UniqueFd if path is
-// absent or not a directory.
+// absent or not a directory. Throws kIO if path is absent because a directory above it is a
+// symbolic link to an absent one, such as a volume that is not mounted: nothing is known about path
+// then.
 UniqueFd TryOpenDirectory(const std::filesystem::path& path);
-// Works like TryOpenDirectory, but throws kIO instead of returning an empty UniqueFd.
+// Opens a directory that may not have been created yet, following symbolic links. Returns an empty
+// UniqueFd if nothing is at path. Throws kIO if something else is there, such as a symbolic link to
+// an absent directory.
+UniqueFd OpenDirectoryUnlessAbsent(const std::filesystem::path& path);
+// Opens the directory at path, following symbolic links. Throws kIO if there is none.
 UniqueFd OpenDirectory(const std::filesystem::path& path);
 // Opens the directory at path, which must be absolute, and creates it and its parents if they are
-// missing. The new directories are on disk when this returns. Calls made, if set, for each
-// directory that was created, outermost first. Creates a parent again if another process removes it
-// meanwhile.
+// missing. The new directories are on disk when this returns. One that root creates in another
+// user's directory is given to that user. Calls made, if set, for each directory that was created,
+// outermost first. Creates a parent again if another process removes it meanwhile.
 UniqueFd MakeDirectory(const std::filesystem::path& path,
                        const std::function<void(const std::filesystem::path& path)>& made = {});
 // Creates the directory dir/name. Throws kIO if the name exists.

@@ -55,7 +55,9 @@ bool IsLocal(std::uint32_t type) {
 }  // namespace
 
 bool IsUnsupported(int error) {
-  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOTTY;
+  constexpr int kNotSupported = 524;  // The kernel's own ENOTSUPP, which some file systems let out.
+  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOTTY ||
+         error == kNotSupported;
 }
 
 bool NeedsCopy(int error) {

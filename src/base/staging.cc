@@ -35,7 +35,7 @@ constexpr int kMaxStagingAttempts = 100;
 LockedDirectory LockedDirectory::Open(const Context& ctx, const std::filesystem::path& parent,
                                       const std::string& name, LockMode mode) {
   LockedDirectory locked;
-  UniqueFd dir = TryOpenDirectory(parent);
+  UniqueFd dir = OpenDirectoryUnlessAbsent(parent);
   if (!dir) return locked;
   for (;;) {
     Entry entry = OpenEntryAt(dir.get(), name);

@@ -59,7 +59,7 @@ Row RowOf(const Artifact& artifact) {
 // Returns the symbolic links in dir that lead to artifacts.
 std::vector<std::filesystem::path> LinkedArtifacts(const std::filesystem::path& dir) {
   std::vector<std::filesystem::path> links;
-  const base::UniqueFd opened = base::TryOpenDirectory(dir);
+  const base::UniqueFd opened = base::OpenDirectoryUnlessAbsent(dir);
   if (!opened) return links;
   for (const base::DirectoryEntry& entry : base::ListDirectory(opened.get())) {
     std::filesystem::path path = dir / entry.name;

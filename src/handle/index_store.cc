@@ -59,22 +59,6 @@ RuntimePlace LookUpRuntime(const base::Home& home) {
   }
 }
 
-// Opens the directory of the databases, and creates it if it is absent. A directory that root
-// creates in the home of another user is given to that user.
-base::UniqueFd MakeDatabaseDir(const base::Home& home) {
-  const std::filesystem::path path = home.DatabaseDir();
-  bool is_new = false;
-  base::UniqueFd dir = base::MakeDirectory(path, [&](const auto& made) { is_new |= made == path; });
-  if (!is_new) return dir;
-  // The user may have put a link or another directory in its place.
-  const base::UniqueFd parent = base::OpenDirectory(home.path());
-  const base::Entry entry = base::OpenEntryAt(parent.get(), path.filename());
-  if (entry.type == base::EntryType::kDirectory && base::ListDirectory(entry.fd.get()).empty()) {
-    base::GiveToOwnerOf(entry.fd.get(), parent.get());
-  }
-  return dir;
-}
-
 base::FileStamp StampIfThere(const std::filesystem::path& path) {
   try {
     return base::StampOf(path).value_or(base::FileStamp{});
@@ -137,7 +121,7 @@ Index IndexStore::Open(const Context& ctx, bool is_runtime, const std::filesyste
                        std::vector<std::string>& warnings) {
   // Only one process at a time creates a database, or moves from this library's own to the
   // runtime's.
-  const base::UniqueFd dir = MakeDatabaseDir(home_);
+  const base::UniqueFd dir = base::MakeDirectory(home_.DatabaseDir());
   base::Lock(ctx, dir.get());
   if (!is_runtime) return OpenOwn(ctx, warnings);
   Index index = Index::OpenRuntime(path, ctx);
@@ -181,7 +165,7 @@ bool IndexStore::Connect(const Context& ctx, Connection& connection, Access acce
 std::vector<base::FileStamp> IndexStore::Sources(const std::filesystem::path& database) const {
   std::vector<base::FileStamp> stamps = {StampIfThere(database),
                                          StampIfThere(database.native() + "-wal")};
-  const base::UniqueFd dir = base::TryOpenDirectory(home_.snapshots_dir());
+  const base::UniqueFd dir = base::OpenDirectoryUnlessAbsent(home_.snapshots_dir());
   stamps.push_back(dir ? base::StampOf(dir.get()) : base::FileStamp{});
   return stamps;
 }
@@ -241,7 +225,7 @@ void IndexStore::WarnOnce(Connection& connection, const Error& refusal,
 
 void IndexStore::ReplaceDamaged(const Context& ctx, Connection& connection,
                                 const DatabaseError& error, std::vector<std::string>& warnings) {
-  const base::UniqueFd dir = MakeDatabaseDir(home_);
+  const base::UniqueFd dir = base::MakeDirectory(home_.DatabaseDir());
   base::Lock(ctx, dir.get());
   connection.index.reset();
   // Another process may have replaced it already.

@@ -24,7 +24,8 @@ using base::Transaction;
 // 1 had absolute paths, and one row for each digest.
 constexpr std::int64_t kBuiltVersion = 2;
 
-// Returns true if there is certainly no artifact: a directory that cannot be read may have one.
+// Returns true if there is certainly no artifact: a directory that cannot be read, and a volume
+// that is not mounted, may have one.
 bool IsGone(const std::string& artifact_path) {
   std::error_code failure;
   // An artifact is a directory. Like Open and Reindex, does not follow a link in its place.
@@ -35,6 +36,11 @@ bool IsGone(const std::string& artifact_path) {
         std::filesystem::symlink_status(std::filesystem::path(artifact_path) / manifest, error)
             .type();
     if (type != std::filesystem::file_type::not_found) return false;
+  }
+  try {
+    base::OpenDirectoryUnlessAbsent(std::filesystem::path(artifact_path).parent_path());
+  } catch (const Error&) {
+    return false;
   }
   return true;
 }

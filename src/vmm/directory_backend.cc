@@ -182,7 +182,7 @@ std::vector<SandboxRecord> DirectoryBackend::List(const Context& ctx) {
 std::vector<SandboxRecord> DirectoryBackend::ListReadable(
     const Context& ctx, const std::function<void(const Error&)>& failed) {
   std::vector<SandboxRecord> sandboxes;
-  const UniqueFd dir = base::TryOpenDirectory(dir_);
+  const UniqueFd dir = base::OpenDirectoryUnlessAbsent(dir_);
   if (!dir) return sandboxes;
   for (const base::DirectoryEntry& entry : base::ListDirectory(dir.get(), ctx)) {
     ctx.Check();

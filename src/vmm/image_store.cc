@@ -94,7 +94,7 @@ ImageCopy CopyImage(const Context& ctx, int source, const std::filesystem::path&
 // Returns the image with this digest in the cache directory dir, or nullopt if it is absent.
 std::optional<PinnedImage> FindCached(const std::filesystem::path& dir,
                                       const std::string& reference, const std::string& digest) {
-  const UniqueFd parent = base::TryOpenDirectory(dir);
+  const UniqueFd parent = base::OpenDirectoryUnlessAbsent(dir);
   if (!parent) return std::nullopt;
   for (const DiskFormat format : {DiskFormat::kRaw, DiskFormat::kQcow2}) {
     const std::string name = disk::DiskFileName(digest, format);

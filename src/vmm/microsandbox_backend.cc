@@ -94,7 +94,7 @@ RunProcess ProcessOf(const Database& db, std::int64_t sandbox_id) {
 // writing. The pid that the runtime records does not identify a process of another container.
 bool IsDiskInUse(const std::filesystem::path& sandboxes_dir, const std::string& name) {
   if (!base::IsPlainFileName(name)) return false;
-  const base::UniqueFd parent = base::TryOpenDirectory(sandboxes_dir);
+  const base::UniqueFd parent = base::OpenDirectoryUnlessAbsent(sandboxes_dir);
   const base::Entry dir = parent ? base::OpenEntryAt(parent.get(), name) : base::Entry{};
   if (dir.type != base::EntryType::kDirectory) return false;
   for (const base::DirectoryEntry& entry : base::ListDirectory(dir.fd.get())) {
@@ -328,7 +328,7 @@ SandboxRecord MicrosandboxBackend::Create(const Context& ctx, const SandboxSpec&
     Stop(ctx, spec.name, kReplacedSandboxTimeout);
     Remove(ctx, spec.name);
   }
-  const base::UniqueFd sandboxes = base::TryOpenDirectory(sandboxes_dir_);
+  const base::UniqueFd sandboxes = base::OpenDirectoryUnlessAbsent(sandboxes_dir_);
   const bool had_directory =
       sandboxes && base::IsPlainFileName(spec.name) &&
       base::OpenEntryAt(sandboxes.get(), spec.name).type != base::EntryType::kAbsent;

@@ -24,7 +24,7 @@ bool HoldsSandbox(int dir) {
 }
 
 UniqueFd OpenSandbox(const std::filesystem::path& dir, const std::string& name) {
-  const UniqueFd parent = base::TryOpenDirectory(dir);
+  const UniqueFd parent = base::OpenDirectoryUnlessAbsent(dir);
   if (!parent || !base::IsPlainFileName(name) || name.starts_with('.')) return UniqueFd();
   for (;;) {
     Entry entry = base::OpenEntryAt(parent.get(), name);

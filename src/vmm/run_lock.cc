@@ -31,10 +31,13 @@ namespace {
 // NFS, may lose them, for example when a server is restarted.
 bool KeepsLocks(int fd) { return base::IsLocalFileSystem(fd) || base::IsOverlayFileSystem(fd); }
 
+// The lock_domain of all local file systems.
+constexpr std::string_view kLocal = "local";
+
 // Returns Runner::lock_domain for a sandbox in this directory. A local file system is seen directly
 // by all processes, but an overlayfs has locks of its own, which its layers do not have.
 std::string DomainOf(int dir) {
-  if (base::IsLocalFileSystem(dir)) return "local";
+  if (base::IsLocalFileSystem(dir)) return std::string(kLocal);
   return base::IsOverlayFileSystem(dir) ? base::LockDomain(dir) : "";
 }
 
@@ -208,11 +211,15 @@ RunState StateOf(const Runner& runner, int dir, const std::string& upper) {
   if (!runner.lock_file.empty()) is_held = IsHeld(dir, runner.lock_file);
   if (is_held.value_or(false)) return RunState::kRuns;
   if (runner.host.empty()) return StateOfEarlier(runner, dir, upper);
+  const bool is_free =
+      is_held.has_value() && !runner.lock_domain.empty() && runner.lock_domain == DomainOf(dir);
+  // Only one system at a time mounts a local file system, so its locks decide even if that system
+  // was started again under another name.
+  if (is_free && runner.lock_domain == kLocal) return RunState::kEnded;
   if (runner.boot_id != base::BootId()) {
     return runner.host == base::HostId() ? RunState::kEnded : RunState::kMayRun;
   }
-  const bool is_free = is_held.has_value() && !runner.lock_domain.empty();
-  if (is_free && runner.lock_domain == DomainOf(dir)) return RunState::kEnded;
+  if (is_free) return RunState::kEnded;
   if (!runner.IsVisible()) return RunState::kMayRun;
   const RunState state = StateOfVisible(runner);
   if (state == RunState::kEnded || OwnershipOf(runner, dir) != Ownership::kOther) return state;

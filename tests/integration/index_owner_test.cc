@@ -150,6 +150,22 @@ TEST_F(IndexOwnerTest, AnIndexThatRootCreatesBelongsToTheOwnerOfTheHome) {
             "");
 }
 
+TEST_F(IndexOwnerTest, DirectoriesThatRootCreatesBelongToTheOwnerOfTheHome) {
+  MakeHome(false);
+  EXPECT_EQ(As(0, 0022, [&](Client& client) { Create(client, "of-root"); }), "");
+  for (const char* name : {"cache", "sandboxes", "snapshots"}) {
+    EXPECT_EQ(OwnerOf(home_ / name), kOwner) << name;
+  }
+  EXPECT_EQ(As(kOwner, 0022,
+               [&](Client& client) {
+                 CreateSandbox(ctx_, "b", {WithImage(dir_ / "base.img")}, client).Close();
+                 Snapshot::Create(ctx_, "b", {.name = "of-owner"}, client);
+                 ExpectCount(client, 2);
+                 Snapshot::Remove(ctx_, "of-owner", false, client);
+               }),
+            "");
+}
+
 TEST(AbsentHomeTest, ReadingDoesNotCreateAHome) {
   const Context ctx = Context::Background();
   const TempDir dir;

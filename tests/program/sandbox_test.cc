@@ -202,6 +202,17 @@ TEST_F(DoctorTest, FindsThatTheHomeIsNotADirectory) {
   }
 }
 
+TEST_F(DoctorTest, FindsThatAVolumeOfTheHomeIsNotMounted) {
+  MakeSnapshot("clean");
+  fs::rename(home_ / "snapshots", dir_ / "volume");
+  fs::create_symlink(dir_ / "elsewhere", home_ / "snapshots");
+  const ProcessResult result = Run({"doctor"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.out, testing::ContainsRegex("problem +home .*/snapshots is a symbolic link to "
+                                                 ".*/elsewhere, which is absent"));
+  EXPECT_THAT(result.out, HasSubstr("mount the volume"));
+}
+
 TEST_F(DoctorTest, ChecksEverything) {
   const std::string out = Output({"doctor"});
   for (const auto* name : {"home", "index", "space", "backend", "kvm", "qemu", "runtime"}) {

@@ -91,10 +91,40 @@ fs::path NearestExisting(fs::path path) {
   return path;
 }
 
+// Finds what is in the place of the home or of one of its directories, but leads to none.
+std::optional<Check> FindClosedDirectory(const Config& config) {
+  for (const fs::path& dir :
+       {config.home, config.snapshots_dir, config.sandboxes_dir, config.cache_dir}) {
+    std::error_code error;
+    std::error_code link_error;
+    if (fs::is_directory(fs::status(dir, error))) continue;
+    const fs::file_type type = fs::symlink_status(dir, link_error).type();
+    if (type == fs::file_type::not_found) continue;
+    if (type == fs::file_type::symlink && error == std::errc::no_such_file_or_directory) {
+      return Check{"home", Status::kProblem,
+                   fmt::format("{} is a symbolic link to {}, which is absent", dir.native(),
+                               fs::read_symlink(dir, error).native()),
+                   "mount the volume that it leads to, or correct the link"};
+    }
+    if (!error) {
+      return Check{"home", Status::kProblem, fmt::format("{} is not a directory", dir.native()),
+                   "move it away, or choose a directory with --home or MSB_HOME"};
+    }
+    return Check{
+        "home", Status::kProblem,
+        fmt::format("{} cannot be opened: {}", dir.native(), error.message()),
+        "if it is a mount point, unmount it and mount it again; otherwise change its owner "
+        "or mode, or choose a directory with --home or MSB_HOME"};
+  }
+  return std::nullopt;
+}
+
 Check CheckHome(const Client& client) {
   const fs::path home = client.config().home;
+  if (auto closed = FindClosedDirectory(client.config())) return *std::move(closed);
   const fs::path existing = NearestExisting(home);
-  if (!fs::is_directory(existing)) {
+  std::error_code error;
+  if (!fs::is_directory(existing, error)) {
     return {"home", Status::kProblem, fmt::format("{} is not a directory", existing.native()),
             "choose a directory with --home or MSB_HOME"};
   }

@@ -75,7 +75,7 @@ TEST(NewDirectoryTest, LeavesNothingWhereItCannotBe) {
   EXPECT_MSB_ERROR(NewDirectory(dir / "file/a/b"), ErrorKind::kIO,
                    "/file: ", "not a directory: correct the path");
   EXPECT_MSB_ERROR(NewDirectory(dir / "dangling/a"), ErrorKind::kIO,
-                   "/dangling: ", "correct the link");
+                   "/dangling is a symbolic link to ", "correct the link");
   EXPECT_MSB_ERROR(NewDirectory(dir / ("a/b/" + std::string(256, 'n'))), ErrorKind::kIO, "/a/b/nnn",
                    "choose a shorter name");
   EXPECT_EQ(ListTree(dir.path()), before);

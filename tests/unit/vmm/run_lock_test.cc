@@ -143,10 +143,19 @@ TEST_F(RunLockTest, ALockIsDroppedOnceItsFileIsDeleted) {
 TEST_F(RunLockTest, OwnerOnAnotherHostMayRun) {
   Runner runner = MakeRunLock(fd_.get()).HeldBy(base::ProcessIdentity::Self());  // Then released.
   runner.boot_id = "another";
+  runner.lock_domain.clear();                     // As on NFS.
   EXPECT_EQ(StateNow(runner), RunState::kEnded);  // This host was rebooted.
   runner.host = "elsewhere/1";
   EXPECT_EQ(StateNow(runner), RunState::kMayRun);
   EXPECT_EQ(Describe(runner), "process " + std::to_string(runner.pid) + " on host 'elsewhere'");
+}
+
+// As after a reboot of a container with a random name, or on a volume of a machine that failed.
+TEST_F(RunLockTest, OwnerOnALocalFileSystemEndedWithItsSystemWhateverThatWasCalled) {
+  Runner runner = MakeRunLock(fd_.get()).HeldBy(base::ProcessIdentity::Self());  // Then released.
+  runner.boot_id = "another";
+  runner.host = "elsewhere/1";
+  EXPECT_EQ(StateNow(runner), RunState::kEnded);
 }
 
 TEST_F(RunLockTest, WithoutALockTheProcessDecidesWhereItCanBeSeen) {
