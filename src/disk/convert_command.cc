@@ -32,13 +32,21 @@ std::string ConvertCommand(const std::filesystem::path& path, std::string_view d
                      InShell(Beside(path, kConverted).native()));
 }
 
-std::string DecryptCommand(const std::filesystem::path& path) {
+std::string DecryptCommand(const std::filesystem::path& path, std::string_view driver) {
   std::string file;  // In an option of QEMU, a comma is doubled.
   for (const char c : path.native()) file += c == ',' ? std::string(",,") : std::string(1, c);
+  const std::string_view key = driver == "luks" ? "key-secret" : "encrypt.key-secret";
   return fmt::format(
       "qemu-img convert --object secret,id=key,file=KEYFILE --image-opts -O qcow2 {} {}",
-      InShell("driver=qcow2,encrypt.key-secret=key,file.filename=" + file),
+      InShell(fmt::format("driver={},{}=key,file.filename={}", driver, key, file)),
       InShell(Beside(path, kConverted).native()));
+}
+
+std::string CryptsetupCommand(const std::filesystem::path& path) {
+  return fmt::format(
+      "cryptsetup open --readonly {} msb-decrypted && qemu-img convert -f raw -O qcow2 "
+      "/dev/mapper/msb-decrypted {}",
+      InShell(path.native()), InShell(Beside(path, kConverted).native()));
 }
 
 }  // namespace msb::disk

@@ -21,9 +21,11 @@ std::filesystem::path Beside(const std::filesystem::path& path, std::string_view
 // the name of its format in qemu-img.
 std::string ConvertCommand(const std::filesystem::path& path, std::string_view driver = "qcow2");
 
-// Returns the command that converts an encrypted qcow2 image to an image that is supported. The
-// user must replace KEYFILE in it.
-std::string DecryptCommand(const std::filesystem::path& path);
+// Returns the command that converts an encrypted image to an image that is supported. driver is the
+// name of its format in qemu-img, "qcow2" or "luks". The user must replace KEYFILE in it.
+std::string DecryptCommand(const std::filesystem::path& path, std::string_view driver = "qcow2");
+// Returns the commands that do the same for a LUKS container of any version. They need root.
+std::string CryptsetupCommand(const std::filesystem::path& path);
 
 }  // namespace msb::disk
 

@@ -19,6 +19,7 @@
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/disk_image.h"
+#include "src/disk/image_probe.h"
 
 namespace msb::vmm {
 namespace {
@@ -134,12 +135,12 @@ void CheckBootable(const Context& ctx, int dir, const std::string& name,
   CheckFileExists(name, "initrd", machine.initrd);
   std::vector<disk::ImageFile> files = FilesOf(dir, sandbox);
   for (const disk::ImageFile& file : files) {
-    const std::uint64_t size = base::StampOf(file.fd.get()).size;
-    if (file.format != DiskFormat::kRaw || (size != 0 && size % kBootSectorBytes == 0)) continue;
+    if (file.format != DiskFormat::kRaw) continue;
+    const auto problem = disk::ProblemOfRawSize(base::StampOf(file.fd.get()).size);
+    if (!problem) continue;
     Throw(ErrorKind::kInvalidConfig,
-          "{} is not a disk image: its size, {} bytes, is not a multiple of 512; use a disk image, "
-          "raw or qcow2",
-          DiskOf(name, sandbox), size);
+          "{} is not a disk image: {}; create the sandbox from a complete raw or qcow2 disk image",
+          DiskOf(name, sandbox), *problem);
   }
   if (!machine.kernel.empty() || !machine.extra_arguments.empty() ||
       MayBoot(ctx, std::move(files))) {

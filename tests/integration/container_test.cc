@@ -33,7 +33,7 @@ using ::testing::Not;
 
 class ContainerTest : public ::testing::Test {
  protected:
-  ContainerTest() { WriteFile(image_, Noise(100'000, 1)); }
+  ContainerTest() { WriteFile(image_, Noise(102'400, 1)); }
 
   SandboxStatus StatusOf(const std::string& name) {
     return GetSandbox(ctx_, name, client_).Status();

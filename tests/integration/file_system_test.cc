@@ -153,7 +153,7 @@ class UnderlyingFilesTest : public ::testing::Test {
   // Makes a sandbox in the home that is mounted at merged, and expects that it cannot be
   // snapshotted while a program writes to its file in below.
   void ExpectWriterIsNoticed(const fs::path& below) {
-    test::WriteFile(dir_ / "image", test::Noise(100'000, 1));
+    test::WriteFile(dir_ / "image", test::Noise(102'400, 1));
     Client client = test::LocalClient(dir_ / "merged/home");
     CreateSandbox(ctx_, "a", {WithImage(dir_ / "image")}, client).Close();
     const fs::path disk = GetSandbox(ctx_, "a", client).Upper().path;
@@ -190,7 +190,7 @@ TEST_F(UnderlyingFilesTest, AWriterToAFileBehindAFuseMountIsNoticed) {
 }
 
 TEST_F(UnderlyingFilesTest, ASandboxThatRunsOnTheOtherSideOfAnOverlayRuns) {
-  test::WriteFile(dir_ / "image", test::Noise(100'000, 1));
+  test::WriteFile(dir_ / "image", test::Noise(102'400, 1));
   const auto expect_running = [](const fs::path& home) {
     Client client = test::LocalClient(home);
     EXPECT_EQ(GetSandbox(ctx_, "a", client).Status(), SandboxStatus::kRunning) << home;

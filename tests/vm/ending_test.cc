@@ -173,7 +173,9 @@ TEST_F(EndingTest, CreateRefusesADiskThatCannotBoot) {
   EXPECT_THAT(empty, HasSubstr("base.img"));
   EXPECT_THAT(empty, HasSubstr("set QemuConfig::kernel, or use a bootable disk"));
   WriteFile(dir_ / "text", "root:x:0:0:root:/root:/bin/bash\n");
-  EXPECT_THAT(refusal(dir_ / "text"), HasSubstr("is not a disk image"));
+  EXPECT_MSB_ERROR(std::ignore = CreateSandbox(ctx_, "a", {WithImage(dir_ / "text")}, client),
+                   ErrorKind::kInvalidArgument, "/text is not a disk image",
+                   "give a complete raw or qcow2");
   EXPECT_FALSE(fs::exists(sandboxes_ / "a"));
   EXPECT_TRUE(ProcessesIn(sandboxes_).empty());
 }

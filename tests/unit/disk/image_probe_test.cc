@@ -56,8 +56,10 @@ class ImageProbeTest : public ::testing::Test {
 
 TEST_F(ImageProbeTest, TakesDisksOfAnyContentForRaw) {
   for (const std::string& content :
-       {"x"s, std::string(kSize, '\0'), test::Noise(kSize, 1), "KDM"s, DiskWith(510, "\x55\xaa"),
-        DiskWith(1080, "\x53\xef"), DiskWith(32768, "CD001"), DiskWith(-511, "conectix")}) {
+       {std::string(kSize, '\0'), test::Noise(kSize, 1), std::string(512, 'x'),
+        DiskWith(510, "\x55\xaa"), DiskWith(1080, "\x53\xef"), DiskWith(32768, "CD001"),
+        DiskWith(-510, "conectix"), DiskWith(256, "ustar"), DiskWith(0, "LUKS"),
+        DiskWith(0, "\x60\x2a\x4d\x18")}) {
     Write(content);
     EXPECT_EQ(Probe(), DiskFormat::kRaw);
   }
@@ -72,18 +74,110 @@ TEST_F(ImageProbeTest, RecognizesOtherFormatsByTheirMagic) {
       {"vhdx", DiskWith(0, "vhdxfile")},
       {"vpc", DiskWith(0, "conectix")},
       {"vpc", DiskWith(-512, "conectix")},
+      {"vpc", DiskWith(-511, "conectix")},
       {"qed", DiskWith(0, "QED\0"s)},
       {"qcow", DiskWith(0, "QFI\xfb\0\0\0\x01"s)},
       {"parallels", DiskWith(0, "WithoutFreeSpace")},
       {"parallels", DiskWith(0, "WithouFreSpacExt")},
       {"dmg", DiskWith(-512, "koly")},
-      {"raw", DiskWith(32769, "CD001")}};
+      {"bochs", DiskWith(0, "Bochs Virtual HD Image")},
+      {"cloop", DiskWith(0, "#!/bin/sh\n#V2.0 Format\n")},
+      {"raw", DiskWith(32769, "CD001")},
+      {"raw", DiskWith(32769, "BEA01")}};
   const std::string quoted = "'" + dir_.path().native() + "/it'\\''s an image'";
   for (const auto& [driver, content] : images) {
     Write(content);
     EXPECT_THAT(Refusal(ErrorKind::kUnsupportedOperation),
                 HasSubstr("qemu-img convert -f " + driver + " -O qcow2 " + quoted));
   }
+}
+
+TEST_F(ImageProbeTest, RefusesARawImageOfPartialSectors) {
+  for (const std::string& content :
+       {"<html>404</html>"s, "KDM"s, std::string(511, '\0'), test::Noise(kSize + 1, 1)}) {
+    Write(content);
+    EXPECT_THAT(Refusal(ErrorKind::kInvalidArgument),
+                AllOf(HasSubstr("/it's an image is not a disk image, or is truncated"),
+                      HasSubstr("its size, " + std::to_string(content.size()) + " bytes, is not"),
+                      HasSubstr("give a complete raw or qcow2 disk image")));
+  }
+  EXPECT_EQ(ProblemOfRawSize(0), "it is empty");
+  EXPECT_EQ(ProblemOfRawSize(512), std::nullopt);
+}
+
+// The command in the message pads the image, which is then accepted.
+TEST_F(ImageProbeTest, NamesTheCommandThatPadsAnImage) {
+  Write(test::Noise(kSize + 1, 1));
+  const std::string message = Refusal(ErrorKind::kInvalidArgument);
+  const std::size_t command = message.find("truncate ");
+  ASSERT_NE(command, std::string::npos) << message;
+  EXPECT_EQ(test::RunCommand(message.substr(command)).status, 0);
+  EXPECT_EQ(Probe(), DiskFormat::kRaw);
+  EXPECT_EQ(std::filesystem::file_size(dir_ / "it's an image"), kSize + 512);
+}
+
+TEST_F(ImageProbeTest, RefusesATarArchive) {
+  Write(DiskWith(257, "ustar"));
+  EXPECT_THAT(Refusal(ErrorKind::kUnsupportedOperation),
+              AllOf(HasSubstr("/it's an image is a tar archive"),
+                    HasSubstr("import an exported snapshot with Snapshot::Import"),
+                    HasSubstr("tar -xf '")));
+}
+
+TEST_F(ImageProbeTest, RefusesATarArchiveOfAnyFormat) {
+  test::WriteFile(dir_ / "disk.img", std::string(kSize, '\0'));
+  for (const std::string format : {"v7", "ustar", "gnu", "posix"}) {
+    const auto packed =
+        test::RunCommand("cd '" + dir_.path().native() + "' && tar --format=" + format +
+                         " -cf \"it's an image\" disk.img");
+    ASSERT_EQ(packed.status, 0) << packed.output;
+    EXPECT_THAT(Refusal(ErrorKind::kUnsupportedOperation),
+                HasSubstr("/it's an image is a tar archive"))
+        << format;
+  }
+}
+
+TEST_F(ImageProbeTest, NamesTheCommandForAnAndroidSparseImage) {
+  Write(DiskWith(0, "\x3a\xff\x26\xed"));
+  EXPECT_THAT(
+      Refusal(ErrorKind::kUnsupportedOperation),
+      AllOf(HasSubstr("/it's an image is an Android sparse image"), HasSubstr("run simg2img '")));
+}
+
+// These cannot all be written here, as most of their programs are not installed.
+TEST_F(ImageProbeTest, RecognizesCompressedFilesByTheirMagic) {
+  for (const auto& [start, command] :
+       std::vector<std::pair<std::string, std::string>>{{"\x1f\x8b\x08", "gzip -dc '"},
+                                                        {"\x1f\x9d\x90", "gzip -dc '"},
+                                                        {"\x04\x22\x4d\x18", "lz4 -dc '"},
+                                                        {"\x02\x21\x4c\x18", "lz4 -dc '"},
+                                                        {"7z\xbc\xaf\x27\x1c", "7z x -so '"},
+                                                        {"Rar!\x1a\x07", "unrar p -inul '"},
+                                                        {"LZIP\x01", "lzip -dc '"},
+                                                        {"\x89LZO\0\r\n\x1a\n"s, "lzop -dc '"},
+                                                        {"\x50\x2a\x4d\x18", "zstd -dc '"},
+                                                        {"\x5f\x2a\x4d\x18", "zstd -dc '"}}) {
+    Write(DiskWith(0, start));
+    EXPECT_THAT(Refusal(ErrorKind::kUnsupportedOperation),
+                AllOf(HasSubstr("/it's an image is compressed"), HasSubstr("run " + command),
+                      HasSubstr("import an exported snapshot with Snapshot::Import")));
+  }
+}
+
+TEST_F(ImageProbeTest, DescribesDiskImagesByTheirStart) {
+  for (const auto& [start, description] : std::vector<std::pair<std::string, std::string>>{
+           {"QFI\xfb", "a qcow2 image"},
+           {"KDMV", "a VMDK image"},
+           {DiskWith(32769, "CD001"), "an ISO 9660 image (of a CD or DVD)"},
+           {DiskWith(1080, "\x53\xef"), "a raw disk image with the file system ext4"},
+           {DiskWith(510, "\x55\xaa"), "a raw disk image"}}) {
+    EXPECT_EQ(DescribeDiskImage(start), description);
+  }
+  for (const std::string& start : {""s, "KDM"s, "text"s, DiskWith(257, "ustar")}) {
+    EXPECT_EQ(DescribeDiskImage(start), std::nullopt);
+  }
+  EXPECT_TRUE(IsTarStart(DiskWith(257, "ustar")));
+  EXPECT_FALSE(IsTarStart("ustar"));
 }
 
 TEST_F(ImageProbeTest, RefusesAnEmptyImage) {
@@ -135,6 +229,9 @@ TEST_F(ImageProbeTest, ConversionThatIsNamedWorks) {
     if (make(arguments + " " + name + " 4M")) images.push_back(name);
   }
   EXPECT_GT(images.size(), 4U);
+  const std::string vhd = test::ReadFile(dir_ / "fixed.vhd");
+  test::WriteFile(dir_ / "short.vhd", vhd.substr(0, vhd.size() - 1));  // A footer of 511 bytes.
+  images.emplace_back("short.vhd");
   ASSERT_TRUE(make("-f qcow2 snapshots.img 4M && qemu-img snapshot -c one snapshots.img"));
   images.emplace_back("snapshots.img");
   ASSERT_TRUE(make("-f qcow2 -o data_file=data.raw data.img 4M"));
@@ -170,6 +267,30 @@ TEST_F(ImageProbeTest, NamesTheCommandThatDecryptsAnImage) {
   const auto result = test::RunCommand(cd + message.substr(message.find("qemu-img convert")));
   EXPECT_EQ(result.status, 0) << message << "\n" << result.output;
   EXPECT_EQ(Probe("a, b-converted.qcow2"), DiskFormat::kQcow2);
+}
+
+TEST_F(ImageProbeTest, NamesTheCommandThatDecryptsALuksContainer) {
+  if (base::FindProgram("qemu-img").empty()) GTEST_SKIP() << "no qemu-img on the PATH";
+  const std::string cd = "cd '" + dir_.path().native() + "' && ";
+  test::WriteFile(dir_ / "KEYFILE", "secret");
+  const auto made = test::RunCommand(cd +
+                                     "qemu-img create -q -f luks --object secret,id=k,file=KEYFILE "
+                                     "-o key-secret=k,iter-time=10 'a, b.img' 1M");
+  if (made.status != 0) GTEST_SKIP() << "qemu-img has no LUKS: " << made.output;
+  const std::string message = Refusal(ErrorKind::kUnsupportedOperation, "a, b.img");
+  EXPECT_THAT(message,
+              AllOf(HasSubstr("/a, b.img is an encrypted disk (LUKS)"), HasSubstr("KEYFILE")));
+  const auto result = test::RunCommand(cd + message.substr(message.find("qemu-img convert")));
+  EXPECT_EQ(result.status, 0) << message << "\n" << result.output;
+  EXPECT_EQ(Probe("a, b-converted.qcow2"), DiskFormat::kQcow2);
+}
+
+// QEMU cannot read version 2.
+TEST_F(ImageProbeTest, NamesCryptsetupForVersion2OfLuks) {
+  Write(DiskWith(0, "LUKS\xba\xbe\0\x02"s));
+  EXPECT_THAT(Refusal(ErrorKind::kUnsupportedOperation),
+              AllOf(HasSubstr("/it's an image is an encrypted disk (LUKS)"),
+                    HasSubstr("run cryptsetup open --readonly '"), HasSubstr("-converted.qcow2'")));
 }
 
 TEST_F(ImageProbeTest, RefusesAnEmptyDiskInAnImage) {

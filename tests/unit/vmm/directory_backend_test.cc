@@ -49,7 +49,7 @@ class TestBackend : public DirectoryBackend {
 
 class DirectoryBackendTest : public ::testing::Test {
  protected:
-  DirectoryBackendTest() { WriteFile(dir_ / "base.img", test::Noise(100'000, 1)); }
+  DirectoryBackendTest() { WriteFile(dir_ / "base.img", test::Noise(100'352, 1)); }
 
   SandboxSpec Spec(const std::string& cpus_label) const {
     SandboxSpec spec;

@@ -120,8 +120,10 @@ TEST_F(CheckBootableTest, DiskNeedsABootSignatureOrAKernelOrExtraArguments) {
 TEST_F(CheckBootableTest, FileThatIsNoDiskImageIsRefused) {
   WriteFile(dir_ / "vmlinuz", "kernel");
   const QemuConfig machine = {.kernel = dir_ / "vmlinuz"};
-  EXPECT_THAT(Refusal("root:x:0:0:root\n", machine), HasSubstr("16 bytes"));
-  EXPECT_THAT(Refusal("", machine), HasSubstr("is not a disk image"));
+  EXPECT_THAT(Refusal("root:x:0:0:root\n", machine),
+              HasSubstr("its size, 16 bytes, is not a multiple of 512; create the sandbox from a "
+                        "complete raw or qcow2 disk image"));
+  EXPECT_THAT(Refusal("", machine), HasSubstr("is not a disk image: it is empty"));
   EXPECT_THAT(Refusal(BootSector() + "x"), HasSubstr("image 'base.img'"));
 }
 
