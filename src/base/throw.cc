@@ -94,6 +94,36 @@ std::string StepForAbsent(const std::string& path) {
   return fmt::format("the directory {} is absent: create it, or correct the path", parent.native());
 }
 
+// Returns the first component of path that is not a directory, as a path; empty if all are.
+std::string FirstNonDirectory(const std::string& path) {
+  std::filesystem::path prefix;
+  for (const std::filesystem::path& component : std::filesystem::path(path)) {
+    prefix /= component;
+    struct stat st;
+    if (stat(prefix.c_str(), &st) != 0) return {};
+    if (!S_ISDIR(st.st_mode)) return prefix;
+  }
+  return {};
+}
+
+std::string StepForNonDirectory(const std::string& path) {
+  const std::string found = FirstNonDirectory(path);
+  if (found.empty()) return "a component of the path is not a directory: correct the path";
+  return fmt::format("{} is not a directory: correct the path, or move that file away", found);
+}
+
+// Returns the mount point above path whose file system has lost the program that served it; path
+// itself if that cannot be determined.
+std::string DeadMount(const std::string& path) {
+  const auto is_dead = [](const std::filesystem::path& at) {
+    struct stat st;
+    return lstat(at.c_str(), &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+  };
+  std::filesystem::path at = path;
+  while (at.has_relative_path() && is_dead(at.parent_path())) at = at.parent_path();
+  return at;
+}
+
 }  // namespace
 
 bool IsNoSpace(int error) { return error == ENOSPC || error == EDQUOT; }
@@ -124,7 +154,7 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
     case ENOENT:
       return StepForAbsent(path);
     case ENOTDIR:
-      return "a component of the path is not a directory: correct the path";
+      return StepForNonDirectory(path);
     case EISDIR:
       return "give the path of a file";
     case EROFS:
@@ -148,11 +178,29 @@ std::string NextStep(int error, const std::string& path, const std::optional<Spa
       return "the file is larger than its file system or the limit of this process (ulimit -f) "
              "permits: raise the limit, or use another file system";
     case EIO:
+    case EUCLEAN:
+    case EBADMSG:
       return "the storage device failed, or the file system is damaged: look at the kernel's log "
              "(dmesg), and check the file system";
     case ESTALE:
-      return "the file server no longer has it: try again";
+      return "the file server no longer has it: try again; if it fails again, unmount its file "
+             "system and mount it again";
+    case ENOTCONN:
+    case ECONNABORTED:
+      return fmt::format(
+          "the program that served its file system, such as a FUSE server, has ended: unmount it "
+          "(umount -l {}) and mount it again",
+          DeadMount(path));
+    case ETIMEDOUT:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+      return "the server that it is on did not answer: check that server and the network, and try "
+             "again";
     case EBUSY:
+      return fmt::format(
+          "another program is using it, or it is a mount point: stop that program, or unmount it "
+          "(umount {}), and try again",
+          path);
     case ETXTBSY:
       return "another program is using it: stop that program and try again";
     case EEXIST:

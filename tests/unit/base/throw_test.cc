@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -107,6 +108,58 @@ TEST(ThrowTest, ALinkThatLeadsNowhereIsNotCalledAbsent) {
         AllOf(HasSubstr(link.native() + " is a symbolic link to /mnt/absent, which is absent"),
               HasSubstr("mount or create that, or correct the link")));
   }
+}
+
+TEST(ThrowTest, NamesTheComponentThatIsNotADirectory) {
+  const test::TempDir dir;
+  test::WriteFile(dir / "file", "x");
+  const std::string file = dir / "file";
+  for (const std::string& path : {file, file + "/a", file + "/a/b", file + "/"}) {
+    EXPECT_THAT(MessageOf([&] { ThrowErrno("open", path, ENOTDIR); }, ErrorKind::kIO, ENOTDIR),
+                HasSubstr("; " + file + " is not a directory: correct the path"))
+        << path;
+  }
+  EXPECT_THAT(MessageOf([] { ThrowErrno("open", "/absent/x", ENOTDIR); }, ErrorKind::kIO, ENOTDIR),
+              HasSubstr("a component of the path is not a directory: correct the path"));
+}
+
+TEST(ThrowTest, ABusyPathMayBeAMountPoint) {
+  EXPECT_THAT(MessageOf([] { ThrowErrno("rename", "/mnt/s", EBUSY); }, ErrorKind::kIO, EBUSY),
+              AllOf(HasSubstr("another program is using it, or it is a mount point"),
+                    HasSubstr("unmount it (umount /mnt/s)")));
+  EXPECT_EQ(MessageOf([] { ThrowErrno("write", "/bin/x", ETXTBSY); }, ErrorKind::kIO, ETXTBSY)
+                .find("mount point"),
+            std::string::npos);
+}
+
+TEST(ThrowTest, LostServersOfFileSystemsAreNamed) {
+  EXPECT_THAT(MessageOf([] { ThrowErrno("open", "/mnt/s", ESTALE); }, ErrorKind::kIO, ESTALE),
+              HasSubstr("if it fails again, unmount its file system and mount it again"));
+  EXPECT_THAT(MessageOf([] { ThrowErrno("open", "/mnt/s", ETIMEDOUT); }, ErrorKind::kIO, ETIMEDOUT),
+              HasSubstr("did not answer: check that server and the network"));
+  EXPECT_THAT(MessageOf([] { ThrowErrno("open", "/mnt/s", ENOTCONN); }, ErrorKind::kIO, ENOTCONN),
+              AllOf(HasSubstr("the program that served its file system, such as a FUSE server, "
+                              "has ended"),
+                    HasSubstr("(umount -l /mnt/s) and mount it again")));
+}
+
+TEST(ThrowTest, NamesTheMountPointOfADeadFuseServer) {
+  const test::TempDir dir;
+  const std::string mount_point = dir / "mnt";
+  std::filesystem::create_directory(mount_point);
+  {
+    const UniqueFd fuse = OpenAt(AT_FDCWD, "/dev/fuse", O_RDWR);
+    const std::string options =
+        "rootmode=40000,user_id=0,group_id=0,fd=" + std::to_string(fuse.get());
+    if (!fuse || mount("fuse", mount_point.c_str(), "fuse", 0, options.c_str()) != 0) {
+      GTEST_SKIP() << "FUSE cannot be mounted";
+    }
+  }
+  for (const std::string& path : {mount_point, mount_point + "/home/db"}) {
+    EXPECT_THAT(MessageOf([&] { OpenDirectory(path); }, ErrorKind::kIO, ENOTCONN),
+                HasSubstr("unmount it (umount -l " + mount_point + ") and mount it again"));
+  }
+  EXPECT_EQ(umount2(mount_point.c_str(), MNT_DETACH), 0);
 }
 
 TEST(ThrowTest, FullDeviceHasNoFreeSpace) {
