@@ -42,6 +42,14 @@ struct ArrivedPayload {
   std::optional<artifact::Layer> layer = {};  // As recorded by the first snapshot that claimed it.
 };
 
+// Throws kSnapshotIntegrity for an entry that no snapshot archive has.
+[[noreturn]] void RefuseForeign(const std::string& path, std::string_view problem) {
+  Throw(ErrorKind::kSnapshotIntegrity,
+        "archive entry '{}' {}; give an archive that Snapshot::Export wrote; unpack any other "
+        "archive, and create a sandbox from a disk image in it with WithImage",
+        base::Quoted(path), problem);
+}
+
 class Importer {
  public:
   Importer(const Context& ctx, const std::filesystem::path& archive, const IntakeSpec& spec)
@@ -85,7 +93,7 @@ class Importer {
     if (!paths_.insert(entry.path).second) RefuseEntry(entry.path, "occurs twice");
     if (entry.is_directory) return AcceptDirectory(entry);
     const auto path = ParseMemberPath(entry.path);
-    if (!path) RefuseEntry(entry.path, "is not a path of a snapshot archive");
+    if (!path) RefuseForeign(entry.path, "is not a path of a snapshot archive");
     Narrow(entry, path->in_legacy, path->in_inventory, path->in_layered);
     switch (path->kind) {
       case MemberKind::kManifest:
@@ -115,7 +123,7 @@ class Importer {
                        path == "cache/vmdk" || path == "cache/layers" ||
                        ParseMemberPath(std::string(path) + "/manifest.json");
     if (!known || entry.size != 0 || reader_.Read()) {
-      RefuseEntry(entry.path, "is an unexpected directory");
+      RefuseForeign(entry.path, "is an unexpected directory");
     }
     Narrow(entry, true, false, false);
   }

@@ -32,19 +32,27 @@ constexpr std::uint64_t kMaxPaddingBytes = 16 << 20;
         problem);
 }
 
-// Throws kSnapshotIntegrity if the input, which begins with these bytes, is empty or compressed.
-void RefuseOther(std::string_view start) {
+// Throws kSnapshotIntegrity for an input that begins with these bytes and is not a tar stream.
+[[noreturn]] void RefuseOther(std::string_view start) {
   if (start.empty()) {
     Throw(ErrorKind::kSnapshotIntegrity,
           "the archive is empty: the program that should have written it has failed; copy or "
           "export it again");
   }
-  const auto unpack = disk::UnpackCommandFor(start);
-  if (!unpack) return;
+  if (const auto unpack = disk::UnpackCommandFor(start)) {
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "the archive is compressed in a format that is not read: unpack it with '{}', and import "
+          "the result",
+          *unpack);
+  }
+  if (const auto image = disk::DescribeDiskImage(start)) {
+    Throw(ErrorKind::kSnapshotIntegrity,
+          "it is not a snapshot archive but {}: create a sandbox from it with WithImage", *image);
+  }
   Throw(ErrorKind::kSnapshotIntegrity,
-        "the archive is compressed in a format that is not read: unpack it with '{}', and import "
-        "the result",
-        *unpack);
+        "it is not a snapshot archive, or its start is damaged: give an archive that "
+        "Snapshot::Export wrote, or copy it again; create a sandbox from a disk image with "
+        "WithImage");
 }
 
 }  // namespace
@@ -70,7 +78,7 @@ std::span<const std::byte> TarReader::FetchBlock() {
     RefuseArchive("a header is longer than " + std::to_string(kMaxHeaderBytes) + " bytes");
   }
   if (block_start_ == 0 && block_.empty() && !block.empty()) {
-    start_.resize(std::min(block.size(), disk::kPackingBytes));
+    start_.resize(std::min(block.size(), disk::kProbeBytes));
     std::memcpy(start_.data(), block.data(), start_.size());
   }
   block_start_ += block_.size();
@@ -94,7 +102,7 @@ std::ptrdiff_t TarReader::Fetch(::archive* reader, void* self, const void** byte
 
 void TarReader::Fail() {
   if (failure_) std::rethrow_exception(failure_);
-  RefuseOther(start_);
+  if (!entry_ && !disk::IsTarStart(start_)) RefuseOther(start_);
   const char* message = archive_error_string(reader_.get());
   RefuseArchive(message == nullptr ? "it is not a tar stream" : message);
 }
@@ -133,6 +141,8 @@ std::optional<TarEntry> TarReader::Next() {
   const auto start = static_cast<std::uint64_t>(archive_read_header_position(reader_.get()));
   if (start != next_header_) RefuseArchive("an entry is followed by data that belongs to no entry");
   if (result == ARCHIVE_EOF) {
+    // Zeros at the start look like the end of a tar stream.
+    if (!entry_ && disk::DescribeDiskImage(start_)) RefuseOther(start_);
     CheckEnd();
     return std::nullopt;
   }
@@ -156,8 +166,8 @@ TarEntry TarReader::Describe(archive_entry* entry) const {
       archive_entry_hardlink(entry) != nullptr || archive_entry_symlink(entry) != nullptr) {
     if (header_.type() == 'x' || header_.type() == 'g') {
       Throw(ErrorKind::kSnapshotIntegrity,
-            "the archive is not as it was exported: {} has a pax header, as archives have that "
-            "another program has repacked; copy or export it again",
+            "the archive is not as Snapshot::Export wrote it: {} has a pax header, as archives "
+            "have that another program wrote or repacked; copy or export it again",
             quoted);
     }
     RefuseArchive(quoted + " must be a regular file or a directory");
@@ -196,6 +206,11 @@ std::optional<TarPiece> TarReader::Read() {
   return TarPiece{start, {static_cast<const std::byte*>(bytes), size}};
 }
 
+void TarReader::RefuseEnd(std::string_view problem) const {
+  if (!entry_) RefuseOther(start_);
+  RefuseArchive(problem);
+}
+
 void TarReader::CheckEnd() {
   const std::uint64_t end = next_header_;
   std::uint64_t total = block_start_ + block_.size();
@@ -203,8 +218,8 @@ void TarReader::CheckEnd() {
                                    block_.size(), end - std::min(end, block_start_))));
   for (bool more = true; more && sound;) {
     if (total - end > kMaxPaddingBytes) {
-      RefuseArchive("its last entry is followed by more than " + std::to_string(kMaxPaddingBytes) +
-                    " bytes of zeros");
+      RefuseEnd("its last entry is followed by more than " + std::to_string(kMaxPaddingBytes) +
+                " bytes of zeros");
     }
     header_bytes_ = 0;
     const std::span<const std::byte> block = FetchBlock();
@@ -212,9 +227,9 @@ void TarReader::CheckEnd() {
     total += block.size();
     sound = disk::IsZero(block);
   }
-  if (!sound) RefuseArchive("data follows its end");
+  if (!sound) RefuseEnd("data follows its end");
   if (total < end + 2 * kTarRecordBytes || total % kTarRecordBytes != 0) {
-    RefuseArchive("it must end with two records of zeros");
+    RefuseEnd("it must end with two records of zeros");
   }
 }
 

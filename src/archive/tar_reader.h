@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/archive/archive_input.h"
@@ -82,6 +83,8 @@ class TarReader {
   // header_.
   void TakeExtensions(std::span<const std::byte> bytes);
   TarEntry Describe(::archive_entry* entry) const;
+  // Throws an error about the end of the stream, or about its start if it has no entries.
+  [[noreturn]] void RefuseEnd(std::string_view problem) const;
   // Throws unless the last entry is followed only by zeros, in at least two complete records.
   void CheckEnd();
 
@@ -89,7 +92,7 @@ class TarReader {
   std::unique_ptr<::archive, Free> reader_;
   std::exception_ptr failure_;
   std::span<const std::byte> block_;  // The block that libarchive has.
-  std::string start_;                 // The first bytes of the stream, at most kPackingBytes.
+  std::string start_;                 // The first bytes of the stream, at most kProbeBytes.
   std::uint64_t block_start_ = 0;     // Its offset in the stream.
   // The block after block_, if it was fetched before libarchive asked for it.
   std::optional<std::span<const std::byte>> prefetched_;

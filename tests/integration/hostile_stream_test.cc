@@ -165,12 +165,42 @@ TEST_F(HostileStreamTest, SaysWhatAFileIsThatIsNoArchive) {
       {"\x1f\x8b\x08" + Noise(100, 1), "unpack it with 'gzip -dc', and import the result"},
       {std::string("\xfd\x37zXZ\0", 6) + Noise(10'000, 2), "unpack it with 'xz -dc'"},
       {"BZh91AY&SY" + Noise(100'000, 3), "unpack it with 'bzip2 -dc'"},
-      {"PK\x03\x04" + Noise(1000, 4), "unpack it with 'unzip -p'"}};
+      {"PK\x03\x04" + Noise(1000, 4), "unpack it with 'unzip -p'"},
+      {"\x50\x2a\x4d\x18" + Noise(1000, 5), "unpack it with 'zstd -dc'"},
+      {"QFI\xfb" + Noise(10'000, 6),
+       "it is not a snapshot archive but a qcow2 image: create a "
+       "sandbox from it with WithImage"},
+      {"KDMV" + std::string(100'000, '\0'), "but a VMDK image: create a sandbox from it"},
+      {std::string(1080, '\0') + "\x53\xef" + Noise(100'000, 7),
+       "but a raw disk image with the file system ext4: create a sandbox from it"},
+      {std::string(1080, '\0') + "\x53\xef" + std::string((20 << 20) - 1082, '\0'),
+       "but a raw disk image with the file system ext4: create a sandbox from it"},
+      {std::string(510, 'x') + "\x55\xaa", "but a raw disk image: create a sandbox from it"},
+      {"text\n",
+       "it is not a snapshot archive, or its start is damaged: give an archive that "
+       "Snapshot::Export wrote"},
+      {std::string(1 << 20, '\0') + "x", "it is not a snapshot archive, or its start is damaged"},
+      {std::string(20 << 20, '\0'), "it is not a snapshot archive, or its start is damaged"}};
   for (const auto& [bytes, message] : cases) {
     WriteFile(dir_ / "other", bytes);
     EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "other", "", client_),
                      ErrorKind::kSnapshotIntegrity, message);
   }
+}
+
+TEST_F(HostileStreamTest, NamesTheEntryOfAForeignArchive) {
+  WriteFile(dir_ / "vm.ova", TarArchive({{.name = "vm.ovf", .content = "<Envelope/>"}}));
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "vm.ova", "", client_),
+                   ErrorKind::kSnapshotIntegrity, "/vm.ova",
+                   "archive entry 'vm.ovf' is not a path of a snapshot archive",
+                   "give an archive that Snapshot::Export wrote", "with WithImage");
+  std::filesystem::create_directories(dir_ / "x/blobs");
+  const auto packed = RunCommand(
+      fmt::format("cd '{}' && tar --format=ustar -cf image.tar -C x blobs", dir_.path().native()));
+  ASSERT_EQ(packed.status, 0) << packed.output;
+  EXPECT_MSB_ERROR(Snapshot::Import(ctx_, dir_ / "image.tar", "", client_),
+                   ErrorKind::kSnapshotIntegrity, "'blobs/' is an unexpected directory",
+                   "give an archive that Snapshot::Export wrote");
 }
 
 TEST_F(HostileStreamTest, SaysThatAnArchiveWasRepacked) {
