@@ -2,8 +2,15 @@
 
 #include "src/ops/boot.h"
 
-#include <cstddef>
+#include <fmt/format.h>
 
+#include <cstddef>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "src/artifact/store.h"
+#include "src/base/file.h"
 #include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/ops/snapshot_source.h"
@@ -71,6 +78,53 @@ vmm::SandboxSpec SpecFor(const std::string& name, const SandboxConfig& config) {
   return spec;
 }
 
+// Returns true if WithSnapshot would accept what was given to WithImage.
+bool IsSnapshot(const Context& ctx, const ClientState& client, const std::string& text) {
+  const auto succeeds = [](const auto& attempt) {
+    try {
+      attempt();
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  if (succeeds([&] { artifact::OpenAt(ctx, base::AbsolutePath(text)); })) return true;
+  return !artifact::IsPath(text) &&
+         succeeds([&] { artifact::OpenNamed(ctx, client.home.snapshots_dir(), text); });
+}
+
+[[noreturn]] void ThrowWithHint(const Error& error, const std::string& hint) {
+  throw Error(error.kind(), fmt::format("{}; {}", error.what(), hint), error.os_error());
+}
+
+vmm::SandboxRecord BootImage(const Context& ctx, const ClientState& client,
+                             const vmm::SandboxSpec& spec) {
+  try {
+    return client.backend->Create(ctx, spec);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kImageNotFound || !IsSnapshot(ctx, client, spec.image)) throw;
+    ThrowWithHint(e, fmt::format("'{}' is a snapshot: create a sandbox from it with WithSnapshot",
+                                 base::Quoted(spec.image)));
+  }
+}
+
+vmm::SandboxRecord BootSnapshot(const Context& ctx, ClientState& client,
+                                const std::string& snapshot, vmm::SandboxSpec spec) {
+  try {
+    return WithSource(ctx, client, snapshot, [&](const vmm::SnapshotSource& source) {
+      spec.snapshot = source;
+      return client.backend->Create(ctx, spec);
+    });
+  } catch (const Error& e) {
+    std::error_code error;
+    const bool is_file = std::filesystem::is_regular_file(snapshot, error);
+    if (e.kind() != ErrorKind::kSnapshotNotFound || !is_file) throw;
+    ThrowWithHint(e, fmt::format("'{}' is a file: create a sandbox from a disk image with "
+                                 "WithImage, or import an exported snapshot with Snapshot::Import",
+                                 base::Quoted(snapshot)));
+  }
+}
+
 }  // namespace
 
 void CheckSandboxName(const std::string& name) {
@@ -84,11 +138,8 @@ vmm::SandboxRecord BootSandbox(const Context& ctx, ClientState& client, const st
                                const SandboxConfig& config) {
   base::CheckBareName("sandbox", name, kMaxSandboxName);
   vmm::SandboxSpec spec = SpecFor(name, config);
-  if (config.snapshot.empty()) return client.backend->Create(ctx, spec);
-  return WithSource(ctx, client, config.snapshot, [&](const vmm::SnapshotSource& snapshot) {
-    spec.snapshot = snapshot;
-    return client.backend->Create(ctx, spec);
-  });
+  if (config.snapshot.empty()) return BootImage(ctx, client, spec);
+  return BootSnapshot(ctx, client, config.snapshot, std::move(spec));
 }
 
 }  // namespace msb::ops

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <chrono>
 #include <optional>
 
@@ -57,9 +58,12 @@ UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& ref
   base::Entry entry;
   if (!error && dir && real.has_filename()) entry = base::OpenEntryAt(dir.get(), real.filename());
   if (entry.type != base::EntryType::kRegularFile) {
+    const std::string step = entry.type == base::EntryType::kAbsent
+                                 ? base::NextStep(error ? error.value() : ENOENT, path.native())
+                                 : "give the path of a file";
     Throw(ErrorKind::kImageNotFound,
-          "image '{}' must be the path of a disk image file, but {} is {}", base::Quoted(reference),
-          path.native(), base::Describe(entry.type));
+          "image '{}' must be the path of a disk image file, but {} is {}; {}",
+          base::Quoted(reference), path.native(), base::Describe(entry.type), step);
   }
   return std::move(entry.fd);
 }
@@ -113,7 +117,8 @@ PinnedImage ImageStore::Pin(const Context& ctx, const std::string& reference) {
   if (!base::IsDigest(reference, "sha256")) return PinFile(ctx, reference);
   auto cached = FindCached(dir_, reference, reference);
   if (!cached) {
-    Throw(ErrorKind::kImageNotFound, "no image {} in {}", reference, dir_.native());
+    Throw(ErrorKind::kImageNotFound, "no image {} in {}; give the path of the image file",
+          reference, dir_.native());
   }
   return *std::move(cached);
 }

@@ -38,12 +38,50 @@ class RefusalTest : public ::testing::Test {
     EXPECT_EQ(ListTree(dir_ / "home/snapshots"), before);
   }
 
+  void ExpectBootRefused(const SandboxOption& source, ErrorKind kind, const std::string& named,
+                         const std::string& next_step) {
+    const auto before = ListTree(dir_ / "home/sandboxes");
+    EXPECT_MSB_ERROR(std::ignore = CreateSandbox(ctx_, "a", {source}, client_), kind, named,
+                     next_step);
+    EXPECT_EQ(ListTree(dir_ / "home/sandboxes"), before);
+  }
+
   const Context ctx_ = Context::Background();
   TempDir dir_;
   std::vector<std::string> log_;
   Client client_ = LocalClient(dir_ / "home", &log_);
   const fs::path artifact_ = dir_ / "home/snapshots/s";
 };
+
+TEST_F(RefusalTest, ImagesBehindALinkThatLeadsNowhere) {
+  fs::create_symlink("/mnt/absent.img", dir_ / "link.img");
+  ExpectBootRefused(WithImage(dir_ / "link.img"), ErrorKind::kImageNotFound,
+                    "/link.img is a symbolic link to /mnt/absent.img, which is absent",
+                    "mount or create that, or correct the link");
+}
+
+TEST_F(RefusalTest, SnapshotsThatAreGivenAsImages) {
+  for (const std::string& snapshot : {std::string("s"), artifact_.native()}) {
+    ExpectBootRefused(WithImage(snapshot), ErrorKind::kImageNotFound,
+                      "'" + snapshot + "' is a snapshot",
+                      "create a sandbox from it with WithSnapshot");
+  }
+}
+
+TEST_F(RefusalTest, FilesThatAreGivenAsSnapshots) {
+  const std::string image = dir_ / "base.img";
+  ExpectBootRefused(WithSnapshot(image), ErrorKind::kSnapshotNotFound,
+                    "no snapshot at " + image + "; '" + image + "' is a file",
+                    "create a sandbox from a disk image with WithImage, or import an exported "
+                    "snapshot with Snapshot::Import");
+}
+
+TEST_F(RefusalTest, RawImagesOfPartialSectors) {
+  WriteFile(dir_ / "page.html", "<html>404</html>");
+  ExpectBootRefused(WithImage(dir_ / "page.html"), ErrorKind::kInvalidArgument,
+                    "/page.html is not a disk image, or is truncated: its size, 16 bytes, is not",
+                    "give a complete raw or qcow2 disk image");
+}
 
 TEST_F(RefusalTest, InvalidNames) {
   const std::vector<std::pair<std::string, std::string>> names = {

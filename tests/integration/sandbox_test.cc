@@ -261,10 +261,11 @@ TEST_F(SandboxTest, RefusesInvalidNamesImagesAndSnapshots) {
     std::ignore = CreateSandbox(ctx_, "a", {option}, client_);
   };
   EXPECT_MSB_ERROR(create(WithImage(dir_ / "nothing")), ErrorKind::kImageNotFound,
-                   "/nothing' must be the path of a disk image file", "/nothing is absent");
+                   "/nothing' must be the path of a disk image file", "/nothing is absent",
+                   "it is absent from " + dir_.path().native() + ": create it");
   EXPECT_MSB_ERROR(create(WithImage(dir_.path())), ErrorKind::kImageNotFound,
                    dir_.path().filename().native() + "' must be the path of a disk image file",
-                   "is a directory");
+                   "is a directory; give the path of a file");
   EXPECT_MSB_ERROR(create(WithImage("sha256:" + std::string(64, '0'))), ErrorKind::kImageNotFound,
                    "no image sha256:000", "/cache/disks");
   EXPECT_MSB_ERROR(create(WithSnapshot("nothing")), ErrorKind::kSnapshotNotFound, "no snapshot at ",
@@ -329,7 +330,7 @@ TEST_F(SandboxTest, AHandleOfOneThatWasReplacedLeavesTheNewOneAlone) {
 
 TEST_F(SandboxTest, RefusesValuesThatTheRecordCannotHold) {
   const fs::path image = dir_ / "caf\xe9.img";
-  WriteFile(image, "disk");
+  WriteFile(image, Noise(4096, 1));
   EXPECT_MSB_ERROR(CreateSandbox(ctx_, "a", {WithImage(image)}, client_),
                    ErrorKind::kInvalidArgument, "/caf\\xe9.img' is not UTF-8");
   EXPECT_MSB_ERROR(Create("a", {WithLabel("k", std::string(2 << 20, 'v'))}),

@@ -188,6 +188,14 @@ TEST(WordingTest, NamesOptionsInsteadOfTheApi) {
   EXPECT_EQ(InWordsOfProgram("stop it first, or, on the qemu backend, set "
                              "SnapshotCreateOptions::live"),
             "stop it first, or, on the qemu backend, use --live");
+  EXPECT_EQ(InWordsOfProgram("create a sandbox from it with WithImage"),
+            "create a sandbox from it with 'msb-snapshot sandbox create --image'");
+  EXPECT_EQ(InWordsOfProgram("create a sandbox from it with WithSnapshot"),
+            "create a sandbox from it with 'msb-snapshot sandbox create --snapshot'");
+  EXPECT_EQ(InWordsOfProgram("import an exported snapshot with Snapshot::Import"),
+            "import an exported snapshot with 'msb-snapshot import'");
+  EXPECT_EQ(InWordsOfProgram("give an archive that Snapshot::Export wrote"),
+            "give an archive that 'msb-snapshot export' wrote");
   EXPECT_EQ(InWordsOfProgram("call Reindex and call Reindex"),
             "run 'msb-snapshot reindex' and run 'msb-snapshot reindex'");
 }

@@ -20,6 +20,11 @@ constexpr std::array kWordings = {
     Wording{"remove these first, or use force", "remove these first, or use --force"},
     Wording{"remove them first, or use force", "remove them first, or use --force"},
     Wording{"with Remove and force", "with 'msb-snapshot rm --force'"},
+    Wording{"with Snapshot::Import", "with 'msb-snapshot import'"},
+    Wording{"that Snapshot::Export wrote", "that 'msb-snapshot export' wrote"},
+    Wording{"as Snapshot::Export wrote it", "as 'msb-snapshot export' wrote it"},
+    Wording{"with WithImage", "with 'msb-snapshot sandbox create --image'"},
+    Wording{"with WithSnapshot", "with 'msb-snapshot sandbox create --snapshot'"},
     Wording{"call Reindex", "run 'msb-snapshot reindex'"},
     Wording{"with Snapshot::Squash", "with 'msb-snapshot squash'"},
     Wording{"correct the QemuConfig of the sandbox or the client: binary, kernel, initrd, append, "
