@@ -38,6 +38,19 @@ TEST_F(SnapshotTest, CreateRecordsLabelsAndIntegrity) {
   EXPECT_EQ(document, Document("inspect", {"inspect", "clean"}));
 }
 
+TEST_F(SnapshotTest, PrintsAWarningOnce) {
+  MakeSnapshot("clean");
+  fs::remove(home_ / "db/snapshots.db");
+  WriteFile(home_ / "db/msb.db", "damaged");
+  const ProcessResult result = Run({"inspect", "clean", "--backend", "local"});
+  EXPECT_EQ(result.exit_code, 0);
+  const std::string warning = "could not be updated with " + (home_ / "snapshots/clean").native();
+  const std::size_t first = result.err.find(warning);
+  ASSERT_NE(first, std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find(warning, first + 1), std::string::npos) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("restore it from a backup, or move it away"));
+}
+
 // CLI11 takes a word in brackets for a list.
 TEST_F(SnapshotTest, WordsInBracketsAreNotLists) {
   MakeSnapshot("a");

@@ -86,10 +86,17 @@ Config Session::ClientConfig() const {
 const Client& Session::client() {
   if (!client_) {
     Config config = ClientConfig();
-    config.log = log;
+    config.log = [this](std::string_view message) {
+      if (IsNew(message)) log(message);
+    };
     client_.emplace(std::move(config));
   }
   return *client_;
+}
+
+bool Session::IsNew(std::string_view warning) {
+  const std::lock_guard lock(mutex_);
+  return warnings_.emplace(warning).second;
 }
 
 Context Session::context() {

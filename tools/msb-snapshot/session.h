@@ -6,9 +6,12 @@
 #define MSB_TOOLS_MSB_SNAPSHOT_SESSION_H_
 
 #include <functional>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "msb/msb.h"
@@ -42,6 +45,7 @@ class Session {
   std::optional<DiskFormat> upper_format = {};
 
   // Receives the warnings of the client. Default: prints them.
+  // A warning that has been passed on is not repeated.
   LogFunction log = [this](std::string_view message) { Tell(Color::kYellow, "warning", message); };
 
   // Returns the configuration of the client: the environment, and then the options.
@@ -72,6 +76,11 @@ class Session {
  private:
   void Explain(const std::exception& error, std::string_view when_cancelled);
 
+  // Returns true for the first warning with this text.
+  bool IsNew(std::string_view warning);
+
+  std::mutex mutex_;                // Guards warnings_.
+  std::set<std::string> warnings_;  // Those that were passed to log.
   std::optional<Client> client_;
   ProgressBar bar_;
 };
