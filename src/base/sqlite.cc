@@ -362,6 +362,8 @@ void Database::ThrowLastError(std::string_view action) const {
     } else {
       reason += "; try again";
     }
+  } else {
+    reason += "; use the release that created it";
   }
   throw DatabaseError(cause, cause == Cause::kWrongSchema ? ErrorKind::kInternal : ErrorKind::kIO,
                       fmt::format("cannot {} the database {}: {}", action, path_.native(), reason),

@@ -108,7 +108,8 @@ Table::Table(const base::Database& db) : path_(db.path().native()) {
     if (columns_.contains(std::string(column))) continue;
     ThrowWrongSchema(
         fmt::format("the snapshot index of {} has no column '{}'; it was created by a release that "
-                    "this library does not support",
+                    "this library does not support; update this library, or use the "
+                    "runtime that created it",
                     path_, column));
   }
   if (columns_.contains("group_path") && columns_.contains("snapshot_id")) {
@@ -145,8 +146,8 @@ bool Table::IsIntact(const base::Statement& statement, const Row& row) const {
 void Table::CheckWritable() const {
   if (IsWritable()) return;
   ThrowWrongSchema(fmt::format(
-      "cannot write the snapshot index of {}: its column '{}' is unknown to this library; use the "
-      "runtime that created it",
+      "cannot write the snapshot index of {}: its column '{}' is unknown to this library; update "
+      "this library, or use the runtime that created it",
       path_, *unknown_required_.begin()));
 }
 

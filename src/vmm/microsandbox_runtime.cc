@@ -128,6 +128,34 @@ Words OnSandbox(Words words, const std::string& name) {
   return words;
 }
 
+// Returns what the user can do about an error of the runtime of this kind.
+std::string_view StepForRuntimeError(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kIO:
+      return "solve the problem that the runtime reports, and try again";
+    case ErrorKind::kInvalidConfig:
+      return "correct what the runtime names, or install the runtime again";
+    case ErrorKind::kInvalidArgument:
+      return "correct what the runtime names";
+    case ErrorKind::kUnsupportedOperation:
+      return "update the runtime, or set Config::msb_path to a newer one";
+    case ErrorKind::kSandboxNotFound:
+      return "correct the name of the sandbox";
+    case ErrorKind::kSandboxAlreadyExists:
+      return "choose another name, or pass WithReplace";
+    case ErrorKind::kSandboxStillRunning:
+      return "stop the sandbox first";
+    case ErrorKind::kImageNotFound:
+      return "correct the reference of the image, or load the image into the runtime";
+    case ErrorKind::kSnapshotNotFound:
+      return "correct the name of the snapshot";
+    case ErrorKind::kSnapshotImageMissing:
+      return "load the image of the snapshot into the runtime";
+    default:
+      return "restore what the runtime names from a backup, or remove it";
+  }
+}
+
 // Returns the end of the text, in one line, for messages.
 std::string Excerpt(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";
@@ -344,8 +372,9 @@ std::string MicrosandboxRuntime::Run(const Context& ctx, const std::filesystem::
   base::CommandResult result = base::RunCommand(ctx, command);
   if (result.exit_status == 0 && !HasAdopted(result.error)) return std::move(result.output);
   const std::string& message = result.error.empty() ? result.output : result.error;
-  Throw(KindOfRuntimeError(message), "cannot {}: {} {} ended with status {}: {}", action,
-        program.native(), arguments.front(), result.exit_status, Excerpt(message));
+  const ErrorKind kind = KindOfRuntimeError(message);
+  Throw(kind, "cannot {}: {} {} ended with status {}: {}; {}", action, program.native(),
+        arguments.front(), result.exit_status, Excerpt(message), StepForRuntimeError(kind));
 }
 
 ExecResult MicrosandboxRuntime::Exec(const Context& ctx, const std::string& name,
@@ -360,8 +389,8 @@ ExecResult MicrosandboxRuntime::Exec(const Context& ctx, const std::string& name
           base::Quoted(command.front()), name, kMaxExecOutput);
   }
   if (const auto kind = KindOfExecFailure(result)) {
-    Throw(*kind, "cannot run '{}' in sandbox '{}': {}", base::Quoted(command.front()), name,
-          Excerpt(result.error));
+    Throw(*kind, "cannot run '{}' in sandbox '{}': {}; {}", base::Quoted(command.front()), name,
+          Excerpt(result.error), StepForRuntimeError(*kind));
   }
   return {.exit_code = result.exit_status,
           .out = std::move(result.output),

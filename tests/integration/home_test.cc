@@ -85,7 +85,7 @@ TEST_F(HomeTest, AnIndexThatCannotBeWrittenIsLoggedNotThrown) {
   EXPECT_EQ(Snapshot::Open(ctx_, "b", client_).Digest(), snapshot.Digest());
   EXPECT_FALSE(log_.empty());
   EXPECT_MSB_ERROR(Snapshot::List(ctx_, client_), ErrorKind::kUnsupportedOperation,
-                   "/db/msb.db has no column 'name'");
+                   "/db/msb.db has no column 'name'", "update this library");
 }
 
 TEST_F(HomeTest, OnlyARuntimeWithoutAnIndexPredatesDescriptors) {

@@ -117,7 +117,8 @@ TEST(SqliteTest, RollsBackAfterAFailedStatement) {
     db.Execute("INSERT INTO t VALUES (1, 'taken')");
     transaction.Commit();
   };
-  EXPECT_MSB_ERROR(insert_twice(), ErrorKind::kIO, "cannot write the database ", "/db: ");
+  EXPECT_MSB_ERROR(insert_twice(), ErrorKind::kIO, "cannot write the database ",
+                   "/db: ", "use the release that created it");
   EXPECT_EQ(CountRows(db), 1);
 }
 
@@ -209,7 +210,8 @@ TEST(SqliteTest, RefusesADatabaseWithoutTheTable) {
   const TempDir dir;
   const Database db = MakeTable(dir / "db");
   EXPECT_MSB_ERROR(Statement(db, "SELECT * FROM other"), ErrorKind::kInternal,
-                   "cannot query the database ", "/db: ", "other");
+                   "cannot query the database ", "/db: ", "other",
+                   "use the release that created it");
 }
 
 TEST(SqliteTest, CopiesADatabaseIntoMemory) {

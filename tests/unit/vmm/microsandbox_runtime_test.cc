@@ -275,7 +275,7 @@ TEST_F(MicrosandboxRuntimeTest, ExecDistinguishesItsFailuresFromThoseOfTheComman
   for (const auto& [message, status, kind] : failures) {
     Install("msb 0.7.2", "echo '" + message + "' >&2; exit " + std::to_string(status));
     EXPECT_MSB_ERROR(runtime_.Exec(ctx_, "box", {"sh"}, {}), kind,
-                     "cannot run 'sh' in sandbox 'box': " + message);
+                     "cannot run 'sh' in sandbox 'box': " + message + "; ");
     Install("msb 0.7.2", "echo x >&2; echo '" + message + "' >&2; exit " + std::to_string(status));
     EXPECT_EQ(runtime_.Exec(ctx_, "box", {"sh"}, {}).exit_code, status) << message;
     Install("msb 0.7.2", "echo '" + message + "' >&2; exit 3");
@@ -362,7 +362,8 @@ TEST_F(MicrosandboxRuntimeTest, KeepsTheRuntimesWordsInTheError) {
   EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               AllOf(HasSubstr("IO: cannot start sandbox 'box': "),
                     HasSubstr(program_.native() + " start ended with status 1: "),
-                    HasSubstr("error: failed to start \"box\"   → no KVM")));
+                    HasSubstr("error: failed to start \"box\"   → no KVM; solve the problem "
+                              "that the runtime reports, and try again")));
   Install("msb 0.6.6", "exit 9");
   EXPECT_THAT(MessageOf([&] { runtime_.Start(ctx_, "box", "mark"); }),
               HasSubstr("it printed nothing"));
