@@ -69,13 +69,15 @@ using SandboxOption = std::function<void(SandboxConfig&)>;
 // backends, that is the digest ("sha256:…") of an image in the cache, or the path of a disk image,
 // raw or qcow2. A disk image is pinned by its SHA-256, and the cache keeps one copy of it. Holes
 // are hashed too, so the first use of an image takes time in proportion to its apparent size.
-// CreateSandbox throws kInvalidArgument if the path is not UTF-8 or contains a NUL, or if the image
-// file, or the disk in it, is empty.
+// CreateSandbox throws kInvalidArgument if the path is not UTF-8 or contains a NUL, if the image
+// file, or the disk in it, is empty, or if it is a raw disk whose size is not a multiple of 512
+// bytes.
 // CreateSandbox throws kUnsupportedOperation if the image file is a qcow2 image with a backing
 // file, internal snapshots, encryption, an external data file, persistent bitmaps or an unknown
 // feature; if it has a format that is recognized but not supported: VMDK, VDI, VHDX, VHD, QED, QCOW
-// (version 1), Parallels, DMG or ISO 9660; or if it is compressed with gzip, xz, zstd, bzip2 or
-// zip. The message has the command that converts or unpacks it.
+// (version 1), Parallels, DMG, Bochs, cloop, ISO 9660, UDF, LUKS, Android sparse or tar; or if it
+// is compressed with gzip, compress, xz, zstd, bzip2, zip, lz4, 7z, rar, lzip or lzop. The message
+// has the command that converts, decrypts or unpacks it.
 // CreateSandbox throws kSnapshotIntegrity if the image file is a damaged qcow2 image.
 // CreateSandbox throws kIO if the image file changes while it is copied to the cache.
 [[nodiscard]] MSB_EXPORT SandboxOption WithImage(std::string reference);

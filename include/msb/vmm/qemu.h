@@ -41,8 +41,9 @@ namespace msb {
 // CreateSandbox and StartSandbox throw kInvalidConfig if neither kernel nor extra_arguments is set
 // and the first sector of the disk has no boot signature (0x55 0xAA at bytes 510 and 511), because
 // the VM would have nothing to boot. They also throw kInvalidConfig if the size of a raw image is
-// not a multiple of 512 bytes. In all other cases, if SeaBIOS finds nothing to boot, it resets the
-// VM within about two seconds, and the sandbox is kCrashed.
+// not a multiple of 512 bytes; for an image file, CreateSandbox throws kInvalidArgument (see
+// WithImage). In all other cases, if SeaBIOS finds nothing to boot, it resets the VM within about
+// two seconds, and the sandbox is kCrashed.
 struct QemuConfig {
   // The path of the QEMU program. It is not recorded, and must be empty in WithQemu. Default:
   // qemu-system-x86_64 on the PATH.
