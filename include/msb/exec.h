@@ -8,6 +8,8 @@
 #include <map>
 #include <string>
 
+#include "msb/export.h"
+
 namespace msb {
 
 // The options of Exec. Strings must not contain a NUL, except for input.

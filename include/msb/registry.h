@@ -8,6 +8,8 @@
 
 #include <string>
 
+#include "msb/export.h"
+
 namespace msb {
 
 // RegistryOptions configures the connection to a registry.

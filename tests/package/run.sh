@@ -69,11 +69,17 @@ if [ -n "$foreign$internal" ]; then
   exit 1
 fi
 
-# Each public header compiles alone, and includes only the standard library and public headers.
+# Each public header compiles alone, includes only the standard library and public headers, and
+# reports that an older language standard is the cause of its errors.
 find "$source_dir/include" -name '*.h' | while read -r header; do
   c++ -std=c++20 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c++ -I "$source_dir/include" "$header"
   if grep -nE '#include +[<"](nlohmann|sqlite3|archive|curl|zstd|openssl|fmt|blake3|src/)' "$header"; then
     echo "$header includes more than the standard library" >&2
     exit 1
+  errors=$(c++ -std=c++17 -fsyntax-only -x c++ -I "$source_dir/include" "$header" 2>&1 || true)
+  if [[ "$errors" != *"error: "*"msb needs C++20"* ]]; then
+    echo "$header does not report that it needs C++20: $errors" >&2
+    exit 1
+  fi
   fi
 done

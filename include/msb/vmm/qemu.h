@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "msb/export.h"
+
 namespace msb {
 
 // A QemuConfig describes a virtual machine of the qemu backend: a PC whose disk is on virtio-blk
