@@ -173,10 +173,11 @@ class Pusher {
           "and import or pull it again",
           path.native(), integrity->digest, table.root);
     }
-    FileManifest manifest{.content = Content::kSnapshot,
-                          .manifest = PushDocument(session_, snapshot.bytes),
-                          .form = snapshot.manifest.form,
-                          .annotations = AnnotationsOf(snapshot)};
+    FileManifest manifest;
+    manifest.content = Content::kSnapshot;
+    manifest.manifest = PushDocument(session_, snapshot.bytes);
+    manifest.form = snapshot.manifest.form;
+    manifest.annotations = AnnotationsOf(snapshot);
     AddManifest(std::move(manifest), table, snapshot.manifest.digest);
   }
 
