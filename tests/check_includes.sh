@@ -4,7 +4,8 @@
 # API (src/*.cc) -> ops -> archive, handle, vmm -> artifact, index -> disk -> base,
 # where vmm, which knows disks but not artifacts, includes only disk and base, and registry is
 # above archive.
-# Also fails if a program in tools includes anything but the public API and tools.
+# Also fails if a program in tools includes anything but the public API and tools, or if a source
+# lacks a header that newer versions of a dependency need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/includes.sh
@@ -38,4 +39,8 @@ if grep -rnE --include='*.cc' --include='*.h' '^#include "' tools |
   grep -vE ':#include "(msb/[a-z_/]+\.h|tools/[^"]+)"' >&2; then
   fail "a program in tools must include only the public API (msb/...) and tools/..."
 fi
+# fmt 11 defines fmt::join there only.
+lacking=$(grep -rlw --include='*.cc' --include='*.h' 'fmt::join' src tools tests |
+  xargs grep -L '^#include <fmt/ranges.h>' || true)
+[ -z "$lacking" ] || fail "must include fmt/ranges.h for fmt::join: $lacking"
 exit $failed

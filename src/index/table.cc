@@ -3,6 +3,7 @@
 #include "src/index/table.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
