@@ -62,10 +62,10 @@ list(TRANSFORM _blake3_files PREPEND "${_blake3_dir}/")
 add_library(msb_blake3 OBJECT ${_blake3_files})
 # Without unity builds, because its sources define the same names. Without LTO, because the C
 # compiler may have another version than the C++ compiler, which then cannot read its intermediate
-# code.
+# code. In C11, whatever an enclosing project has set with CMAKE_C_STANDARD.
 set_target_properties(
-  msb_blake3 PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden UNITY_BUILD OFF
-                        INTERPROCEDURAL_OPTIMIZATION OFF)
+  msb_blake3 PROPERTIES C_STANDARD 11 C_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON
+                        UNITY_BUILD OFF INTERPROCEDURAL_OPTIMIZATION OFF)
 # Without warnings, because it is not this project's code; optimized even in a debug build, because
 # it is the hot loop.
 target_compile_options(msb_blake3 PRIVATE -O3 -w)

@@ -30,7 +30,12 @@ install(
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY include/msb DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
         FILES_MATCHING PATTERN "*.h")
-install(FILES LICENSE cmake/debian/copyright DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT license)
+# The DOCDIR of an enclosing project may contain a LICENSE of its own.
+set(_doc_dir ${CMAKE_INSTALL_DATAROOTDIR}/doc/msb)
+if(PROJECT_IS_TOP_LEVEL)
+  set(_doc_dir ${CMAKE_INSTALL_DOCDIR})
+endif()
+install(FILES LICENSE cmake/debian/copyright DESTINATION ${_doc_dir} COMPONENT license)
 
 set(_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/msb)
 install(

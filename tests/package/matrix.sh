@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 source_dir=$PWD
 package=$source_dir/tests/package
 # CI builds in other ways too: with GCC as a release, and hardened for the Debian packages.
-slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory)
+slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory parent-settings)
 hardening="-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection"
 hardening+=" -D_GLIBCXX_ASSERTIONS"
 
@@ -78,6 +78,35 @@ install_zstd_static() {
   CXX=$1 use "$case_dir/prefix" -DZSTD_LIBRARY="$library"
 }
 
+# configure NAME [ARGUMENT...]: configures $case_dir/NAME without building it.
+configure() {
+  cmake -S "$sources" -B "$case_dir/$1" -DCMAKE_EXPORT_COMPILE_COMMANDS=ON "${@:2}"
+}
+
+# expect FILE [-v] PATTERN...: expects FILE to contain each of the patterns or, after -v, none.
+expect() {
+  local file=$1 wanted=0 status
+  shift
+  [ "$1" != -v ] || { wanted=1; shift; }
+  local pattern
+  for pattern in "$@"; do
+    status=0
+    grep -qe "$pattern" "$file" || status=$?
+    [ $status -eq $wanted ] || { echo "$file: grep '$pattern' returned $status" >&2; return 1; }
+  done
+}
+
+# parent_settings: configures msb in a project with settings, modules and a license of its own.
+parent_settings() {
+  local build=$case_dir/build
+  cmake -S "$package/parent" -B "$build" -DMSB_SOURCE="$sources"
+  expect "$build/compile_commands.json" 'std=gnu++20' 'std=gnu11 .*blake3.c'
+  expect "$build/compile_commands.json" -v -Werror -Wall
+  cmake --install "$build" --prefix "$case_dir/prefix" --component license
+  cmp "$package/parent/CMakeLists.txt" "$case_dir/prefix/share/doc/msb_parent/LICENSE"
+  cmp "$sources/LICENSE" "$case_dir/prefix/share/doc/msb/LICENSE"
+}
+
 blake3_sources() {
   local dirs=(/usr/share/cargo/registry/blake3-*/c)
   echo "${dirs[-1]}"
@@ -130,6 +159,8 @@ apt-get install libsqlite3-dev libzstd-dev'" -DCMAKE_DISABLE_FIND_PACKAGE_SQLite
   -DCMAKE_DISABLE_FIND_PACKAGE_zstd=ON
 add_case wrong-blake3-directory refuse "'BLAKE3_SOURCE_DIR is ./nowhere'" \
   -DBLAKE3_SOURCE_DIR=/nowhere
+
+add_case parent-settings parent_settings
 
 if [ "${1:-}" = --list ]; then
   printf '%s\n' "${names[@]}"
