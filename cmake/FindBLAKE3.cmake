@@ -50,12 +50,21 @@ endif()
 
 enable_language(C)
 set(_blake3_files blake3.c blake3_dispatch.c blake3_portable.c)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+set(_blake3_definitions "")
+# A 32-bit build has the same processor as its 64-bit host.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
   enable_language(ASM)
   list(APPEND _blake3_files blake3_sse2_x86-64_unix.S blake3_sse41_x86-64_unix.S
        blake3_avx2_x86-64_unix.S blake3_avx512_x86-64_unix.S)
-elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
   list(APPEND _blake3_files blake3_neon.c)
+else()
+  # Without these, blake3_dispatch.c calls the functions of the files above, whatever the processor
+  # that CMake knows.
+  set(_blake3_definitions BLAKE3_NO_SSE2 BLAKE3_NO_SSE41 BLAKE3_NO_AVX2 BLAKE3_NO_AVX512
+                          BLAKE3_USE_NEON=0)
+  message(STATUS "BLAKE3 is compiled without SIMD code, because CMAKE_SYSTEM_PROCESSOR is "
+                 "'${CMAKE_SYSTEM_PROCESSOR}', or the build is not 64-bit")
 endif()
 list(TRANSFORM _blake3_files PREPEND "${_blake3_dir}/")
 
@@ -66,6 +75,7 @@ add_library(msb_blake3 OBJECT ${_blake3_files})
 set_target_properties(
   msb_blake3 PROPERTIES C_STANDARD 11 C_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON
                         UNITY_BUILD OFF INTERPROCEDURAL_OPTIMIZATION OFF)
+target_compile_definitions(msb_blake3 PRIVATE ${_blake3_definitions})
 # Without warnings, because it is not this project's code; optimized even in a debug build, because
 # it is the hot loop.
 target_compile_options(msb_blake3 PRIVATE -O3 -w)

@@ -11,7 +11,8 @@ cd "$(dirname "$0")/../.."
 source_dir=$PWD
 package=$source_dir/tests/package
 # CI builds in other ways too: with GCC as a release, and hardened for the Debian packages.
-slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory parent-settings)
+slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory parent-settings
+  unknown-processor)
 hardening="-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection"
 hardening+=" -D_GLIBCXX_ASSERTIONS"
 
@@ -107,6 +108,29 @@ parent_settings() {
   cmp "$sources/LICENSE" "$case_dir/prefix/share/doc/msb/LICENSE"
 }
 
+# unknown_processor: links the bundled BLAKE3 of a toolchain file that names no processor.
+unknown_processor() {
+  echo 'set(CMAKE_SYSTEM_NAME Linux)' >"$case_dir/toolchain.cmake"
+  configure build -G Ninja -DCMAKE_TOOLCHAIN_FILE="$case_dir/toolchain.cmake" \
+    -DBLAKE3_SOURCE_DIR="$(blake3_sources)"
+  cmake --build "$case_dir/build" --target msb_blake3
+  local objects
+  mapfile -t objects < <(find "$case_dir/build" -name '*.c.o')
+  cat >"$case_dir/main.c" <<'END'
+#include <blake3.h>
+int main(void) {
+  blake3_hasher hasher;
+  unsigned char out[BLAKE3_OUT_LEN];
+  blake3_hasher_init(&hasher);
+  blake3_hasher_update(&hasher, out, 0);
+  blake3_hasher_finalize(&hasher, out, sizeof out);
+  return out[0] == 0xaf ? 0 : 1;
+}
+END
+  cc -I "$(blake3_sources)" "$case_dir/main.c" "${objects[@]}" -o "$case_dir/main"
+  "$case_dir/main"
+}
+
 blake3_sources() {
   local dirs=(/usr/share/cargo/registry/blake3-*/c)
   echo "${dirs[-1]}"
@@ -161,6 +185,7 @@ add_case wrong-blake3-directory refuse "'BLAKE3_SOURCE_DIR is ./nowhere'" \
   -DBLAKE3_SOURCE_DIR=/nowhere
 
 add_case parent-settings parent_settings
+add_case unknown-processor unknown_processor
 
 if [ "${1:-}" = --list ]; then
   printf '%s\n' "${names[@]}"
