@@ -69,6 +69,9 @@ check_consumers() {
   for package in "$work"/packages/*.deb; do
     dpkg-deb -x "$package" "$root"
   done
+  if readelf -d "$root/usr/bin/msb-snapshot" | grep -E 'R(UN)?PATH'; then
+    fail "the program of a package has an rpath"
+  fi
   . tests/package/use.sh
   use_with_cmake consumer-shared "$root/usr"
   needs_shared "$work/consumer-shared/consumer" || fail "the shared library is not used"

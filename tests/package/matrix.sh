@@ -12,7 +12,7 @@ source_dir=$PWD
 package=$source_dir/tests/package
 # CI builds in other ways too: with GCC as a release, and hardened for the Debian packages.
 slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory parent-settings
-  unknown-processor)
+  unknown-processor install-rpath)
 hardening="-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection"
 hardening+=" -D_GLIBCXX_ASSERTIONS"
 
@@ -29,6 +29,7 @@ install() {
   cmake --build "$case_dir/build" --parallel "$(nproc)"
   cmake --install "$case_dir/build"
   [ ! -e "$case_dir/build/tests" ] || { echo "the tests were built" >&2; return 1; }
+  [[ "$*" = *SKIP_RPATH* ]] || "$case_dir/prefix/bin/msb-snapshot" --version
   CXX=$1 use "$case_dir/prefix"
 }
 
@@ -131,6 +132,15 @@ END
   "$case_dir/main"
 }
 
+# install_rpath: expects the installed program to find libmsb.so, except in a package.
+install_rpath() {
+  local program=tools/msb-snapshot/cmake_install.cmake
+  configure local -DBUILD_SHARED_LIBS=ON -DCMAKE_INSTALL_LIBDIR=lib64
+  expect "$case_dir/local/$program" "ORIGIN/../lib64\""
+  configure usr -DBUILD_SHARED_LIBS=ON --install-prefix /usr
+  expect "$case_dir/usr/$program" -v ORIGIN
+}
+
 blake3_sources() {
   local dirs=(/usr/share/cargo/registry/blake3-*/c)
   echo "${dirs[-1]}"
@@ -184,8 +194,11 @@ apt-get install libsqlite3-dev libzstd-dev'" -DCMAKE_DISABLE_FIND_PACKAGE_SQLite
 add_case wrong-blake3-directory refuse "'BLAKE3_SOURCE_DIR is ./nowhere'" \
   -DBLAKE3_SOURCE_DIR=/nowhere
 
+add_case gcc-shared-skip-rpath install g++ -G Ninja -DCMAKE_BUILD_TYPE=Release \
+  -DBUILD_SHARED_LIBS=ON -DCMAKE_SKIP_RPATH=ON
 add_case parent-settings parent_settings
 add_case unknown-processor unknown_processor
+add_case install-rpath install_rpath
 
 if [ "${1:-}" = --list ]; then
   printf '%s\n' "${names[@]}"

@@ -24,8 +24,7 @@ for preset in release shared; do
   use_with_cmake "$preset-consumer" "$work/moved/$preset"
   use_with_pkg_config "$work/moved/$preset"
   use_with_pkg_config "$work/moved/$preset" --static
-  LD_LIBRARY_PATH=$(dirname "$(find "$work/moved/$preset" -name 'libmsb.*' -print -quit)") \
-    "$work/moved/$preset/bin/msb-snapshot" --version
+  "$work/moved/$preset/bin/msb-snapshot" --version
 done
 needs_shared "$work/shared-consumer/consumer"
 if needs_shared "$work/release-consumer/consumer"; then exit 1; fi
@@ -76,10 +75,10 @@ find "$source_dir/include" -name '*.h' | while read -r header; do
   if grep -nE '#include +[<"](nlohmann|sqlite3|archive|curl|zstd|openssl|fmt|blake3|src/)' "$header"; then
     echo "$header includes more than the standard library" >&2
     exit 1
+  fi
   errors=$(c++ -std=c++17 -fsyntax-only -x c++ -I "$source_dir/include" "$header" 2>&1 || true)
   if [[ "$errors" != *"error: "*"msb needs C++20"* ]]; then
     echo "$header does not report that it needs C++20: $errors" >&2
     exit 1
-  fi
   fi
 done
