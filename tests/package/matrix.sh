@@ -12,7 +12,7 @@ source_dir=$PWD
 package=$source_dir/tests/package
 # CI builds in other ways too: with GCC as a release, and hardened for the Debian packages.
 slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory parent-settings
-  unknown-processor install-rpath)
+  unknown-processor install-rpath components)
 hardening="-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection"
 hardening+=" -D_GLIBCXX_ASSERTIONS"
 
@@ -141,6 +141,36 @@ install_rpath() {
   expect "$case_dir/usr/$program" -v ORIGIN
 }
 
+# install_empty NAME KIND [ARGUMENT...]: installs the development files and an empty library into
+# $case_dir/NAME, without a build.
+install_empty() {
+  local build=build-$1-$2
+  configure "$build" -DMSB_BUILD_TOOLS=OFF "${@:3}"
+  local version
+  version=$(sed -n 's/^CMAKE_PROJECT_VERSION:.*=//p' "$case_dir/$build/CMakeCache.txt")
+  local library=$case_dir/$build/libmsb${postfix:-}
+  if [ "$2" = shared ]; then
+    echo 'int msb;' | cc -shared -x c - -o "$library.so.$version"
+    ln -s "libmsb.so.$version" "$library.so.${version%.*}"
+    ln -s "libmsb.so.${version%.*}" "$library.so"
+  else
+    touch "$library.a"
+  fi
+  local component
+  for component in runtime development; do
+    cmake --install "$case_dir/$build" --prefix "$case_dir/$1" --component $component
+  done
+}
+
+# components: finds the installed libraries with all combinations of components.
+components() {
+  install_empty both static
+  cp -r "$case_dir/both" "$case_dir/static"
+  install_empty both shared -DBUILD_SHARED_LIBS=ON
+  cmake -S "$package/components" -B "$case_dir/build" -DCMAKE_PREFIX_PATH="$case_dir/both" \
+    -DSTATIC_PREFIX="$case_dir/static"
+}
+
 blake3_sources() {
   local dirs=(/usr/share/cargo/registry/blake3-*/c)
   echo "${dirs[-1]}"
@@ -199,6 +229,7 @@ add_case gcc-shared-skip-rpath install g++ -G Ninja -DCMAKE_BUILD_TYPE=Release \
 add_case parent-settings parent_settings
 add_case unknown-processor unknown_processor
 add_case install-rpath install_rpath
+add_case components components
 
 if [ "${1:-}" = --list ]; then
   printf '%s\n' "${names[@]}"
