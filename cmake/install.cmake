@@ -89,6 +89,8 @@ function(msb_write_pc kind requires public_libs private_libs)
   set(MSB_PC_PUBLIC_LIBS "${public_libs}")
   set(MSB_PC_PRIVATE_LIBS "${private_libs}")
   configure_file(cmake/msb.pc.in msb-${kind}.pc @ONLY)
+  # The name of the library may depend on the build type, with CMAKE_<CONFIG>_POSTFIX.
+  file(GENERATE OUTPUT msb-${kind}-$<CONFIG>.pc INPUT "${CMAKE_CURRENT_BINARY_DIR}/msb-${kind}.pc")
 endfunction()
 msb_write_pc(shared "" "" "")
 msb_write_pc(static "Requires: ${_pc_requires}" " ${_pc_libs}" "")
@@ -101,12 +103,12 @@ endif()
 install(
   CODE "set(kind static)
         # A link, whose target may be in another component.
-        if(IS_SYMLINK \"\$ENV{DESTDIR}${_libdir}/libmsb.so\")
+        if(IS_SYMLINK \"\$ENV{DESTDIR}${_libdir}/lib$<TARGET_FILE_BASE_NAME:msb>.so\")
           set(kind shared)
-          if(EXISTS \"\$ENV{DESTDIR}${_libdir}/libmsb.a\")
+          if(EXISTS \"\$ENV{DESTDIR}${_libdir}/lib$<TARGET_FILE_BASE_NAME:msb>.a\")
             set(kind both)
           endif()
         endif()
-        file(INSTALL \"${CMAKE_CURRENT_BINARY_DIR}/msb-\${kind}.pc\"
+        file(INSTALL \"${CMAKE_CURRENT_BINARY_DIR}/msb-\${kind}-$<CONFIG>.pc\"
              DESTINATION \"${_libdir}/pkgconfig\" RENAME msb.pc)"
   COMPONENT development)

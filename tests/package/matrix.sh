@@ -12,7 +12,7 @@ source_dir=$PWD
 package=$source_dir/tests/package
 # CI builds in other ways too: with GCC as a release, and hardened for the Debian packages.
 slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory parent-settings
-  unknown-processor install-rpath components)
+  unknown-processor install-rpath components postfix)
 hardening="-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection"
 hardening+=" -D_GLIBCXX_ASSERTIONS"
 
@@ -171,6 +171,14 @@ components() {
     -DSTATIC_PREFIX="$case_dir/static"
 }
 
+# postfix: expects msb.pc to name the library of a build type that has a postfix.
+postfix() {
+  postfix=-debug install_empty prefix static -DCMAKE_BUILD_TYPE=Debug -DCMAKE_DEBUG_POSTFIX=-debug
+  PKG_CONFIG_PATH=$(dirname "$(find "$case_dir/prefix" -name msb.pc)") \
+    pkg-config --libs msb >"$case_dir/libs"
+  expect "$case_dir/libs" '-lmsb-debug ' '-larchive'
+}
+
 blake3_sources() {
   local dirs=(/usr/share/cargo/registry/blake3-*/c)
   echo "${dirs[-1]}"
@@ -230,6 +238,7 @@ add_case parent-settings parent_settings
 add_case unknown-processor unknown_processor
 add_case install-rpath install_rpath
 add_case components components
+add_case postfix postfix
 
 if [ "${1:-}" = --list ]; then
   printf '%s\n' "${names[@]}"
