@@ -11,7 +11,19 @@ macro(msb_find target debian_package name)
   if(NOT TARGET ${target})
     find_package(${name} QUIET ${ARGN})
     if(NOT TARGET ${target})
-      string(APPEND MSB_MISSING_DEPENDENCIES "\n  ${name} (Debian package ${debian_package})")
+      set(_msb_wanted "${name}")
+      set(_msb_found "")
+      if("${ARGN}" MATCHES "^[0-9.]+")
+        string(APPEND _msb_wanted " ${CMAKE_MATCH_0} or later")
+        # Some modules set only one of these.
+        foreach(_msb_version IN ITEMS "${${name}_VERSION_STRING}" "${${name}_VERSION}")
+          if(_msb_version)
+            set(_msb_found "; found ${_msb_version}")
+          endif()
+        endforeach()
+      endif()
+      string(APPEND MSB_MISSING_DEPENDENCIES
+             "\n  ${_msb_wanted} (Debian package ${debian_package})${_msb_found}")
       list(APPEND MSB_MISSING_PACKAGES ${debian_package})
     endif()
   endif()
@@ -21,7 +33,7 @@ endmacro()
 macro(msb_require_dependencies)
   if(MSB_MISSING_DEPENDENCIES)
     list(JOIN MSB_MISSING_PACKAGES " " MSB_MISSING_PACKAGES)
-    message(FATAL_ERROR "msb cannot be built: these dependencies are missing:"
+    message(FATAL_ERROR "msb cannot be built: these dependencies are missing or too old:"
                         "${MSB_MISSING_DEPENDENCIES}\n"
                         "Install them (apt-get install ${MSB_MISSING_PACKAGES}) "
                         "and configure again.")

@@ -11,8 +11,8 @@ cd "$(dirname "$0")/../.."
 source_dir=$PWD
 package=$source_dir/tests/package
 # CI builds in other ways too: with GCC as a release, and hardened for the Debian packages.
-slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory parent-settings
-  unknown-processor install-rpath components postfix)
+slice=(clang-debug-fetchcontent missing-dependencies wrong-blake3-directory old-curl unknown-suite
+  unknown-sanitizer parent-settings unknown-processor install-rpath components postfix)
 hardening="-D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection"
 hardening+=" -D_GLIBCXX_ASSERTIONS"
 
@@ -96,6 +96,15 @@ expect() {
     grep -qe "$pattern" "$file" || status=$?
     [ $status -eq $wanted ] || { echo "$file: grep '$pattern' returned $status" >&2; return 1; }
   done
+}
+
+# old_curl: expects a message that names the version of a libcurl that is too old.
+old_curl() {
+  mkdir -p "$case_dir/include/curl"
+  touch "$case_dir/include/curl/curl.h"
+  echo '#define LIBCURL_VERSION "7.86.1"' >"$case_dir/include/curl/curlver.h"
+  refuse "CURL 7.87 or later (Debian package libcurl4-openssl-dev); found 7.86.1" \
+    -DCURL_INCLUDE_DIR="$case_dir/include" -DCURL_NO_CURL_CMAKE=ON
 }
 
 # parent_settings: configures msb in a project with settings, modules and a license of its own.
@@ -234,6 +243,10 @@ add_case wrong-blake3-directory refuse "'BLAKE3_SOURCE_DIR is ./nowhere'" \
 
 add_case gcc-shared-skip-rpath install g++ -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DBUILD_SHARED_LIBS=ON -DCMAKE_SKIP_RPATH=ON
+add_case old-curl old_curl
+add_case unknown-suite refuse "'MSB_TEST_SUITES contains .nope.
+unit.*vm'" -DMSB_TEST_SUITES="'unit;nope'"
+add_case unknown-sanitizer refuse "'MSB_SANITIZE is .bogus.'" -DMSB_SANITIZE=bogus
 add_case parent-settings parent_settings
 add_case unknown-processor unknown_processor
 add_case install-rpath install_rpath
