@@ -4,7 +4,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -71,6 +74,15 @@ bool IsLocalFileSystem(int fd) {
 }
 
 bool IsOverlayFileSystem(int fd) { return TypeOfFileSystem(fd) == OVERLAYFS_SUPER_MAGIC; }
+
+bool TimesFollowStores(int fd) {
+  const auto type = TypeOfFileSystem(fd);
+  if (type == TMPFS_MAGIC || type == RAMFS_MAGIC || type == HUGETLBFS_MAGIC) return false;
+  if (type != OVERLAYFS_SUPER_MAGIC) return type.has_value();
+  auto extents = fiemap();  // Not {}: a list would initialize its array of no length.
+  extents.fm_length = FIEMAP_MAX_OFFSET;
+  return ioctl(fd, FS_IOC_FIEMAP, &extents) == 0;
+}
 
 std::string LockDomain(int dir) {
   const std::uint32_t type = TypeOfFileSystem(dir).value_or(0);

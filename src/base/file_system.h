@@ -26,6 +26,14 @@ bool IsLocalFileSystem(int fd);
 // Returns true if the file is on an overlayfs. Returns false if fd is not open.
 bool IsOverlayFileSystem(int fd);
 
+// Returns true if a store through a shared mapping always changes the modification time of the
+// file, provided that its pages were flushed before. Returns false on tmpfs and ramfs, which never
+// flush pages: there, a program that maps a file and reads a page before it writes to it leaves the
+// time as it was. Also returns false on overlayfs, unless the underlying file system reports
+// extents, which file systems in memory do not. Returns true on FUSE and network file systems; they
+// do not report stores of programs that map the underlying file, if that is in memory.
+bool TimesFollowStores(int fd);
+
 // Returns a name, eight hex digits, for the set of processes that see the locks (flock) that this
 // process takes on directories in dir. On a local file system, the set consists of all processes
 // that use the file system. On any other file system, it consists of the processes of this boot of

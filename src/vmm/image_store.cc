@@ -7,9 +7,11 @@
 #include <cerrno>
 #include <chrono>
 #include <optional>
+#include <utility>
 
 #include "src/base/digest.h"
 #include "src/base/file.h"
+#include "src/base/file_system.h"
 #include "src/base/remove_tree.h"
 #include "src/base/staging.h"
 #include "src/base/text.h"
@@ -31,6 +33,12 @@ using base::UniqueFd;
 // The name of the copy of an image in its stage.
 constexpr const char* kCopy = "image";
 
+struct ImageCopy {
+  FileStamp stamp;  // The stamp of the file that was copied.
+  std::string digest;
+  bool had_writer = false;  // A program may have been writing to the file.
+};
+
 // Returns the part of a pin file that identifies the file for which the pin is valid. The digest
 // follows it.
 std::string StampLine(const FileStamp& stamp) {
@@ -38,11 +46,18 @@ std::string StampLine(const FileStamp& stamp) {
                      stamp.ctime_ns);
 }
 
-// Returns false if the file was modified within the last second, so that another write might not
-// change its times.
+// Returns false if the file was modified within the last two seconds, the resolution of the times
+// of FAT, so that another write might not change its times.
 bool IsSettled(const FileStamp& stamp) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return now - std::chrono::nanoseconds(stamp.mtime_ns) > std::chrono::seconds(1);
+  return now - std::chrono::nanoseconds(stamp.mtime_ns) > std::chrono::seconds(2);
+}
+
+// Returns true if the digest of the copied file may be remembered for the stamp of that file. A
+// writer may change the file without changing the stamp: a system call that writes changes the
+// times only when it begins.
+bool MayRemember(const ImageCopy& copy, int source) {
+  return !copy.had_writer && IsSettled(copy.stamp) && base::TimesFollowStores(source);
 }
 
 UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& reference) {
@@ -68,11 +83,6 @@ UniqueFd OpenImageFile(const std::filesystem::path& path, const std::string& ref
   return std::move(entry.fd);
 }
 
-struct ImageCopy {
-  FileStamp stamp;  // The stamp of the file that was copied.
-  std::string digest;
-};
-
 // Copies the open file source, whose path is path, to dir/image. Copies it again if only its change
 // time (ctime) has changed, which may be due to a write or to a new hard link. Throws kIO if it
 // changed.
@@ -86,13 +96,27 @@ ImageCopy CopyImage(const Context& ctx, int source, const std::filesystem::path&
     disk::ContentSha256 hasher(ctx, before.size);
     disk::CopySparse(ctx, source, copy.get(), before.size, hasher);
     // A program that has the file open for writing, but has not written to it, does no harm.
-    const FileStamp after = base::StampOf(source);
-    if (after.IsUntouched(before)) return {before, hasher.Finish()};
+    const FileStamp after = base::FreshStampOf(source);
+    if (after.IsUntouched(before)) return {before, hasher.Finish(), watch.had_writer()};
     if (!after.SameContent(before)) break;
   }
   Throw(ErrorKind::kIO,
         "image {} changed while it was copied: wait until it is complete and try again",
         path.native());
+}
+
+// Returns the digest that the directory pins remembers for the open file source, or nullopt if it
+// remembers none or the file may have changed since.
+std::optional<std::string> RememberedDigest(int pins, const std::string& pin_name, int source) {
+  // A stamp that does not follow the content proves nothing, no matter who remembered it.
+  if (!base::TimesFollowStores(source)) return std::nullopt;
+  const base::Entry pin = base::OpenEntryAt(pins, pin_name);
+  if (pin.type != base::EntryType::kRegularFile) return std::nullopt;
+  const std::string line = base::ReadAll(pin.fd.get(), 4096).value_or("");
+  const std::string expected = StampLine(base::FreshStampOf(source));
+  if (!line.starts_with(expected)) return std::nullopt;
+  std::string digest = line.substr(expected.size());
+  return base::IsDigest(digest, "sha256") ? std::optional(std::move(digest)) : std::nullopt;
 }
 
 // Returns the image with this digest in the cache directory dir, or nullopt if it is absent.
@@ -127,28 +151,23 @@ PinnedImage ImageStore::PinFile(const Context& ctx, const std::string& reference
   const std::filesystem::path path = base::AbsolutePath(reference);
   const UniqueFd source = OpenImageFile(path, reference);
   const DiskFormat format = disk::ProbeImage(ctx, source.get(), path);
-  const FileStamp stamp = base::StampOf(source.get());
   const UniqueFd pins = base::MakeDirectory(pins_dir_);
   const std::string pin_name = base::Sha256Hex(path.native());
-  if (const base::Entry pin = base::OpenEntryAt(pins.get(), pin_name);
-      pin.type == base::EntryType::kRegularFile) {
-    const std::string line = base::ReadAll(pin.fd.get(), 4096).value_or("");
-    const std::string expected = StampLine(stamp);
-    if (line.starts_with(expected) && base::IsDigest(line.substr(expected.size()), "sha256")) {
-      if (auto cached = FindCached(dir_, reference, line.substr(expected.size()))) return *cached;
-    }
+  if (const auto digest = RememberedDigest(pins.get(), pin_name, source.get())) {
+    if (auto cached = FindCached(dir_, reference, *digest)) return *cached;
   }
   if (format == DiskFormat::kQcow2) disk::CheckQcow2(ctx, source.get(), path.native());
   base::SweepStages(ctx, dir_, log_);
   base::Stage stage(dir_);
-  const auto [before, digest] = CopyImage(ctx, source.get(), path, stage.fd());
+  const ImageCopy copy = CopyImage(ctx, source.get(), path, stage.fd());
+  const std::string& digest = copy.digest;
   if (!FindCached(dir_, reference, digest)) {
     stage.PublishFile(kCopy, disk::DiskFileName(digest, format));
   }
-  if (IsSettled(before)) {
+  if (MayRemember(copy, source.get())) {
     // Written through the stage, which is swept after a crash, so that no temporary file is left
     // among the pins.
-    base::ReplaceFileAt(pins.get(), pin_name, StampLine(before) + digest, 0666, stage.fd());
+    base::ReplaceFileAt(pins.get(), pin_name, StampLine(copy.stamp) + digest, 0666, stage.fd());
   }
   auto pinned = FindCached(dir_, reference, digest);
   if (!pinned) {

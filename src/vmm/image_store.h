@@ -32,7 +32,9 @@ class ImageStore {
 
   // Pins a disk image. reference is the path of an image file, which is copied into the cache, or
   // the digest ("sha256:…") of an image that is in the cache. A file that was pinned before and has
-  // not changed since (device, inode, size, modification and change time) is not read again.
+  // not changed since (device, inode, size, modification and change time) is not read again, unless
+  // a program had it open for writing then, or it is on a file system whose times do not follow
+  // stores through mappings, such as tmpfs.
   // Throws kImageNotFound if there is no such file, or no such image in the cache.
   // Throws what disk::ProbeImage and disk::CheckQcow2 throw if they refuse the file.
   // Throws kIO if the file changes while it is copied.

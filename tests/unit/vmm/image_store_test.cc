@@ -4,14 +4,20 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <utility>
 #include <vector>
 
 #include "src/base/big_endian.h"
+#include "src/base/descriptor.h"
 #include "src/base/digest.h"
 #include "src/base/file.h"
+#include "src/base/file_system.h"
+#include "src/base/writers.h"
+#include "tests/support/mapped_file.h"
 #include "tests/support/qcow2_sample.h"
 #include "tests/support/support.h"
 
@@ -123,6 +129,51 @@ TEST_F(ImageStoreTest, GivesAChangedFileAnotherDigest) {
   EXPECT_EQ(Count(), 2U);
 }
 
+// Returns true if this process has the file open for writing, as far as leases reveal it.
+bool LeasesRevealWriters(const fs::path& file) {
+  const test::MappedFile mapped(file);
+  const base::UniqueFd fd = base::OpenAt(AT_FDCWD, file.c_str(), O_RDONLY);
+  return base::HasWriter(fd.get()).value_or(false);
+}
+
+// A program that is writing may change the file later without changing its times.
+TEST_F(ImageStoreTest, RemembersNoDigestOfAFileThatIsOpenForWriting) {
+  test::WriteFile(image_, DiskOfText("content"));
+  if (!LeasesRevealWriters(image_)) GTEST_SKIP() << "no leases on the file system of the tests";
+  fs::last_write_time(image_, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  const fs::path pins = cache_ / "disks" / "pins";
+  {
+    const test::MappedFile mapped(image_);
+    EXPECT_EQ(Pin(image_.native()).image.manifest_digest,
+              base::Sha256Digest(DiskOfText("content")));
+    EXPECT_TRUE(fs::is_empty(pins));
+  }
+  Pin(image_.native());
+  const base::UniqueFd fd = base::OpenAt(AT_FDCWD, image_.c_str(), O_RDONLY);
+  EXPECT_EQ(fs::is_empty(pins), !base::TimesFollowStores(fd.get()));
+}
+
+// Stores through a mapping of a file on tmpfs do not change its times once its pages are mapped.
+TEST_F(ImageStoreTest, ReadsAFileOnTmpfsAgainThatWasChangedThroughAMapping) {
+  struct statfs file_system {};
+  if (statfs("/dev/shm", &file_system) != 0 || file_system.f_type != TMPFS_MAGIC) {
+    GTEST_SKIP() << "/dev/shm is not a tmpfs";
+  }
+  const test::TempDir memory("/dev/shm");
+  const fs::path image = memory / "base.img";
+  test::WriteFile(image, std::string(4096, 'a'));
+  fs::last_write_time(image, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  EXPECT_EQ(Pin(image.native()).image.manifest_digest, base::Sha256Digest(std::string(4096, 'a')));
+  const base::FileStamp before = *base::StampOf(image);
+  {
+    test::MappedFile mapped(image);
+    mapped.Touch();  // Reads each page before it writes to it.
+  }
+  EXPECT_TRUE(base::StampOf(image)->IsUntouched(before));
+  EXPECT_EQ(Pin(image.native()).image.manifest_digest,
+            base::Sha256Digest("b" + std::string(4095, 'a')));
+}
+
 TEST_F(ImageStoreTest, TakesAnotherFileOfTheSameTimeAndSizeForAnother) {
   test::WriteFile(image_, DiskOfText("content"));
   const auto time = fs::last_write_time(image_) - std::chrono::hours(1);
@@ -151,7 +202,7 @@ TEST_F(ImageStoreTest, CopiesAnImageAgainThatTheCacheHasLost) {
 
 TEST_F(ImageStoreTest, IsNotHarmedByADamagedNoteOfAPin) {
   test::WriteFile(image_, DiskOfText("content"));
-  // A digest is remembered only for an image that was not modified within the last second.
+  // A digest is remembered only for an image that was not modified within the last two seconds.
   fs::last_write_time(image_, fs::file_time_type::clock::now() - std::chrono::hours(1));
   const PinnedImage first = Pin(image_.native());
   const fs::path pin = fs::directory_iterator(cache_ / "disks" / "pins")->path();
