@@ -66,6 +66,12 @@ class Database {
   // Opens the database. Each statement waits up to 10 s while another process or connection has the
   // database locked.
   Database(const std::filesystem::path& path, Mode mode);
+  // Opens the database like kCreate, bound to ctx, with a journal that the file system supports. A
+  // new database gets a write-ahead log. Where the file system lacks shared mappings (mmap(2),
+  // MAP_SHARED), which the log needs, converts the database to a rollback journal and logs a
+  // message. A database with a rollback journal keeps it on every file system, because a program on
+  // another mount of the home may not see the log.
+  static Database OpenJournaled(const std::filesystem::path& path, const Context& ctx);
   // Returns an in-memory copy of the database at path, which is only read. Never creates a file:
   // log files of this process's user could make the database unwritable for its owner. So if the
   // files of the write-ahead log are incomplete, the copy may lack changes that an interrupted
@@ -97,6 +103,13 @@ class Database {
   // neither a cancellation nor a fork() has to wait for SQLite.
   template <typename Call>
   int WhileLocked(const Call& call) const;
+  // Works like OpenJournaled, but returns nullopt if the file system lacks shared mappings.
+  static std::optional<Database> TryOpenJournaled(const std::filesystem::path& path,
+                                                  const Context& ctx);
+  // Gives a new database a write-ahead log, and reads the database.
+  void PrepareJournal();
+  // Returns true if the last call failed because the file system lacks shared mappings.
+  bool LacksSharedMappings() const;
   // Returns true if reading the database would create the files of its write-ahead log.
   bool WouldCreateLog() const;
   [[noreturn]] void ThrowNotWritable() const;

@@ -280,11 +280,18 @@ IndexStore::Session::~Session() {
 
 bool IndexStore::Session::Recover(const DatabaseError& error, std::optional<Error>& refusal) {
   if (refusal_ || error.cause() == Cause::kLocked) return false;
+  const bool is_own = index_->path() == store_.home_.OwnDatabase();
   if (error.cause() == Cause::kInaccessible) {
     refusal = error;
+    if (is_own) {
+      // The next call opens it again, because a program on another mount of the home may have given
+      // it a journal that this file system does not support.
+      index_ = nullptr;
+      connection_->index.reset();
+    }
     return true;
   }
-  if (index_->path() != store_.home_.OwnDatabase()) {
+  if (!is_own) {
     if (error.cause() == Cause::kDamaged) RefuseDamagedRuntime(error);
     return false;
   }

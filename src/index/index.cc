@@ -121,11 +121,7 @@ Index Index::OpenRuntime(const std::filesystem::path& path, const Context& ctx) 
 }
 
 Index Index::OpenOwn(const std::filesystem::path& path, const Context& ctx) {
-  Index index(Database(path, Database::Mode::kCreate), HomeOf(path));
-  index.Bind(ctx);
-  index.db_.Execute("PRAGMA journal_mode = WAL");
-  // If a crash loses the last transactions, Reindex finds the artifacts again.
-  index.db_.Execute("PRAGMA synchronous = NORMAL");
+  Index index(Database::OpenJournaled(path, ctx), HomeOf(path));
   index.PrepareOwn();
   return index;
 }

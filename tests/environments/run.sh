@@ -103,6 +103,8 @@ environment tmpfs0 'tmpfs, unlimited' root -- "mkdir m; mount -t tmpfs -o size=0
 environment ramfs 'ramfs' root -- "mkdir m; mount -t ramfs x m; cd m; $all"
 environment bindfs 'FUSE (bindfs)' root bindfs /dev/fuse -- \
   "mkdir b m; bindfs b m; (cd m; $all); umount m"
+environment bindfs-direct 'FUSE (bindfs) without shared mappings' root bindfs /dev/fuse -- \
+  "mkdir b m; bindfs -o direct_io b m; (cd m; $all); umount m"
 overlay='mount -t tmpfs x t; mkdir t/l t/u t/w'
 environment upper 'overlayfs, upper layer' root -- \
   "mkdir t m; $overlay; mount -t overlay -o lowerdir=t/l,upperdir=t/u,workdir=t/w x m; cd m; $all"

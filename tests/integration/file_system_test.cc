@@ -12,13 +12,17 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
 
 #include "msb/msb.h"
+#include "src/base/sqlite.h"
 #include "tests/environments/operations.h"
 #include "tests/support/mapped_file.h"
 #include "tests/support/missing_calls.h"
@@ -95,9 +99,10 @@ class Mount {
 // Shows the files of one directory in another by means of FUSE. Must not be used if that failed.
 class FuseMount {
  public:
-  FuseMount(const fs::path& source, const fs::path& target) : target_(target) {
+  FuseMount(const fs::path& source, const fs::path& target, const std::string& options = "")
+      : target_(target) {
     fs::create_directory(target);
-    mounted_ = Run("bindfs '" + source.native() + "' '" + target.native() + "'");
+    mounted_ = Run("bindfs " + options + " '" + source.native() + "' '" + target.native() + "'");
   }
   FuseMount(const FuseMount&) = delete;
   FuseMount& operator=(const FuseMount&) = delete;
@@ -206,6 +211,95 @@ TEST_F(UnderlyingFilesTest, ASandboxThatRunsOnTheOtherSideOfAnOverlayRuns) {
   Client merged = test::LocalClient(dir_ / "merged/other");
   const Sandbox other = CreateSandbox(ctx_, "a", {WithImage(dir_ / "image")}, merged);
   expect_running(dir_ / "upper/other");
+}
+
+// A FUSE mount without shared mappings, which the write-ahead log of SQLite needs. Below it there
+// is a home with the snapshot "old".
+class NoSharedMappingsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs::create_directory(dir_ / "lower");
+    {
+      Client client = test::LocalClient(dir_ / "lower/home");
+      test::MakeStoppedSandbox(client, "a", dir_ / "image");
+      Snapshot::Create(ctx_, "a", {.name = "old"}, client);
+    }
+    mount_.emplace(dir_ / "lower", dir_ / "merged", "-o direct_io");
+    if (!*mount_) GTEST_SKIP() << "cannot mount with bindfs";
+  }
+
+  static std::vector<std::string> NamesIn(Client& client) {
+    std::vector<std::string> names;
+    for (const SnapshotHandle& handle : Snapshot::List(ctx_, client)) {
+      names.push_back(handle.Name().value_or("(none)"));
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  static std::int64_t CountMessages(const std::vector<std::string>& log, const std::string& text) {
+    return std::count_if(log.begin(), log.end(), [&](const std::string& message) {
+      return message.find(text) != std::string::npos;
+    });
+  }
+
+  // Returns the number of rows in the database, which the mount shows.
+  std::int64_t CountRows() const {
+    const base::Database db(dir_ / "lower/home/db/snapshots.db", base::Database::Mode::kReadOnly);
+    base::Statement count(db, "SELECT count(*) FROM snapshot_index");
+    return count.Step() ? count.Integer(0) : -1;
+  }
+
+  const TempDir dir_;
+  std::optional<FuseMount> mount_;
+};
+
+using Names = std::vector<std::string>;
+
+TEST_F(NoSharedMappingsTest, TheIndexIsWrittenWithARollbackJournal) {
+  std::vector<std::string> log;
+  {
+    Client one = test::LocalClient(dir_ / "merged/home", &log);
+    Client other = test::LocalClient(dir_ / "merged/home", &log);
+    EXPECT_EQ(NamesIn(one), Names{"old"});
+    EXPECT_EQ(NamesIn(other), Names{"old"});
+    Snapshot::Create(ctx_, "a", {.name = "new"}, one);
+    EXPECT_EQ(CountRows(), 2);
+    EXPECT_EQ(NamesIn(other), (Names{"new", "old"}));
+    Snapshot::Remove(ctx_, "old", false, other);
+    EXPECT_EQ(CountRows(), 1);
+    EXPECT_EQ(NamesIn(one), Names{"new"});
+  }
+  EXPECT_EQ(CountMessages(log, "uses a rollback journal from now on"), 1);
+  EXPECT_EQ(CountMessages(log, "cannot be written"), 0);
+
+  mount_.reset();
+  Client below = test::LocalClient(dir_ / "lower/home", &log);
+  EXPECT_EQ(NamesIn(below), Names{"new"});
+  Snapshot::Create(ctx_, "a", {.name = "last"}, below);
+  EXPECT_EQ(CountRows(), 2);
+  EXPECT_EQ(CountMessages(log, "index"), 1);
+}
+
+TEST_F(NoSharedMappingsTest, ANewIndexIsWrittenToo) {
+  Client client = test::LocalClient(dir_ / "merged/new");
+  test::MakeStoppedSandbox(client, "a", dir_ / "image");
+  Snapshot::Create(ctx_, "a", {.name = "s"}, client);
+  const base::Database db(dir_ / "lower/new/db/snapshots.db", base::Database::Mode::kReadOnly);
+  base::Statement count(db, "SELECT count(*) FROM snapshot_index");
+  ASSERT_TRUE(count.Step());
+  EXPECT_EQ(count.Integer(0), 1);
+}
+
+// An earlier version of this library gives the index a write-ahead log whenever it opens it.
+TEST_F(NoSharedMappingsTest, AnIndexIsOpenedAgainIfItGetsALogBelowTheMount) {
+  Client client = test::LocalClient(dir_ / "merged/home");
+  EXPECT_EQ(NamesIn(client), Names{"old"});
+  base::Database(dir_ / "lower/home/db/snapshots.db", base::Database::Mode::kReadWrite)
+      .Execute("PRAGMA journal_mode = WAL");
+  EXPECT_EQ(NamesIn(client), Names{"old"});
+  Snapshot::Create(ctx_, "a", {.name = "new"}, client);
+  EXPECT_EQ(CountRows(), 2);
 }
 
 class TmpfsTest : public ::testing::Test {
