@@ -74,7 +74,7 @@ TEST_F(MissingVolumeTest, OfSandboxesProtectsTheSnapshotsThatMayBackThem) {
   MoveToVolume(home_ / "sandboxes");
   Unmount();
   ExpectEachRefuses({
-      {"Remove", [&](Client& c) { Snapshot::Remove(ctx_, "first", false, c); }},
+      {"Remove", [&](Client& c) { Snapshot::Remove(ctx_, "second", false, c); }},
       {"Prune", [&](Client& c) { Snapshot::Prune(ctx_, {.keep_last = 1}, c); }},
       {"ListSandboxes", [&](Client& c) { std::ignore = ListSandboxes(ctx_, c); }},
       {"GetSandbox", [&](Client& c) { std::ignore = GetSandbox(ctx_, "b", c); }},
@@ -131,8 +131,9 @@ TEST_F(MissingVolumeTest, AFileInThePlaceOfADirectoryIsReported) {
     fs::rename(home_ / name, dir_ / "kept");
     WriteFile(home_ / name, "");
     Client client = NewClient();
-    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "second", false, client), ErrorKind::kIO, name,
-                     "not a directory");
+    const bool force = name == std::string("snapshots");
+    EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "second", force, client), ErrorKind::kIO, name,
+                     "is not a directory: correct the path, or move that file away");
     fs::remove(home_ / name);
     fs::rename(dir_ / "kept", home_ / name);
   }
