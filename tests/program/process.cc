@@ -93,6 +93,9 @@ class Conversation {
 
 void Execute(const std::vector<std::string>& arguments, const ProcessOptions& options) {
   if (!options.directory.empty() && chdir(options.directory.c_str()) != 0) return;
+  // Programs inherit which signals are ignored: SIGPIPE by the tests, SIGHUP by nohup(1), and
+  // others by shells that start the tests in the background.
+  for (const int number : {SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM}) signal(number, SIG_DFL);
   std::vector<std::string> words = arguments;
   std::vector<std::string> variables;
   for (const auto& [name, value] : options.environment) variables.push_back(name + "=" + value);
@@ -110,7 +113,6 @@ pid_t StartProcess(const std::vector<std::string>& arguments, const ProcessOptio
   SetStream(high.in, 0);
   SetStream(high.out, 1);
   SetStream(high.err, 2);
-  signal(SIGPIPE, SIG_DFL);
   Execute(arguments, options);
   _exit(127);
 }
