@@ -42,7 +42,7 @@ struct ArrivedPayload {
   std::optional<artifact::Layer> layer = {};  // As recorded by the first snapshot that claimed it.
 };
 
-// Throws kSnapshotIntegrity for an entry that no snapshot archive has.
+// Throws kSnapshotIntegrity for an entry that does not belong in a snapshot archive.
 [[noreturn]] void RefuseForeign(const std::string& path, std::string_view problem) {
   Throw(ErrorKind::kSnapshotIntegrity,
         "archive entry '{}' {}; give an archive that Snapshot::Export wrote; unpack any other "

@@ -46,8 +46,11 @@ constexpr std::uint64_t kMaxPaddingBytes = 16 << 20;
           *unpack);
   }
   if (const auto image = disk::DescribeDiskImage(start)) {
-    Throw(ErrorKind::kSnapshotIntegrity,
-          "it is not a snapshot archive but {}: create a sandbox from it with WithImage", *image);
+    Throw(
+        ErrorKind::kSnapshotIntegrity,
+        "it is not a snapshot archive but {}: create a sandbox from it with WithImage, which names "
+        "the command that converts it if that is necessary",
+        *image);
   }
   Throw(ErrorKind::kSnapshotIntegrity,
         "it is not a snapshot archive, or its start is damaged: give an archive that "

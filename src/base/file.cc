@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <system_error>
 
@@ -56,12 +57,16 @@ std::filesystem::path DanglingLinkIn(std::filesystem::path path) {
 }
 
 // Gives the directory dir/name, which was just created, to the owner of dir, if this process runs
-// as root: see GiveToOwnerOf. That user may have put a link or another directory in its place.
-void GiveNewDirectory(int dir, const std::string& name) {
+// as root: see GiveToOwnerOf. Ignores failures, too.
+void GiveNewDirectory(int dir, const std::string& name) noexcept {
   if (geteuid() != 0) return;
-  const Entry entry = OpenEntryAt(dir, name);
-  if (entry.type == EntryType::kDirectory && ListDirectory(entry.fd.get()).empty()) {
-    GiveToOwnerOf(entry.fd.get(), dir);
+  try {
+    // The owner of dir may have put a link or another directory in its place.
+    const Entry entry = OpenEntryAt(dir, name);
+    if (entry.type == EntryType::kDirectory && ListDirectory(entry.fd.get()).empty()) {
+      GiveToOwnerOf(entry.fd.get(), dir);
+    }
+  } catch (const std::exception&) {
   }
 }
 
@@ -208,6 +213,18 @@ UniqueFd OpenDirectoryUnlessAbsent(const std::filesystem::path& path) {
   return fd;
 }
 
+void CheckDirectoryUnlessAbsent(const std::filesystem::path& path) {
+  struct stat st;
+  int error = 0;
+  if (stat(path.c_str(), &st) != 0) {
+    error = errno;
+  } else if (!S_ISDIR(st.st_mode)) {
+    error = ENOTDIR;
+  }
+  if (error == 0 || (error == ENOENT && DanglingLinkIn(path).empty())) return;
+  ThrowErrno("look up", path.native(), error);
+}
+
 UniqueFd OpenDirectory(const std::filesystem::path& path) {
   UniqueFd fd = OpenAt(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
   if (!fd) ThrowErrno("open directory", path.native());
@@ -222,8 +239,8 @@ UniqueFd MakeDirectory(const std::filesystem::path& path,
     const UniqueFd parent =
         path.has_relative_path() ? MakeDirectory(path.parent_path(), made) : OpenDirectory(path);
     if (mkdirat(parent.get(), path.filename().c_str(), 0777) == 0) {
-      GiveNewDirectory(parent.get(), path.filename());
       if (made) made(path);
+      GiveNewDirectory(parent.get(), path.filename());
     } else if (errno != EEXIST && errno != ENOENT) {
       ThrowErrno("create directory", path.native());
     }

@@ -118,6 +118,9 @@ UniqueFd TryOpenDirectory(const std::filesystem::path& path);
 // UniqueFd if nothing is at path. Throws kIO if something else is there, such as a symbolic link to
 // an absent directory.
 UniqueFd OpenDirectoryUnlessAbsent(const std::filesystem::path& path);
+// Throws kIO if what the directory at path holds cannot be known, because it cannot be looked up or
+// is not a directory. Does nothing if there is a directory, readable or not, or nothing at path.
+void CheckDirectoryUnlessAbsent(const std::filesystem::path& path);
 // Opens the directory at path, following symbolic links. Throws kIO if there is none.
 UniqueFd OpenDirectory(const std::filesystem::path& path);
 // Opens the directory at path, which must be absolute, and creates it and its parents if they are

@@ -58,7 +58,7 @@ bool IsLocal(std::uint32_t type) {
 }  // namespace
 
 bool IsUnsupported(int error) {
-  constexpr int kNotSupported = 524;  // The kernel's own ENOTSUPP, which some file systems let out.
+  constexpr int kNotSupported = 524;  // The kernel's own ENOTSUPP, which some file systems return.
   return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOTTY ||
          error == kNotSupported;
 }
@@ -80,7 +80,7 @@ bool TimesFollowStores(int fd) {
   if (type == TMPFS_MAGIC || type == RAMFS_MAGIC || type == HUGETLBFS_MAGIC) return false;
   if (type != OVERLAYFS_SUPER_MAGIC) return type.has_value();
   auto extents = fiemap();  // Not {}: a list would initialize its array of no length.
-  extents.fm_length = FIEMAP_MAX_OFFSET;
+  extents.fm_length = 1;
   return ioctl(fd, FS_IOC_FIEMAP, &extents) == 0;
 }
 

@@ -139,10 +139,6 @@ void LinkTree(int from, int to) {
   Sync(to);
 }
 
-// Returns true if renameat2 may lack its flags. Old seccomp profiles refuse it with EPERM; any
-// other cause of EPERM also makes the calls fail that are tried instead.
-bool MayLackFlags(int error) { return IsUnsupported(error) || error == EPERM; }
-
 }  // namespace
 
 bool IsHiddenName(std::string_view name) {
@@ -163,12 +159,12 @@ bool IsSameFile(int fd, int dir, const std::string& name) {
 
 bool RenameNew(int dir, const std::string& name, int target_dir, const std::string& target) {
   if (RenameWithFlags(dir, name, target_dir, target, RENAME_NOREPLACE)) return true;
-  return MayLackFlags(errno) && RenameNewInSteps(dir, name, target_dir, target);
+  return IsUnsupported(errno) && RenameNewInSteps(dir, name, target_dir, target);
 }
 
 bool ExchangeDirectories(int dir, const std::string& hidden, const std::string& name) {
   if (RenameWithFlags(dir, hidden, dir, name, RENAME_EXCHANGE)) return true;
-  if (!MayLackFlags(errno)) return false;
+  if (!IsUnsupported(errno)) return false;
   try {
     return ExchangeInSteps(dir, hidden, name);
   } catch (const Error& e) {

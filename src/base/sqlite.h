@@ -69,7 +69,8 @@ class Database {
   // Opens the database like kCreate, bound to ctx, with a journal that the file system supports. A
   // new database gets a write-ahead log. Where the file system lacks shared mappings (mmap(2),
   // MAP_SHARED), which the log needs, converts the database to a rollback journal and logs a
-  // message. A database with a rollback journal keeps it on every file system, because a program on
+  // message. Throws kInaccessible if it has a log there, which a program below that mount may be
+  // using. A database with a rollback journal keeps it on every file system, because a program on
   // another mount of the home may not see the log.
   static Database OpenJournaled(const std::filesystem::path& path, const Context& ctx);
   // Returns an in-memory copy of the database at path, which is only read. Never creates a file:

@@ -5,6 +5,8 @@
 #include <sqlite3.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <filesystem>
 
 #include "src/base/file_system.h"
 #include "src/base/sqlite.h"
@@ -33,12 +35,16 @@ Database Database::OpenJournaled(const std::filesystem::path& path, const Contex
 
 std::optional<Database> Database::TryOpenJournaled(const std::filesystem::path& path,
                                                    const Context& ctx) {
+  // A program below this mount may be using the log, and its locks may not be seen here.
+  std::error_code failure;
+  const std::uintmax_t log_bytes = std::filesystem::file_size(path.native() + "-wal", failure);
+  const bool has_log = !failure && log_bytes > 0;
   std::optional<Database> db(std::in_place, path, Mode::kCreate);
   db->Bind(ctx);
   try {
     db->PrepareJournal();
   } catch (const DatabaseError&) {
-    if (!db->LacksSharedMappings()) throw;
+    if (has_log || !db->LacksSharedMappings()) throw;
     db.reset();
   }
   return db;

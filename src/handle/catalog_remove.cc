@@ -99,9 +99,10 @@ Catalog::Target Catalog::FindTarget(const Index& index, const Key& given) const 
     Throw(ErrorKind::kSnapshotNotFound, "no snapshot '{}' in {}", base::Quoted(key.text),
           home_.snapshots_dir().native());
   }
-  // Otherwise it is not known whether the artifact is gone, and its row must stay.
+  // Throws if the artifact may still exist; then its row must stay.
   if (!target.path) {
-    base::OpenDirectoryUnlessAbsent(std::filesystem::path(target.row->artifact_path).parent_path());
+    base::CheckDirectoryUnlessAbsent(
+        std::filesystem::path(target.row->artifact_path).parent_path());
   }
   if (IsGroupMember(target.row, target.path)) {
     Throw(ErrorKind::kUnsupportedOperation,

@@ -38,7 +38,7 @@ bool IsGone(const std::string& artifact_path) {
     if (type != std::filesystem::file_type::not_found) return false;
   }
   try {
-    base::OpenDirectoryUnlessAbsent(std::filesystem::path(artifact_path).parent_path());
+    base::CheckDirectoryUnlessAbsent(std::filesystem::path(artifact_path).parent_path());
   } catch (const Error&) {
     return false;
   }

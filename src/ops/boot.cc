@@ -80,17 +80,12 @@ vmm::SandboxSpec SpecFor(const std::string& name, const SandboxConfig& config) {
 
 // Returns true if WithSnapshot would accept what was given to WithImage.
 bool IsSnapshot(const Context& ctx, const ClientState& client, const std::string& text) {
-  const auto succeeds = [](const auto& attempt) {
-    try {
-      attempt();
-      return true;
-    } catch (const Error&) {
-      return false;
-    }
-  };
-  if (succeeds([&] { artifact::OpenAt(ctx, base::AbsolutePath(text)); })) return true;
-  return !artifact::IsPath(text) &&
-         succeeds([&] { artifact::OpenNamed(ctx, client.home.snapshots_dir(), text); });
+  try {
+    artifact::OpenNamed(ctx, client.home.snapshots_dir(), text);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 [[noreturn]] void ThrowWithHint(const Error& error, const std::string& hint) {

@@ -42,7 +42,8 @@ std::vector<SnapshotUsage> UsageOfSnapshots(const Context& ctx, ClientState& cli
     try {
       space = Measure(ctx, row);
     } catch (const Error& e) {
-      if (e.os_error() != EACCES && e.os_error() != EPERM) throw;
+      // ENOENT: it is on a volume that is not mounted.
+      if (e.os_error() != EACCES && e.os_error() != EPERM && e.os_error() != ENOENT) throw;
       client.Log(fmt::format("the space of {} is not counted: {}", row.artifact_path, e.what()));
     }
     if (!space) continue;

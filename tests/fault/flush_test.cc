@@ -61,7 +61,8 @@ class FlushLog {
         break;
       case SYS_mkdirat:
         unflushed_.insert(call.PathOf(0));
-        NoteChanged(call.PathOf(0));
+        // A stage that is lost in a crash is no harm.
+        if (!IsHidden(PathAt(call, 1))) NoteChanged(call.PathOf(0));
         break;
       case SYS_linkat:
         NoteLink(call);

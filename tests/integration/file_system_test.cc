@@ -281,6 +281,22 @@ TEST_F(NoSharedMappingsTest, TheIndexIsWrittenWithARollbackJournal) {
   EXPECT_EQ(CountMessages(log, "index"), 1);
 }
 
+// FUSE does not pass on the locks of the program that uses the log.
+TEST_F(NoSharedMappingsTest, ALogThatIsInUseBelowTheMountIsLeftAlone) {
+  const fs::path log_file = dir_ / "lower/home/db/snapshots.db-wal";
+  Client below = test::LocalClient(dir_ / "lower/home");
+  EXPECT_EQ(NamesIn(below), Names{"old"});
+  Snapshot::Create(ctx_, "a", {.name = "below"}, below);
+  ASSERT_TRUE(fs::exists(log_file));
+  std::vector<std::string> log;
+  Client above = test::LocalClient(dir_ / "merged/home", &log);
+  EXPECT_EQ(NamesIn(above), (Names{"below", "old"}));
+  EXPECT_EQ(CountMessages(log, "uses a rollback journal from now on"), 0);
+  EXPECT_TRUE(fs::exists(log_file));
+  Snapshot::Create(ctx_, "a", {.name = "new"}, below);
+  EXPECT_EQ(CountRows(), 3);
+}
+
 TEST_F(NoSharedMappingsTest, ANewIndexIsWrittenToo) {
   Client client = test::LocalClient(dir_ / "merged/new");
   test::MakeStoppedSandbox(client, "a", dir_ / "image");

@@ -126,6 +126,16 @@ TEST_F(MissingVolumeTest, OfTheHomeIsReported) {
   EXPECT_THAT(Names(), ElementsAre("first", "second"));
 }
 
+TEST_F(MissingVolumeTest, UsageLeavesOutWhatIsOnIt) {
+  fs::create_directory(dir_ / "volume");
+  fs::create_symlink(dir_ / "volume", dir_ / "link");
+  Client client = NewClient();
+  Snapshot::Create(ctx_, "b", {.path = dir_ / "link/outside"}, client);
+  EXPECT_EQ(Snapshot::Usage(ctx_, client).size(), 3U);
+  Unmount();
+  EXPECT_EQ(Snapshot::Usage(ctx_, client).size(), 2U);
+}
+
 TEST_F(MissingVolumeTest, AFileInThePlaceOfADirectoryIsReported) {
   for (const char* name : {"sandboxes", "snapshots"}) {
     fs::rename(home_ / name, dir_ / "kept");

@@ -213,6 +213,14 @@ TEST_F(DoctorTest, FindsThatAVolumeOfTheHomeIsNotMounted) {
   EXPECT_THAT(result.out, HasSubstr("mount the volume"));
 }
 
+TEST_F(DoctorTest, FindsThatTheVolumeOfTheHomeIsNotMounted) {
+  fs::create_symlink(dir_ / "elsewhere", dir_ / "data");
+  const ProcessResult result = Run({"doctor", "--home", dir_ / "data/home"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.out, testing::ContainsRegex("problem +home .*/data is a symbolic link to "
+                                                 ".*/elsewhere, which is absent"));
+}
+
 TEST_F(DoctorTest, ChecksEverything) {
   const std::string out = Output({"doctor"});
   for (const auto* name : {"home", "index", "space", "backend", "kvm", "qemu", "runtime"}) {

@@ -91,10 +91,22 @@ fs::path NearestExisting(fs::path path) {
   return path;
 }
 
-// Finds what is in the place of the home or of one of its directories, but leads to none.
+// Returns path, or its nearest ancestor at which something is, even a link that leads nowhere.
+fs::path NearestEntry(fs::path path) {
+  std::error_code error;
+  while (path.has_relative_path() &&
+         fs::symlink_status(path, error).type() == fs::file_type::not_found) {
+    path = path.parent_path();
+  }
+  return path;
+}
+
+// Returns a problem if the home, a directory above it or one of its directories exists but is not
+// an accessible directory.
 std::optional<Check> FindClosedDirectory(const Config& config) {
-  for (const fs::path& dir :
+  for (const fs::path& place :
        {config.home, config.snapshots_dir, config.sandboxes_dir, config.cache_dir}) {
+    const fs::path dir = NearestEntry(place);
     std::error_code error;
     std::error_code link_error;
     if (fs::is_directory(fs::status(dir, error))) continue;
