@@ -135,11 +135,6 @@ Check CheckHome(const Client& client) {
   const fs::path home = client.config().home;
   if (auto closed = FindClosedDirectory(client.config())) return *std::move(closed);
   const fs::path existing = NearestExisting(home);
-  std::error_code error;
-  if (!fs::is_directory(existing, error)) {
-    return {"home", Status::kProblem, fmt::format("{} is not a directory", existing.native()),
-            "choose a directory with --home or MSB_HOME"};
-  }
   if (access(existing.c_str(), W_OK) != 0 && existing != home) {
     return {"home", Status::kProblem,
             fmt::format("{} does not exist, and user {} may not create it in {}", home.native(),
