@@ -30,15 +30,13 @@ namespace msb::disk {
 // Throws kCancelled if ctx ends.
 DiskFormat ProbeImage(const Context& ctx, int fd, const std::filesystem::path& path);
 
-// The number of bytes at the start of a file that UnpackCommandFor needs.
-inline constexpr std::size_t kPackingBytes = 10;
+// The number of bytes at the start of a file that the three functions below need at most.
+inline constexpr std::size_t kProbeBytes = 66 << 10;
 // Returns the command that writes the content of a compressed file to standard output, such as
 // "gzip -dc". start is the start of the file. Returns nullopt if it is not that of gzip, compress,
 // xz, zstd, bzip2, zip, lz4, 7z, rar, lzip or lzop.
 std::optional<std::string_view> UnpackCommandFor(std::string_view start);
 
-// The number of bytes at the start of a file that IsTarStart and DescribeDiskImage need.
-inline constexpr std::size_t kProbeBytes = 66 << 10;
 // Returns true if a file that begins with start is a tar archive.
 bool IsTarStart(std::string_view start);
 // Returns a description of the disk image that begins with start, such as "a VMDK image". Returns
