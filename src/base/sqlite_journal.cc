@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "src/base/call_scope.h"
 #include "src/base/file_system.h"
 #include "src/base/sqlite.h"
 #include "src/base/throw.h"

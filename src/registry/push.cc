@@ -11,6 +11,7 @@
 #include "src/archive/image_files.h"
 #include "src/base/core_count.h"
 #include "src/base/regular_file.h"
+#include "src/base/text.h"
 #include "src/base/throw.h"
 #include "src/disk/extents.h"
 #include "src/registry/documents.h"
