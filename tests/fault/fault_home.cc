@@ -206,9 +206,13 @@ void FaultHome::Reset() {
   }
 }
 
-std::string FaultHome::State() const {
-  std::map<std::string, const File*> remembered;
-  for (const File& file : files_) remembered[file.path] = &file;
+const std::string& FaultHome::Normalized(std::string content) {
+  const auto [known, is_new] = normalized_.try_emplace(std::move(content));
+  if (is_new) known->second = WithoutNumbers(known->first);
+  return known->second;
+}
+
+std::string FaultHome::State() {
   std::vector<std::string> lines;
   for (const auto& entry : fs::recursive_directory_iterator(root_)) {
     struct stat st {};
@@ -220,14 +224,15 @@ std::string FaultHome::State() const {
       if (IsDatabase(path)) {
         line += fmt::format(" {} bytes", st.st_size);
       } else if (path.ends_with(".json")) {
-        line += WithoutNumbers(ReadFile(entry.path()));
+        line += Normalized(ReadFile(entry.path()));
       } else {
         // The header of a qcow2 disk holds the name of its backing file, which contains a digest.
         const std::string content = ReadFile(entry.path());
         constexpr std::size_t kHeader = 1024;
         line += fmt::format(
-            " {:x}", std::hash<std::string>()(WithoutNumbers(content.substr(0, kHeader)) +
-                                              content.substr(std::min(kHeader, content.size()))));
+            " {:x} {:x}", std::hash<std::string>()(Normalized(content.substr(0, kHeader))),
+            std::hash<std::string_view>()(
+                std::string_view(content).substr(std::min(kHeader, content.size()))));
       }
     }
     lines.push_back(std::move(line));

@@ -12,6 +12,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "tests/support/support.h"
@@ -44,7 +45,7 @@ class FaultHome {
 
   // Describes all files, except for times, random names and the contents of databases. Equal states
   // need to be checked only once.
-  std::string State() const;
+  std::string State();
   // Describes the rows of the index in the same way.
   std::string Index();
 
@@ -76,6 +77,9 @@ class FaultHome {
   };
 
   void Populate();
+  // Returns the content of a file without numbers, which differ each time. Remembers them all,
+  // because most files are the same in most states.
+  const std::string& Normalized(std::string content);
   void MakeArchive();
   void Remember();
   void ExpectListedIsSound(Client& client, const Touched& touched);
@@ -91,6 +95,7 @@ class FaultHome {
   std::map<std::string, std::string> digests_;
   std::string cow_content_;
   std::vector<std::string> log_;
+  std::unordered_map<std::string, std::string> normalized_;
 };
 
 // Calls code. If it throws, reports a test failure with the description what.

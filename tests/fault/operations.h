@@ -19,7 +19,7 @@ namespace msb::test {
 struct Outcome {
   bool done = false;       // The operation returned.
   bool refused = false;    // The operation threw. If neither is set, it was killed.
-  std::string error = {};  // The kind and the message of what it threw.
+  bool published = false;  // Its message says that what it made was published nevertheless.
 };
 
 struct Operation {

@@ -6,6 +6,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -35,6 +36,7 @@ constexpr std::size_t kReportBytes = 64 << 10;
 constexpr unsigned kTimeoutSeconds = 60;
 constexpr int kReturned = 0;
 constexpr int kThrew = 1;
+constexpr long kOptions = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
 
 // Classifies calls by what they operate on, which determines the errors that they can fail with.
 enum class Kind {
@@ -246,6 +248,28 @@ class SharedText {
   void* memory_;
 };
 
+// Keeps this thread, and the processes that it forks, on the CPU that it runs on.
+class OneCpu {
+ public:
+  OneCpu() : cpu_(sched_getcpu()) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    if (cpu_ < 0 || sched_getaffinity(0, sizeof before_, &before_) != 0) return;
+    CPU_SET(static_cast<unsigned>(cpu_), &one);
+    is_set_ = sched_setaffinity(0, sizeof one, &one) == 0;
+  }
+  OneCpu(const OneCpu&) = delete;
+  OneCpu& operator=(const OneCpu&) = delete;
+  ~OneCpu() {
+    if (is_set_) sched_setaffinity(0, sizeof before_, &before_);
+  }
+
+ private:
+  int cpu_;
+  cpu_set_t before_{};
+  bool is_set_ = false;
+};
+
 pid_t Start(const std::vector<long>& calls, SharedText& report,
             const std::function<std::string(const std::function<void()>& begin)>& code) {
   const pid_t child = fork();
@@ -268,16 +292,22 @@ pid_t Start(const std::vector<long>& calls, SharedText& report,
   if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status)) {
     FailSetUp("cannot trace a child");
   }
-  ptrace(PTRACE_SETOPTIONS, child, nullptr,
-         PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL);
+  ptrace(PTRACE_SETOPTIONS, child, nullptr, kOptions);
   ptrace(PTRACE_CONT, child, nullptr, 0);
   return child;
+}
+
+// Makes the calls of this thread, and of the threads that it starts, stop no more. Needs
+// CAP_SYS_ADMIN; without it they go on to stop.
+void LetThrough(pid_t thread) {
+  ptrace(PTRACE_SETOPTIONS, thread, nullptr, kOptions | PTRACE_O_SUSPEND_SECCOMP);
 }
 
 void Interfere(pid_t child, const Decide& decide, const InterceptedCall& call,
                user_regs_struct registers, InterceptedRun& run) {
   const int decision = decide(call);
-  if (decision == 0) return;
+  if (decision == kLetAllThrough) LetThrough(call.thread);
+  if (decision == 0 || decision == kLetAllThrough) return;
   if (run.interferences++ == 0) run.first = call.Describe();
   if (decision == kKillChild) {
     run.killed = true;
@@ -362,6 +392,7 @@ InterceptedRun RunIntercepted(
     const std::vector<long>& calls, const Decide& decide,
     const std::function<std::string(const std::function<void()>& begin)>& code) {
   SharedText report;
+  const OneCpu one_cpu;
   const pid_t child = Start(calls, report, code);
   InterceptedRun run;
   for (;;) {

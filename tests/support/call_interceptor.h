@@ -33,10 +33,11 @@ struct InterceptedCall {
   std::string Describe() const;
 };
 
-// Decides on a call. Returns 0 to let it through, kKillChild to kill the child, or the errno that
-// the call fails with.
+// Decides on a call. Returns 0 to let it through, kLetAllThrough to let it and all later calls
+// through, kKillChild to kill the child, or the errno that the call fails with.
 using Decide = std::function<int(const InterceptedCall& call)>;
 inline constexpr int kKillChild = -1;
+inline constexpr int kLetAllThrough = -2;
 
 struct InterceptedRun {
   int interferences = 0;    // Number of calls that were not let through.
@@ -49,6 +50,7 @@ struct InterceptedRun {
 // Calls code in a child process. Once code has called its argument, decide is called for each call
 // whose number is in calls. A report of 64 KiB or more is truncated. A child that runs for more
 // than a minute is killed and counts as crashed. The test must have no other child processes.
+// Both processes run on one CPU, which makes a stop cheaper.
 InterceptedRun RunIntercepted(
     const std::vector<long>& calls, const Decide& decide,
     const std::function<std::string(const std::function<void()>& begin)>& code);
