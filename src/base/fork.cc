@@ -25,14 +25,19 @@ constinit std::atomic<bool> interrupted{false};
 
 thread_local int depth = 0;
 thread_local bool for_program = false;
+// Whether the last fork() of this thread gave up waiting for other threads to leave their sections.
+thread_local bool gave_up = false;
 
 int OwnSections() { return depth > 0 ? 1 : 0; }
 
 void BeforeFork() {
   if (for_program) return;
   ++pending_forks;
-  const auto give_up = std::chrono::steady_clock::now() + kLongestWait;
-  while (threads_inside > OwnSections() && std::chrono::steady_clock::now() < give_up) {
+  const auto end = std::chrono::steady_clock::now() + kLongestWait;
+  gave_up = false;
+  while (threads_inside > OwnSections()) {
+    gave_up = std::chrono::steady_clock::now() >= end;
+    if (gave_up) return;
     std::this_thread::sleep_for(kPause);
   }
 }
@@ -43,9 +48,10 @@ void AfterForkInParent() {
 
 void AfterForkInChild() {
   if (for_program) return;
-  // This includes the thread that called fork(): the state that it was changing is half changed
-  // here too.
-  if (threads_inside > 0) interrupted = true;
+  // The state that the thread that called fork() was changing is half changed here too.
+  // threads_inside does not decide, because it also counts threads that were about to enter a
+  // section when the fork was announced, and go back.
+  if (gave_up || depth > 0) interrupted = true;
   threads_inside = OwnSections();
   pending_forks = 0;
   ++generation;

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "src/base/file.h"
 #include "src/base/process.h"
@@ -58,23 +59,28 @@ TEST(ForkTest, EachForkedProcessHasAGenerationOfItsOwn) {
   EXPECT_EQ(ForkGeneration(), ours);
 }
 
+// Some of the threads are about to enter a section when another forks, and wait for it then.
 TEST(ForkTest, AForkIsNeverInTheMiddleOfASection) {
+  constexpr std::size_t kThreads = 4;
   std::atomic<int> inside = 0;
   std::atomic<bool> stop = false;
-  std::thread thread([&] {
-    while (!stop) {
-      const ForkSafeSection section;
-      ++inside;
-      const ForkSafeSection nested;
-      --inside;
-    }
-  });
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      while (!stop) {
+        const ForkSafeSection section;
+        ++inside;
+        const ForkSafeSection nested;
+        --inside;
+      }
+    });
+  }
   int torn = 0;
   for (int i = 0; i < 200; ++i) {
     torn += InForkedProcess([&] { return inside == 0 && !ForkInterruptedSection() ? 0 : 1; });
   }
   stop = true;
-  thread.join();
+  for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(torn, 0);
 }
 
