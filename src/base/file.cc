@@ -16,6 +16,7 @@
 #include <memory>
 #include <system_error>
 
+#include "src/base/absent_path.h"
 #include "src/base/call_scope.h"
 #include "src/base/file_system.h"
 #include "src/base/owner.h"
@@ -42,18 +43,6 @@ FileStamp ToStamp(const struct stat& st) {
           .mode = static_cast<std::uint32_t>(st.st_mode & 07777),
           .owner = static_cast<std::uint32_t>(st.st_uid),
           .links = static_cast<std::uint64_t>(st.st_nlink)};
-}
-
-// Returns the symbolic link to an absent file because of which path is absent: path itself or a
-// directory above it. Returns an empty path if there is none.
-std::filesystem::path DanglingLinkIn(std::filesystem::path path) {
-  struct stat st;
-  while (!path.empty() && lstat(path.c_str(), &st) != 0) {
-    if (!path.has_relative_path()) return {};
-    path = path.parent_path();
-  }
-  const bool is_dangling = !path.empty() && S_ISLNK(st.st_mode) && stat(path.c_str(), &st) != 0;
-  return is_dangling ? path : std::filesystem::path();
 }
 
 // Gives the directory dir/name, which was just created, to the owner of dir, if this process runs

@@ -121,7 +121,8 @@ UniqueFd OpenDirectoryUnlessAbsent(const std::filesystem::path& path);
 // Throws kIO if what the directory at path holds cannot be known, because it cannot be looked up or
 // is not a directory. Does nothing if there is a directory, readable or not, or nothing at path.
 void CheckDirectoryUnlessAbsent(const std::filesystem::path& path);
-// Opens the directory at path, following symbolic links. Throws kIO if there is none.
+// Opens the directory at path, following symbolic links. Throws kIO if it cannot be opened as a
+// directory.
 UniqueFd OpenDirectory(const std::filesystem::path& path);
 // Opens the directory at path, which must be absolute, and creates it and its parents if they are
 // missing. The new directories are on disk when this returns. One that root creates in another

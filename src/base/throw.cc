@@ -11,27 +11,22 @@
 #include <filesystem>
 #include <system_error>
 
+#include "src/base/absent_path.h"
+
 namespace msb::base {
 namespace {
 
 // Names the settings of the home directory, which contains most of the files.
 constexpr std::string_view kForHome = "(MSB_HOME or Config::home for the home)";
 
-// Returns path if something is there, else the nearest existing directory above it; empty if path
-// is not absolute.
-std::string NearestExisting(const std::string& path) {
-  if (!path.starts_with('/')) return {};
-  std::filesystem::path at = path;
-  struct stat st;
-  while (lstat(at.c_str(), &st) != 0) {
-    if (!at.has_relative_path()) return {};
-    at = at.parent_path();
-  }
-  return at;
+// Returns the path about which a message about path can say more: see NearestExisting. Returns an
+// empty string if path is not absolute, because it may not be a path.
+std::string KnownPlace(const std::string& path) {
+  return path.starts_with('/') ? NearestExisting(path).native() : std::string();
 }
 
 std::string StepForPermission(int error, const std::string& path) {
-  const std::string existing = NearestExisting(path);
+  const std::string existing = KnownPlace(path);
   struct stat st;
   std::string owner;
   if (!existing.empty() && lstat(existing.c_str(), &st) == 0) {
@@ -48,7 +43,7 @@ std::string StepForPermission(int error, const std::string& path) {
 }
 
 std::string StepForSpace(int error, const std::string& path, const std::optional<SpaceNeed>& need) {
-  const std::string existing = NearestExisting(path);
+  const std::string existing = KnownPlace(path);
   struct stat st;
   if (!existing.empty() && stat(existing.c_str(), &st) == 0 && !S_ISREG(st.st_mode) &&
       !S_ISDIR(st.st_mode)) {
@@ -78,16 +73,15 @@ std::string StepForSpace(int error, const std::string& path, const std::optional
 }
 
 std::string StepForAbsent(const std::string& path) {
-  const std::string existing = NearestExisting(path);
-  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  const std::string existing = KnownPlace(path);
   if (existing.empty()) return "create it, or correct the path";
-  std::error_code error;
-  const std::filesystem::path target = std::filesystem::read_symlink(existing, error);
-  if (!error && !std::filesystem::exists(existing, error)) {
+  if (const std::filesystem::path link = DanglingLinkIn(path); !link.empty()) {
+    std::error_code error;
     return fmt::format(
         "{} is a symbolic link to {}, which is absent: mount or create that, or correct the link",
-        existing, target.native());
+        link.native(), std::filesystem::read_symlink(link, error).native());
   }
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   if (existing == path || existing == parent) {
     return fmt::format("it is absent from {}: create it, or correct the path", parent.native());
   }

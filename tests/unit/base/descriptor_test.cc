@@ -44,6 +44,24 @@ int CountLow(const std::vector<int>& fds) {
   return low;
 }
 
+TEST(UniqueFdTest, ClosesOnlyTheDescriptorItOwns) {
+  int raw = -1;
+  int released = -1;
+  {
+    UniqueFd first = OpenAt(AT_FDCWD, "/dev/null", O_RDONLY);
+    raw = first.get();
+    UniqueFd second = std::move(first);
+    EXPECT_FALSE(first);  // NOLINT(bugprone-use-after-move): checks the moved-from object.
+    EXPECT_EQ(second.get(), raw);
+    UniqueFd third = OpenAt(AT_FDCWD, "/dev/null", O_RDONLY);
+    released = third.Release();
+    EXPECT_TRUE(IsOpen(raw));
+  }
+  EXPECT_FALSE(IsOpen(raw));
+  EXPECT_TRUE(IsOpen(released));
+  close(released);
+}
+
 TEST(DescriptorTest, NothingGetsTheNumberOfAStandardStream) {
   test::TempDir dir;
   const std::string path = dir.path() / "file";

@@ -14,17 +14,14 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "src/base/remove_tree.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
 namespace {
 
 namespace fs = std::filesystem;
-using test::IsOpen;
 using test::ReadFile;
 using test::TempDir;
 using test::WriteFile;
@@ -54,24 +51,6 @@ class ScopedHome {
   }
   std::optional<std::string> old_;
 };
-
-TEST(UniqueFdTest, ClosesOnlyTheDescriptorItOwns) {
-  int raw = -1;
-  int released = -1;
-  {
-    UniqueFd first = OpenFile("/dev/null");
-    raw = first.get();
-    UniqueFd second = std::move(first);
-    EXPECT_FALSE(first);  // NOLINT(bugprone-use-after-move): checks the moved-from object.
-    EXPECT_EQ(second.get(), raw);
-    UniqueFd third = OpenFile("/dev/null");
-    released = third.Release();
-    EXPECT_TRUE(IsOpen(raw));
-  }
-  EXPECT_FALSE(IsOpen(raw));
-  EXPECT_TRUE(IsOpen(released));
-  close(released);
-}
 
 TEST(FileTest, OpensFilesAndDirectories) {
   const TempDir dir;
@@ -300,23 +279,6 @@ TEST(FileTest, RemovesAFileOnce) {
   EXPECT_FALSE(RemoveFile(dir / "file"));
   EXPECT_MSB_ERROR(RemoveFile(dir.path()), ErrorKind::kIO, "cannot remove ", dir.path().filename(),
                    "give the path of a file");
-}
-
-TEST(FileTest, RemovesATreeAndNothingThatItsLinksPointTo) {
-  const TempDir dir;
-  WriteFile(dir / "kept/file", "kept");
-  WriteFile(dir / "tree/a/b/file", "gone");
-  fs::create_directory_symlink(dir / "kept", dir / "tree/a/link");
-  fs::create_symlink(dir / "kept/file", dir / "tree/file-link");
-  RemoveTree(dir / "tree");
-  EXPECT_FALSE(fs::exists(dir / "tree"));
-  EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
-
-  fs::create_directory_symlink("kept", dir / "link");
-  RemoveTree(dir / "link");
-  EXPECT_FALSE(fs::is_symlink(dir / "link"));
-  EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
-  EXPECT_NO_THROW(RemoveTree(dir / "absent"));
 }
 
 TEST(FileTest, MakesPathsAbsoluteAndPlain) {

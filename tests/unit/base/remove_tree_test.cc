@@ -23,6 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::ListTree;
+using test::ReadFile;
 using test::TempDir;
 using test::WriteFile;
 
@@ -41,6 +42,23 @@ int InChild(const std::function<int()>& function) {
   int status = 0;
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(RemoveTreeTest, RemovesATreeAndNothingThatItsLinksPointTo) {
+  const TempDir dir;
+  WriteFile(dir / "kept/file", "kept");
+  WriteFile(dir / "tree/a/b/file", "gone");
+  fs::create_directory_symlink(dir / "kept", dir / "tree/a/link");
+  fs::create_symlink(dir / "kept/file", dir / "tree/file-link");
+  RemoveTree(dir / "tree");
+  EXPECT_FALSE(fs::exists(dir / "tree"));
+  EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
+
+  fs::create_directory_symlink("kept", dir / "link");
+  RemoveTree(dir / "link");
+  EXPECT_FALSE(fs::is_symlink(dir / "link"));
+  EXPECT_EQ(ReadFile(dir / "kept/file"), "kept");
+  EXPECT_NO_THROW(RemoveTree(dir / "absent"));
 }
 
 TEST(RemoveTreeTest, EmptiesADirectoryOfAnyDepth) {
