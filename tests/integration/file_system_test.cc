@@ -34,6 +34,7 @@ namespace {
 namespace fs = std::filesystem;
 using test::MissingCall;
 using test::OperationResult;
+using test::SnapshotNames;
 using test::TempDir;
 
 const Context ctx_ = Context::Background();
@@ -228,15 +229,6 @@ class NoSharedMappingsTest : public ::testing::Test {
     if (!*mount_) GTEST_SKIP() << "cannot mount with bindfs";
   }
 
-  static std::vector<std::string> NamesIn(Client& client) {
-    std::vector<std::string> names;
-    for (const SnapshotHandle& handle : Snapshot::List(ctx_, client)) {
-      names.push_back(handle.Name().value_or("(none)"));
-    }
-    std::sort(names.begin(), names.end());
-    return names;
-  }
-
   static std::int64_t CountMessages(const std::vector<std::string>& log, const std::string& text) {
     return std::count_if(log.begin(), log.end(), [&](const std::string& message) {
       return message.find(text) != std::string::npos;
@@ -261,21 +253,21 @@ TEST_F(NoSharedMappingsTest, TheIndexIsWrittenWithARollbackJournal) {
   {
     Client one = test::LocalClient(dir_ / "merged/home", &log);
     Client other = test::LocalClient(dir_ / "merged/home", &log);
-    EXPECT_EQ(NamesIn(one), Names{"old"});
-    EXPECT_EQ(NamesIn(other), Names{"old"});
+    EXPECT_EQ(SnapshotNames(one), Names{"old"});
+    EXPECT_EQ(SnapshotNames(other), Names{"old"});
     Snapshot::Create(ctx_, "a", {.name = "new"}, one);
     EXPECT_EQ(CountRows(), 2);
-    EXPECT_EQ(NamesIn(other), (Names{"new", "old"}));
+    EXPECT_EQ(SnapshotNames(other), (Names{"new", "old"}));
     Snapshot::Remove(ctx_, "old", false, other);
     EXPECT_EQ(CountRows(), 1);
-    EXPECT_EQ(NamesIn(one), Names{"new"});
+    EXPECT_EQ(SnapshotNames(one), Names{"new"});
   }
   EXPECT_EQ(CountMessages(log, "uses a rollback journal from now on"), 1);
   EXPECT_EQ(CountMessages(log, "cannot be written"), 0);
 
   mount_.reset();
   Client below = test::LocalClient(dir_ / "lower/home", &log);
-  EXPECT_EQ(NamesIn(below), Names{"new"});
+  EXPECT_EQ(SnapshotNames(below), Names{"new"});
   Snapshot::Create(ctx_, "a", {.name = "last"}, below);
   EXPECT_EQ(CountRows(), 2);
   EXPECT_EQ(CountMessages(log, "index"), 1);
@@ -285,12 +277,12 @@ TEST_F(NoSharedMappingsTest, TheIndexIsWrittenWithARollbackJournal) {
 TEST_F(NoSharedMappingsTest, ALogThatIsInUseBelowTheMountIsLeftAlone) {
   const fs::path log_file = dir_ / "lower/home/db/snapshots.db-wal";
   Client below = test::LocalClient(dir_ / "lower/home");
-  EXPECT_EQ(NamesIn(below), Names{"old"});
+  EXPECT_EQ(SnapshotNames(below), Names{"old"});
   Snapshot::Create(ctx_, "a", {.name = "below"}, below);
   ASSERT_TRUE(fs::exists(log_file));
   std::vector<std::string> log;
   Client above = test::LocalClient(dir_ / "merged/home", &log);
-  EXPECT_EQ(NamesIn(above), (Names{"below", "old"}));
+  EXPECT_EQ(SnapshotNames(above), (Names{"below", "old"}));
   EXPECT_EQ(CountMessages(log, "uses a rollback journal from now on"), 0);
   EXPECT_TRUE(fs::exists(log_file));
   Snapshot::Create(ctx_, "a", {.name = "new"}, below);
@@ -310,10 +302,10 @@ TEST_F(NoSharedMappingsTest, ANewIndexIsWrittenToo) {
 // An earlier version of this library gives the index a write-ahead log whenever it opens it.
 TEST_F(NoSharedMappingsTest, AnIndexIsOpenedAgainIfItGetsALogBelowTheMount) {
   Client client = test::LocalClient(dir_ / "merged/home");
-  EXPECT_EQ(NamesIn(client), Names{"old"});
+  EXPECT_EQ(SnapshotNames(client), Names{"old"});
   base::Database(dir_ / "lower/home/db/snapshots.db", base::Database::Mode::kReadWrite)
       .Execute("PRAGMA journal_mode = WAL");
-  EXPECT_EQ(NamesIn(client), Names{"old"});
+  EXPECT_EQ(SnapshotNames(client), Names{"old"});
   Snapshot::Create(ctx_, "a", {.name = "new"}, client);
   EXPECT_EQ(CountRows(), 2);
 }

@@ -29,14 +29,6 @@ class HomeTest : public ::testing::Test {
     return Snapshot::Create(ctx_, "baseline", {.name = name}, client_);
   }
 
-  static std::vector<std::string> NamesIn(Client& client) {
-    std::vector<std::string> names;
-    for (const auto& handle : Snapshot::List(Context::Background(), client)) {
-      names.push_back(handle.Name().value_or("(none)"));
-    }
-    return names;
-  }
-
   const Context ctx_ = Context::Background();
   TempDir dir_;
   const fs::path home_ = dir_ / "home";
@@ -54,7 +46,7 @@ TEST_F(HomeTest, ALostIndexIsReadAgainFromTheArtifacts) {
   Create("a");
   Create("b");
   fs::remove_all(home_ / "db");
-  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("a", "b"));
+  EXPECT_THAT(SnapshotNames(client_), UnorderedElementsAre("a", "b"));
   fs::remove_all(home_ / "db");
   Client fresh = LocalClient(home_);
   EXPECT_EQ(Snapshot::Get(ctx_, "a", fresh).Name(), "a");
@@ -65,7 +57,7 @@ TEST_F(HomeTest, MovesToTheRuntimesIndexOnceThereIsOne) {
   Create("b");
   const fs::path other = UnpackFixtureHome("0.6.18", dir_ / "fixture");
   fs::copy(other / "db/msb.db", home_ / "db/msb.db");
-  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("a", "b", "plain", "labelled"));
+  EXPECT_THAT(SnapshotNames(client_), UnorderedElementsAre("a", "b", "plain", "labelled"));
   EXPECT_FALSE(fs::exists(home_ / "db/snapshots.db"));
   Create("c");
   const base::Database db(home_ / "db/msb.db", base::Database::Mode::kReadOnly);
@@ -129,13 +121,13 @@ TEST_F(HomeTest, ReindexAddsExistingSnapshotsAndDropsRemovedOnes) {
   fs::create_directory(dir_ / "more");
   fs::copy(home_ / "snapshots/b", dir_ / "more/c", fs::copy_options::recursive);
   EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 1U);
-  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "elsewhere"));
+  EXPECT_THAT(SnapshotNames(client_), UnorderedElementsAre("b", "elsewhere"));
   // c is a copy of b in another directory.
   EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "more", client_), 1U);
-  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "c", "elsewhere"));
+  EXPECT_THAT(SnapshotNames(client_), UnorderedElementsAre("b", "c", "elsewhere"));
   fs::remove_all(dir_ / "more");
   EXPECT_EQ(Snapshot::Reindex(ctx_, dir_ / "more", client_), 0U);
-  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("b", "elsewhere"));
+  EXPECT_THAT(SnapshotNames(client_), UnorderedElementsAre("b", "elsewhere"));
 }
 
 TEST_F(HomeTest, ReindexRefusesWhatIsNotADirectory) {
@@ -237,7 +229,8 @@ TEST_F(HomeTest, MembersOfGroupsAreSafeInAnyIndex) {
   fs::copy(other / "snapshots/baseline", home_ / "snapshots/group", fs::copy_options::recursive);
   Create("plain");
   EXPECT_EQ(Snapshot::Reindex(ctx_, "", client_), 3U);
-  EXPECT_THAT(NamesIn(client_), UnorderedElementsAre("plain", "group:plain", "group:labelled"));
+  EXPECT_THAT(SnapshotNames(client_),
+              UnorderedElementsAre("plain", "group:plain", "group:labelled"));
   const auto before = ListTree(home_ / "snapshots");
   for (const std::string key : {"group:plain", "group:labelled", "group"}) {
     const auto handle = Snapshot::Get(ctx_, key, client_);
@@ -280,7 +273,7 @@ TEST_F(HomeTest, ACancelledFirstReadingOfTheArtifactsIsDoneAgain) {
   EXPECT_MSB_ERROR(Snapshot::List(ctx, fresh), ErrorKind::kCancelled, "cancelled");
   fs::create_directories(home_ / "db");
   { base::Database(home_ / "db/snapshots.db", base::Database::Mode::kCreate).Execute("VACUUM"); }
-  EXPECT_EQ(NamesIn(fresh).size(), 3U);
+  EXPECT_EQ(SnapshotNames(fresh).size(), 3U);
 }
 
 TEST_F(HomeTest, ADamagedIndexOfItsOwnIsMadeAnew) {
@@ -288,7 +281,7 @@ TEST_F(HomeTest, ADamagedIndexOfItsOwnIsMadeAnew) {
   Client fresh = LocalClient(home_, &log_);
   fs::remove_all(home_ / "db");
   WriteFile(home_ / "db/snapshots.db", Noise(20'000, 5));
-  EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("a"));
+  EXPECT_THAT(SnapshotNames(fresh), UnorderedElementsAre("a"));
   EXPECT_FALSE(log_.empty());
 }
 
@@ -346,7 +339,7 @@ TEST_F(HomeTest, ManyThreadsShareAClient) {
     }
   }
   EXPECT_EQ(failures, 0);
-  EXPECT_EQ(NamesIn(client_).size(), 16U);
+  EXPECT_EQ(SnapshotNames(client_).size(), 16U);
   EXPECT_TRUE(log_.empty()) << log_[0];
 }
 
@@ -378,7 +371,7 @@ TEST_F(HomeTest, ManyProcessesShareAHome) {
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0);
   }
-  EXPECT_EQ(NamesIn(client_).size(), static_cast<std::size_t>(kProcesses * kSnapshots));
+  EXPECT_EQ(SnapshotNames(client_).size(), static_cast<std::size_t>(kProcesses * kSnapshots));
 }
 
 TEST_F(HomeTest, OfManyCreatorsOfANameOneWins) {

@@ -42,14 +42,6 @@ class IndexDamageTest : public ::testing::Test {
     db.Execute("PRAGMA wal_checkpoint(TRUNCATE)");
   }
 
-  static std::vector<std::string> NamesIn(Client& client) {
-    std::vector<std::string> names;
-    for (const auto& handle : Snapshot::List(Context::Background(), client)) {
-      names.push_back(handle.Name().value_or("(none)"));
-    }
-    return names;
-  }
-
   std::vector<fs::path> SetAside() const {
     std::vector<fs::path> found;
     for (const auto& entry : fs::directory_iterator(home_ / "db")) {
@@ -64,7 +56,7 @@ class IndexDamageTest : public ::testing::Test {
 
   // Expects each operation to work as if nothing had happened, on a new index.
   void ExpectUsable(Client& client) {
-    EXPECT_THAT(NamesIn(client), UnorderedElementsAre("a", "b"));
+    EXPECT_THAT(SnapshotNames(client), UnorderedElementsAre("a", "b"));
     EXPECT_EQ(Snapshot::Get(ctx_, "a", client).Name(), "a");
     const std::string digest = Snapshot::Open(ctx_, "a", client).Digest();
     EXPECT_EQ(Snapshot::Get(ctx_, digest, client).Name(), "a");
@@ -166,7 +158,7 @@ TEST_F(IndexDamageTest, AnUnknownWriteVersionIsRepairedByTheCallThatWrites) {
   PatchFile(index_, 18, "\x09");
   Client client = LocalClient(home_, &log_);
   Snapshot::Create(ctx_, "baseline", {.name = "c"}, client);
-  EXPECT_THAT(NamesIn(client), UnorderedElementsAre("a", "b", "c"));
+  EXPECT_THAT(SnapshotNames(client), UnorderedElementsAre("a", "b", "c"));
   EXPECT_THAT(log_, ElementsAre(AllOf(HasSubstr("set aside as"), HasSubstr("write version"))));
 }
 
@@ -187,13 +179,13 @@ TEST_F(IndexDamageTest, AnIndexWithoutChecksumsGetsThem) {
 // A connection that is already open finds the damage in the middle of a call.
 TEST_F(IndexDamageTest, DamageBehindAnOpenConnectionIsRepaired) {
   Client client = LocalClient(home_, &log_);
-  EXPECT_EQ(NamesIn(client).size(), 2U);
+  EXPECT_EQ(SnapshotNames(client).size(), 2U);
   {
     base::Database db(index_, base::Database::Mode::kReadWrite);
     db.Execute("DROP TABLE snapshot_index; CREATE TABLE snapshot_index (digest TEXT)");
   }
   Snapshot::Remove(ctx_, "b", false, client);
-  EXPECT_THAT(NamesIn(client), UnorderedElementsAre("a"));
+  EXPECT_THAT(SnapshotNames(client), UnorderedElementsAre("a"));
   EXPECT_EQ(log_.size(), 1U);
 }
 
@@ -259,10 +251,10 @@ TEST_F(IndexDamageTest, OnlyTheLastThreeDamagedIndexesAreKept) {
 TEST_F(IndexDamageTest, SeveralProcessesThatFindTheSameDamageReplaceItOnce) {
   Client one = LocalClient(home_, &log_);
   Client other = LocalClient(home_, &log_);
-  EXPECT_EQ(NamesIn(one), NamesIn(other));
+  EXPECT_EQ(SnapshotNames(one), SnapshotNames(other));
   { base::Database(index_, base::Database::Mode::kReadWrite).Execute("DROP TABLE snapshot_index"); }
-  EXPECT_EQ(NamesIn(one).size(), 2U);
-  EXPECT_EQ(NamesIn(other).size(), 2U);
+  EXPECT_EQ(SnapshotNames(one).size(), 2U);
+  EXPECT_EQ(SnapshotNames(other).size(), 2U);
   EXPECT_EQ(log_.size(), 1U);
   EXPECT_EQ(SetAside().size(), 1U);
 }
@@ -339,7 +331,7 @@ TEST_F(RuntimeDamageTest, ALinkToTheRuntimesDatabaseIsFollowed) {
   fs::create_symlink(dir_ / "real.db", runtime_);
   Client client = LocalClient(home_, &log_);
   EXPECT_EQ(Snapshot::Reindex(ctx_, "", client), 2U);
-  EXPECT_THAT(NamesIn(client), UnorderedElementsAre("a", "b", "plain", "labelled"));
+  EXPECT_THAT(SnapshotNames(client), UnorderedElementsAre("a", "b", "plain", "labelled"));
   EXPECT_FALSE(fs::exists(index_));
   EXPECT_EQ(std::get<std::string>(Client(Config{.home = home_}).config().backend), "microsandbox");
 }

@@ -31,14 +31,6 @@ using ::testing::UnorderedElementsAre;
 
 const Context kCtx = Context::Background();
 
-std::vector<std::string> NamesIn(Client& client) {
-  std::vector<std::string> names;
-  for (const auto& handle : Snapshot::List(kCtx, client)) {
-    names.push_back(handle.Name().value_or("(none)"));
-  }
-  return names;
-}
-
 // Makes the snapshots "parent", "child" (an overlay of it) and "raw".
 void MakeSnapshots(const fs::path& home, const fs::path& image) {
   Client client(Config{.home = home, .backend = "local", .upper_format = DiskFormat::kQcow2});
@@ -173,7 +165,7 @@ TEST_F(IndexPlaceTest, AReadOnlyRuntimesDatabaseWithALogIsRead) {
   PrivateMounts mounts;
   if (!mounts.ReadOnly(home_)) GTEST_SKIP() << mounts.failure();
   Client client = LocalClient(home_, &log_);
-  EXPECT_THAT(NamesIn(client), UnorderedElementsAre("plain", "labelled"));
+  EXPECT_THAT(SnapshotNames(client), UnorderedElementsAre("plain", "labelled"));
   EXPECT_EQ(Snapshot::Get(kCtx, "plain", client).Path(), home_ / "snapshots/plain");
 }
 
@@ -197,7 +189,7 @@ TEST_F(IndexPlaceTest, AHomeOfAnotherUserIsReadAndBootedFrom) {
     std::optional<Client> owner;
     if (in_use) {
       owner.emplace(LocalClient(home_));
-      EXPECT_EQ(NamesIn(*owner).size(), 3U);
+      EXPECT_EQ(SnapshotNames(*owner).size(), 3U);
     }
     const std::string failure = RunAsAnotherUser([&] {
       std::vector<std::string> log;
@@ -241,17 +233,17 @@ class FullDiskTest : public IndexPlaceTest {
 
 TEST_F(FullDiskTest, AFullDiskIsReadAndEmptiedByAnOpenClient) {
   if (!MakeFullHome()) GTEST_SKIP() << mounts_.failure();
-  EXPECT_EQ(NamesIn(*client_).size(), 3U);
+  EXPECT_EQ(SnapshotNames(*client_).size(), 3U);
   EXPECT_LT(Free(), 4096U);
   Snapshot::Remove(kCtx, "s1", false, *client_);
   EXPECT_GE(Free(), 3U << 20) << "the disk of a snapshot has 4 MiB";
-  EXPECT_THAT(NamesIn(*client_), UnorderedElementsAre("s2", "s3"));
+  EXPECT_THAT(SnapshotNames(*client_), UnorderedElementsAre("s2", "s3"));
   EXPECT_MSB_ERROR(Snapshot::Open(kCtx, "s1", *client_), ErrorKind::kSnapshotNotFound,
                    "no snapshot at ", "/snapshots/s1");
   Snapshot::Get(kCtx, "s2", *client_).Remove(kCtx, false);
-  EXPECT_THAT(NamesIn(*client_), UnorderedElementsAre("s3"));
+  EXPECT_THAT(SnapshotNames(*client_), UnorderedElementsAre("s3"));
   Client fresh = LocalClient(full_, &log_);
-  EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("s3"));
+  EXPECT_THAT(SnapshotNames(fresh), UnorderedElementsAre("s3"));
 }
 
 TEST_F(FullDiskTest, AFileSystemWithoutFreeInodesIsNamedAsTheCause) {
@@ -265,7 +257,7 @@ TEST_F(FullDiskTest, AFileSystemWithoutFreeInodesIsNamedAsTheCause) {
   for (int i = 0; std::ofstream(dir_ / "disk" / std::to_string(i)); ++i) {
   }
   Client fresh = LocalClient(full_, &log_);
-  EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("s1"));
+  EXPECT_THAT(SnapshotNames(fresh), UnorderedElementsAre("s1"));
   EXPECT_THAT(log_, Each(AllOf(HasSubstr((full_ / "db").native()), HasSubstr("no free inodes"))));
   EXPECT_THAT(log_, SizeIs(1));
 }
@@ -277,12 +269,12 @@ TEST_F(FullDiskTest, AFullDiskIsReadAndEmptiedByANewProcess) {
   for (const std::string name : {"s1", "s2", "s3"}) {
     FillDisk(dir_ / "disk");
     Client fresh = LocalClient(full_, &log_);
-    EXPECT_THAT(NamesIn(fresh), Contains(name));
+    EXPECT_THAT(SnapshotNames(fresh), Contains(name));
     EXPECT_EQ(Snapshot::Get(kCtx, name, fresh).Name(), name);
     Client other = LocalClient(full_, &log_);
     Snapshot::Remove(kCtx, name, false, other);
     EXPECT_GE(Free(), 3U << 20) << "the disk of a snapshot has 4 MiB";
-    EXPECT_THAT(NamesIn(other), Not(Contains(name)));
+    EXPECT_THAT(SnapshotNames(other), Not(Contains(name)));
   }
   Client last = LocalClient(full_, &log_);
   EXPECT_TRUE(Snapshot::List(kCtx, last).empty());
@@ -322,7 +314,7 @@ TEST_F(FullDiskTest, ASnapshotThatFindsNoSpaceLeavesTheSandboxAsItWas) {
     const auto mode = fs::status(upper).permissions();
     try {
       Snapshot::Create(kCtx, "a", {.name = "s"}, client);
-      EXPECT_EQ(NamesIn(client).size(), 1U);
+      EXPECT_EQ(SnapshotNames(client).size(), 1U);
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kIO) << e.what();
       EXPECT_THAT(e.what(), HasSubstr("No space left"));
@@ -368,13 +360,13 @@ TEST_F(IndexPlaceTest, AHomeWithALongPathHasAnIndex) {
       MakeStoppedSandbox(client, "baseline", dir / "base.img");
       Snapshot::Create(kCtx, "baseline", {.name = "a"}, client);
       Snapshot::Create(kCtx, "baseline", {.path = dir / "elsewhere"}, client);
-      EXPECT_THAT(NamesIn(client), UnorderedElementsAre("a", "elsewhere"));
+      EXPECT_THAT(SnapshotNames(client), UnorderedElementsAre("a", "elsewhere"));
     }
     Client fresh = LocalClient(home, &log_);
-    EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("a", "elsewhere"));
+    EXPECT_THAT(SnapshotNames(fresh), UnorderedElementsAre("a", "elsewhere"));
     Snapshot::Get(kCtx, "a", fresh).Remove(kCtx, false);
     EXPECT_EQ(Snapshot::Reindex(kCtx, "", fresh), 0U);
-    EXPECT_THAT(NamesIn(fresh), UnorderedElementsAre("elsewhere"));
+    EXPECT_THAT(SnapshotNames(fresh), UnorderedElementsAre("elsewhere"));
     EXPECT_TRUE(fs::exists(home / "db/snapshots.db"));
     EXPECT_THAT(log_, SizeIs(0));
   }
@@ -392,7 +384,7 @@ TEST_F(IndexPlaceTest, AShortLinkToALongPathIsThatHome) {
     Snapshot::Create(kCtx, "baseline", {.name = name == home ? "b" : "a"}, client);
   }
   Client linked = LocalClient(dir_ / "link", &log_);
-  EXPECT_THAT(NamesIn(linked), UnorderedElementsAre("a", "b"));
+  EXPECT_THAT(SnapshotNames(linked), UnorderedElementsAre("a", "b"));
   EXPECT_THAT(log_, SizeIs(0));
 }
 

@@ -6,7 +6,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -46,12 +45,9 @@ class MissingVolumeTest : public ::testing::Test {
   void Unmount() const { fs::rename(dir_ / "volume", dir_ / "unmounted"); }
   void Mount() const { fs::rename(dir_ / "unmounted", dir_ / "volume"); }
 
-  std::vector<std::string> Names() const {
+  void ExpectBothAreListed() const {
     Client client = NewClient();
-    std::vector<std::string> names;
-    for (const auto& handle : Snapshot::List(ctx_, client)) names.push_back(*handle.Name());
-    std::sort(names.begin(), names.end());
-    return names;
+    EXPECT_THAT(SnapshotNames(client), ElementsAre("first", "second"));
   }
 
   // Expects that each of the calls throws kIO, with a message that names the volume.
@@ -70,7 +66,7 @@ class MissingVolumeTest : public ::testing::Test {
   const fs::path home_ = dir_ / "home";
 };
 
-TEST_F(MissingVolumeTest, OfSandboxesProtectsTheSnapshotsThatMayBackThem) {
+TEST_F(MissingVolumeTest, NoSnapshotGoesThatAnAbsentSandboxMayUse) {
   MoveToVolume(home_ / "sandboxes");
   Unmount();
   ExpectEachRefuses({
@@ -84,14 +80,14 @@ TEST_F(MissingVolumeTest, OfSandboxesProtectsTheSnapshotsThatMayBackThem) {
        [&](Client& c) { std::ignore = CreateSandbox(ctx_, "c", {WithSnapshot("first")}, c); }},
       {"Create", [&](Client& c) { Snapshot::Create(ctx_, "a", {.name = "third"}, c); }},
   });
-  EXPECT_THAT(Names(), ElementsAre("first", "second"));
+  ExpectBothAreListed();
   Mount();
   Client client = NewClient();
   EXPECT_MSB_ERROR(Snapshot::Remove(ctx_, "first", false, client), ErrorKind::kSnapshotHasChildren,
                    "first");
 }
 
-TEST_F(MissingVolumeTest, OfSnapshotsKeepsTheirRows) {
+TEST_F(MissingVolumeTest, RowsOfAbsentSnapshotsAreKept) {
   MoveToVolume(home_ / "snapshots");
   Unmount();
   ExpectEachRefuses({
@@ -107,12 +103,12 @@ TEST_F(MissingVolumeTest, OfSnapshotsKeepsTheirRows) {
       {"Create", [&](Client& c) { Snapshot::Create(ctx_, "a", {.name = "third"}, c); }},
   });
   Mount();
-  EXPECT_THAT(Names(), ElementsAre("first", "second"));
+  ExpectBothAreListed();
   Client client = NewClient();
   EXPECT_EQ(Snapshot::Open(ctx_, "second", client).Verify(ctx_).upper.kind, "not_recorded");
 }
 
-TEST_F(MissingVolumeTest, OfTheHomeIsReported) {
+TEST_F(MissingVolumeTest, AnAbsentHomeIsReported) {
   MoveToVolume(home_);
   Unmount();
   ExpectEachRefuses({
@@ -123,7 +119,7 @@ TEST_F(MissingVolumeTest, OfTheHomeIsReported) {
       {"ListSandboxes", [&](Client& c) { std::ignore = ListSandboxes(ctx_, c); }},
   });
   Mount();
-  EXPECT_THAT(Names(), ElementsAre("first", "second"));
+  ExpectBothAreListed();
 }
 
 TEST_F(MissingVolumeTest, UsageLeavesOutWhatIsOnIt) {
@@ -147,7 +143,7 @@ TEST_F(MissingVolumeTest, AFileInThePlaceOfADirectoryIsReported) {
     fs::remove(home_ / name);
     fs::rename(dir_ / "kept", home_ / name);
   }
-  EXPECT_THAT(Names(), ElementsAre("first", "second"));
+  ExpectBothAreListed();
 }
 
 }  // namespace

@@ -115,7 +115,7 @@ TEST_F(LiveCommandTest, AGuestWithAnAgentExecutesCommandsAndIsFrozen) {
   }
   Boot({"--memory", "256", "--kernel", fs::path(guest) / "vmlinuz", "--initrd",
         fs::path(guest) / "initrd-agent.gz", "--append",
-        "console=ttyS0 loglevel=1 panic=-1 tsc=unstable msb.mount msb.agent"});
+        "console=ttyS0 loglevel=1 panic=-1 tsc=unstable cryptomgr.notests=1 msb.mount msb.agent"});
   const ProcessResult result =
       Run({"exec", "-i", "vm", "--", "sh", "-c", "cat >/data/file; echo err >&2; exit 7"},
           std::string("a\0b", 3));

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -179,6 +180,15 @@ void MakeStoppedSandbox(Client& client, const std::string& name, const fs::path&
   }
   Sandbox sandbox = CreateSandbox(ctx, name, {WithImage(image.native())}, client);
   sandbox.Close();
+}
+
+std::vector<std::string> SnapshotNames(Client& client) {
+  std::vector<std::string> names;
+  for (const SnapshotHandle& handle : Snapshot::List(Context::Background(), client)) {
+    names.push_back(handle.Name().value_or("(none)"));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 }  // namespace msb::test
