@@ -279,15 +279,21 @@ Artifact PublishArtifact(const Context& ctx, StagedArtifact staged,
   if (spec.flatten) return Publish(ctx, spec, stage);
   const std::string& file = spec.manifest.layers[0].file;
   const UniqueFd dir = base::OpenDirectory(sealed.parent_path());
-  const base::FileStamp now = base::StampOf(sealed).value_or(base::FileStamp{});
-  if (!now.SameContentLinked(staged.upper, base::IsLocalFileSystem(dir.get()))) {
-    CheckUnchanged(spec, staged.upper, now);
-  }
+  const auto check_staged = [&](const base::FileStamp& now) {
+    if (!now.SameContentLinked(staged.upper, base::IsLocalFileSystem(dir.get()))) {
+      CheckUnchanged(spec, staged.upper, now);
+    }
+  };
+  check_staged(base::StampOf(sealed).value_or(base::FileStamp{}));
   if (!base::TryLinkFile(sealed, stage.fd(), file)) {
     // The file cannot be linked, for example because it is on another file system: copy it.
-    const base::Entry source = base::OpenEntryAt(dir.get(), sealed.filename());
-    const UniqueFd copy = base::CreateFileAt(stage.fd(), file, staged.upper.mode & 0444);
-    disk::CopySparse(ctx, source.fd.get(), copy.get(), staged.upper.size);
+    NewArtifact source = spec;
+    source.upper = sealed;
+    ReadUndisturbed(ctx, source, [&](const UniqueFd& upper, const base::FileStamp& stamp) {
+      check_staged(stamp);
+      const UniqueFd copy = CreateAnew(stage.fd(), file, stamp.mode & 0444);
+      disk::CopySparse(ctx, upper.get(), copy.get(), stamp.size);
+    });
   }
   return Publish(ctx, spec, stage);
 }

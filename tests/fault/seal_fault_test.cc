@@ -2,12 +2,18 @@
 //
 // Failures of system calls while a snapshot takes over the disk of a sandbox.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <string>
 
 #include "src/base/file.h"
+#include "tests/support/call_interceptor.h"
 #include "tests/support/support.h"
 #include "tests/support/syscall_tracer.h"
 
@@ -92,6 +98,43 @@ TEST_F(SealFaultTest, AFailingCallLeavesTheSandboxUsable) {
     }
   }
   EXPECT_GT(refused, 10);
+}
+
+// On another file system the sealed disk is copied, which may take long after it was checked.
+TEST_F(SealFaultTest, AWriteToTheDiskWhileItIsCopiedIsNoticed) {
+  const fs::path snapshot = dir_ / "out/sealed";
+  bool is_copied = false;
+  bool is_written = false;
+  const auto decide = [&](const InterceptedCall& call) {
+    if (call.number == SYS_linkat) {
+      is_copied = call.Describe().find(dir_ / "out") != std::string::npos;
+      return is_copied ? EXDEV : 0;
+    }
+    const fs::path disk = call.PathOf(0);
+    if (is_copied && !is_written && disk.native().starts_with(home_.native())) {
+      fs::permissions(disk, fs::perms::owner_write, fs::perm_options::add);
+      PatchFile(disk, fs::file_size(disk) - 1, "x");
+      is_written = true;
+    }
+    return 0;
+  };
+  const InterceptedRun run =
+      RunIntercepted({SYS_linkat, SYS_ioctl, SYS_copy_file_range, SYS_pread64}, decide,
+                     [&](const std::function<void()>& begin) {
+                       Client client = NewClient();
+                       begin();
+                       try {
+                         Snapshot::Create(ctx_, "cow", {.path = snapshot}, client);
+                       } catch (const Error& e) {
+                         return fmt::format("{}: {}", ErrorKindName(e.kind()), e.what());
+                       }
+                       return std::string("done");
+                     });
+  EXPECT_TRUE(is_written);
+  EXPECT_TRUE(run.report.starts_with("SnapshotSandboxRunning: ") &&
+              run.report.find("was copied") != std::string::npos)
+      << run.report << run.crash;
+  EXPECT_FALSE(fs::exists(snapshot));
 }
 
 }  // namespace
