@@ -70,10 +70,12 @@ class SpawnPlan {
     posix_spawn_file_actions_adddup2(&actions_, input, STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions_, error, STDERR_FILENO);
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+#if defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 34)
     // The program that this library is part of may have opened descriptors without O_CLOEXEC. The
     // new process may live long, so it must not inherit them.
     posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
+#endif
 #endif
   }
 
@@ -144,8 +146,7 @@ class Child {
     pid_ = plan.Spawn(program_.c_str(), PointersTo(words).data(), PointersTo(environment).data());
     fd_ = OpenProcess(pid_);
     const int failure = errno;
-    // Old kernels lack pidfds, and old seccomp profiles refuse them.
-    if (!fd_ && failure != ENOSYS && failure != EPERM) {
+    if (!fd_ && !LacksProcessDescriptors(failure)) {
       KillGroup();
       ThrowErrno("open a pidfd for", program_, failure);
     }

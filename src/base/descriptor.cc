@@ -162,7 +162,9 @@ void DropWhatParentOwns() {
   placeholders.guards = own_guards;  // The other threads of the parent do not exist here.
   owned_by_process.RemoveAll([](int number) {
     locked_descriptors.Remove(number);
+    close(number);  // First, because the limit of descriptors may be reached.
     const int placeholder = open("/", O_PATH | O_CLOEXEC);
+    if (placeholder < 0 || placeholder == number) return;
     dup3(placeholder, number, O_CLOEXEC);
     close(placeholder);
   });
@@ -240,5 +242,7 @@ UniqueFd OpenProcess(pid_t pid) {
   // Called by number: kernels have had this system call for longer than C libraries have a wrapper.
   return AboveStandard(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
 }
+
+bool LacksProcessDescriptors(int error) { return error == ENOSYS || error == EPERM; }
 
 }  // namespace msb::base

@@ -82,6 +82,9 @@ std::pair<UniqueFd, UniqueFd> OpenUnixSocketPair();
 UniqueFd OpenMemoryFile(const char* name);
 // Calls pidfd_open(2).
 UniqueFd OpenProcess(pid_t pid);
+// Returns true if the error of OpenProcess means that there are no such descriptors: kernels before
+// Linux 5.3 lack them (ENOSYS), and old seccomp profiles refuse them (EPERM).
+bool LacksProcessDescriptors(int error);
 
 }  // namespace msb::base
 

@@ -64,6 +64,8 @@ std::string HostId() {
   return fmt::format("{}/{}", name.data(), machine.substr(0, machine.find('\n')));
 }
 
+bool HasMachineId(std::string_view id) { return !id.empty() && !id.ends_with('/'); }
+
 std::uint64_t PidNamespace() {
   struct stat st;
   return stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
@@ -154,7 +156,8 @@ std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity
   if (!fd) {
     // EINVAL, ENOENT: the pid is now the id of a thread.
     if (errno == ESRCH || errno == EINVAL || errno == ENOENT) return std::nullopt;
-    ThrowErrno("open a pidfd for", fmt::format("/proc/{}", identity.pid));
+    if (!LacksProcessDescriptors(errno))
+      ThrowErrno("open a pidfd for", fmt::format("/proc/{}", identity.pid));
   }
   // If the process still runs now, the descriptor was opened for it and not for a later process.
   const auto now = ProcessIdentity::Of(identity.pid);
@@ -168,24 +171,39 @@ std::optional<ProcessHandle> ProcessHandle::Open(const ProcessIdentity& identity
   if (now->start_ticks != identity.start_ticks || now->boot_id != identity.boot_id) {
     return std::nullopt;
   }
-  return ProcessHandle(std::move(fd));
+  return ProcessHandle(identity, std::move(fd));
 }
 
 bool ProcessHandle::AwaitEnd(const Context& ctx) const {
   for (;;) {
-    if (PollBriefly(ctx, fd_.get(), POLLIN)) return true;
+    if (!fd_ && !identity_.IsAlive()) return true;
+    if (PollBriefly(ctx, fd_.get(), POLLIN)) return true;  // Without a descriptor, only waits.
     if (ctx.Done()) return false;
   }
 }
 
 void ProcessHandle::Kill() const {
   // Called by number: kernels have had this system call for longer than C libraries have a wrapper.
-  if (syscall(SYS_pidfd_send_signal, fd_.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH) {
-    ThrowErrno("kill", "a process");
+  long result = -1;
+  if (fd_) result = syscall(SYS_pidfd_send_signal, fd_.get(), SIGKILL, nullptr, 0);
+  if (!fd_ || (result != 0 && LacksProcessDescriptors(errno))) {
+    result = identity_.IsAlive() ? kill(identity_.pid, SIGKILL) : 0;
   }
+  if (result == 0 || errno == ESRCH) return;
+  if (errno != EPERM) ThrowErrno("kill", fmt::format("process {}", identity_.pid));
+  Throw(
+      ErrorKind::kIO,
+      "cannot kill process {}: it belongs to another user, and this process runs as user {}; stop "
+      "it as its user or as root",
+      identity_.pid, geteuid());
 }
 
 void ProcessHandle::Reap() const {
+  if (!fd_) {
+    int ignored = 0;
+    static_cast<void>(waitpid(identity_.pid, &ignored, WNOHANG));  // ECHILD: it is no child.
+    return;
+  }
   constexpr auto kPidFd =
       static_cast<idtype_t>(3);  // P_PIDFD, which is newer than some C libraries.
   siginfo_t ignored{};

@@ -27,8 +27,11 @@ namespace msb::base {
 std::string BootId();
 
 // Returns a name for this host that distinguishes it from other hosts that may share a file system:
-// its host name and machine-id(5).
+// its host name and machine-id(5), with a '/' between them.
 std::string HostId();
+// Returns true if id, a result of HostId, contains a machine-id. Without one, as in many
+// containers, hosts of the same host name have the same id.
+bool HasMachineId(std::string_view id);
 
 // Returns a number for the PID namespace of this process, or 0 if it cannot be read. Until the next
 // boot, no other namespace has this number, unless this namespace ends.
@@ -70,7 +73,8 @@ bool HasInEnvironment(const ProcessIdentity& process, std::string_view entry);
 std::vector<UniqueFd> OpenFilesOf(const ProcessIdentity& process, std::string_view name);
 
 // A ProcessHandle refers to a process by a descriptor (pidfd_open(2)), so that a later process with
-// the same pid is never mistaken for it.
+// the same pid is never mistaken for it. Where the kernel (before Linux 5.3) or a seccomp profile
+// has no such descriptors, it compares identities instead.
 class ProcessHandle {
  public:
   // Returns nullopt if the process has ended, is not visible, or has no start_ticks. Throws kIO if
@@ -80,7 +84,8 @@ class ProcessHandle {
   // Waits until the process has ended. Returns false if ctx is done before that. Never throws
   // kCancelled.
   bool AwaitEnd(const Context& ctx) const;
-  // Sends SIGKILL. Has no effect if the process has ended.
+  // Sends SIGKILL. Has no effect if the process has ended. Throws kIO if it belongs to another
+  // user.
   void Kill() const;
   // Reaps the process if it has ended and this process is its parent. An orphan becomes the child
   // of the init process of its container, and stays a zombie if the init process does not reap it.
@@ -88,9 +93,11 @@ class ProcessHandle {
   void Reap() const;
 
  private:
-  explicit ProcessHandle(UniqueFd fd) : fd_(std::move(fd)) {}
+  ProcessHandle(const ProcessIdentity& identity, UniqueFd fd)
+      : identity_(identity), fd_(std::move(fd)) {}
 
-  UniqueFd fd_;
+  ProcessIdentity identity_;
+  UniqueFd fd_;  // Empty if there are no such descriptors.
 };
 
 }  // namespace msb::base

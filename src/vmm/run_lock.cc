@@ -48,6 +48,11 @@ struct flock WholeFile() {
   return lock;
 }
 
+// Returns true if the runner's host is certainly this one.
+bool IsThisHost(const Runner& runner) {
+  return runner.host == base::HostId() && base::HasMachineId(runner.host);
+}
+
 // Returns whether a process holds the lock, or nullopt if that cannot be determined.
 std::optional<bool> IsHeld(int dir, const std::string& file) {
   try {
@@ -217,7 +222,7 @@ RunState StateOf(const Runner& runner, int dir, const std::string& upper) {
   // was started again under another name.
   if (is_free && runner.lock_domain == kLocal) return RunState::kEnded;
   if (runner.boot_id != base::BootId()) {
-    return runner.host == base::HostId() ? RunState::kEnded : RunState::kMayRun;
+    return IsThisHost(runner) ? RunState::kEnded : RunState::kMayRun;
   }
   if (is_free) return RunState::kEnded;
   if (!runner.IsVisible()) return RunState::kMayRun;

@@ -26,6 +26,8 @@
 #include "src/base/spawn.h"
 #include "src/base/sqlite.h"
 #include "src/base/staging.h"
+#include "src/base/throw.h"
+#include "tests/support/limits.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -262,6 +264,18 @@ TEST(ForkTest, ForkedProcessHasNoLockedDescriptorWithAHighNumber) {
                 // A placeholder, and not the locked directory.
                 return (fcntl(locked.get(), F_GETFL) & O_PATH) != 0 ? 0 : 3;
               });
+            }),
+            0);
+}
+
+TEST(ForkTest, AForkedProcessHasNoLockedDescriptorIfNoneIsFree) {
+  const test::TempDir dir;
+  EXPECT_EQ(InForkedProcess([&] {
+              const UniqueFd locked = OpenDirectory(dir.path());
+              if (!TryLock(locked.get())) return 1;
+              test::LeaveDescriptors(1);
+              const UniqueFd last = OpenDirectory("/");
+              return InForkedProcess([&] { return PathOf(locked.get()) != dir.path() ? 0 : 2; });
             }),
             0);
 }

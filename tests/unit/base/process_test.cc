@@ -21,6 +21,7 @@
 #include "msb/context.h"
 #include "src/base/file.h"
 #include "tests/support/limits.h"
+#include "tests/support/missing_calls.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -72,6 +73,12 @@ TEST(ProcessTest, ThisProcessIsAlive) {
   const ProcessIdentity self = ProcessIdentity::Self();
   EXPECT_EQ(self.pid, getpid());
   EXPECT_TRUE(self.IsAlive());
+}
+
+TEST(ProcessTest, TellsHostsWithAndWithoutAMachineIdApart) {
+  EXPECT_TRUE(HasMachineId("worker/0123456789abcdef0123456789abcdef"));
+  EXPECT_FALSE(HasMachineId("worker/"));
+  EXPECT_FALSE(HasMachineId(""));
 }
 
 // A process must not be taken for one that has ended because no descriptor is free.
@@ -248,6 +255,53 @@ TEST(ProcessHandleTest, KillsARunningProcess) {
   process->Kill();
   child.Reap();
   process->Kill();
+}
+
+// Kernels before Linux 5.3 lack the descriptors, and old seccomp profiles refuse them.
+TEST(ProcessHandleTest, WorksWithoutProcessDescriptors) {
+  for (const int error : {ENOSYS, EPERM}) {
+    const auto refused = test::RunWithout({{"pidfd_open", SYS_pidfd_open, error}}, [] {
+      Child child;
+      const auto process = HandleOf(child.pid());
+      if (!process) return "no handle";
+      if (process->AwaitEnd(Context::Background().WithTimeout(std::chrono::milliseconds(70)))) {
+        return "a child that runs counts as ended";
+      }
+      process->Kill();
+      if (!process->AwaitEnd(test::Soon())) return "a child that was killed does not end";
+      process->Reap();
+      if (kill(child.pid(), 0) == 0) return "the child was not reaped";
+      process->Kill();
+      return "done";
+    });
+    EXPECT_EQ(refused, "done");
+  }
+}
+
+TEST(ProcessHandleTest, SaysWhoCanKillTheProcessOfAnotherUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to become another user";
+  const Child child;
+  const auto process = HandleOf(child.pid());
+  ASSERT_TRUE(process);
+  const pid_t other = fork();
+  if (other == 0) {
+    int status = 1;
+    if (setuid(65534) == 0) {
+      try {
+        process->Kill();
+      } catch (const Error& e) {
+        const bool names = test::Names(
+            e.what(), {"cannot kill process " + std::to_string(child.pid()),
+                       "this process runs as user 65534", "stop it as its user or as root"});
+        status = e.kind() == ErrorKind::kIO && names ? 0 : 2;
+      }
+    }
+    _exit(status);
+  }
+  int status = 0;
+  waitpid(other, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(ProcessHandleTest, ReapsAChildThatHasEnded) {
