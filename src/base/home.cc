@@ -44,14 +44,15 @@ fs::path Home::RuntimeDatabase() const { return DatabaseDir() / kRuntimeDatabase
 std::optional<fs::path> Home::FindRuntimeDatabase() const {
   const fs::path path = RuntimeDatabase();
   std::error_code error;
-  const fs::file_type link = fs::symlink_status(path, error).type();
-  if (link == fs::file_type::not_found) return std::nullopt;
-  if (link == fs::file_type::none) {
+  const auto known = [&](fs::file_type type) {
+    if (type != fs::file_type::none) return type;
     throw DatabaseError(DatabaseError::Cause::kInaccessible, ErrorKind::kIO,
                         fmt::format("cannot look up {}: {}; {}", path.native(), error.message(),
                                     NextStep(error.value(), path.native())));
-  }
-  const fs::file_type type = fs::status(path, error).type();
+  };
+  const fs::file_type link = known(fs::symlink_status(path, error).type());
+  if (link == fs::file_type::not_found) return std::nullopt;
+  const fs::file_type type = known(fs::status(path, error).type());
   if (type == fs::file_type::regular) {
     return link == fs::file_type::symlink ? Canonical(path) : path;
   }

@@ -126,7 +126,10 @@ Index IndexStore::Open(const Context& ctx, bool is_runtime, const std::filesyste
   if (!is_runtime) return OpenOwn(ctx, warnings);
   Index index = Index::OpenRuntime(path, ctx);
   const std::filesystem::path own = home_.OwnDatabase();
-  if (base::StampOf(own) && fill_(ctx, index, warnings)) index::RemoveDatabase(own);
+  // A table that this library cannot write is used as it is.
+  if (index.IsWritable() && base::StampOf(own) && fill_(ctx, index, warnings)) {
+    index::RemoveDatabase(own);
+  }
   return index;
 }
 

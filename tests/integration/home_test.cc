@@ -80,6 +80,30 @@ TEST_F(HomeTest, AnIndexThatCannotBeWrittenIsLoggedNotThrown) {
                    "/db/msb.db has no column 'name'", "update this library");
 }
 
+// A later runtime may have a column that this library cannot fill. It may also be the first runtime
+// of a home that was used without one.
+TEST_F(HomeTest, AnIndexThatCannotBeWrittenIsReadBesideTheOwnOne) {
+  Create("own");
+  ASSERT_TRUE(fs::exists(home_ / "db/snapshots.db"));
+  fs::copy(UnpackFixtureHome("0.6.18", dir_ / "fixture") / "db/msb.db", home_ / "db/msb.db");
+  {
+    base::Database db(home_ / "db/msb.db", base::Database::Mode::kReadWrite);
+    std::string sql;
+    {
+      base::Statement statement(db, "SELECT sql FROM sqlite_master WHERE name = 'snapshot_index'");
+      ASSERT_TRUE(statement.Step());
+      sql = statement.Text(0);
+    }
+    db.Execute("ALTER TABLE snapshot_index RENAME TO before");
+    db.Execute(sql.insert(sql.rfind(')'), ", mystery TEXT NOT NULL"));
+    db.Execute("INSERT INTO snapshot_index SELECT *, 'x' FROM before; DROP TABLE before");
+  }
+  Client fresh = LocalClient(home_, &log_);
+  EXPECT_THAT(SnapshotNames(fresh), UnorderedElementsAre("plain", "labelled"));
+  EXPECT_EQ(Snapshot::Open(ctx_, "own", fresh).Path(), home_ / "snapshots/own");
+  EXPECT_TRUE(fs::exists(home_ / "db/snapshots.db"));
+}
+
 TEST_F(HomeTest, OnlyARuntimeWithoutAnIndexPredatesDescriptors) {
   const fs::path database = UnpackFixtureHome("0.6.18", dir_ / "fixture") / "db/msb.db";
   const std::vector<std::pair<std::string, std::string>> changes = {

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "src/base/sqlite.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -78,6 +79,20 @@ TEST_F(HomeTest, FindsTheRuntimesDatabaseThroughALink) {
   fs::create_directory(own_.RuntimeDatabase());
   EXPECT_MSB_ERROR(own_.FindRuntimeDatabase(), ErrorKind::kIO, "/db/msb.db must be the database",
                    "is a directory", "restore the database");
+}
+
+// Nothing is known about a database that cannot be looked up.
+TEST_F(HomeTest, ALinkThatCannotBeFollowedIsNoDamage) {
+  fs::create_directory(home_ / "db");
+  fs::create_symlink("msb.db", own_.RuntimeDatabase());
+  try {
+    own_.FindRuntimeDatabase();
+    FAIL();
+  } catch (const DatabaseError& e) {
+    EXPECT_EQ(e.cause(), DatabaseError::Cause::kInaccessible);
+    EXPECT_TRUE(test::Names(e.what(), {"cannot look up ", "/db/msb.db: Too many levels of"}))
+        << e.what();
+  }
 }
 
 }  // namespace
