@@ -67,11 +67,12 @@ class Database {
   // database locked.
   Database(const std::filesystem::path& path, Mode mode);
   // Opens the database like kCreate, bound to ctx, with a journal that the file system supports. A
-  // new database gets a write-ahead log. Where the file system lacks shared mappings (mmap(2),
-  // MAP_SHARED), which the log needs, converts the database to a rollback journal and logs a
-  // message. Throws kInaccessible if it has a log there, which a program below that mount may be
-  // using. A database with a rollback journal keeps it on every file system, because a program on
-  // another mount of the home may not see the log.
+  // new database gets a write-ahead log if its file system is local (IsLocalFileSystem) or an
+  // overlayfs. Where the file system lacks shared mappings (mmap(2), MAP_SHARED), which the log
+  // needs, converts the database to a rollback journal and logs a message. Throws kInaccessible if
+  // it has a log there, which a program below that mount may be using. A database with a rollback
+  // journal keeps it on every file system, because a program on another mount of the home may not
+  // see the log.
   static Database OpenJournaled(const std::filesystem::path& path, const Context& ctx);
   // Returns an in-memory copy of the database at path, which is only read. Never creates a file:
   // log files of this process's user could make the database unwritable for its owner. So if the
@@ -107,8 +108,9 @@ class Database {
   // Works like OpenJournaled, but returns nullopt if the file system lacks shared mappings.
   static std::optional<Database> TryOpenJournaled(const std::filesystem::path& path,
                                                   const Context& ctx);
-  // Gives a new database a write-ahead log, and reads the database.
-  void PrepareJournal();
+  // Gives a new database, at path, a write-ahead log if only one host uses its file system. Reads
+  // the database.
+  void PrepareJournal(const std::filesystem::path& path);
   // Returns true if the last call failed because the file system lacks shared mappings.
   bool LacksSharedMappings() const;
   // Returns true if reading the database would create the files of its write-ahead log.

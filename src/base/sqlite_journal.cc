@@ -9,11 +9,22 @@
 #include <filesystem>
 
 #include "src/base/call_scope.h"
+#include "src/base/file.h"
 #include "src/base/file_system.h"
 #include "src/base/sqlite.h"
 #include "src/base/throw.h"
 
 namespace msb::base {
+namespace {
+
+// Returns true if only one kernel uses the file system at a time. The shared memory of a log is not
+// shared between hosts: https://sqlite.org/wal.html
+bool IsOfOneHost(const std::filesystem::path& path) {
+  const UniqueFd dir = OpenDirectory(path.parent_path());
+  return IsLocalFileSystem(dir.get()) || IsOverlayFileSystem(dir.get());
+}
+
+}  // namespace
 
 Database Database::OpenJournaled(const std::filesystem::path& path, const Context& ctx) {
   if (std::optional<Database> db = TryOpenJournaled(path, ctx)) return *std::move(db);
@@ -43,7 +54,7 @@ std::optional<Database> Database::TryOpenJournaled(const std::filesystem::path& 
   std::optional<Database> db(std::in_place, path, Mode::kCreate);
   db->Bind(ctx);
   try {
-    db->PrepareJournal();
+    db->PrepareJournal(path);
   } catch (const DatabaseError&) {
     if (has_log || !db->LacksSharedMappings()) throw;
     db.reset();
@@ -51,12 +62,12 @@ std::optional<Database> Database::TryOpenJournaled(const std::filesystem::path& 
   return db;
 }
 
-void Database::PrepareJournal() {
+void Database::PrepareJournal(const std::filesystem::path& path) {
   const bool is_new = [&] {
     Statement pages(*this, "PRAGMA page_count");
     return pages.Step() && pages.Integer(0) == 0;
   }();
-  if (is_new) Execute("PRAGMA journal_mode = WAL");
+  if (is_new && IsOfOneHost(path)) Execute("PRAGMA journal_mode = WAL");
   // SQLite maps the shared memory of a log when the database is first read.
   Execute("SELECT 1 FROM sqlite_master");
   const bool has_log = [&] {

@@ -299,6 +299,21 @@ TEST_F(NoSharedMappingsTest, ANewIndexIsWrittenToo) {
   EXPECT_EQ(count.Integer(0), 1);
 }
 
+// Other hosts may use the file system of a mount, and they do not see the memory of a log.
+TEST(SharedFileSystemTest, ANewIndexHasNoLog) {
+  const TempDir dir;
+  fs::create_directory(dir / "lower");
+  const FuseMount mount(dir / "lower", dir / "merged", "");
+  if (!mount) GTEST_SKIP() << "cannot mount with bindfs";
+  std::vector<std::string> log;
+  Client client = test::LocalClient(dir / "merged/home", &log);
+  test::MakeStoppedSandbox(client, "a", dir / "image");
+  Snapshot::Create(ctx_, "a", {.name = "s"}, client);
+  EXPECT_FALSE(fs::exists(dir / "lower/home/db/snapshots.db-wal"));
+  EXPECT_EQ(SnapshotNames(client), Names{"s"});
+  EXPECT_TRUE(log.empty());
+}
+
 // An earlier version of this library gives the index a write-ahead log whenever it opens it.
 TEST_F(NoSharedMappingsTest, AnIndexIsOpenedAgainIfItGetsALogBelowTheMount) {
   Client client = test::LocalClient(dir_ / "merged/home");
