@@ -107,9 +107,7 @@ void CheckUnchanged(const FileStamp& before, const FileStamp& now, ErrorKind kin
 std::optional<FileStamp> StampOf(const std::filesystem::path& path) {
   struct stat st;
   if (lstat(path.c_str(), &st) != 0) {
-    if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG) {
-      ThrowErrno("look up", path.native());
-    }
+    if (!MeansAbsent(errno)) ThrowErrno("look up", path.native());
     return std::nullopt;
   }
   if (!S_ISREG(st.st_mode)) return std::nullopt;
@@ -135,8 +133,7 @@ std::string_view Describe(EntryType type) {
 EntryType TypeAt(int dir, const std::string& name) {
   struct stat st;
   if (fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return TypeOf(st.st_mode);
-  if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG)
-    ThrowErrnoAt("look up", dir, name);
+  if (!MeansAbsent(errno)) ThrowErrnoAt("look up", dir, name);
   return EntryType::kAbsent;
 }
 
@@ -147,7 +144,7 @@ Entry OpenEntryAt(int dir, const std::string& name) {
   if (type != EntryType::kRegularFile && type != EntryType::kDirectory) return {type, UniqueFd()};
   UniqueFd fd = OpenAt(dir, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!fd) {
-    if (errno == ENOENT) return {};
+    if (MeansAbsent(errno)) return {};
     if (errno == ELOOP) return {EntryType::kSymlink, UniqueFd()};
     ThrowErrnoAt("open", dir, name);
   }

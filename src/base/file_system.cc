@@ -63,6 +63,10 @@ bool IsUnsupported(int error) {
          error == kNotSupported;
 }
 
+bool MeansAbsent(int error) {
+  return error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG || error == ESTALE;
+}
+
 bool NeedsCopy(int error) {
   return IsUnsupported(error) || error == EXDEV || error == EPERM || error == EACCES ||
          error == EMLINK;

@@ -13,6 +13,11 @@ namespace msb::base {
 // EINVAL, ENOSYS, EOPNOTSUPP or ENOTTY.
 bool IsUnsupported(int error);
 
+// Returns true if the error of a call on a path means that nothing is there: ENOENT; ENOTDIR;
+// ENAMETOOLONG, since no such name can exist; or ESTALE, with which NFS reports that another host
+// has removed the file or the directory.
+bool MeansAbsent(int error);
+
 // Returns true if the error, which link(2) has returned, means that the file cannot have another
 // hard link and must be copied: an IsUnsupported error, EXDEV, EPERM, EACCES or EMLINK.
 bool NeedsCopy(int error);

@@ -72,7 +72,7 @@ class Remover {
     if (lseek(dir, 0, SEEK_SET) < 0) return Fail(dir, ".");
     for (;;) {
       const ssize_t size = getdents64(dir, buffer.data(), buffer.size());
-      if (size < 0 && errno != ENOENT) Fail(dir, ".");
+      if (size < 0) Fail(dir, ".");
       if (size <= 0) return changed;
       for (ssize_t at = 0; at < size;) {
         const auto* entry = reinterpret_cast<const dirent64*>(buffer.data() + at);
@@ -142,7 +142,8 @@ class Remover {
   // changed.
   bool Fail(int dir, std::string_view name) {
     const int error = errno;
-    if (error != ENOENT && !failure_) failure_ = {PathOf(dir, name), error};
+    // ESTALE: another host has removed its directory, on NFS.
+    if (error != ENOENT && error != ESTALE && !failure_) failure_ = {PathOf(dir, name), error};
     return false;
   }
 

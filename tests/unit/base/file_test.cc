@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/missing_calls.h"
 #include "tests/support/support.h"
 
 namespace msb::base {
@@ -100,6 +102,27 @@ TEST(FileTest, FindsNothingUnderANameThatIsNotThere) {
   const UniqueFd fd = OpenDirectory(dir.path());
   EXPECT_EQ(OpenEntryAt(fd.get(), "absent").type, EntryType::kAbsent);
   EXPECT_EQ(OpenEntryAt(fd.get(), std::string(300, 'n')).type, EntryType::kAbsent);
+}
+
+// On NFS, if another host has removed the directory.
+TEST(FileTest, FindsNothingInAStaleDirectory) {
+  const TempDir dir;
+  WriteFile(dir / "file", "x");
+  const UniqueFd fd = OpenDirectory(dir.path());
+  for (const long call : {SYS_newfstatat, SYS_openat}) {
+    const bool stat_fails = call == SYS_newfstatat;
+    EXPECT_EQ(test::RunWithout({{"call", call, ESTALE}},
+                               [&]() -> std::string {
+                                 if (OpenEntryAt(fd.get(), "file").type != EntryType::kAbsent) {
+                                   return "found";
+                                 }
+                                 return (TypeAt(fd.get(), "file") == EntryType::kAbsent) ==
+                                                stat_fails
+                                            ? "absent"
+                                            : "another type";
+                               }),
+              "absent");
+  }
 }
 
 TEST(FileTest, OpensFilesWithOddNames) {
