@@ -7,12 +7,13 @@ cd "$(dirname "$0")/.."
 . tests/packages.sh
 msb_install_build_dependencies
 . tests/ccache.sh
+. tests/summary.sh
 
 echo "building"
 # The build of tests/run.sh, which adds the tests to it.
 cmake --preset release -DMSB_BUILD_TESTS=OFF -DMSB_BUILD_BENCHMARKS=OFF \
   -DMSB_WARNINGS_AS_ERRORS="${MSB_WARNINGS_AS_ERRORS:-OFF}" >/dev/null
-cmake --build --preset release --target quickstart | tail -n 1
+msb_summary cmake --build --preset release --target quickstart
 
 work=$(mktemp -d "$PWD/build/quickstart-XXXXXX")
 trap 'rm -rf "$work"' EXIT

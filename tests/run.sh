@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 . tests/packages.sh
 msb_install_build_dependencies "${msb_test_packages[@]}"
 . tests/ccache.sh
+. tests/summary.sh
 # Only CI, whose compiler is known, turns warnings into errors.
 warnings=-DMSB_WARNINGS_AS_ERRORS=${MSB_WARNINGS_AS_ERRORS:-OFF}
 
@@ -22,17 +23,13 @@ prepare_guest() {
   export MSB_TEST_GUEST=$PWD/build/guest
 }
 
-# configure PRESET: prints the output of CMake only if it fails.
-configure() {
-  local log
-  log=$(cmake --preset "$1" "$warnings" 2>&1) || { echo "$log"; exit 1; }
-}
+configure() { msb_summary cmake --preset "$1" "$warnings" >/dev/null; }
 
 build_and_test() {
   local preset=$1
   echo "== $preset"
   configure "$preset"
-  cmake --build --preset "$preset" | tail -n 1
+  msb_summary cmake --build --preset "$preset"
   # Many tests wait, for the disk or for a guest.
   ctest --preset "$preset" -j $(($(nproc) * 2)) --progress && return
   # Print the failures once more, where they are easy to find.
@@ -50,7 +47,7 @@ soak() {
   done
   echo "== soak"
   configure release
-  cmake --build --preset release --target soak | tail -n 1
+  msb_summary cmake --build --preset release --target soak
   build/release/tests/soak --seconds $((seconds - ${#peers[@]} * seconds / 5))
   for peer in "${peers[@]}"; do
     build/release/tests/soak --seconds $((seconds / 5)) --peer "$peer"
@@ -102,7 +99,7 @@ case "${1:-}" in
   --environments)
     msb_install_missing "${msb_environment_packages[@]}"
     configure release
-    cmake --build --preset release --target environments | tail -n 1
+    msb_summary cmake --build --preset release --target environments
     tests/environments/run.sh build/release/tests/environments
     ;;
   *)

@@ -10,7 +10,8 @@ dir=$(realpath -m "${1:?usage: run.sh DIR [RUNTIME]}")
 runtime=${2:+$(realpath "$2")}
 
 cmake -S "$source_dir" --preset release >/dev/null
-cmake --build "$source_dir/build/release" --target \
+. "$source_dir/tests/summary.sh"
+msb_summary cmake --build "$source_dir/build/release" --target \
   bench_snapshot bench_archive bench_chain bench_live bench_program bench_registry >/dev/null
 
 mkdir -p "$dir"

@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/packages.sh
+. tests/summary.sh
 
 # fail MESSAGE: prints it and exits.
 fail() {
@@ -43,7 +44,7 @@ build() {
   local kind
   for kind in static shared; do
     (configure $kind) >"$work/$kind.log" || fail "$(cat "$work/$kind.log")"
-    cmake --build "$work/$kind" | tail -n 1
+    msb_summary cmake --build "$work/$kind"
   done
   pack "$work/packages"
 }

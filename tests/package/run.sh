@@ -10,10 +10,11 @@ work=$(realpath -m "${1:?usage: run.sh BUILD_DIR}")
 rm -rf "$work"
 mkdir -p "$work"
 . tests/package/use.sh
+. tests/summary.sh
 
 for preset in release shared; do
   cmake --preset $preset -DMSB_WARNINGS_AS_ERRORS="${MSB_WARNINGS_AS_ERRORS:-OFF}" >/dev/null
-  cmake --build --preset $preset --target msb msb_snapshot_generated >/dev/null
+  msb_summary cmake --build --preset $preset --target msb msb_snapshot_generated >/dev/null
 done
 
 # Each of them alone, in a prefix that is chosen at install time and moved later.
@@ -53,7 +54,7 @@ for fetch in OFF ON; do
       -DMSB_FETCH=$fetch -DBUILD_SHARED_LIBS=$shared -DCMAKE_BUILD_TYPE=RelWithDebInfo \
       -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O2 -g1 -DNDEBUG" \
       -DMSB_WARNINGS_AS_ERRORS="${MSB_WARNINGS_AS_ERRORS:-OFF}" >/dev/null
-    cmake --build "$build" >/dev/null
+    msb_summary cmake --build "$build" >/dev/null
     "$build/consumer" "$work/home"
     if [ $shared = ON ]; then needs_shared "$build/consumer"; fi
   done

@@ -270,7 +270,8 @@ TEST_F(PushObstaclesTest, TagsEachManifest) {
   for (std::size_t i = 0; i < tags.size(); ++i) {
     const auto manifest = registry_.Manifest("team/a", tags[i]);
     ASSERT_TRUE(manifest) << tags[i];
-    EXPECT_EQ(base::Sha256Digest(*manifest), index["manifests"][i]["digest"]) << tags[i];
+    EXPECT_EQ(base::Sha256Digest(*manifest), index["manifests"][i]["digest"].get<std::string>())
+        << tags[i];
   }
 }
 
