@@ -23,9 +23,9 @@ OF_NAMESPACE = re.compile(
 ELSEWHERE = re.compile(
     r"^ *(?:friend )?(?:class|struct|enum class|using) (\w+)"
     r"|^ +(?:static )?constexpr [^=({]*?\b(\w+) ?[={]"
-    r"|^ +(?!return|throw|else|case)[\w:<>,*&\[\] ]+[ *&](\w+)\("
-    r"|^ +(\w+)\(\w[^;]*?\) *[:{]"
-    r"|^ +(?:std::function<.*>|\w+) (\w+);", re.MULTILINE)
+    r"|^ +(?=\S)(?!return|throw|else|case)[\w:<>,*&\[\] ]+[ *&](\w+)\("
+    r"|^ +(\w+)\(\w[^;()]*\) *[:{]"
+    r"|^ +(?=\S)(?!return|throw)(?:std::function<.*>|\w+) (\w+);", re.MULTILINE)
 LITERAL_OR_COMMENT = re.compile(r'R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|//[^\n]*', re.DOTALL)
 NAMESPACE = re.compile(r"^namespace ([\w:]+) {", re.MULTILINE)
 USE = re.compile(r"(?<![\w.>:~])((?:\w+::)*)([A-Z]\w*|k[A-Z]\w*)\b")

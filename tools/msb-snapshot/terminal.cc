@@ -15,6 +15,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "msb/error.h"
+
 namespace msb::program {
 namespace {
 
