@@ -166,12 +166,10 @@ std::string ZshCommands(const std::vector<CommandInfo>& commands) {
 std::string FishCommand(const std::vector<const CommandInfo*>& path) {
   const CommandInfo& command = *path.back();
   const std::string seen =
-      path.size() == 1
-          ? fmt::format(
-                "__fish_seen_subcommand_from {}; and not __fish_seen_subcommand_from sandbox",
-                Join(command.Names(), " "))
-          : fmt::format("__fish_seen_subcommand_from {}; and __fish_seen_subcommand_from {}",
-                        path[0]->name, Join(command.Names(), " "));
+      path.size() == 1 ? fmt::format("__msb_snapshot_has {}; and not __msb_snapshot_has sandbox",
+                                     Join(command.Names(), " "))
+                       : fmt::format("__msb_snapshot_has {}; and __msb_snapshot_has {}",
+                                     path[0]->name, Join(command.Names(), " "));
   std::string text;
   const auto add = [&](const std::string& rest) {
     text += fmt::format("complete -c msb-snapshot -n {} {}\n", Fish(seen), rest);
@@ -307,6 +305,13 @@ std::string FishCompletion(const CommandInfo& program) {
       "    end\n"
       "    msb-snapshot --generate $argv[1] $given 2>/dev/null\n"
       "end\n"
+      "# Unlike __fish_seen_subcommand_from of fish 4.0, compares complete words.\n"
+      "function __msb_snapshot_has\n"
+      "    for word in (commandline -opc)[2..-1]\n"
+      "        contains -- $word $argv; and return 0\n"
+      "    end\n"
+      "    return 1\n"
+      "end\n"
       "complete -c msb-snapshot -f\n";
   for (const CommandInfo& command : program.commands) {
     text += fmt::format("complete -c msb-snapshot -n __fish_use_subcommand -a {} -d {}\n",
@@ -314,8 +319,7 @@ std::string FishCompletion(const CommandInfo& program) {
     for (const CommandInfo& child : command.commands) {
       const std::string names = Join(NamesOf(command.commands), " ");
       const std::string condition =
-          fmt::format("__fish_seen_subcommand_from {}; and not __fish_seen_subcommand_from {}",
-                      command.name, names);
+          fmt::format("__msb_snapshot_has {}; and not __msb_snapshot_has {}", command.name, names);
       text += fmt::format("complete -c msb-snapshot -n {} -a {} -d {}\n", Fish(condition),
                           child.name, Fish(child.description));
     }
