@@ -55,6 +55,9 @@ inline constexpr std::size_t kMaxHttpErrorBody = 64 << 10;
 struct HttpResponse {
   HttpFailure failure = HttpFailure::kNone;
   std::string reason = {};  // The reason of a failure, for messages.
+  // Whether it failed in the TLS handshake: some servers that do not speak TLS just close the
+  // connection.
+  bool in_handshake = false;
   Url url = {};             // The URL that was requested: the last one if there were redirects.
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers = {};  // The names are in lower case.

@@ -105,6 +105,7 @@ void HttpTransfer::Finish(CURLcode code) {
   } else if (code != CURLE_OK && stop_ != Stop::kCut) {
     response_.reason = error_.front() != '\0' ? error_.data() : curl_easy_strerror(code);
     response_.failure = FailureOf(code, response_.reason);
+    response_.in_handshake = code == CURLE_SSL_CONNECT_ERROR;
   }
 }
 

@@ -170,8 +170,12 @@ void Session::Repeat(int& repetitions, const Subject& subject, const HttpRespons
   if (failures > options_.retries) {
     ThrowUnavailable(
         subject, response,
-        fmt::format("this was attempt {} of {}; check that the registry works, or try again later",
-                    failures, options_.retries + 1));
+        fmt::format(
+            "this was attempt {} of {}; check that the registry works, or try again later{}",
+            failures, options_.retries + 1,
+            response.in_handshake ? "; if it does not use HTTPS, set RegistryOptions::plain_http "
+                                    "(msb-snapshot: --plain-http)"
+                                  : ""));
   }
   if (throttled) {
     timers_.emplace(throttle_.resume(), std::move(again));

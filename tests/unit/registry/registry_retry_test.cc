@@ -10,6 +10,7 @@
 
 #include "src/registry/http_client.h"
 #include "tests/support/certificates.h"
+#include "tests/support/tcp_proxy.h"
 #include "tests/unit/registry/registry_fixture.h"
 
 namespace msb::registry {
@@ -380,6 +381,15 @@ TEST_F(RegistryTlsTest, ExplainsThatTheRegistryDoesNotUseTls) {
   RegistryClient client = MakeClient({.ca_file = authority_.certificate});
   ExpectError([&] { client.GetManifest(kRepository, "v1", 100); }, ErrorKind::kRegistryUnavailable,
               {"does not use HTTPS", "plain_http"});
+}
+
+// Some servers just close the connection.
+TEST_F(RegistryTlsTest, MentionsThatTheRegistryMayNotUseTls) {
+  test::TcpProxy proxy(std::stoi(registry_.host().substr(registry_.host().rfind(':') + 1)));
+  proxy.CutEach(1);
+  RegistryClient client(ctx_, proxy.address(), {.ca_file = authority_.certificate, .retries = 0});
+  EXPECT_MSB_ERROR(client.GetManifest(kRepository, "v1", 100), ErrorKind::kRegistryUnavailable,
+                   "attempt 1 of 1", "if it does not use HTTPS", "plain_http");
 }
 
 TEST_F(RegistryTlsTest, DoesNotLeaveHttps) {
