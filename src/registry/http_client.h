@@ -58,7 +58,7 @@ struct HttpResponse {
   // Whether it failed in the TLS handshake: some servers that do not speak TLS just close the
   // connection.
   bool in_handshake = false;
-  Url url = {};             // The URL that was requested: the last one if there were redirects.
+  Url url = {};  // The URL that was requested: the last one if there were redirects.
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers = {};  // The names are in lower case.
   std::string body = {};
