@@ -108,9 +108,9 @@ class Database {
   // Works like OpenJournaled, but returns nullopt if the file system lacks shared mappings.
   static std::optional<Database> TryOpenJournaled(const std::filesystem::path& path,
                                                   const Context& ctx);
-  // Gives a new database, at path, a write-ahead log if only one host uses its file system. Reads
-  // the database.
-  void PrepareJournal(const std::filesystem::path& path);
+  // Gives a new database a write-ahead log if only one host uses its file system. Reads the
+  // database.
+  void PrepareJournal();
   // Returns true if the last call failed because the file system lacks shared mappings.
   bool LacksSharedMappings() const;
   // Returns true if reading the database would create the files of its write-ahead log.

@@ -54,7 +54,7 @@ std::optional<Database> Database::TryOpenJournaled(const std::filesystem::path& 
   std::optional<Database> db(std::in_place, path, Mode::kCreate);
   db->Bind(ctx);
   try {
-    db->PrepareJournal(path);
+    db->PrepareJournal();
   } catch (const DatabaseError&) {
     if (has_log || !db->LacksSharedMappings()) throw;
     db.reset();
@@ -62,12 +62,12 @@ std::optional<Database> Database::TryOpenJournaled(const std::filesystem::path& 
   return db;
 }
 
-void Database::PrepareJournal(const std::filesystem::path& path) {
+void Database::PrepareJournal() {
   const bool is_new = [&] {
     Statement pages(*this, "PRAGMA page_count");
     return pages.Step() && pages.Integer(0) == 0;
   }();
-  if (is_new && IsOfOneHost(path)) Execute("PRAGMA journal_mode = WAL");
+  if (is_new && IsOfOneHost(path_)) Execute("PRAGMA journal_mode = WAL");
   // SQLite maps the shared memory of a log when the database is first read.
   Execute("SELECT 1 FROM sqlite_master");
   const bool has_log = [&] {
