@@ -237,7 +237,7 @@ bool IsOwner(const Runner& runner, int dir) {
 }
 
 std::string Describe(const Runner& runner) {
-  if (runner.boot_id != base::BootId() && !runner.host.empty() && runner.host != base::HostId()) {
+  if (runner.boot_id != base::BootId() && !runner.host.empty() && !IsThisHost(runner)) {
     return fmt::format("process {} on host '{}'", runner.pid,
                        base::Quoted(runner.host.substr(0, runner.host.find('/'))));
   }
