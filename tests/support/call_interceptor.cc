@@ -251,11 +251,12 @@ class SharedText {
 // Keeps this thread, and the processes that it forks, on the CPU that it runs on.
 class OneCpu {
  public:
-  OneCpu() : cpu_(sched_getcpu()) {
+  OneCpu() {
+    const int cpu = sched_getcpu();
+    if (cpu < 0 || sched_getaffinity(0, sizeof before_, &before_) != 0) return;
     cpu_set_t one;
     CPU_ZERO(&one);
-    if (cpu_ < 0 || sched_getaffinity(0, sizeof before_, &before_) != 0) return;
-    CPU_SET(static_cast<unsigned>(cpu_), &one);
+    CPU_SET(static_cast<unsigned>(cpu), &one);
     is_set_ = sched_setaffinity(0, sizeof one, &one) == 0;
   }
   OneCpu(const OneCpu&) = delete;
@@ -265,7 +266,6 @@ class OneCpu {
   }
 
  private:
-  int cpu_;
   cpu_set_t before_{};
   bool is_set_ = false;
 };
@@ -306,8 +306,8 @@ void LetThrough(pid_t thread) {
 void Interfere(pid_t child, const Decide& decide, const InterceptedCall& call,
                user_regs_struct registers, InterceptedRun& run) {
   const int decision = decide(call);
-  if (decision == kLetAllThrough) LetThrough(call.thread);
-  if (decision == 0 || decision == kLetAllThrough) return;
+  if (decision == 0) return;
+  if (decision == kLetAllThrough) return LetThrough(call.thread);
   if (run.interferences++ == 0) run.first = call.Describe();
   if (decision == kKillChild) {
     run.killed = true;
