@@ -19,7 +19,7 @@ namespace msb::test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::ElementsAre;
+using testing::UnorderedElementsAre;
 
 class MissingVolumeTest : public ::testing::Test {
  protected:
@@ -47,7 +47,7 @@ class MissingVolumeTest : public ::testing::Test {
 
   void ExpectBothAreListed() const {
     Client client = NewClient();
-    EXPECT_THAT(SnapshotNames(client), ElementsAre("first", "second"));
+    EXPECT_THAT(SnapshotNames(client), UnorderedElementsAre("first", "second"));
   }
 
   // Expects that each of the calls throws kIO, with a message that names the volume.

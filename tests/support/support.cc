@@ -6,7 +6,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -187,7 +186,6 @@ std::vector<std::string> SnapshotNames(Client& client) {
   for (const SnapshotHandle& handle : Snapshot::List(Context::Background(), client)) {
     names.push_back(handle.Name().value_or("(none)"));
   }
-  std::sort(names.begin(), names.end());
   return names;
 }
 

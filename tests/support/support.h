@@ -118,7 +118,7 @@ Client LocalClient(const std::filesystem::path& home, std::vector<std::string>* 
 void MakeStoppedSandbox(Client& client, const std::string& name,
                         const std::filesystem::path& image);
 
-// Returns the sorted names of the snapshots in the index; "(none)" for one that has no name.
+// Returns the names of the snapshots in the order of List; "(none)" for one that has no name.
 std::vector<std::string> SnapshotNames(Client& client);
 
 }  // namespace msb::test
